@@ -1,0 +1,28 @@
+# Everything a fresh machine needs stands in scripts/; `make demo` and `make test` are the two commands.
+SHELL := /bin/bash
+VENV := .venv
+RUN := $(VENV)/bin/
+
+.PHONY: demo test up lock machine format clean
+
+$(VENV)/installed: requirements.lock pyproject.toml client/pyproject.toml
+	@scripts/venv
+
+demo: machine $(VENV)/installed
+	@scripts/demo
+
+up: machine $(VENV)/installed
+	@$(RUN)gridapps-server up
+
+test: machine $(VENV)/installed
+	@scripts/test
+
+machine:
+	@scripts/machine
+
+lock:
+	$(RUN)uv pip compile -q --generate-hashes --no-emit-index-url --python-version 3.11 --group dev --group demo --custom-compile-command "make lock" pyproject.toml client/pyproject.toml -o requirements.lock
+
+format: $(VENV)/installed
+	$(RUN)ruff format .
+	$(RUN)ruff check --fix .

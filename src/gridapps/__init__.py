@@ -1,0 +1,1 @@
+"""GRiD Apps: algorithms in docker images, run where the point clouds are."""

@@ -1,0 +1,1 @@
+"""Who is who: users, developers, access tags."""

@@ -1,0 +1,89 @@
+"""The settings an operator may make: `GRIDAPPS_*` environment variables, checked at the start.
+
+`docs/settings.md` describes each one; a test asserts that none is missing there.
+"""
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+GIB = 1024**3
+
+
+class Environment(BaseSettings):
+    """Everything an operator may set. Sizes are in bytes, times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="GRIDAPPS_", extra="ignore", frozen=True)
+
+    data: Path = Field(Path("instance"), description="directory that holds everything of the instance")
+    host: str = Field(
+        "localhost", description="name or address that clients use; it stands in the certificate"
+    )
+    port: int = Field(5443, ge=1, le=65535, description="the one TLS port: pages, API and developer registry")
+    listen: str = Field("127.0.0.1", description="address that the TLS port listens on")
+    registry_port: int = Field(
+        5001, ge=1, le=65535, description="loopback port of the developer registry itself"
+    )
+    database: str = Field("", description="PostgreSQL URL; empty means SQLite in the data directory")
+    engine: str = Field("unix:///var/run/docker.sock", description="address of the container engine")
+    node: str = Field("local", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="name of this node")
+    slots: int = Field(0, ge=0, le=1024, description="tasks at once on this node; 0 means one per processor")
+    quota: Literal["loop", "watchdog"] = Field("loop", description="how the output limit is enforced")
+    on_stop: Literal["requeue", "leave"] = Field(
+        "requeue", description="what a stopping worker does with running containers"
+    )
+    runtime: str = Field("", description="the engine's runtime, such as runsc; empty means its default")
+    lease: int = Field(60, ge=5, le=3600, description="seconds after which a silent worker loses its tasks")
+    max_cpus: float = Field(0, ge=0, description="largest request for processors; 0 means all of the node's")
+    max_memory: int = Field(0, ge=0, description="largest request for memory; 0 means 3/4 of the node's")
+    max_disk: int = Field(64 * GIB, ge=1024**2, description="largest request for disk by one task")
+    max_time: int = Field(7 * 86400, ge=1, description="longest wall-clock time that a task may ask for")
+    max_log: int = Field(10 * 1024**2, ge=4096, description="log kept of one task")
+    max_image: int = Field(
+        8 * GIB, ge=1024**2, description="largest image, as the sum of its compressed layers"
+    )
+    max_layers: int = Field(127, ge=1, le=127, description="layers that an image may have")
+    max_queued: int = Field(100_000, ge=1, description="tasks that one user may have waiting or running")
+    certificate_days: int = Field(365, ge=1, le=3650, description="validity of a client certificate")
+    debug: bool = Field(False, description="Django's debug pages; never on a reachable instance")
+
+    @field_validator("host")
+    @classmethod
+    def _host_is_a_name_or_address(cls, value: str) -> str:
+        """`host` goes into a certificate and into nginx's configuration, so only names and addresses pass."""
+        try:
+            ip_address(value)
+        except ValueError:
+            labels = value.split(".")
+            if len(value) > 253 or not all(
+                0 < len(label) < 64 and label.isascii() and label.replace("-", "").isalnum()
+                for label in labels
+            ):
+                raise ValueError("must be a host name or an IP address") from None
+        return value
+
+    @field_validator("listen")
+    @classmethod
+    def _listen_is_an_address(cls, value: str) -> str:
+        return str(ip_address(value))
+
+    @field_validator("database")
+    @classmethod
+    def _database_is_postgresql(cls, value: str) -> str:
+        if value and not value.startswith(("postgresql://", "postgres://")):
+            raise ValueError("must be a postgresql:// URL, or empty for SQLite")
+        return value
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port of the instance as clients see it."""
+        return f"https://{self.authority}"
+
+    @property
+    def authority(self) -> str:
+        """Host and port, as in an image's reference and in URLs."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"

@@ -1,0 +1,125 @@
+"""Django's settings, derived from `gridapps.config.environment.Environment`."""
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from gridapps.config.environment import Environment
+
+GRIDAPPS = Environment()
+DATA = GRIDAPPS.data.absolute()
+
+
+def _secret_key() -> str:
+    """The instance's own key, made by `gridapps-server up`; commands that need none run without."""
+    path = DATA / "secret-key"
+    return path.read_text() if path.exists() else os.urandom(32).hex()
+
+
+def _database() -> dict[str, Any]:
+    if not GRIDAPPS.database:
+        return {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": DATA / "gridapps.sqlite3",
+            "OPTIONS": {
+                "transaction_mode": "IMMEDIATE",
+                "timeout": 30,
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON",
+            },
+        }
+    url = urlsplit(GRIDAPPS.database)
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": url.path.lstrip("/"),
+        "USER": unquote(url.username or ""),
+        "PASSWORD": unquote(url.password or ""),
+        "HOST": unquote(url.hostname or ""),
+        "PORT": str(url.port or ""),
+        "CONN_HEALTH_CHECKS": True,
+    }
+
+
+SECRET_KEY = _secret_key()
+DEBUG = GRIDAPPS.debug
+ALLOWED_HOSTS = [GRIDAPPS.host, "localhost", "127.0.0.1", "[::1]"]
+CSRF_TRUSTED_ORIGINS = [GRIDAPPS.origin]
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "oauth2_provider",
+    "gridapps.access",
+    "gridapps.registry",
+    "gridapps.exports",
+    "gridapps.runs",
+    "gridapps.web",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+ROOT_URLCONF = "gridapps.config.urls"
+ASGI_APPLICATION = "gridapps.config.asgi.application"
+DATABASES = {"default": _database()}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_USER_MODEL = "access.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "login"
+USE_TZ = True
+TIME_ZONE = "UTC"
+STATIC_URL = "static/"
+STATIC_ROOT = DATA / "static"
+# The largest body the API takes is an argument object of 1 MiB around which a little JSON stands.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024**2
+
+OAUTH2_PROVIDER = {
+    "SCOPES": {"api": "Use GRiD Apps as you"},
+    "DEFAULT_SCOPES": ["api"],
+    "PKCE_REQUIRED": True,
+    "ALLOWED_REDIRECT_URI_SCHEMES": ["http", "https"],
+    "ACCESS_TOKEN_EXPIRE_SECONDS": 12 * 3600,
+    "REFRESH_TOKEN_EXPIRE_SECONDS": 30 * 86400,
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["stderr"], "level": "INFO"},
+}
+
+NINJA_PAGINATION_MAX_LIMIT = 1000
+PACKAGE = Path(__file__).resolve().parents[1]

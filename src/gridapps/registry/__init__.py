@@ -1,0 +1,1 @@
+"""Apps, the images that developers push for them, and the certificates that authorise a push."""

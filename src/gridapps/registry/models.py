@@ -1,0 +1,117 @@
+"""Apps, releases, the tags that point at them, and client certificates."""
+
+from django.contrib.auth import get_user_model
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models import Q
+
+APP_ID = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+
+
+class Certificate(models.Model):
+    """A client certificate that the instance issued to a developer. The private key is never stored."""
+
+    user = models.ForeignKey(get_user_model(), on_delete=models.CASCADE, related_name="certificates")
+    name = models.CharField(max_length=100)
+    serial = models.CharField(max_length=40, unique=True, help_text="hexadecimal, lower case")
+    fingerprint = models.CharField(max_length=64, unique=True, help_text="SHA-256 of the DER, hexadecimal")
+    not_before = models.DateTimeField()
+    not_after = models.DateTimeField()
+    created_at = models.DateTimeField(auto_now_add=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("-created_at", "-pk")
+        constraints = [
+            models.CheckConstraint(
+                name="certificate_validity_is_a_span", condition=Q(not_after__gt=models.F("not_before"))
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.serial})"
+
+
+class App(models.Model):
+    """An algorithm of a developer. Its app-id is the name of its repository in the developer registry."""
+
+    app_id = models.CharField(max_length=63, unique=True, validators=[RegexValidator(APP_ID)])
+    owner = models.ForeignKey(get_user_model(), on_delete=models.PROTECT, related_name="apps")
+    title = models.CharField(max_length=200)
+    description = models.TextField(blank=True, max_length=20_000)
+    arguments = models.JSONField(help_text="JSON Schema 2020-12 of the argument object")
+    cpus = models.FloatField(help_text="processors per task")
+    memory = models.BigIntegerField(help_text="bytes per task")
+    disk = models.BigIntegerField(help_text="bytes of outputs and log per task")
+    time = models.IntegerField(help_text="seconds of wall-clock time per task")
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    deleted_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="a deleted App keeps its app-id, so that nobody else takes the name over",
+    )
+
+    class Meta:
+        ordering = ("app_id",)
+        constraints = [
+            models.CheckConstraint(name="app_id_is_a_slug", condition=Q(app_id__regex=APP_ID)),
+            models.CheckConstraint(
+                name="app_resources_are_positive",
+                condition=Q(cpus__gt=0, memory__gt=0, disk__gt=0, time__gt=0),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.app_id
+
+
+class Release(models.Model):
+    """One pushed image of an App, known by the digest of its manifest."""
+
+    class State(models.TextChoices):
+        VALID = "valid"
+        REFUSED = "refused"
+
+    app = models.ForeignKey(App, on_delete=models.PROTECT, related_name="releases")
+    digest = models.CharField(max_length=71, help_text="sha256:... of the pushed manifest or index")
+    media_type = models.CharField(max_length=100)
+    state = models.CharField(max_length=7, choices=State)
+    reasons = models.JSONField(default=list, help_text="sentences: why it was refused")
+    size = models.BigIntegerField(help_text="bytes: config and compressed layers")
+    layers = models.IntegerField()
+    entrypoint = models.JSONField(default=list)
+    command = models.JSONField(default=list)
+    pushed_at = models.DateTimeField()
+    certificate = models.ForeignKey(Certificate, null=True, on_delete=models.SET_NULL, related_name="+")
+
+    class Meta:
+        ordering = ("-pushed_at", "-pk")
+        constraints = [
+            models.UniqueConstraint(name="release_once_per_app", fields=["app", "digest"]),
+            models.CheckConstraint(
+                name="release_digest_is_sha256", condition=Q(digest__regex=r"^sha256:[0-9a-f]{64}$")
+            ),
+            models.CheckConstraint(
+                name="release_refused_has_reasons", condition=Q(state="valid") | ~Q(reasons=[])
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.app}@{self.digest}"
+
+
+class Tag(models.Model):
+    """A tag of an App's repository. It may move to another release; releases stay."""
+
+    app = models.ForeignKey(App, on_delete=models.CASCADE, related_name="tags")
+    name = models.CharField(max_length=128)
+    release = models.ForeignKey(Release, on_delete=models.CASCADE, related_name="tags")
+    moved_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("name",)
+        constraints = [models.UniqueConstraint(name="tag_once_per_app", fields=["app", "name"])]
+
+    def __str__(self) -> str:
+        return f"{self.app}:{self.name}"

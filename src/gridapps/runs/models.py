@@ -1,0 +1,161 @@
+"""Runs, tasks, attempts and outputs. The row is the truth; the queue is only a bell."""
+
+import uuid
+
+from django.contrib.auth import get_user_model
+from django.db import models
+from django.db.models import Q
+
+from gridapps.exports.models import Export, ExportFile
+from gridapps.registry.models import Release
+from gridapps.runs.states import State
+
+_STATES = [(state.value, state.value) for state in State]
+_TERMINAL = Q(state__in=["SUCCESS", "FAILURE", "CANCELED"])
+
+
+class Run(models.Model):
+    """A release applied to an export (or to one file of it) with arguments. One task per export file."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(get_user_model(), on_delete=models.PROTECT, related_name="runs")
+    release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="runs")
+    export = models.ForeignKey(Export, on_delete=models.PROTECT, related_name="runs")
+    exportfile = models.ForeignKey(ExportFile, null=True, on_delete=models.PROTECT, related_name="+")
+    arguments = models.JSONField(help_text="the user's arguments with the schema's defaults filled in")
+    cpus = models.FloatField()
+    memory = models.BigIntegerField(help_text="bytes")
+    disk = models.BigIntegerField(help_text="bytes")
+    time = models.IntegerField(help_text="seconds")
+    state = models.CharField(max_length=8, choices=_STATES, default=State.QUEUED)
+    progress = models.FloatField(default=0, help_text="0 to 1, weighted by points")
+    message = models.CharField(max_length=200, blank=True, help_text="the newest progress message")
+    reason = models.CharField(max_length=32, blank=True, help_text="code: why it ended badly")
+    reason_text = models.TextField(blank=True)
+    retry_of = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="retries")
+    version = models.PositiveIntegerField(default=1, help_text="grows with every visible change")
+    request_key = models.UUIDField(null=True, help_text="the client's own key of an idempotent submission")
+    request_hash = models.CharField(
+        max_length=64, blank=True, help_text="SHA-256 of what came under that key"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    cancel_requested_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ("-created_at", "-id")
+        indexes = [models.Index(name="run_by_owner", fields=["owner", "-created_at", "-id"])]
+        constraints = [
+            models.UniqueConstraint(
+                name="run_once_per_request_key",
+                fields=["owner", "request_key"],
+                condition=Q(request_key__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="run_ended_exactly_when_terminal",
+                condition=(_TERMINAL & Q(ended_at__isnull=False)) | (~_TERMINAL & Q(ended_at__isnull=True)),
+            ),
+            models.CheckConstraint(
+                name="run_progress_in_range", condition=Q(progress__gte=0, progress__lte=1)
+            ),
+            models.CheckConstraint(
+                name="run_failure_has_reason", condition=~Q(state="FAILURE") | ~Q(reason="")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class Task(models.Model):
+    """One container execution of a run, over one export file."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="tasks")
+    owner = models.ForeignKey(get_user_model(), on_delete=models.PROTECT, related_name="+")
+    index = models.PositiveIntegerField()
+    exportfile = models.ForeignKey(ExportFile, on_delete=models.PROTECT, related_name="+")
+    state = models.CharField(max_length=8, choices=_STATES, default=State.QUEUED)
+    progress = models.FloatField(default=0)
+    message = models.CharField(max_length=200, blank=True)
+    reason = models.CharField(max_length=32, blank=True)
+    reason_text = models.TextField(blank=True)
+    exit_code = models.IntegerField(null=True)
+    usage = models.JSONField(
+        default=dict, help_text="cpu_seconds, memory_bytes, disk_bytes of the last attempt"
+    )
+    left_out = models.JSONField(default=list, help_text="outputs that collection refused: path, why")
+    attempt = models.PositiveSmallIntegerField(default=0, help_text="number of the last attempt")
+    token = models.UUIDField(null=True, help_text="fence: only who holds it may move the task")
+    node = models.CharField(max_length=63, blank=True)
+    lease_until = models.DateTimeField(null=True, help_text="on the database's clock")
+    deadline = models.DateTimeField(null=True)
+    queued_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ("run", "index")
+        indexes = [
+            models.Index(
+                name="task_queue", fields=["owner", "queued_at", "index"], condition=Q(state="QUEUED")
+            ),
+            models.Index(name="task_running", fields=["node", "lease_until"], condition=Q(state="RUNNING")),
+        ]
+        constraints = [
+            models.UniqueConstraint(name="task_index_once_per_run", fields=["run", "index"]),
+            models.CheckConstraint(
+                name="task_running_exactly_with_lease",
+                condition=Q(state="RUNNING", token__isnull=False, lease_until__isnull=False)
+                | (~Q(state="RUNNING") & Q(token__isnull=True, lease_until__isnull=True)),
+            ),
+            models.CheckConstraint(
+                name="task_ended_exactly_when_terminal",
+                condition=(_TERMINAL & Q(ended_at__isnull=False)) | (~_TERMINAL & Q(ended_at__isnull=True)),
+            ),
+            models.CheckConstraint(
+                name="task_failure_has_reason", condition=~Q(state="FAILURE") | ~Q(reason="")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class Attempt(models.Model):
+    """One try at a task."""
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveSmallIntegerField()
+    node = models.CharField(max_length=63)
+    started_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+    reason = models.CharField(max_length=32, blank=True)
+    reason_text = models.TextField(blank=True)
+    exit_code = models.IntegerField(null=True)
+    usage = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ("task", "number")
+        constraints = [models.UniqueConstraint(name="attempt_once", fields=["task", "number"])]
+
+    def __str__(self) -> str:
+        return f"{self.task_id}/{self.number}"
+
+
+class Output(models.Model):
+    """A file that a task left in /grid and that passed collection."""
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="outputs")
+    path = models.CharField(max_length=1024, help_text="relative to /grid, with / between names")
+    size = models.BigIntegerField()
+    sha256 = models.CharField(max_length=64)
+    media_type = models.CharField(max_length=100)
+
+    class Meta:
+        ordering = ("task", "path")
+        constraints = [models.UniqueConstraint(name="output_path_once_per_task", fields=["task", "path"])]
+
+    def __str__(self) -> str:
+        return self.path

@@ -1,0 +1,134 @@
+"""What a sandbox does: launch a program of the container contract, watch it, end it, hand over what it left.
+
+A container and its workspace (arguments, outputs, log) share one name, given by the caller and unique per
+attempt. Everything survives the caller: a worker that comes back finds its containers by name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+
+class SandboxError(Exception):
+    """A failure of the platform, not of the program. The message is a sentence for the log and the user."""
+
+
+class EngineUnavailable(SandboxError):
+    """The engine does not answer. Nothing is known about the container: ask again later."""
+
+
+class ImageUnavailable(SandboxError):
+    """The image cannot be had: it is gone from the registry, or refused to this node."""
+
+
+class NoSpace(SandboxError):
+    """The node has no room for the workspace."""
+
+
+class NameTaken(SandboxError):
+    """A container or workspace of this name exists already: adopt it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Hard limits of one container. Sizes in bytes."""
+
+    cpus: float
+    memory: int
+    disk: int  # outputs and log together, enforced by the kernel
+    inodes: int = 100_000
+    tmp: int = 1024**3  # /tmp; counts against memory, as every tmpfs does
+    log: int = 10 * 1024**2  # of standard error; what comes after is counted and dropped
+    processes: int = 256
+    open_files: int = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """Everything that one container is started with. The security profile is not among it: it is fixed."""
+
+    name: str  # [a-z0-9-], at most 100 characters
+    image: str  # reference by digest, already pulled
+    arguments: bytes  # one JSON object
+    input: Path  # file on the node, mounted read-only
+    input_name: str  # file name below /input: "pointcloud.laz"
+    run: str
+    task: str
+    limits: Limits
+    deadline: datetime  # aware; for the environment and a label. The caller enforces it.
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    cpu_seconds: float
+    memory_bytes: int  # peak
+    disk_bytes: int  # of outputs and log at the end
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a container ended: the facts, before anybody judges them (`ending.judge` does)."""
+
+    exit_code: int  # of the program; 128 + signal when a signal ended it
+    started_at: datetime
+    ended_at: datetime
+    out_of_memory: bool  # the engine's flag: some process of the container was killed for memory
+    out_of_disk: bool  # bytes or inodes of the workspace were used up
+    out_of_processes: bool  # the pids limit was hit
+    log_dropped: int  # bytes of standard error beyond the limit
+    not_started: str  # why the entry point could not be executed, or ""
+    usage: Usage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resident:
+    """A container or workspace that the sandbox holds, for the reconciler."""
+
+    name: str
+    running: bool
+    labels: Mapping[str, str]
+
+
+class Sandbox(Protocol):
+    """One engine on one node. Every call may raise EngineUnavailable; each says what else, and when it may
+    be repeated. Calls for different names may be made from several threads at once."""
+
+    def check(self) -> None:
+        """Raise a SandboxError that names the fault and its remedy, unless containers can be started now."""
+
+    def pull(self, image: str, *, token: str) -> None:
+        """Make the image of this reference (by digest) present on the node. Idempotent; free when present.
+
+        `token` is a registry bearer token that may pull it. Raises ImageUnavailable, NoSpace.
+        """
+
+    def start(self, launch: Launch) -> None:
+        """Prepare the workspace and start the container, detached.
+
+        Not idempotent: raises NameTaken when the name exists, so that two workers cannot both start one
+        attempt. Raises ImageUnavailable, NoSpace; but for NameTaken leaves nothing behind when it raises.
+        A program that cannot be executed is no error here: it has Ended with `not_started`.
+        """
+
+    def wait(self, name: str, *, timeout: float) -> Ended | None:
+        """How the container ended, or None when it still runs after `timeout` seconds. Repeatable, also after
+        the caller or the engine was restarted. Raises KeyError when there is no such container."""
+
+    def stop(self, name: str, *, grace: float) -> None:
+        """End the container: TERM, then KILL after `grace` seconds. Idempotent; when it returns no process of
+        it runs. A name that does not exist is no error."""
+
+    def log(self, name: str) -> Path | None:
+        """The file that standard error goes to, for `open_log`, as long as the workspace exists."""
+
+    def outputs(self, name: str) -> Path:
+        """The directory that was /grid. Everything in it is hostile. Raises KeyError without a workspace."""
+
+    def remove(self, name: str) -> None:
+        """Remove container and workspace: containers, mounts, loop devices, directories. Idempotent."""
+
+    def residents(self, *, labels: Mapping[str, str]) -> list[Resident]:
+        """Every container and workspace that carries these labels."""
