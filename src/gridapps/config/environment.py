@@ -3,6 +3,7 @@
 `docs/settings.md` describes each one; a test asserts that none is missing there.
 """
 
+import os
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
@@ -76,6 +77,16 @@ class Environment(BaseSettings):
         if value and not value.startswith(("postgresql://", "postgres://")):
             raise ValueError("must be a postgresql:// URL, or empty for SQLite")
         return value
+
+    def limits(self) -> dict[str, float]:
+        """The largest request for each resource, the node's own size filled in where nothing is set."""
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return {
+            "cpus": self.max_cpus or os.cpu_count() or 1,
+            "memory": self.max_memory or memory * 3 // 4,
+            "disk": self.max_disk,
+            "time": self.max_time,
+        }
 
     @property
     def origin(self) -> str:

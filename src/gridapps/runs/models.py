@@ -102,6 +102,7 @@ class Task(models.Model):
                 name="task_queue", fields=["owner", "queued_at", "index"], condition=Q(state="QUEUED")
             ),
             models.Index(name="task_running", fields=["node", "lease_until"], condition=Q(state="RUNNING")),
+            models.Index(name="task_running_by_owner", fields=["owner"], condition=Q(state="RUNNING")),
         ]
         constraints = [
             models.UniqueConstraint(name="task_index_once_per_run", fields=["run", "index"]),

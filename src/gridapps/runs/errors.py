@@ -1,0 +1,27 @@
+"""What can be wrong with a request about runs. Plain Python: `api.errors` maps them to HTTP."""
+
+from collections.abc import Sequence
+
+
+class NotFound(LookupError):
+    """There is no such thing, or it is not the user's: nobody can tell which."""
+
+
+class InvalidRequest(ValueError):
+    """The request is at fault. `fields` holds pairs of JSON pointer and sentence."""
+
+    def __init__(self, message: str, fields: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.fields = list(fields)
+
+
+class Conflict(Exception):
+    """The request is well formed, but the state of things does not allow it."""
+
+
+class TooManyQueued(Exception):
+    """The user has as many tasks waiting as the instance allows."""
+
+
+class LostLease(Exception):
+    """The task belongs to another attempt now; what this one found out no longer counts."""

@@ -1,0 +1,277 @@
+"""The queue: claim, heartbeat, progress, finish, release. Every write is fenced by the claim's token.
+
+A claim is one short transaction. Times that decide something are the database's, so that the clocks of nodes
+do not matter. Terminal states never change: each update names the states that it may leave.
+"""
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db import connection, transaction
+from django.db.models import Count, F, OuterRef, QuerySet, Subquery, Sum, Value
+from django.db.models.functions import Coalesce, Now
+
+from gridapps.runs.errors import LostLease
+from gridapps.runs.models import Attempt, Output, Run, Task
+from gridapps.runs.states import MOVES, TERMINAL, State, run_state
+
+MAX_ATTEMPTS = 3  # tries that the platform failed; a program's own failure is final
+_CLAIM_LOCK = 0x67726964  # PostgreSQL's advisory lock of the claim
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """The right to work on one attempt of a task, for as long as the lease is renewed."""
+
+    task: uuid.UUID
+    run: uuid.UUID
+    index: int
+    attempt: int
+    token: uuid.UUID
+
+
+def claim(*, node: str, lease: timedelta) -> Claim | None:
+    """Take the next task for this node, or None. Users take turns: fewest running tasks first, then age."""
+    with transaction.atomic():
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_CLAIM_LOCK])
+        task = _head_of_the_queue()
+        if task is None:
+            return None
+        mine = Claim(
+            task=task.id, run=task.run_id, index=task.index, attempt=task.attempt + 1, token=uuid.uuid4()
+        )
+        _move(
+            Task.objects.filter(pk=task.pk, state=State.QUEUED),
+            State.RUNNING,
+            attempt=mine.attempt,
+            token=mine.token,
+            node=node,
+            lease_until=_from_now(lease),
+            progress=0,
+            message="",
+            started_at=Coalesce(F("started_at"), Now()),
+        )
+        Attempt.objects.create(task=task, number=mine.attempt, node=node, started_at=Now())
+        refresh_run(task.run_id)
+        return mine
+
+
+def adopt(*, task: uuid.UUID, attempt: int, node: str, lease: timedelta) -> Claim | None:
+    """Take over a running attempt of this node whose worker is gone; None when it does not run any more."""
+    token = uuid.uuid4()
+    running = Task.objects.filter(pk=task, state=State.RUNNING, attempt=attempt, node=node)
+    if not running.update(token=token, lease_until=_from_now(lease)):
+        return None
+    row = Task.objects.get(pk=task)
+    return Claim(task=row.id, run=row.run_id, index=row.index, attempt=attempt, token=token)
+
+
+def renew(*, claims: Iterable[Claim], lease: timedelta) -> set[uuid.UUID]:
+    """Heartbeat: renew the leases and return the tokens that still hold."""
+    tokens = [claim.token for claim in claims]
+    with transaction.atomic():
+        held = Task.objects.filter(token__in=tokens, state=State.RUNNING)
+        held.update(lease_until=_from_now(lease))
+        return {token for token in held.values_list("token", flat=True) if token}
+
+
+def cancel_requested(*, claims: Iterable[Claim]) -> set[uuid.UUID]:
+    """The tokens among the claims whose run shall be canceled."""
+    tokens = [claim.token for claim in claims]
+    wanted = Task.objects.filter(token__in=tokens, run__cancel_requested_at__isnull=False)
+    return {token for token in wanted.values_list("token", flat=True) if token}
+
+
+def starting(*, claim: Claim, deadline: datetime) -> None:
+    """Note the deadline of the container that is about to start. Raises LostLease."""
+    _fenced(claim, deadline=deadline)
+
+
+def progress(*, claim: Claim, fraction: float | None, message: str) -> None:
+    """Note how far the task is, 0 to 1 (None: as far as before), and what it is at. Raises LostLease."""
+    changes = {} if fraction is None else {"progress": min(max(fraction, 0), 1)}
+    with transaction.atomic():
+        _fenced(claim, message=message[:200], **changes)
+        refresh_run(claim.run, message=message)
+
+
+def finish(
+    *,
+    claim: Claim,
+    state: State,
+    reason: str,
+    text: str,
+    exit_code: int | None = None,
+    usage: dict[str, Any] | None = None,
+    outputs: Iterable[Output] = (),
+    left_out: Iterable[dict[str, str]] = (),
+) -> None:
+    """End the task, once and for all, and make its outputs visible. Raises LostLease.
+
+    May be called again when the answer to the first call was lost: an end that stands already is accepted.
+    """
+    with transaction.atomic():
+        task = Task.objects.select_for_update().filter(pk=claim.task).first()
+        if task and task.state in TERMINAL and task.attempt == claim.attempt:
+            return
+        _move(
+            _held(claim),
+            state,
+            token=None,
+            lease_until=None,
+            ended_at=Now(),
+            progress=1 if state == State.SUCCESS else F("progress"),
+            reason=reason,
+            reason_text=text,
+            exit_code=exit_code,
+            usage=usage or {},
+            left_out=list(left_out),
+        )
+        Output.objects.bulk_create(outputs, batch_size=500)
+        _end_attempt(
+            claim.task, claim.attempt, reason=reason, reason_text=text, exit_code=exit_code, usage=usage or {}
+        )
+        refresh_run(claim.run)
+
+
+def release(*, claim: Claim, reason: str, text: str) -> State:
+    """Give a task back that could not be worked on; return its new state.
+
+    `reason` "platform" counts as a failed attempt, and the last of them ends the task; "released" does not:
+    the node was told to stop. A run that shall be canceled is canceled instead. Raises LostLease.
+    """
+    with transaction.atomic():
+        _end_attempt(claim.task, claim.attempt, reason=reason, reason_text=text)
+        state = _give_back(_held(claim), claim.task, text)
+        refresh_run(claim.run)
+        return state
+
+
+def expire() -> int:
+    """Give back the tasks whose worker let the lease run out; return how many."""
+    expired = Task.objects.filter(state=State.RUNNING, lease_until__lt=Now())
+    count = 0
+    for task in list(expired[:1000]):
+        with transaction.atomic():
+            still = Task.objects.filter(pk=task.pk, token=task.token, lease_until__lt=Now())
+            if not still.select_for_update().exists():
+                continue
+            text = f"Node {task.node} stopped reporting."
+            _end_attempt(task.pk, task.attempt, reason="platform", reason_text=text)
+            _give_back(still, task.pk, text)
+            refresh_run(task.run_id)
+            count += 1
+    return count
+
+
+def lost(*, node: str, present: set[tuple[uuid.UUID, int]]) -> list[Claim]:
+    """Attempts that this node runs according to the rows, but that are not among those `present`."""
+    rows = Task.objects.filter(state=State.RUNNING, node=node)
+    return [
+        Claim(task=row.id, run=row.run_id, index=row.index, attempt=row.attempt, token=row.token)
+        for row in rows
+        if row.token and (row.id, row.attempt) not in present
+    ]
+
+
+def refresh_run(run_id: uuid.UUID, *, message: str | None = None) -> None:
+    """Derive a run's state and progress from its tasks. Call it in the transaction that changed a task."""
+    run = Run.objects.select_for_update().get(pk=run_id)
+    tasks = Task.objects.filter(run=run_id)
+    counts = {State(row["state"]): row["n"] for row in tasks.values("state").annotate(n=Count("pk"))}
+    weighed = tasks.aggregate(
+        done=Sum(F("exportfile__points") * F("progress")), of=Sum(F("exportfile__points") * 1.0)
+    )
+    run.state = run_state(counts)
+    run.progress = min(max((weighed["done"] or 0) / weighed["of"], 0), 1)
+    run.version += 1
+    if message is not None:
+        run.message = message[:200]
+    if run.state != State.QUEUED and run.started_at is None:
+        run.started_at = _now()
+    if run.state in TERMINAL:
+        run.ended_at = _now()
+        worst = tasks.filter(state=run.state).exclude(reason="").order_by("index").first()
+        run.reason, run.reason_text = (worst.reason, worst.reason_text) if worst else ("", "")
+    run.save()
+
+
+def _head_of_the_queue() -> Task | None:
+    """One look per user at the head of the user's own queue: the cost does not grow with the tasks queued."""
+    head = Task.objects.filter(owner=OuterRef("pk"), state=State.QUEUED).order_by("queued_at", "index")
+    running = (
+        Task.objects.filter(owner=OuterRef("pk"), state=State.RUNNING)
+        .order_by()
+        .values("owner")
+        .annotate(n=Count("pk"))
+        .values("n")
+    )
+    user = (
+        get_user_model()
+        .objects.annotate(
+            head=Subquery(head.values("pk")[:1]),
+            since=Subquery(head.values("queued_at")[:1]),
+            running=Coalesce(Subquery(running), Value(0)),
+        )
+        .filter(head__isnull=False)
+        .order_by("running", "since")
+        .values("head")
+        .first()
+    )
+    return Task.objects.get(pk=user["head"]) if user else None
+
+
+def _held(claim: Claim) -> QuerySet[Task]:
+    return Task.objects.filter(pk=claim.task, token=claim.token, state=State.RUNNING)
+
+
+def _fenced(claim: Claim, **changes: Any) -> None:
+    if not _held(claim).update(**changes):
+        raise LostLease(f"task {claim.task}, attempt {claim.attempt}")
+
+
+def _move(tasks: QuerySet[Task], to: State, **changes: Any) -> None:
+    """Move one task to another state, if the table of moves allows it from where it stands."""
+    allowed = [state for state, targets in MOVES.items() if to in targets]
+    if not tasks.filter(state__in=allowed).update(state=to, **changes):
+        raise LostLease(f"the task cannot become {to} any more")
+
+
+def _give_back(task: QuerySet[Task], pk: uuid.UUID, text: str) -> State:
+    failures = Attempt.objects.filter(task=pk, reason="platform").count()
+    canceled = Run.objects.filter(tasks=pk, cancel_requested_at__isnull=False).exists()
+    ended: dict[str, Any] = {"token": None, "lease_until": None, "deadline": None}
+    if canceled:
+        _move(
+            task,
+            State.CANCELED,
+            **ended,
+            ended_at=Now(),
+            reason="canceled",
+            reason_text="Canceled by its user.",
+        )
+        return State.CANCELED
+    if failures >= MAX_ATTEMPTS:
+        text = f"The platform failed {failures} times; the last time: {text}"
+        _move(task, State.FAILURE, **ended, ended_at=Now(), reason="platform", reason_text=text)
+        return State.FAILURE
+    _move(task, State.QUEUED, **ended, progress=0, message=text[:200])
+    return State.QUEUED
+
+
+def _end_attempt(task: uuid.UUID, number: int, **end: Any) -> None:
+    Attempt.objects.filter(task=task, number=number, ended_at__isnull=True).update(ended_at=Now(), **end)
+
+
+def _from_now(span: timedelta) -> Any:
+    return Now() + Value(span)
+
+
+def _now() -> Any:
+    return Now()

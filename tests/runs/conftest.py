@@ -1,0 +1,51 @@
+"""Rows that runs are made of, without files and images behind them."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from gridapps.access.models import User
+from gridapps.exports.models import Export, ExportFile
+from gridapps.registry.models import App, Release
+from gridapps.runs.models import Run, Task
+
+MakeRun = Callable[..., Run]
+
+
+@pytest.fixture
+def release(db: None) -> Release:
+    owner = User.objects.create(username="developer")
+    app = App.objects.create(
+        app_id="buildings", owner=owner, title="Buildings", arguments={"type": "object"},
+        cpus=1, memory=1, disk=1, time=60,
+    )  # fmt: skip
+    return Release.objects.create(
+        app=app, digest="sha256:" + "0" * 64, media_type="m", state="valid", size=1, layers=1,
+        pushed_at=timezone.now(),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def make_run(release: Release) -> MakeRun:
+    """Make a run with one task per number of points; `age` is in seconds."""
+
+    def make(*, owner: str = "analyst", points: tuple[int, ...] = (100,), age: float = 0) -> Run:
+        user, _ = User.objects.get_or_create(username=owner)
+        export = Export.objects.create(owner=user, name="city")
+        run = Run.objects.create(
+            owner=user, release=release, export=export, arguments={}, cpus=1, memory=1, disk=1, time=60
+        )
+        for index, count in enumerate(points):
+            file = ExportFile.objects.create(
+                export=export, name=f"{index}.laz", path=f"{index}", size=1, sha256="", points=count,
+                las_version="1.4", point_format=6, bounds=[], footprint=b"",
+            )  # fmt: skip
+            Task.objects.create(
+                run=run, owner=user, index=index, exportfile=file,
+                queued_at=timezone.now() - timedelta(seconds=age),
+            )  # fmt: skip
+        return run
+
+    return make
