@@ -3,7 +3,8 @@ SHELL := /bin/bash
 VENV := .venv
 RUN := $(VENV)/bin/
 
-.PHONY: demo test up lock machine format clean
+.NOTPARALLEL:
+.PHONY: demo test up lock machine format
 
 $(VENV)/installed: requirements.lock pyproject.toml client/pyproject.toml
 	@scripts/venv

@@ -1,0 +1,49 @@
+"""Where the tests begin: settings and a temporary directory of their own, and the fixtures that parts share.
+
+`TEST_DATABASE=postgresql` runs the tests of the database on a PostgreSQL cluster of the session's own.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import django
+import pytest
+
+if TYPE_CHECKING:
+    from tests.fixtures.postgresql import Cluster
+
+pytest_plugins = [
+    "tests.fixtures.leftovers",
+    "tests.fixtures.postgresql",
+    "tests.fixtures.engine",
+    "tests.fixtures.cast",
+]
+
+# Everything that a test makes lies below one directory, so that what it leaves can be found. The path is
+# short because unix sockets' are limited; others may pass through it because nginx and PostgreSQL must.
+SESSION = Path(tempfile.mkdtemp(prefix="gt-", dir=tempfile.gettempdir()))
+SESSION.chmod(0o711)
+tempfile.tempdir = os.environ["TMPDIR"] = str(SESSION)
+
+# The settings of whoever runs the tests are none of the tests' business.
+for _name in [name for name in os.environ if name.startswith("GRIDAPPS_")]:
+    del os.environ[_name]
+os.environ["GRIDAPPS_DATA"] = str(SESSION / "data")
+os.environ["DJANGO_SETTINGS_MODULE"] = "gridapps.config.settings"
+_cluster: "Cluster | None" = None
+if os.environ.get("TEST_DATABASE") == "postgresql":
+    from tests.fixtures.postgresql import Cluster
+
+    _cluster = Cluster.start(SESSION)
+    os.environ["GRIDAPPS_DATABASE"] = _cluster.create_database("unit")
+django.setup()  # here, because the other conftest modules import models
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    if _cluster is not None:
+        _cluster.stop()
+    shutil.rmtree(SESSION, ignore_errors=True)
