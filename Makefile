@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/
 
 .NOTPARALLEL:
-.PHONY: demo test up lock machine format
+.PHONY: demo test up lock machine format pages bench
 
 $(VENV)/installed: requirements.lock pyproject.toml client/pyproject.toml
 	@scripts/venv
@@ -27,3 +27,6 @@ lock:
 format: $(VENV)/installed
 	$(RUN)ruff format .
 	$(RUN)ruff check --fix .
+
+pages: $(VENV)/installed
+	$(RUN)python scripts/pages.py

@@ -19,6 +19,7 @@ pytest_plugins = [
     "tests.fixtures.leftovers",
     "tests.fixtures.postgresql",
     "tests.fixtures.engine",
+    "tests.fixtures.instance",
     "tests.fixtures.cast",
 ]
 

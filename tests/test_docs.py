@@ -1,0 +1,135 @@
+"""The documentation says what the code does: settings, states, commands, error codes; and no link is dead."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from pydantic_core import PydanticUndefined
+
+from gridapps.config.environment import Environment
+from gridapps.runs.states import State
+
+TOP = Path(__file__).parents[1]
+DOCS = TOP / "docs"
+TRACKED = subprocess.run(
+    ["git", "ls-files", "-z"], cwd=TOP, capture_output=True, text=True, check=True
+).stdout.split("\0")[:-1]
+PAGES = [name for name in TRACKED if name.endswith(".md")]
+
+
+def test_every_setting_is_documented_with_its_default():
+    rows = dict(re.findall(r"^\| `(GRIDAPPS_\w+)` \| (\S+) \|", (DOCS / "settings.md").read_text(), re.M))
+    expected = {}
+    for name, setting in Environment.model_fields.items():
+        assert setting.default is not PydanticUndefined, f"{name} has no default"
+        shown = "empty" if setting.default == "" else f"`{setting.default}`"
+        expected[f"GRIDAPPS_{name.upper()}"] = shown
+    assert rows == expected
+
+
+def test_every_state_is_in_the_vocabulary():
+    text = (DOCS / "vocabulary.md").read_text()
+    assert [state for state in State if state not in text] == []
+
+
+def test_generated_pages_are_fresh():
+    done = subprocess.run(
+        [sys.executable, TOP / "scripts" / "pages.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_has_a_help_text():
+    from gridapps.server.cli import main as server
+    from gridapps_client.cli import main as client
+
+    assert [path for path, command in (*_commands(server), *_commands(client)) if not command.help] == []
+
+
+def _commands(group: click.Group) -> list[tuple[str, click.Command]]:
+    found: list[tuple[str, click.Command]] = []
+    for name, command in group.commands.items():
+        found += _commands(command) if isinstance(command, click.Group) else [(name, command)]
+    return found
+
+
+def test_every_error_code_is_documented():
+    from gridapps.api.errors import CODES
+
+    documented = set(re.findall(r"`([a-z]+(?:-[a-z]+)*)`", (DOCS / "api.md").read_text()))
+    assert set(CODES) - documented == set()
+
+
+def _readme_commands() -> list[str]:
+    blocks = re.findall(r"^```(?:sh|console|bash)?\n(.*?)^```", (TOP / "README.md").read_text(), re.M | re.S)
+    lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith(("make ", "gridapps", "scripts/"))]
+
+
+def test_readme_commands_exist():
+    from gridapps.server.cli import main as server
+    from gridapps_client.cli import main as client
+
+    commands = _readme_commands()
+    assert commands, "the README shows no command"
+    targets = re.findall(r"^([a-z]+):", (TOP / "Makefile").read_text(), re.M)
+    for line in commands:
+        words = shlex.split(line, comments=True)
+        if words[0] == "make":
+            assert words[1] in targets, line
+        elif words[0].startswith("scripts/"):
+            assert (TOP / words[0]).exists(), line
+        else:
+            _resolve({"gridapps": client, "gridapps-server": server}[words[0]], words[1:], line)
+
+
+def _resolve(command: click.Command, words: list[str], line: str) -> None:
+    """Every word is a command's name until a command is reached, and then every option is one of its."""
+    while isinstance(command, click.Group):
+        assert words, f"{line}: names no command"
+        assert words[0] in command.commands, f"{line}: no command {words[0]}"
+        command, words = command.commands[words[0]], words[1:]
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {word.split("=")[0] for word in words if word.startswith("-") and word != "-"} <= known, line
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_resolve(page: str):
+    text = (TOP / page).read_text()
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (TOP / page).parent / path if path else TOP / page
+        assert linked.exists(), f"{page}: {target}"
+        if anchor:
+            assert anchor in _anchors(linked.read_text()), f"{page}: {target}"
+
+
+def _anchors(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_no_path_of_a_machine_and_no_package_registry_in_the_tree():
+    paths = r"(^|[^A-Za-z0-9_.~-])/(work|farm|root|home/[a-z]+)/"
+    hosts = "|".join(("pypi" + r"\.org", "python" + r"hosted\.", "npm" + r"js\.", "crates" + r"\.io/"))
+    found = []
+    for name in TRACKED:
+        path = TOP / name
+        if not path.is_file() or name == "tests/test_docs.py":
+            continue
+        try:
+            text = path.read_text()
+        except UnicodeDecodeError:
+            continue
+        found += [
+            f"{name}: {line.strip()[:120]}"
+            for line in text.splitlines()
+            if re.search(f"{paths}|{hosts}", line)
+        ]
+    assert found == []
