@@ -1,4 +1,4 @@
-"""Writes the pages of docs/ that follow from the code, states and commands: `make pages`. `--check` only looks."""
+"""Writes the pages of docs/ that follow from the code: `make pages`. `--check` only looks."""
 
 import sys
 from collections.abc import Iterator
