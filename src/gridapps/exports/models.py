@@ -27,6 +27,12 @@ class ExportFile(models.Model):
     name = models.CharField(max_length=255, help_text="file name as the user knows it")
     path = models.CharField(max_length=400, help_text="relative to the data directory's exports/")
     size = models.BigIntegerField(help_text="bytes")
+    linked_mtime_ns = models.BigIntegerField(
+        null=True,
+        blank=True,
+        help_text="modification time of a file that is shared with its owner by a hard link; "
+        "empty for a copy of the instance's own",
+    )
     sha256 = models.CharField(max_length=64)
     points = models.BigIntegerField()
     las_version = models.CharField(max_length=3)

@@ -34,6 +34,7 @@ class Migration(migrations.Migration):
                 ('name', models.CharField(help_text='file name as the user knows it', max_length=255)),
                 ('path', models.CharField(help_text="relative to the data directory's exports/", max_length=400)),
                 ('size', models.BigIntegerField(help_text='bytes')),
+                ('linked_mtime_ns', models.BigIntegerField(blank=True, help_text="modification time of a file that is shared with its owner by a hard link; empty for a copy of the instance's own", null=True)),
                 ('sha256', models.CharField(max_length=64)),
                 ('points', models.BigIntegerField()),
                 ('las_version', models.CharField(max_length=3)),

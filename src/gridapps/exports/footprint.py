@@ -1,0 +1,45 @@
+"""The outline of a point cloud: the convex hull of its points seen from above, grown chunk by chunk."""
+
+from itertools import pairwise
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+_ANGLES = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+_DIRECTIONS = np.column_stack((np.cos(_ANGLES), np.sin(_ANGLES)))
+
+
+class Hull:
+    """Convex hull of all points added so far."""
+
+    def __init__(self) -> None:
+        self._corners: NDArray[np.float64] = np.empty((0, 2))
+
+    def add(self, points: NDArray[np.float64]) -> None:
+        """Take an array of x, y rows in. Rows must be finite."""
+        points = np.vstack((self._corners, points))
+        hull = shapely.convex_hull(shapely.multipoints(_outer(points)))
+        self._corners = shapely.get_coordinates(hull)
+
+    def polygon(self, *, margin: float) -> shapely.Polygon:
+        """The hull in the points' own units; points on one line or spot get a box wider by `margin`."""
+        hull = shapely.convex_hull(shapely.multipoints(self._corners))
+        if isinstance(hull, shapely.Polygon) and hull.area > 0:
+            return hull
+        left, bottom, right, top = (float(value) for value in shapely.bounds(hull))
+        return shapely.box(left - margin, bottom - margin, right + margin, top + margin)
+
+
+def _outer(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Without the points inside the polygon of the extremes in 16 directions: they are no corners."""
+    extremes = points[[int(np.argmax(points @ direction)) for direction in _DIRECTIONS]]
+    inner = shapely.convex_hull(shapely.multipoints(extremes))
+    if not isinstance(inner, shapely.Polygon):
+        return points
+    corners = shapely.get_coordinates(shapely.orient_polygons(inner))
+    inside = np.ones(len(points), dtype=bool)
+    for start, end in pairwise(corners):
+        edge = end - start
+        inside &= (points[:, 1] - start[1]) * edge[0] > (points[:, 0] - start[0]) * edge[1]
+    return points[~inside]

@@ -1,0 +1,232 @@
+"""The first look at an untrusted LAS or LAZ file: its header, read raw and judged before any library sees it.
+
+A header that lies makes point-cloud libraries take all memory, or quietly read less than there is. Layout and
+meaning of the fields: LAS 1.4 specification, R15, section 2; chunk table: LASzip's format, as lazrs reads it.
+"""
+
+import math
+import os
+import struct
+from dataclasses import dataclass
+
+_LEAST_RECORD = {0: 20, 1: 28, 2: 26, 3: 34, 4: 57, 5: 63, 6: 30, 7: 36, 8: 38, 9: 59, 10: 67}
+_HEADER_SIZE = {0: 227, 1: 227, 2: 227, 3: 235, 4: 375}
+_LARGEST_HEADER = 375
+_VLR_HEAD = 54
+_EVLR_HEAD = 60
+_LASZIP = (b"laszip encoded", 22204)
+_VARIABLE_CHUNKS = 0xFFFFFFFF
+
+
+class BadPointCloud(ValueError):
+    """The file cannot be taken as a point cloud. The message is a sentence, or a line per file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What the header claims, after it was found plausible."""
+
+    version: str
+    point_format: int
+    record_length: int
+    compressed: bool
+    points: int
+    mins: tuple[float, float, float]
+    maxs: tuple[float, float, float]
+
+
+def read(file: int, *, size: int) -> Header:
+    """The header of the open file descriptor `file`, a file of `size` bytes.
+
+    Reads by position only, and no more than a record's head for each that fits into it. Raises BadPointCloud.
+    """
+    raw = os.pread(file, _LARGEST_HEADER, 0)
+    minor, header_size, data = _frame(raw, size)
+    vlrs, format_byte, record_length, legacy_points = struct.unpack_from("<IBHI", raw, 100)
+    points = struct.unpack_from("<Q", raw, 247)[0] if minor == 4 else legacy_points
+    compressed = bool(format_byte & 0x80)
+    point_format = format_byte & 0x3F
+    _check_records(minor, point_format, record_length, points)
+    mins, maxs = _check_space(raw)
+    laszip = _walk_vlrs(file, start=header_size, count=vlrs, end=data)
+    if minor == 4:
+        _walk_evlrs(file, raw, size=size, data=data)
+    if compressed:
+        _check_laz(file, laszip, data=data, size=size, points=points, record_length=record_length)
+    elif data + points * record_length > size:
+        raise BadPointCloud(
+            f"The file is cut off: its header promises {points} points of {record_length} bytes from byte "
+            f"{data} on, which takes {data + points * record_length} bytes, but the file has {size}. "
+            "Copy it again from its source."
+        )
+    return Header(
+        version=f"1.{minor}",
+        point_format=point_format,
+        record_length=record_length,
+        compressed=compressed,
+        points=points,
+        mins=mins,
+        maxs=maxs,
+    )
+
+
+def _frame(raw: bytes, size: int) -> tuple[int, int, int]:
+    """Minor version, size of the header, and where point data starts."""
+    if size == 0:
+        raise BadPointCloud("The file is empty.")
+    if raw[:4] != b"LASF":
+        raise BadPointCloud(
+            "This is not a LAS or LAZ file: it does not start with the signature LASF. "
+            "Only LAS, LAZ and COPC can be imported."
+        )
+    if len(raw) < 227:
+        raise BadPointCloud(
+            f"The file is cut off inside its header: it has {size} bytes, a header has 227 or more."
+        )
+    major, minor = raw[24], raw[25]
+    if major != 1 or minor not in _HEADER_SIZE:
+        raise BadPointCloud(f"The file says it is LAS {major}.{minor}; versions 1.0 to 1.4 can be read.")
+    header_size, data = struct.unpack_from("<HI", raw, 94)
+    least = _HEADER_SIZE[minor]
+    if header_size < least:
+        raise BadPointCloud(
+            f"The header says it is {header_size} bytes long; in LAS 1.{minor} it takes {least}."
+        )
+    if len(raw) < least or header_size > size:
+        raise BadPointCloud(
+            f"The file is cut off inside its header: {size} bytes of {max(least, header_size)}."
+        )
+    if not header_size <= data <= size:
+        raise BadPointCloud(
+            f"The header says that points start at byte {data}; in this file of {size} bytes with a header "
+            f"of {header_size} that cannot be."
+        )
+    return minor, header_size, data
+
+
+def _check_records(minor: int, point_format: int, record_length: int, points: int) -> None:
+    highest = {0: 1, 1: 1, 2: 3, 3: 5, 4: 10}[minor]
+    if point_format > highest:
+        raise BadPointCloud(
+            f"The header names point format {point_format}, which LAS 1.{minor} does not have."
+        )
+    least = _LEAST_RECORD[point_format]
+    if record_length < least:
+        raise BadPointCloud(
+            f"The header says that a point takes {record_length} bytes; point format {point_format} takes "
+            f"{least} or more."
+        )
+    if points == 0:
+        raise BadPointCloud("The file has no points.")
+
+
+def _check_space(raw: bytes) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Scales, offsets and bounds; returns the bounds as (mins, maxs)."""
+    numbers = struct.unpack_from("<12d", raw, 131)
+    scales, offsets = numbers[0:3], numbers[3:6]
+    for axis, scale, offset in zip("xyz", scales, offsets, strict=True):
+        if not math.isfinite(scale) or scale == 0:
+            raise BadPointCloud(
+                f"The scale factor of {axis} in the header is {scale:g}: coordinates have no meaning."
+            )
+        if not math.isfinite(offset):
+            raise BadPointCloud(
+                f"The offset of {axis} in the header is {offset:g}: coordinates have no meaning."
+            )
+    maxs, mins = (numbers[6], numbers[8], numbers[10]), (numbers[7], numbers[9], numbers[11])
+    for axis, low, high in zip("xyz", mins, maxs, strict=True):
+        if not (math.isfinite(low) and math.isfinite(high)) or low > high:
+            raise BadPointCloud(f"The bounds of {axis} in the header are no range: {low:g} to {high:g}.")
+    return mins, maxs
+
+
+def _walk_vlrs(file: int, *, start: int, count: int, end: int) -> bytes | None:
+    """Step through the variable-length records; returns the content of LASzip's own one."""
+    if count * _VLR_HEAD > end - start:
+        raise BadPointCloud(
+            f"The header claims {count} variable-length records, but there are only {end - start} bytes "
+            "between the header and the points. The file is damaged, or made to do harm."
+        )
+    laszip = None
+    for number in range(1, count + 1):
+        head = os.pread(file, _VLR_HEAD, start)
+        if len(head) < _VLR_HEAD or start + _VLR_HEAD > end:
+            raise BadPointCloud(
+                f"Variable-length record {number} of {count} runs into the points: the header is damaged."
+            )
+        user, record, length = struct.unpack_from("<16sHH", head, 2)
+        start += _VLR_HEAD
+        if start + length > end:
+            raise BadPointCloud(
+                f"Variable-length record {number} of {count} runs into the points: the header is damaged."
+            )
+        if (user.rstrip(b"\0"), record) == _LASZIP:
+            laszip = os.pread(file, length, start)
+        start += length
+    return laszip
+
+
+def _walk_evlrs(file: int, raw: bytes, *, size: int, data: int) -> None:
+    """Step through the extended records behind the points of LAS 1.4."""
+    start, count = struct.unpack_from("<QI", raw, 235)
+    if count == 0:
+        return
+    if start < data or start + count * _EVLR_HEAD > size:
+        raise BadPointCloud(
+            f"The header claims {count} extended records from byte {start} on; in a file of {size} bytes "
+            "that cannot be. It is cut off or damaged."
+        )
+    for number in range(1, count + 1):
+        head = os.pread(file, _EVLR_HEAD, start)
+        length = struct.unpack_from("<Q", head, 20)[0] if len(head) == _EVLR_HEAD else size
+        start += _EVLR_HEAD + length
+        if start > size:
+            raise BadPointCloud(
+                f"Extended record {number} of {count} ends behind the end of the file: "
+                "it is cut off or damaged."
+            )
+
+
+def _check_laz(
+    file: int, laszip: bytes | None, *, data: int, size: int, points: int, record_length: int
+) -> None:
+    """The chunk table must lie in the file and have room for the points that the header promises."""
+    if laszip is None or len(laszip) < 34:
+        raise BadPointCloud(
+            "The points are marked as compressed, but the record that says how (laszip 22204) is missing."
+        )
+    compressor, chunk_size = struct.unpack_from("<H10xI", laszip, 0)
+    if compressor not in {2, 3}:
+        raise BadPointCloud(
+            f"The points are compressed in a way (LASzip compressor {compressor}) that cannot be read."
+        )
+    table = _table_position(file, data=data, size=size)
+    version, chunks = struct.unpack("<II", os.pread(file, 8, table))
+    if version != 0:
+        raise BadPointCloud(f"The LAZ chunk table at byte {table} is damaged.")
+    # A chunk holds at least its first point as it is, so the file's size bounds how many chunks there can be.
+    if chunks * record_length > table - data:
+        raise BadPointCloud(
+            f"The LAZ chunk table claims {chunks} chunks, more than {table - data} bytes can hold: "
+            "the file is damaged."
+        )
+    if chunk_size != _VARIABLE_CHUNKS and not (chunks - 1) * chunk_size < points <= chunks * chunk_size:
+        raise BadPointCloud(
+            f"The header promises {points} points, but there are {chunks} chunks of {chunk_size}: "
+            "the file is cut off or damaged."
+        )
+
+
+def _table_position(file: int, *, data: int, size: int) -> int:
+    """Where the chunk table is. Minus one in its place means: the last eight bytes of the file say it."""
+    if data + 8 > size:
+        raise BadPointCloud("The file is cut off before its first point.")
+    (table,) = struct.unpack("<q", os.pread(file, 8, data))
+    if table == -1:
+        (table,) = struct.unpack("<q", os.pread(file, 8, size - 8))
+    if not data + 8 <= table <= size - 8:
+        raise BadPointCloud(
+            f"The file is cut off or damaged: its chunk table should be at byte {table}, but the file has "
+            f"{size} bytes. Copy it again from its source."
+        )
+    return int(table)

@@ -1,0 +1,135 @@
+"""Making exports."""
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.db import transaction
+
+from gridapps.access.models import User
+from gridapps.exports import facts, storage
+from gridapps.exports.headers import BadPointCloud
+from gridapps.exports.models import Export, ExportFile
+
+_ENDINGS = (".las", ".laz")
+_MOST_FILES = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Imported:
+    name: str
+    stored: storage.Stored
+    sha256: str
+    facts: facts.Facts
+
+
+def import_export(*, owner: User, name: str, files: Sequence[Path]) -> Export:
+    """Take point-cloud files in as an export of `owner`: all of them, or none.
+
+    Raises BadPointCloud with a line `FILE: sentence` for each file that cannot be taken, and OSError when the
+    instance's own disk fails.
+    """
+    _check_names(name, files)
+    directory = storage.root() / uuid.uuid4().hex
+    directory.mkdir(parents=True, mode=0o755)
+    try:
+        return _record(owner, name, _take_all(directory, files))
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def _check_names(name: str, files: Sequence[Path]) -> None:
+    if not name.strip() or len(name) > 200 or not name.isprintable():
+        raise BadPointCloud("An export needs a name of 1 to 200 printable characters.")
+    if not 0 < len(files) <= _MOST_FILES:
+        raise BadPointCloud(f"An export has 1 to {_MOST_FILES} files; {len(files)} were given.")
+    seen: set[str] = set()
+    bad = []
+    for file in files:
+        if fault := _name_fault(file.name, seen):
+            bad.append(f"{_shown(file.name)}: {fault}")
+        seen.add(file.name)
+    if bad:
+        raise BadPointCloud("\n".join(bad))
+
+
+def _name_fault(name: str, seen: set[str]) -> str:
+    """What is wrong with a file's name. It appears in pages, logs and downloads, so it must be plain."""
+    if not name.isprintable():  # surrogates of bytes that are no UTF-8 are not printable either
+        return "The file's name has characters that cannot be shown. Rename it."
+    if name in {"", ".", ".."} or name.startswith((".", "-")) or "\\" in name:
+        return "The file's name must not start with a dot or a dash, nor contain a backslash. Rename it."
+    if name in seen:
+        return "Two files of this name were given; within an export names must differ."
+    if not name.lower().endswith(_ENDINGS) and "." in name:
+        return (
+            f"The ending .{name.rpartition('.')[2]} is not known; an export takes .las and .laz (COPC too)."
+        )
+    return ""
+
+
+def _shown(name: str) -> str:
+    """The name with everything escaped that a terminal could take for a command."""
+    return name if name.isprintable() else ascii(name)[1:-1]
+
+
+def _take_all(directory: Path, files: Sequence[Path]) -> list[_Imported]:
+    """Take the files in, some at a time; every bad one is named, not only the first."""
+    taken, bad = [], []
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        futures = [pool.submit(_take, file, directory / f"{number}.laz") for number, file in enumerate(files)]
+        try:
+            for file, future in zip(files, futures, strict=True):
+                try:
+                    taken.append(future.result())
+                except BadPointCloud as error:
+                    bad.append(f"{_shown(file.name)}: {error}")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    if bad:
+        raise BadPointCloud("\n".join(bad))
+    return taken
+
+
+def _take(source: Path, target: Path) -> _Imported:
+    stored = storage.store(source, target)
+    found = facts.measure(target)
+    with target.open("rb") as content:
+        sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+        after = os.fstat(content.fileno())
+    if after.st_size != stored.size or stored.linked_mtime_ns not in {None, after.st_mtime_ns}:
+        raise BadPointCloud(
+            "The file was changed while it was imported. Import it again when it is complete."
+        )
+    return _Imported(name=source.name, stored=stored, sha256=sha256, facts=found)
+
+
+@transaction.atomic
+def _record(owner: User, name: str, files: list[_Imported]) -> Export:
+    export = Export.objects.create(owner=owner, name=name.strip())
+    ExportFile.objects.bulk_create(
+        ExportFile(
+            export=export,
+            name=file.name,
+            path=str(file.stored.path.relative_to(storage.root())),
+            size=file.stored.size,
+            linked_mtime_ns=file.stored.linked_mtime_ns,
+            sha256=file.sha256,
+            las_version=file.facts.las_version,
+            point_format=file.facts.point_format,
+            points=file.facts.points,
+            bounds=file.facts.bounds,
+            crs=file.facts.crs,
+            crs_name=file.facts.crs_name,
+            footprint=file.facts.footprint,
+        )
+        for file in files
+    )
+    return export

@@ -1,0 +1,94 @@
+"""Reads a whole point cloud from standard input and prints what it found, as JSON: a program of its own.
+
+`facts` runs it with limits on memory and time, after `headers` found the header plausible: the libraries that
+decode points are not made for hostile files. Its answer is the facts, or `{"bad": sentence}`.
+"""
+
+import json
+import os
+import resource
+from typing import Any
+
+MEMORY = 1024**3  # address space, bytes
+_CHUNK = 500_000  # points at once
+_LONGEST_CRS = 64 * 1024
+
+
+def main() -> None:
+    """Entry point of the program."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    try:
+        answer = _facts()
+    except MemoryError:
+        answer = {
+            "bad": "Reading the file takes more than 1 GB of memory: it is damaged, or made to do harm."
+        }
+    except BaseException as error:  # lazrs' panics are BaseExceptions
+        answer = {
+            "bad": f"The file cannot be read to its end, it is cut off or damaged ({_first_line(error)})."
+        }
+    os.write(1, json.dumps(answer).encode())
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def _facts() -> dict[str, Any]:
+    import laspy
+    import numpy as np
+
+    from gridapps.exports.footprint import Hull
+
+    hull = Hull()
+    low, high, points = np.full(3, np.inf), np.full(3, -np.inf), 0
+    with laspy.open(os.fdopen(0, "rb"), laz_backend=laspy.LazBackend.Lazrs) as file:
+        header = file.header
+        crs, crs_name = _crs(header)
+        for chunk in file.chunk_iterator(_CHUNK):
+            if fault := _fault(chunk, points):
+                return {"bad": fault}
+            xyz = np.column_stack((chunk.x, chunk.y, chunk.z))
+            low, high = np.minimum(low, xyz.min(axis=0)), np.maximum(high, xyz.max(axis=0))
+            hull.add(xyz[:, :2])
+            points += len(chunk)
+        if points != header.point_count:
+            return {"bad": f"The header promises {header.point_count} points, but only {points} can be read."}
+        return {
+            "points": points,
+            "bounds": [*low.tolist(), *high.tolist()],
+            "crs": crs,
+            "crs_name": crs_name,
+            "footprint": hull.polygon(margin=float(np.abs(header.scales[:2]).max())).wkb_hex,
+        }
+
+
+def _fault(chunk: Any, before: int) -> str:
+    """What is wrong with the values of these points, or nothing. `before` points came before them."""
+    import numpy as np
+
+    where = f"points {before + 1} to {before + len(chunk)}"
+    for name in ("x", "y", "z"):
+        if not np.isfinite(np.asarray(chunk[name])).all():
+            return f"Among the {where} are values of {name} that are no finite numbers."
+    if "gps_time" in chunk.array.dtype.names and (bad := int((~np.isfinite(chunk["gps_time"])).sum())):
+        return f"Among the {where} are {bad} with a GPS time that is no finite number."
+    return ""
+
+
+def _crs(header: Any) -> tuple[str, str]:
+    """WKT 2 and name of the file's CRS, or empty: a missing or broken one is no fault of the points."""
+    try:
+        crs = header.parse_crs()
+        text, name = (crs.to_wkt(), crs.name) if crs else ("", "")
+    except Exception:  # whatever a broken record makes pyproj say
+        return "", ""
+    if len(text) > _LONGEST_CRS:
+        return "", ""
+    return text.replace("\0", ""), name.replace("\0", "")[:200]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Point clouds for the tests of exports: small ones made here, and the shared ones where they are present."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import laspy
+import numpy as np
+import pytest
+
+from gridapps.access.models import User
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+MakeCloud = Callable[..., Path]
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of shared point clouds."""
+    if not SHARED.is_dir():
+        pytest.skip(f"the shared point clouds are absent ({SHARED.parent.name}/{SHARED.name})")
+    return SHARED
+
+
+@pytest.fixture
+def owner(db: None) -> User:
+    return User.objects.create(username="analyst")
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path, settings: Any) -> Path:
+    """A data directory for this test alone, on the same disk as its point clouds."""
+    settings.DATA = tmp_path / "data"
+    settings.DATA.mkdir()
+    return settings.DATA
+
+
+@pytest.fixture
+def make_cloud(tmp_path: Path) -> MakeCloud:
+    """Write a LAS or LAZ file of random points in a box of 100 x 50 x 10 at (1000, 2000, 30)."""
+
+    def make(
+        name: str = "cloud.laz", *, points: int = 1000, version: str = "1.4", point_format: int = 6
+    ) -> Path:
+        header = laspy.LasHeader(version=version, point_format=point_format)
+        header.scales, header.offsets = [0.01] * 3, [1000, 2000, 30]
+        cloud = laspy.LasData(header)
+        spots = np.random.default_rng(1).random((points, 3)) * [100, 50, 10] + [1000, 2000, 30]
+        cloud.x, cloud.y, cloud.z = spots.T
+        path = tmp_path / name
+        cloud.write(path)
+        path.chmod(0o644)
+        return path
+
+    return make
