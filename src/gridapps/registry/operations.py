@@ -1,0 +1,134 @@
+"""Writes: create, update and delete Apps."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from gridapps.access import queries as access
+from gridapps.access.models import User
+from gridapps.registry import queries, schemas
+from gridapps.registry.errors import AppChanged, AppIdTaken, AppNotFound, InvalidApp
+from gridapps.registry.models import APP_ID, App
+
+RESOURCES = ("cpus", "memory", "disk", "time")
+DEFAULTS: Mapping[str, float] = {"cpus": 1, "memory": 1024**3, "disk": 1024**3, "time": 3600}
+MAX_TITLE = 200
+MAX_DESCRIPTION = 20_000
+
+
+def create_app(
+    *,
+    by: User,
+    app_id: str,
+    title: str,
+    description: str = "",
+    arguments: object = None,
+    resources: Mapping[str, float] | None = None,
+) -> App:
+    """Create an App of a verified developer.
+
+    `arguments` is a JSON Schema (default: any object); `resources` names cpus, memory and disk in bytes,
+    time in seconds, each with a default. Raises NotADeveloper, InvalidApp, schemas.InvalidSchema, AppIdTaken.
+    """
+    access.require_developer(by)
+    if not re.fullmatch(APP_ID, app_id):
+        sentence = "1 to 63 of a-z, 0-9 and -, neither beginning nor ending with -."
+        raise InvalidApp(f"{app_id!r} cannot be an app-id.", [("/id", sentence)])
+    limits = settings.GRIDAPPS.limits()
+    wanted = {name: min(value, limits[name]) for name, value in DEFAULTS.items()} | dict(resources or {})
+    app = App(owner=by, app_id=app_id)
+    _change(
+        app,
+        title=title,
+        description=description,
+        arguments={"type": "object"} if arguments is None else arguments,
+        resources=wanted,
+    )
+    try:
+        with transaction.atomic():
+            app.save(force_insert=True)
+    except IntegrityError:
+        raise AppIdTaken(
+            f"The app-id {app_id!r} is taken, perhaps by a deleted App; choose another one."
+        ) from None
+    return app
+
+
+def update_app(*, by: User, app_id: str, expected: str | None = None, changes: Mapping[str, Any]) -> App:
+    """Change title, description, arguments or resources of one's own App; what is not named stays.
+
+    `expected` is the `version` that the caller saw last. A changed schema holds for new runs only. Raises
+    AppNotFound, AppChanged, InvalidApp, schemas.InvalidSchema.
+    """
+    with transaction.atomic():
+        app = _own(by, app_id)
+        if expected is not None and expected != version(app):
+            raise AppChanged("The App was changed meanwhile; get it again, and then change it.")
+        _change(app, **changes)
+        app.save()
+    return app
+
+
+def delete_app(*, by: User, app_id: str) -> None:
+    """Delete one's own App. Its app-id is never given out again; runs that stand in the queue still run.
+
+    Raises AppNotFound.
+    """
+    with transaction.atomic():
+        app = _own(by, app_id)
+        app.deleted_at = timezone.now()
+        app.save(update_fields=["deleted_at"])
+
+
+def version(app: App) -> str:
+    """A short text that changes whenever the App is changed."""
+    return app.updated_at.astimezone(UTC).strftime("%Y%m%d%H%M%S%f")
+
+
+def _own(by: User, app_id: str) -> App:
+    app = queries.owned_by(by).select_for_update(of=("self",)).filter(app_id=app_id).first()
+    if app is None:
+        raise AppNotFound(f"There is no App {app_id!r} of yours.")
+    return app
+
+
+def _change(app: App, **changes: Any) -> None:
+    """Set what is named, after judging it."""
+    if "title" in changes:
+        app.title = _line("/title", changes["title"], MAX_TITLE)
+    if "description" in changes:
+        app.description = changes["description"]
+        if len(app.description) > MAX_DESCRIPTION:
+            raise InvalidApp(
+                "The description is too long.", [("/description", f"At most {MAX_DESCRIPTION} characters.")]
+            )
+    if "arguments" in changes:
+        schemas.check(changes["arguments"])
+        app.arguments = changes["arguments"]
+    if "resources" in changes:
+        _request(app, changes["resources"])
+
+
+def _line(pointer: str, text: str, limit: int) -> str:
+    text = text.strip()
+    if not text or len(text) > limit or not text.isprintable():
+        raise InvalidApp("The title cannot be taken.", [(pointer, f"One line of 1 to {limit} characters.")])
+    return text
+
+
+def _request(app: App, resources: Mapping[str, float]) -> None:
+    limits = settings.GRIDAPPS.limits()
+    faults = [
+        (f"/resources/{name}", f"More than 0, and at most {limits[name]:g} on this instance.")
+        for name, value in resources.items()
+        if not 0 < value <= limits[name]
+    ]
+    if faults:
+        raise InvalidApp("The App asks for resources that this instance does not give.", faults)
+    for name, value in resources.items():
+        setattr(app, name, value if name == "cpus" else int(value))

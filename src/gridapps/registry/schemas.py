@@ -1,0 +1,188 @@
+"""Argument schemas of Apps: JSON Schema 2020-12, kept to what can be judged in bounded time and memory.
+
+Patterns run on an engine of linear time, references stay inside the schema and never form a circle, and the
+schema with every reference written out has a limit. `docs/decisions/0010-argument-schemas.md` says why.
+"""
+
+import copy
+import json
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+import jsonschema_rs
+
+from gridapps.registry.schema_shape import Fault, examine, follow, pointer
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+MAX_ARGUMENTS = 1024**2  # bytes of the argument object: the container contract's limit
+MAX_DEPTH = 64  # of the argument object
+MAX_FAULTS = 20
+# Listing faults takes memory in proportion to schema times arguments; beyond this they are not listed.
+_LISTABLE = 20 * 1024**2
+_PATTERNS = jsonschema_rs.RegexOptions(size_limit=256 * 1024, dfa_size_limit=256 * 1024)
+
+
+class _Faulty(ValueError):
+    def __init__(self, message: str, fields: Sequence[Fault]) -> None:
+        super().__init__(message)
+        self.fields = list(fields)
+
+
+class InvalidSchema(_Faulty):
+    """The schema cannot be taken. `fields`: JSON pointers into the schema, each with a sentence."""
+
+
+class InvalidArguments(_Faulty):
+    """The arguments do not match the schema. `fields`: JSON pointers into them, each with a sentence."""
+
+
+def check(schema: object) -> None:
+    """Raise InvalidSchema unless this is an argument schema that the instance takes."""
+    faults = examine(schema)
+    if faults:
+        raise InvalidSchema("The argument schema cannot be taken.", faults)
+    assert isinstance(schema, dict)
+    try:
+        validator = _compile(_text(schema))
+    except jsonschema_rs.ValidationError as error:
+        sentence = _brief(error.message)
+        if error.kind.name == "format":
+            sentence += ": look-around and back-references are not supported, nor are very large repetitions."
+        fault = (pointer(error.instance_path), sentence)
+        raise InvalidSchema("The argument schema cannot be taken.", [fault]) from None
+    _check_defaults(schema, validator)
+
+
+def complete(schema: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """A copy of the arguments with the schema's defaults filled in, found valid. Raises InvalidArguments.
+
+    Defaults are filled for absent properties: in nested objects and lists that are there, through `$ref` and
+    `allOf`; not through `anyOf`, `oneOf`, `if`, where it is open which branch is meant.
+    """
+    if _depth(arguments) > MAX_DEPTH:
+        raise InvalidArguments("The arguments are nested too deeply.", [("", f"At most {MAX_DEPTH} levels.")])
+    if _size(arguments) > MAX_ARGUMENTS:
+        raise InvalidArguments("The arguments are too large.", [("", f"At most {MAX_ARGUMENTS} bytes.")])
+    whole = copy.deepcopy(arguments)
+    filled = _Filler(schema)
+    filled.fill(schema, whole, ())
+    size = _size(whole)
+    if size > MAX_ARGUMENTS:
+        raise InvalidArguments(
+            "The arguments are too large with the defaults.", [("", f"At most {MAX_ARGUMENTS} bytes.")]
+        )
+    text = _text(schema)
+    validator = _compile(text)
+    if validator.is_valid(whole):
+        return whole
+    if size * len(text) > _LISTABLE:
+        raise InvalidArguments(
+            "The arguments do not match the App's schema.",
+            [("", "Something in here does not match, and there is too much of it to say what.")],
+        )
+    faults = [
+        (pointer(error.instance_path), _brief(error.message))
+        for error in islice(validator.iter_errors(whole), MAX_FAULTS)
+    ]
+    raise InvalidArguments("The arguments do not match the App's schema.", faults)
+
+
+class _Filler:
+    """Fills defaults in place, and gives up when they would make the arguments larger than allowed."""
+
+    def __init__(self, root: dict[str, Any]) -> None:
+        self._root = root
+        self._left = MAX_ARGUMENTS
+        self.filled: list[tuple[str | int, ...]] = []
+
+    def fill(self, schema: object, value: Any, path: tuple[str | int, ...]) -> None:
+        for part in _parts(self._root, schema):
+            if isinstance(value, dict):
+                self._fill_object(part, value, path)
+            elif isinstance(value, list):
+                prefix = part.get("prefixItems", [])
+                for index, item in enumerate(value):
+                    inner = prefix[index] if index < len(prefix) else part.get("items", True)
+                    if isinstance(item, dict | list) and isinstance(inner, dict):
+                        self.fill(inner, item, (*path, index))
+
+    def _fill_object(self, part: dict[str, Any], value: dict[str, Any], path: tuple[str | int, ...]) -> None:
+        for name, inner in part.get("properties", {}).items():
+            if name not in value:
+                found = next((p for p in _parts(self._root, inner) if "default" in p), None)
+                if found is None:
+                    continue
+                self._spend(_size(found["default"]) + len(name))
+                value[name] = copy.deepcopy(found["default"])
+                self.filled.append((*path, name))
+            if isinstance(value[name], dict | list):
+                self.fill(inner, value[name], (*path, name))
+
+    def _spend(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise InvalidArguments(
+                "The arguments are too large with the defaults.", [("", f"At most {MAX_ARGUMENTS} bytes.")]
+            )
+
+
+def _check_defaults(schema: dict[str, Any], validator: jsonschema_rs.Validator) -> None:
+    """Raise InvalidSchema for defaults that the schema itself would refuse."""
+    empty: dict[str, Any] = {}
+    filler = _Filler(schema)
+    filler.fill(schema, empty, ())
+    starts = {pointer(path) for path in filler.filled}
+    faults = []
+    for error in islice(validator.iter_errors(empty), MAX_FAULTS):
+        where = pointer(error.instance_path)
+        if any(where == start or where.startswith(f"{start}/") for start in starts):
+            faults.append(("", f"The default at {where} does not match: {_brief(error.message)}"))
+    if faults:
+        raise InvalidSchema("A default in the argument schema does not match the schema.", faults)
+
+
+def _parts(root: dict[str, Any], schema: object) -> Iterator[dict[str, Any]]:
+    """The schema, what it refers to, and the members of its `allOf`: all of them hold at once."""
+    if not isinstance(schema, dict):
+        return
+    yield schema
+    if "$ref" in schema:
+        yield from _parts(root, follow(root, schema["$ref"]))
+    for member in schema.get("allOf", []):
+        yield from _parts(root, member)
+
+
+@lru_cache(maxsize=64)
+def _compile(text: str) -> jsonschema_rs.Draft202012Validator:
+    return jsonschema_rs.Draft202012Validator(
+        json.loads(text), mask="This value", pattern_options=_PATTERNS, validate_formats=False, offline=True
+    )
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _size(value: object) -> int:
+    return len(_text(value).encode("utf-8", "surrogatepass"))
+
+
+def _depth(value: object) -> int:
+    """Levels of nesting, found without recursion."""
+    deepest, level = 0, [value]
+    while level and deepest <= MAX_DEPTH:
+        deepest += 1
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    return deepest
+
+
+def _brief(message: str) -> str:
+    sentence = message if len(message) <= 300 else f"{message[:297]}..."
+    return sentence[:1].upper() + sentence[1:]
