@@ -13,7 +13,7 @@ CHECKS = {
     "format": ["ruff", "format", "--check", "."],
     "ruff": ["ruff", "check", "."],
     "types": ["mypy"],
-    "types of the tests": ["mypy", "-p", "tests"],
+    "types of the tests": ["mypy", "-p", "tests", "-p", "client.tests"],
     "imports": ["lint-imports"],
     "unused code": ["vulture"],
     "dependencies": ["deptry", "src"],

@@ -1,0 +1,45 @@
+"""The `gridapps` command."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from gridapps_client.commands.account import developer, login, logout, whoami
+from gridapps_client.commands.app import app
+from gridapps_client.commands.certificates import certificate
+from gridapps_client.commands.exports import exports
+from gridapps_client.commands.images import push
+from gridapps_client.commands.outputs import outputs
+from gridapps_client.commands.run import run
+from gridapps_client.commands.runs import logs, runs
+from gridapps_client.errors import GridAppsError
+from gridapps_client.text import plain
+
+
+class _Commands(click.Group):
+    """Turns what goes wrong into a sentence on standard error and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except GridAppsError as error:
+            click.echo(f"gridapps: {plain(str(error))}", err=True)
+            sys.exit(2 if error.code == "usage" else 1)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="gridapps-client", message="gridapps %(version)s")
+def main() -> None:
+    """Run algorithms in images on point clouds of a GRiD Apps instance.
+
+    Environment: GRIDAPPS_URL, GRIDAPPS_TOKEN, GRIDAPPS_CA, GRIDAPPS_CONFIG (a directory).
+    """
+
+
+for _command in (login, logout, whoami, developer, app, certificate, push, run, runs, logs, outputs, exports):
+    main.add_command(_command)

@@ -1,0 +1,1 @@
+"""The commands of `gridapps`, one module for each noun."""

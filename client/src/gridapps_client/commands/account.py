@@ -1,0 +1,134 @@
+"""`gridapps login`, `logout`, `whoami` and `developer`."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from pathlib import Path
+
+import click
+
+from gridapps_client import login as oauth
+from gridapps_client.address import canonical
+from gridapps_client.client import Client
+from gridapps_client.commands.shared import Session, common
+from gridapps_client.configuration import Instance
+from gridapps_client.errors import GridAppsError
+from gridapps_client.models import Developer
+from gridapps_client.text import plain
+
+
+@click.command()
+@click.argument("address", metavar="URL")
+@click.option(
+    "--token", help="Use this token instead of a browser. Others may see it in the list of processes."
+)
+@click.option("--token-stdin", is_flag=True, help="Read the token from standard input.")
+@click.option(
+    "--ca",
+    type=click.Path(path_type=Path),
+    help="Trust this certificate authority (PEM), such as the instance's own.",
+)
+@click.option("--no-browser", is_flag=True, help="Only show the page's address.")
+@common
+def login(
+    session: Session, *, address: str, token: str | None, token_stdin: bool, ca: Path | None, no_browser: bool
+) -> None:
+    """Log in to the instance at URL, and use it from now on."""
+    url = canonical(address)
+    known = session.configuration.stored(url)
+    authority = str(ca) if ca else (known.ca if known else None)
+    if token_stdin:
+        token = sys.stdin.readline().strip()
+    if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
+        raise GridAppsError("The token is empty or has characters that no token has.", code="usage")
+    if token is None:
+        given = oauth.in_browser(
+            url, ca=authority, show=lambda page: _show(session, page, no_browser=no_browser)
+        )
+    else:
+        given = oauth.Tokens(token=token, refresh_token=None)
+    with Client(url, token=given.token, ca=authority) as client:
+        me = client.me()
+    if ca:
+        authority = str(
+            session.configuration.keep_authority(url, ca.read_text(encoding="ascii", errors="replace"))
+        )
+    session.configuration.save(
+        Instance(
+            url=url,
+            token=given.token,
+            refresh_token=given.refresh_token,
+            ca=authority,
+            certificate=known.certificate if known else None,
+        ),
+        default=True,
+    )
+    session.result({"url": url, "user": me}, f"Logged in to {url} as {plain(me.username)}.")
+
+
+@click.command()
+@common
+def logout(session: Session) -> None:
+    """Give the token back and forget the instance, its certificate on this machine included."""
+    instance = session.configuration.instance(session.client.url)
+    for token in (instance.refresh_token, instance.token):
+        if token:
+            oauth.revoke(instance.url, ca=instance.ca, token=token)
+    session.configuration.forget(instance.url)
+    session.result({"url": instance.url}, f"Logged out of {instance.url}.")
+
+
+@click.command()
+@common
+def whoami(session: Session) -> None:
+    """Show who one is to the instance."""
+    me = session.client.me()
+    roles = [
+        word
+        for word, held in (("administrator", me.administrator), ("developer", me.developer == "verified"))
+        if held
+    ]
+    session.result(
+        {"url": session.client.url, "user": me},
+        f"{plain(me.username)} at {session.client.url}" + (f" ({', '.join(roles)})" if roles else ""),
+        *([f"access tags: {plain(', '.join(me.access_tags))}"] if me.access_tags else []),
+    )
+
+
+@click.group()
+def developer() -> None:
+    """Become a developer, who may own Apps and push images."""
+
+
+@developer.command("request")
+@click.option("--statement", prompt="What do you want to develop?", help="Tells the administrators what for.")
+@common
+def developer_request(session: Session, statement: str) -> None:
+    """Ask to be a developer; an administrator decides."""
+    state = session.client.request_developer(statement=statement)
+    session.result(state, _described(state))
+
+
+@developer.command("show")
+@common
+def developer_show(session: Session) -> None:
+    """Show how far one's request is."""
+    state = session.client.developer()
+    session.result(state, _described(state))
+
+
+def _described(state: Developer) -> str:
+    return {
+        "none": "You are no developer; ask with: gridapps developer request",
+        "requested": "Your request waits for an administrator.",
+        "verified": "You are a developer.",
+        "refused": "Your request was refused.",
+    }.get(state.state, plain(state.state))
+
+
+def _show(session: Session, page: str, *, no_browser: bool) -> None:
+    session.tell("Log in at this page; the command goes on by itself:")
+    session.tell(page)
+    if not no_browser:
+        webbrowser.open(page)

@@ -1,0 +1,175 @@
+"""`gridapps app`: create, list, show, update and delete Apps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO, TypeVar
+
+import click
+
+from gridapps_client import terms
+from gridapps_client.commands.shared import Session, common, confirm, read
+from gridapps_client.errors import GridAppsError, NotFound
+from gridapps_client.models import App, Release
+from gridapps_client.text import plain, size, table
+
+R = TypeVar("R")
+
+
+@click.group()
+def app() -> None:
+    """Apps: programs in images, run on point clouds."""
+
+
+def _described_by_options(command: Callable[..., R]) -> Callable[..., R]:
+    for option in reversed(
+        [
+            click.option("--title", help="A line that says what the App does."),
+            click.option("--description", help="More about it."),
+            click.option(
+                "--arguments",
+                type=click.File(encoding="utf-8"),
+                help="File with the JSON Schema of its arguments; - for standard input.",
+            ),
+            click.option("--cpus", type=float, help="Processors of each task."),
+            click.option("--memory", help="Memory of each task, such as 2GiB."),
+            click.option("--disk", help="Disk for the outputs of each task, such as 10GiB."),
+            click.option("--time", "time_", help="Longest time of each task, such as 30m."),
+            click.option(
+                "--file",
+                type=click.File(encoding="utf-8"),
+                help="JSON file with all of these, as the API takes them.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@app.command("create")
+@click.argument("app_id", metavar="ID")
+@_described_by_options
+@common
+def app_create(session: Session, app_id: str, **given: Any) -> None:
+    """Make an App. ID is [a-z0-9-], unique in the instance."""
+    fields = _fields(given)
+    if fields.setdefault("id", app_id) != app_id:
+        raise GridAppsError(f"The file describes the App {fields['id']!r}, not {app_id!r}.", code="usage")
+    made = session.client.create_app(**({"title": app_id} | fields))
+    session.result(
+        made, f"Made the App {plain(made.id)}. Push its image with: gridapps push IMAGE {plain(made.id)}:TAG"
+    )
+
+
+@app.command("update")
+@click.argument("app_id", metavar="ID")
+@_described_by_options
+@common
+def app_update(session: Session, app_id: str, **given: Any) -> None:
+    """Change an App; what is not named stays as it is."""
+    fields = _fields(given)
+    if fields.pop("id", app_id) != app_id:
+        raise GridAppsError(f"The file does not describe the App {app_id!r}.", code="usage")
+    if not fields:
+        raise GridAppsError("Nothing to change; see: gridapps app update --help", code="usage")
+    if "resources" in fields:
+        present = session.client.app(app_id).resources
+        fields["resources"] = vars(present) | fields["resources"]
+    changed = session.client.update_app(app_id, **fields)
+    session.result(changed, f"Changed the App {plain(changed.id)}.")
+
+
+@app.command("list")
+@click.option("--mine", is_flag=True, help="Only those one owns.")
+@common
+def app_list(session: Session, mine: bool) -> None:
+    """List the Apps that one may run or owns."""
+    found = list(session.client.apps(mine=mine))
+    rows = [(each.id, each.owner, "yes" if each.runnable else "no", each.title) for each in found]
+    session.table(found, ("ID", "OWNER", "RUNNABLE", "TITLE"), rows, none="There are no Apps for you yet.")
+
+
+@app.command("show")
+@click.argument("app_id", metavar="ID")
+@common
+def app_show(session: Session, app_id: str) -> None:
+    """Show an App, its arguments, and the releases of one's own."""
+    found = session.client.app(app_id)
+    try:
+        releases: list[Release] | None = list(session.client.releases(app_id))
+    except NotFound:
+        # Only the owner and administrators see them.
+        releases = None
+    session.result({"app": found, "releases": releases}, *_page(found, releases))
+
+
+@app.command("delete")
+@click.argument("app_id", metavar="ID")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@common
+def app_delete(session: Session, app_id: str, yes: bool) -> None:
+    """Delete an App. Its id is never given out again."""
+    if not yes and not confirm(f"Delete the App {app_id}?"):
+        raise GridAppsError("Nothing was deleted; confirm with --yes.", code="usage")
+    session.client.delete_app(app_id)
+    session.result({"id": app_id}, f"Deleted the App {app_id}.")
+
+
+def _fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    file: TextIO | None = given["file"]
+    fields = terms.json_object(read(file), source=file.name) if file else {}
+    fields |= {name: given[name] for name in ("title", "description") if given[name] is not None}
+    schema: TextIO | None = given["arguments"]
+    if schema:
+        fields["arguments"] = terms.json_object(read(schema), source=schema.name)
+    resources = {
+        "cpus": given["cpus"],
+        "memory": terms.number_of_bytes(given["memory"]) if given["memory"] else None,
+        "disk": terms.number_of_bytes(given["disk"]) if given["disk"] else None,
+        "time": terms.number_of_seconds(given["time_"]) if given["time_"] else None,
+    }
+    wanted = {name: value for name, value in resources.items() if value is not None}
+    if wanted:
+        fields["resources"] = fields.get("resources", {}) | wanted
+    return fields
+
+
+def _page(found: App, releases: list[Release] | None) -> list[str]:
+    needs = found.resources
+    lines = [
+        f"{plain(found.id)}: {plain(found.title)}",
+        *(plain(line) for line in found.description.splitlines()),
+        f"owner {plain(found.owner)}; each task: {needs.cpus:g} processors, {size(needs.memory)} memory, "
+        f"{size(needs.disk)} disk, {needs.time} s",
+        f"images: {plain(found.repository)}",
+    ]
+    properties = found.arguments.get("properties")
+    if isinstance(properties, dict) and properties:
+        rows = [_argument(name, each) for name, each in properties.items() if isinstance(each, dict)]
+        lines += ["", table(("ARGUMENT", "TYPE", "DEFAULT", "WHAT"), rows)]
+    if releases:
+        pushed = [
+            (
+                ", ".join(each.tags) or "-",
+                each.state,
+                size(each.size),
+                each.pushed_at,
+                each.digest,
+                "; ".join(each.reasons),
+            )
+            for each in releases
+        ]
+        lines += ["", table(("TAG", "STATE", "SIZE", "PUSHED", "DIGEST", ""), pushed)]
+    return lines
+
+
+def _argument(name: str, schema: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    kind = schema.get("type", schema.get("enum", ""))
+    default = json.dumps(schema["default"]) if "default" in schema else ""
+    return (
+        str(name),
+        kind if isinstance(kind, str) else json.dumps(kind),
+        default,
+        str(schema.get("description") or schema.get("title") or ""),
+    )

@@ -1,0 +1,51 @@
+"""`gridapps exports`."""
+
+from __future__ import annotations
+
+import click
+
+from gridapps_client.commands.shared import Session, common, lists_by_default
+from gridapps_client.text import plain, size, table
+
+
+@click.command("list")
+@common
+def exports_list(session: Session) -> None:
+    """List one's exports."""
+    found = list(session.client.exports())
+    rows = [
+        (
+            each.pk,
+            each.name,
+            str(len(each.exportfiles)),
+            f"{sum(file.points for file in each.exportfiles):,}",
+            size(sum(file.filesize for file in each.exportfiles)),
+            each.created_at,
+        )
+        for each in found
+    ]
+    session.table(
+        found, ("PK", "NAME", "FILES", "POINTS", "SIZE", "CREATED"), rows, none="There are no exports."
+    )
+
+
+@lists_by_default(exports_list)
+def exports() -> None:
+    """One's exports: list (the default), show."""
+
+
+@exports.command("show")
+@click.argument("pk")
+@common
+def exports_show(session: Session, pk: str) -> None:
+    """Show an export and its files."""
+    found = session.client.export(pk)
+    rows = [
+        (each.pk, each.name, f"{each.points:,}", size(each.filesize), each.crs or "-")
+        for each in found.exportfiles
+    ]
+    session.result(
+        found,
+        f"{plain(found.pk)}: {plain(found.name)}, owner {plain(found.user)}, {plain(found.created_at)}",
+        table(("PK", "NAME", "POINTS", "SIZE", "CRS"), rows),
+    )

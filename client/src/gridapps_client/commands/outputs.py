@@ -1,0 +1,99 @@
+"""`gridapps outputs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from gridapps_client import downloads
+from gridapps_client.address import segment
+from gridapps_client.commands.shared import Session, common
+from gridapps_client.errors import GridAppsError
+from gridapps_client.progress import transferring
+from gridapps_client.text import plain, size
+
+
+@click.group()
+def outputs() -> None:
+    """What runs left."""
+
+
+@outputs.command("list")
+@click.argument("run_id", metavar="RUN")
+@common
+def outputs_list(session: Session, run_id: str) -> None:
+    """List a run's outputs."""
+    found = list(session.client.outputs(run_id))
+    rows = [
+        (each.path, size(each.size), each.media_type, "partial" if each.partial else "", each.sha256)
+        for each in found
+    ]
+    session.table(found, ("PATH", "SIZE", "TYPE", "", "SHA-256"), rows, none="The run has no outputs.")
+
+
+@outputs.command("get")
+@click.argument("run_id", metavar="RUN")
+@click.argument("paths", metavar="[PATH]...", nargs=-1)
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory to write to; one named like the run by default.",
+)
+@click.option("--zip", "as_zip", is_flag=True, help="All of them, as one zip.")
+@click.option("--overwrite", is_flag=True, help="Replace files that have other content.")
+@common
+def outputs_get(
+    session: Session, *, run_id: str, paths: tuple[str, ...], to: Path | None, as_zip: bool, overwrite: bool
+) -> None:
+    """Download a run's outputs: all, or those at PATH, a directory or a pattern such as '*.tif'."""
+    if as_zip:
+        if paths or overwrite:
+            raise GridAppsError(
+                "--zip takes all outputs, so it goes with neither PATH nor --overwrite.", code="usage"
+            )
+        _get_zip(session, run_id, to or Path())
+        return
+    chosen = downloads.select(session.client.outputs(run_id), paths)
+    directory = to or Path(segment(run_id))
+    total = sum(each.size for each in chosen)
+    got, failures = [], list[GridAppsError]()
+    with transferring(Console(stderr=True), total=total) as progress:
+        task = progress.task_ids[0]
+        for each in chosen:
+            try:
+                path = downloads.download(
+                    session.client,
+                    run_id,
+                    each,
+                    to=directory,
+                    overwrite=overwrite,
+                    progressed=lambda count: progress.advance(task, count),
+                )
+            except GridAppsError as error:
+                # One bad output must not cost the user the others, but one full disk or dead network does.
+                if error.code not in ("unsafe-path", "exists", "corrupt"):
+                    raise
+                failures.append(error)
+            else:
+                got.append({"path": each.path, "file": str(path), "size": each.size, "sha256": each.sha256})
+    session.result(got, *(plain(str(each["file"])) for each in got))
+    for failure in failures:
+        session.tell(str(failure))
+    if failures:
+        raise GridAppsError(f"{len(failures)} of {len(chosen)} outputs were not written.", code="incomplete")
+    if not chosen:
+        session.tell("The run has no outputs.")
+
+
+def _get_zip(session: Session, run_id: str, to: Path) -> None:
+    with transferring(Console(stderr=True), total=None) as progress:
+        task = progress.task_ids[0]
+        file = downloads.download_zip(
+            session.client,
+            run_id,
+            target=to / f"{segment(run_id)}.zip",
+            progressed=lambda count: progress.advance(task, count),
+        )
+    session.result({"file": str(file)}, plain(str(file)))

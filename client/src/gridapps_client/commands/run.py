@@ -1,0 +1,164 @@
+"""`gridapps run`: submit a run and stay with it to its end."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+import click
+from rich.console import Console
+
+from gridapps_client import terms
+from gridapps_client.commands.shared import Session, common, read
+from gridapps_client.errors import Conflict, GridAppsError, Unreachable
+from gridapps_client.models import Run
+from gridapps_client.progress import watching
+from gridapps_client.text import plain
+
+EXIT = {"SUCCESS": 0, "FAILURE": 1, "CANCELED": 130}
+_LAST_LINES = 20
+_TASKS_WITH_LOG = 3
+
+
+@click.command()
+@click.argument("app_id", metavar="APP")
+@click.option("--export", metavar="PK", help="The export to run on.")
+@click.option("--exportfile", metavar="PK", help="One file of an export to run on.")
+@click.option(
+    "--argument", "-a", "words", metavar="NAME=VALUE", multiple=True, help="An argument, JSON or text."
+)
+@click.option(
+    "--arguments", type=click.File(encoding="utf-8"), help="JSON file with arguments; - for standard input."
+)
+@click.option("--release", help="Digest or tag; the newest valid one by default.")
+@click.option("--cpus", type=float, help="Processors of each task instead of the App's own.")
+@click.option("--memory", help="Memory of each task, such as 2GiB.")
+@click.option("--disk", help="Disk for the outputs of each task, such as 10GiB.")
+@click.option("--time", "time_", help="Longest time of each task, such as 30m.")
+@click.option("--key", type=click.UUID, help="Submitting again under the same key gives the same run.")
+@click.option("--detach", is_flag=True, help="Do not wait for the end.")
+@common
+def run(
+    session: Session,
+    *,
+    app_id: str,
+    export: str | None,
+    exportfile: str | None,
+    words: tuple[str, ...],
+    arguments: TextIO | None,
+    release: str | None,
+    key: uuid.UUID | None,
+    detach: bool,
+    **resources: Any,
+) -> None:
+    """Run APP on an export. Exit code: 0 success, 1 failure, 130 canceled or left."""
+    if (export is None) == (exportfile is None):
+        raise GridAppsError(
+            "Give either --export PK or --exportfile PK; see them with: gridapps exports", code="usage"
+        )
+    values = terms.json_object(read(arguments), source=arguments.name) if arguments else {}
+    if words:
+        values |= terms.arguments(words, schema=session.client.app(app_id).arguments)
+    key = key or uuid.uuid4()
+    try:
+        taken = session.client.submit(
+            app_id,
+            export=export,
+            exportfile=exportfile,
+            arguments=values,
+            release=release,
+            resources=_resources(**resources),
+            key=key,
+        )
+    except Unreachable as error:
+        raise Unreachable(
+            f"{error.message} It is not known whether the run was taken on; "
+            f"to try again without a second one, add --key {key}",
+            code=error.code,
+        ) from error
+    if detach:
+        session.result(taken, plain(taken.run_id))
+        return
+    session.tell(f"Run {taken.run_id}")
+    stay(session, taken.run_id)
+
+
+def stay(session: Session, run_id: str) -> None:
+    """Shows the run up to its end, tells how it ended, and ends the command with the exit code for that."""
+    ended = _watched(session, run_id)
+    if ended.state == "FAILURE":
+        _tell_failure(session, ended)
+    session.result(ended, *_summary(ended))
+    sys.exit(EXIT[ended.state])
+
+
+def _watched(session: Session, run_id: str) -> Run:
+    console, asked = Console(stderr=True), False
+    while True:
+        try:
+            with watching(console) as watcher:
+                for current in session.client.watch(run_id):
+                    watcher.show(current)
+        except KeyboardInterrupt:
+            if asked or not _asks_to_cancel(session, run_id):
+                session.tell(f"The run goes on without you; see it with: gridapps runs show {run_id}")
+                sys.exit(130)
+            asked = True
+        else:
+            return current
+
+
+def _asks_to_cancel(session: Session, run_id: str) -> bool:
+    """Whether the run is now being canceled, after the user was asked."""
+    if not sys.stdin.isatty():
+        return False
+    try:
+        if not click.confirm("\nCancel the run?", default=False, err=True):
+            return False
+        session.client.cancel(run_id)
+    except (click.Abort, KeyboardInterrupt):
+        return False
+    except Conflict:
+        # It ended while the question stood there; watching on shows how.
+        return True
+    return True
+
+
+def _tell_failure(session: Session, ended: Run) -> None:
+    failed = [task for task in ended.tasks if task.state == "FAILURE"]
+    for task in failed[:_TASKS_WITH_LOG]:
+        session.tell(f"{task.name}: {task.reason_text}")
+        try:
+            lines = deque(session.client.log(ended.id, task=task.index), maxlen=_LAST_LINES)
+        except GridAppsError as error:
+            session.tell(f"(its log cannot be shown: {error})")
+            continue
+        for line in lines:
+            session.tell(f"    {line.text}")
+    if len(failed) > _TASKS_WITH_LOG:
+        session.tell(f"{len(failed) - _TASKS_WITH_LOG} more tasks failed; see: gridapps runs show {ended.id}")
+
+
+def _summary(ended: Run) -> Iterator[str]:
+    if ended.state == "SUCCESS":
+        yield f"SUCCESS. Get the outputs with: gridapps outputs get {ended.id}"
+    else:
+        yield f"{plain(ended.state)}. {plain(ended.reason_text)}".rstrip()
+    for task in ended.tasks:
+        for each in task.left_out:
+            yield f"left out: {task.index}/{plain(each.path)}: {plain(each.why)}"
+
+
+def _resources(
+    *, cpus: float | None, memory: str | None, disk: str | None, time_: str | None
+) -> dict[str, Any] | None:
+    given = {
+        "cpus": cpus,
+        "memory": terms.number_of_bytes(memory) if memory else None,
+        "disk": terms.number_of_bytes(disk) if disk else None,
+        "time": terms.number_of_seconds(time_) if time_ else None,
+    }
+    return {name: value for name, value in given.items() if value is not None} or None

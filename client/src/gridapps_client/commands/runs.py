@@ -1,0 +1,118 @@
+"""`gridapps runs` and `gridapps logs`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import click
+
+from gridapps_client.commands.run import stay
+from gridapps_client.commands.shared import Session, common, lists_by_default
+from gridapps_client.models import Run
+from gridapps_client.progress import counts
+from gridapps_client.text import plain, size, table
+
+STATES = ("QUEUED", "RUNNING", "SUCCESS", "FAILURE", "CANCELED")
+
+
+@click.command("list")
+@click.option("--state", type=click.Choice(STATES, case_sensitive=False), help="Only those in this state.")
+@click.option("--app", "app_id", metavar="APP", help="Only those of this App.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    help="At most so many, newest first.",
+)
+@common
+def runs_list(session: Session, state: str | None, app_id: str | None, limit: int) -> None:
+    """List one's runs, newest first."""
+    found = list(itertools.islice(session.client.runs(state=state, app=app_id), limit))
+    rows = [
+        (each.id, each.app, each.state, f"{each.progress:.0%}", counts(each), each.created_at)
+        for each in found
+    ]
+    session.table(found, ("ID", "APP", "STATE", "DONE", "TASKS", "CREATED"), rows, none="There are no runs.")
+
+
+@lists_by_default(runs_list)
+def runs() -> None:
+    """One's runs: list (the default), show, cancel, retry."""
+
+
+@runs.command("show")
+@click.argument("run_id", metavar="RUN")
+@common
+def runs_show(session: Session, run_id: str) -> None:
+    """Show a run and its tasks."""
+    found = session.client.run(run_id)
+    session.result(found, *_page(found))
+
+
+@runs.command("cancel")
+@click.argument("run_id", metavar="RUN")
+@common
+def runs_cancel(session: Session, run_id: str) -> None:
+    """Stop a run."""
+    found = session.client.cancel(run_id)
+    session.result(found, f"Run {plain(found.id)} is {plain(found.state)}; its containers are being stopped.")
+
+
+@runs.command("retry")
+@click.argument("run_id", metavar="RUN")
+@click.option("--detach", is_flag=True, help="Do not wait for the end.")
+@common
+def runs_retry(session: Session, run_id: str, detach: bool) -> None:
+    """Run again the tasks that failed or were canceled, as a new run."""
+    taken = session.client.retry(run_id)
+    if detach:
+        session.result(taken, plain(taken.run_id))
+        return
+    session.tell(f"Run {taken.run_id}")
+    stay(session, taken.run_id)
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--follow", "-f", is_flag=True, help="Go on up to the run's end.")
+@click.option("--task", type=click.IntRange(min=0), metavar="INDEX", help="Only this task's.")
+@common
+def logs(session: Session, run_id: str, follow: bool, task: int | None) -> None:
+    """Print a run's log: the task's index, the time, and what its program wrote."""
+    source = session.client.follow_log if follow else session.client.log
+    for line in source(run_id, task=task):
+        session.record(line, f"{line.task} {plain(line.at)} {plain(line.text)}")
+
+
+def _page(found: Run) -> Iterator[str]:
+    yield f"{plain(found.id)}: {plain(found.app)} on export {plain(found.export)}"
+    yield f"{plain(found.state)}, {counts(found)}, {found.progress:.0%}"
+    if found.reason_text:
+        yield plain(found.reason_text)
+    yield f"release {plain(found.release)}"
+    yield f"created {found.created_at}, started {found.started_at or '-'}, ended {found.ended_at or '-'}"
+    for name, value in found.arguments.items():
+        yield f"argument {plain(name)} = {plain(str(value))}"
+    rows = [
+        (
+            str(task.index),
+            task.name,
+            task.state,
+            f"{task.progress:.0%}",
+            str(len(task.attempts)),
+            _memory(task.usage),
+            task.reason_text or task.message,
+        )
+        for task in found.tasks
+    ]
+    yield table(("TASK", "FILE", "STATE", "DONE", "ATTEMPTS", "MEMORY", ""), rows)
+    for task in found.tasks:
+        for each in task.left_out:
+            yield f"left out: {task.index}/{plain(each.path)}: {plain(each.why)}"
+
+
+def _memory(usage: dict[str, object]) -> str:
+    used = usage.get("memory_bytes")
+    return size(used) if isinstance(used, (int, float)) else "-"

@@ -1,0 +1,143 @@
+"""What httpx raises and what an instance answers, as the sentences of `errors`."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from gridapps_client.errors import (
+    BadAnswer,
+    Conflict,
+    FieldError,
+    GridAppsError,
+    NotFound,
+    Unauthenticated,
+    Unreachable,
+    Untrusted,
+)
+
+TRANSIENT = {"refused", "timeout", "broken"}
+# What nginx, or an instance that is starting or stopping, answers.
+AWAY = {502, 503, 504}
+_NO_SUCH_HOST_NAME = 62
+_NO_SUCH_ADDRESS = 64
+_BY_STATUS: dict[int, type[GridAppsError]] = {
+    401: Unauthenticated,
+    404: NotFound,
+    **dict.fromkeys(AWAY, Unreachable),
+    409: Conflict,
+    412: Conflict,
+}
+
+
+@contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Turns what httpx raises within into errors that say what to do about `url`."""
+    try:
+        yield
+    except httpx.ConnectTimeout as error:
+        raise Unreachable(
+            f"{url} did not answer in time; is the address right, and may this machine reach it?",
+            code="timeout",
+        ) from error
+    except httpx.TimeoutException as error:
+        raise Unreachable(
+            f"{url} took the connection but was silent for too long; try again.", code="timeout"
+        ) from error
+    except httpx.ConnectError as error:
+        raise _not_connected(url, error) from error
+    except httpx.TransportError as error:
+        raise Unreachable(
+            f"The connection to {url} broke off ({error or 'closed'}); try again.", code="broken"
+        ) from error
+
+
+def of_answer(answer: httpx.Response) -> GridAppsError:
+    """The error in an answer that has been read and is neither 2xx nor 304."""
+    status = answer.status_code
+    try:
+        body = answer.json()
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict) or not isinstance(body.get("error"), str):
+        if status in AWAY:
+            return Unreachable(
+                f"{answer.url.host} is starting, stopping or overloaded (status {status}); try again.",
+                status=status,
+                code="unavailable",
+            )
+        return BadAnswer(
+            f"{answer.url.host} answered with status {status} and no reason; is the URL right?",
+            status=status,
+            code="bad-answer",
+        )
+    code = body.get("code")
+    kind = _BY_STATUS.get(status, GridAppsError)
+    message: str = body["error"]
+    if kind is Unauthenticated:
+        message += f" Log in with: gridapps login {answer.url.scheme}://{answer.url.netloc.decode()}"
+    return kind(
+        message, status=status, code=code if isinstance(code, str) else f"http-{status}", fields=_fields(body)
+    )
+
+
+def parsed(answer: httpx.Response) -> Any:
+    """The JSON in an answer that has been read, or None when it is empty."""
+    if not answer.content:
+        return None
+    try:
+        return answer.json()
+    except (ValueError, RecursionError) as error:
+        raise BadAnswer(
+            f"{answer.url.host} answered with something that is not JSON; is the URL right?",
+            status=answer.status_code,
+            code="bad-answer",
+        ) from error
+
+
+def _fields(body: dict[str, Any]) -> tuple[FieldError, ...]:
+    given = body.get("fields")
+    if not isinstance(given, list):
+        return ()
+    return tuple(
+        FieldError(pointer=str(each.get("pointer", "")), error=str(each.get("error", "")))
+        for each in given
+        if isinstance(each, dict)
+    )
+
+
+def _not_connected(url: str, error: Exception) -> GridAppsError:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return _untrusted(url, cause)
+        if isinstance(cause, ssl.SSLError):
+            return Untrusted(
+                f"{url} does not speak TLS as expected ({cause.reason}); is the port right?", code="tls"
+            )
+        if isinstance(cause, socket.gaierror):
+            return Unreachable(f"The name in {url} is not known; is it spelled right?", code="unknown-host")
+        if isinstance(cause, ConnectionRefusedError):
+            return Unreachable(
+                f"Nothing answers at {url} (connection refused); is the instance running?", code="refused"
+            )
+        cause = cause.__cause__ or cause.__context__
+    return Unreachable(f"{url} cannot be reached ({error}).", code="refused")
+
+
+def _untrusted(url: str, cause: ssl.SSLCertVerificationError) -> Untrusted:
+    if cause.verify_code in (_NO_SUCH_HOST_NAME, _NO_SUCH_ADDRESS):
+        message = (
+            f"The certificate of {url} is for another name; use the one that the instance was set up with."
+        )
+    else:
+        message = (
+            f"The certificate of {url} is not trusted ({cause.verify_message}). If the instance has an "
+            "authority of its own, get its ca.crt from the operator and give it with --ca FILE."
+        )
+    return Untrusted(message, code="tls")

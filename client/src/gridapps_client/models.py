@@ -1,0 +1,232 @@
+"""What an instance answers, as frozen dataclasses. The fields are those of docs/api.md; times are RFC 3339 in
+UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+TERMINAL = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
+
+
+@dataclass(frozen=True)
+class Me:
+    """Who the token belongs to. `developer`: none, requested, verified or refused."""
+
+    username: str
+    administrator: bool
+    developer: str
+    access_tags: list[str]
+
+
+@dataclass(frozen=True)
+class Developer:
+    """The state of a user's wish to be a developer."""
+
+    state: str
+    statement: str
+    requested_at: str | None
+    decided_at: str | None
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A client certificate. `state`: valid, expired or revoked."""
+
+    serial: str
+    name: str
+    fingerprint: str
+    not_before: str
+    not_after: str
+    created_at: str
+    revoked_at: str | None
+    state: str
+
+
+@dataclass(frozen=True)
+class IssuedCertificate:
+    """A new certificate as PEM. `key` is there only when the instance made it, and is never shown again."""
+
+    certificate: Certificate
+    pem: str
+    ca: str
+    authority: str
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What each task of a run gets: processors, bytes of memory and disk, seconds of wall-clock time."""
+
+    cpus: float
+    memory: int
+    disk: int
+    time: int
+
+
+@dataclass(frozen=True)
+class App:
+    """An App. `arguments` is its JSON Schema, `release` the newest valid release's digest, or None."""
+
+    id: str
+    title: str
+    description: str
+    owner: str
+    arguments: dict[str, Any]
+    resources: Resources
+    created_at: str
+    updated_at: str
+    runnable: bool
+    release: str | None
+    repository: str
+
+
+@dataclass(frozen=True)
+class Release:
+    """One pushed image. `state`: valid, or refused with `reasons`. `size` in bytes."""
+
+    digest: str
+    tags: list[str]
+    pushed_at: str
+    size: int
+    layers: int
+    entrypoint: list[str]
+    command: list[str]
+    state: str
+    reasons: list[str]
+
+
+@dataclass(frozen=True)
+class ExportFile:
+    """One point cloud file. `bounds`: least x, y, z, then greatest; `geom`: WKT."""
+
+    pk: str
+    name: str
+    filesize: int
+    sha256: str
+    points: int
+    las_version: str
+    point_format: int
+    bounds: list[float]
+    crs: str
+    geom: str
+
+
+@dataclass(frozen=True)
+class Export:
+    """One or more point cloud files that belong together."""
+
+    pk: str
+    name: str
+    user: str
+    created_at: str
+    notes: str
+    exportfiles: list[ExportFile]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at a task."""
+
+    number: int
+    node: str
+    started_at: str
+    ended_at: str | None
+    reason: str | None
+    reason_text: str
+    exit_code: int | None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An output that was not collected, and why."""
+
+    path: str
+    why: str
+
+
+@dataclass(frozen=True)
+class RunTask:
+    """One container execution of a run, over one export file."""
+
+    id: str
+    index: int
+    exportfile: str
+    name: str
+    state: str
+    progress: float
+    message: str
+    reason: str | None
+    reason_text: str
+    exit_code: int | None
+    attempts: list[Attempt]
+    left_out: list[LeftOut]
+    usage: dict[str, Any]
+    queued_at: str
+    started_at: str | None
+    ended_at: str | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A release applied to an export. `tasks` is filled only when a single run is asked for."""
+
+    id: str
+    task_id: str
+    app: str
+    release: str
+    export: str
+    exportfile: str | None
+    arguments: dict[str, Any]
+    resources: Resources
+    state: str
+    progress: float
+    message: str
+    reason: str | None
+    reason_text: str
+    retry_of: str | None
+    version: int
+    created_at: str
+    started_at: str | None
+    ended_at: str | None
+    cancel_requested: bool
+    task_counts: dict[str, int]
+    usage: dict[str, Any]
+    urls: dict[str, str]
+    tasks: list[RunTask] = field(default_factory=list)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the state is final."""
+        return self.state in TERMINAL
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The receipt of a run that was taken on."""
+
+    run_id: str
+    task_id: str
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that a task left. `path` is the task's index, then the path below /grid; `size` in bytes."""
+
+    path: str
+    task: str
+    size: int
+    sha256: str
+    media_type: str
+    partial: bool
+    url: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a task's log."""
+
+    task: int
+    at: str
+    text: str

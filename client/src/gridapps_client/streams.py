@@ -1,0 +1,115 @@
+"""Lines, log lines and server-sent events out of streamed bytes.
+
+Only the line feed ends a line here: the splitting of Python and of HTTP libraries also cuts at marks that a
+log line may hold.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from gridapps_client.errors import BadAnswer
+from gridapps_client.models import Line
+
+_LONGEST = 4 * 1024**2
+
+
+@dataclass(frozen=True)
+class Event:
+    """One server-sent event."""
+
+    name: str
+    data: str
+
+
+def lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    """The lines of a stream, without their ends; bytes that are not UTF-8 become U+FFFD.
+
+    A line of more than 4 MiB raises BadAnswer, so that an endless one cannot take all memory.
+    """
+    rest = bytearray()
+    for chunk in chunks:
+        rest += chunk
+        *complete, tail = rest.split(b"\n") if b"\n" in chunk else (rest,)
+        for line in complete:
+            yield line.removesuffix(b"\r").decode(errors="replace")
+        rest = bytearray(tail)
+        if len(rest) > _LONGEST:
+            raise BadAnswer("The instance sent a line that does not end.", code="bad-answer")
+    if rest:
+        yield rest.removesuffix(b"\r").decode(errors="replace")
+
+
+def log_lines(text: Iterable[str]) -> Iterator[Line]:
+    """Log lines from `INDEX TIMESTAMP TEXT`."""
+    for each in text:
+        index, _, rest = each.partition(" ")
+        at, _, message = rest.partition(" ")
+        if not (index.isascii() and index.isdigit() and at):
+            raise BadAnswer(
+                f"The instance sent a log line without index and time: {each[:80]!r}.", code="bad-answer"
+            )
+        yield Line(task=int(index), at=at, text=message)
+
+
+def events(text: Iterable[str]) -> Iterator[Event]:
+    """Server-sent events. Comments (keep-alive) and an event that was cut off are passed over."""
+    name, data = "message", list[str]()
+    length = 0
+    for each in text:
+        if not each:
+            if data:
+                yield Event(name=name, data="\n".join(data))
+            name, data, length = "message", [], 0
+            continue
+        key, _, value = each.partition(":")
+        value = value.removeprefix(" ")
+        if key == "event":
+            name = value
+        elif key == "data":
+            length += len(value)
+            if length > _LONGEST:
+                raise BadAnswer("The instance sent an event that does not end.", code="bad-answer")
+            data.append(value)
+
+
+def log_line(event: Event) -> Line:
+    """The log line in an event named `line`."""
+    try:
+        value = json.loads(event.data)
+        return Line(task=int(value["task"]), at=str(value["at"]), text=str(value["text"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadAnswer("The instance sent a log event that is no log line.", code="bad-answer") from error
+
+
+class Seen:
+    """Which log lines were already given out, so that a stream that starts again repeats none.
+
+    Times never run backwards within a task; lines of the same time are counted.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[int, tuple[str, int]] = {}
+        self._again: dict[int, int] = {}
+
+    def restarted(self) -> None:
+        """The stream begins again from its first line."""
+        self._again = {}
+
+    def new(self, line: Line) -> bool:
+        """Whether `line` was not given out before; from now on it was."""
+        at, count = self._last.get(line.task, ("", 0))
+        if line.at < at:
+            return False
+        if line.at > at:
+            self._last[line.task] = (line.at, 1)
+            self._again[line.task] = 1
+            return True
+        again = self._again.get(line.task, 0) + 1
+        self._again[line.task] = again
+        if again <= count:
+            return False
+        self._last[line.task] = (at, again)
+        return True

@@ -1,0 +1,51 @@
+"""Text that others wrote (log lines, messages, file names) made safe for a terminal.
+
+A program's log may carry escape sequences that move the cursor, set the window's title or hide text, and
+marks that turn the direction of writing. They are shown as what they are instead of being obeyed.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+_SHOWN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+# Joiners stand in ordinary words of several scripts and in emoji, and they move nothing.
+_HARMLESS = {"\t", "\u200c", "\u200d"}
+
+
+def plain(text: str) -> str:
+    """`text` on one line, with every control, direction mark and lone surrogate as a visible escape."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_visible(character) for character in text)
+
+
+def _visible(character: str) -> str:
+    if character in _HARMLESS or unicodedata.category(character) not in _SHOWN:
+        return character
+    if character == "\n":
+        return "\\n"
+    number = ord(character)
+    if number < 0x100:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def size(number: float) -> str:
+    """A number of bytes for people: `1.5 GiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
+
+
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Left-aligned columns two spaces apart; every cell is made plain first."""
+    cells = [head, *(tuple(plain(cell) for cell in row) for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    )

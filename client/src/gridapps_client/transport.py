@@ -1,0 +1,174 @@
+"""HTTP to one instance: TLS, the bearer token, what is tried again, and failures turned into sentences."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from gridapps_client import failures
+from gridapps_client.address import canonical
+from gridapps_client.errors import GridAppsError
+
+_PAUSES = (0.2, 0.5, 1.0)
+_SAFE_TO_REPEAT = {"GET", "PUT", "DELETE"}
+_LONGEST_RETRY_AFTER = 10.0
+
+
+class Transport:
+    """A connection pool to the instance at `url`.
+
+    `ca` is a file with the certificate authority to trust instead of the system's; there is no way to trust
+    none. `timeout` is for connecting and for silence while an answer comes, in seconds. `renew` is asked for
+    a new token once when the present one is refused; it returns None when there is none.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        ca: str | Path | None = None,
+        timeout: float = 30.0,
+        renew: Callable[[], str | None] | None = None,
+    ) -> None:
+        self.url = canonical(url)
+        self._token = token
+        self._renew = renew
+        self._timeout = timeout
+        self._http = httpx.Client(
+            base_url=self.url,
+            verify=trust(ca),
+            timeout=httpx.Timeout(timeout, connect=min(timeout, 10.0)),
+            headers={"User-Agent": "gridapps-client/0.1", "Accept-Encoding": "identity"},
+        )
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self._http.close()
+
+    def json(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        patience: float = 0.0,
+    ) -> tuple[Any, httpx.Headers, int]:
+        """The parsed answer (None when it is empty), its headers and its status.
+
+        `patience`: seconds for which the instance may hold the answer back, on top of the timeout.
+        """
+        with self.stream(
+            method, path, params=params, body=body, headers=headers, patience=patience
+        ) as answer:
+            with failures.translated(self.url):
+                answer.read()
+            return failures.parsed(answer), answer.headers, answer.status_code
+
+    @contextmanager
+    def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        patience: float = 0.0,
+    ) -> Iterator[httpx.Response]:
+        """An answer whose body is still to be read; 2xx and 304 only, all else raises a GridAppsError."""
+        request = self._http.build_request(
+            method,
+            path,
+            params=params,
+            json=body,
+            headers=headers,
+            timeout=httpx.Timeout(self._timeout + patience, connect=min(self._timeout, 10.0)),
+        )
+        answer = self._send(request)
+        try:
+            yield answer
+        finally:
+            answer.close()
+
+    def chunks(self, answer: httpx.Response) -> Iterator[bytes]:
+        """The bytes of a streamed answer, as they come; a broken connection raises Unreachable."""
+        with failures.translated(self.url):
+            yield from answer.iter_raw()
+
+    def _send(self, request: httpx.Request) -> httpx.Response:
+        renewed = False
+        for pause in (*_PAUSES, None):
+            if self._token:
+                request.headers["Authorization"] = f"Bearer {self._token}"
+            try:
+                answer = self._attempt(request)
+            except GridAppsError as error:
+                if pause is None or not self._may_repeat(request, error):
+                    raise
+                time.sleep(pause)
+                continue
+            if answer.status_code == 401 and pause is not None and not renewed and self._renewed():
+                renewed = True
+                answer.close()
+                continue
+            if (
+                answer.status_code in failures.AWAY
+                and pause is not None
+                and request.method in _SAFE_TO_REPEAT
+            ):
+                answer.close()
+                time.sleep(max(pause, _retry_after(answer)))
+                continue
+            break
+        if answer.is_success or answer.status_code == 304:
+            return answer
+        with failures.translated(self.url):
+            answer.read()
+        raise failures.of_answer(answer)
+
+    def _attempt(self, request: httpx.Request) -> httpx.Response:
+        with failures.translated(self.url):
+            return self._http.send(request, stream=True)
+
+    def _may_repeat(self, request: httpx.Request, error: GridAppsError) -> bool:
+        # A refused connection carried nothing, so even a POST may go again.
+        return error.code == "refused" or (
+            error.code in failures.TRANSIENT and request.method in _SAFE_TO_REPEAT
+        )
+
+    def _renewed(self) -> bool:
+        token = self._renew() if self._renew else None
+        if token is None or token == self._token:
+            return False
+        self._token = token
+        return True
+
+
+def trust(ca: str | Path | None) -> ssl.SSLContext:
+    """A context that verifies against `ca` alone, or against the system's authorities when it is None."""
+    if ca is None:
+        return ssl.create_default_context()
+    try:
+        return ssl.create_default_context(cafile=str(ca))
+    except FileNotFoundError:
+        raise GridAppsError(
+            f"There is no file {str(ca)!r} with a certificate authority.", code="ca"
+        ) from None
+    except (ssl.SSLError, OSError) as error:
+        raise GridAppsError(
+            f"{str(ca)!r} cannot be read as a PEM file of a certificate authority ({error}).", code="ca"
+        ) from error
+
+
+def _retry_after(answer: httpx.Response) -> float:
+    value = answer.headers.get("Retry-After", "")
+    return min(float(value), _LONGEST_RETRY_AFTER) if value.isascii() and value.isdigit() else 0.0
