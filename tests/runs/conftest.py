@@ -10,15 +10,15 @@ from gridapps.access.models import User
 from gridapps.exports.models import Export, ExportFile
 from gridapps.registry.models import App, Release
 from gridapps.runs.models import Run, Task
+from tests.fixtures.cast import Cast
 
 MakeRun = Callable[..., Run]
 
 
 @pytest.fixture
-def release(db: None) -> Release:
-    owner = User.objects.create(username="developer")
+def release(cast: Cast) -> Release:
     app = App.objects.create(
-        app_id="buildings", owner=owner, title="Buildings", arguments={"type": "object"},
+        app_id="buildings", owner=cast.developer, title="Buildings", arguments={"type": "object"},
         cpus=1, memory=1, disk=1, time=60,
     )  # fmt: skip
     return Release.objects.create(

@@ -20,7 +20,8 @@ from gridapps.runs.models import Attempt, Output, Run, Task
 from gridapps.runs.states import MOVES, TERMINAL, State, run_state
 
 MAX_ATTEMPTS = 3  # tries that the platform failed; a program's own failure is final
-_CLAIM_LOCK = 0x67726964  # PostgreSQL's advisory lock of the claim
+CANCELED = "Canceled by its user."
+_QUEUE_LOCK = 0x67726964  # PostgreSQL's advisory lock of what takes tasks out of the queue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +38,7 @@ class Claim:
 def claim(*, node: str, lease: timedelta) -> Claim | None:
     """Take the next task for this node, or None. Users take turns: fewest running tasks first, then age."""
     with transaction.atomic():
-        if connection.vendor == "postgresql":
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_CLAIM_LOCK])
+        _lock()
         task = _head_of_the_queue()
         if task is None:
             return None
@@ -153,6 +152,17 @@ def release(*, claim: Claim, reason: str, text: str) -> State:
         return state
 
 
+def cancel(*, run: uuid.UUID) -> None:
+    """Ask for the end of a run, and end its queued tasks now. Running ones end when their workers see it."""
+    with transaction.atomic():
+        _lock()
+        Run.objects.filter(pk=run, cancel_requested_at__isnull=True).update(cancel_requested_at=Now())
+        Task.objects.filter(run=run, state=State.QUEUED).update(
+            state=State.CANCELED, ended_at=Now(), reason="canceled", reason_text=CANCELED
+        )
+        refresh_run(run)
+
+
 def expire() -> int:
     """Give back the tasks whose worker let the lease run out; return how many."""
     expired = Task.objects.filter(state=State.RUNNING, lease_until__lt=Now())
@@ -254,7 +264,7 @@ def _give_back(task: QuerySet[Task], pk: uuid.UUID, text: str) -> State:
             **ended,
             ended_at=Now(),
             reason="canceled",
-            reason_text="Canceled by its user.",
+            reason_text=CANCELED,
         )
         return State.CANCELED
     if failures >= MAX_ATTEMPTS:
@@ -267,6 +277,13 @@ def _give_back(task: QuerySet[Task], pk: uuid.UUID, text: str) -> State:
 
 def _end_attempt(task: uuid.UUID, number: int, **end: Any) -> None:
     Attempt.objects.filter(task=task, number=number, ended_at__isnull=True).update(ended_at=Now(), **end)
+
+
+def _lock() -> None:
+    """Wait for everybody else who takes tasks out of the queue. SQLite's transactions do so by themselves."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_QUEUE_LOCK])
 
 
 def _from_now(span: timedelta) -> Any:

@@ -1,0 +1,183 @@
+"""Writes: submit, cancel, retry. Each is one transaction that rings the bell when it has committed."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
+
+from gridapps.access.models import User
+from gridapps.exports import queries as exports
+from gridapps.exports.models import Export, ExportFile
+from gridapps.registry import queries as registry
+from gridapps.registry import schemas
+from gridapps.registry.models import App, Release
+from gridapps.runs import bell, queue
+from gridapps.runs.errors import Conflict, InvalidRequest, NotFound, TooManyQueued
+from gridapps.runs.models import Run, Task
+from gridapps.runs.states import ACTIVE, State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a user asks for. `release` is a digest or a tag; `resources` may name cpus, memory, disk, time."""
+
+    app: str
+    arguments: dict[str, Any]
+    export: int | None = None
+    exportfile: int | None = None
+    release: str | None = None
+    resources: dict[str, float] | None = None
+
+    def digest(self) -> str:
+        """SHA-256 of the request, to tell a repeated submission from another one under the same key."""
+        return hashlib.sha256(json.dumps(vars(self), sort_keys=True).encode()).hexdigest()
+
+
+def submit(*, by: User, request: Request, request_key: UUID | None = None) -> tuple[Run, bool]:
+    """Accept a run of one task per export file. Returns the run, and whether it is new.
+
+    With `request_key` the same request again returns the same run. Raises NotFound, InvalidRequest,
+    `schemas.InvalidArguments`, Conflict, TooManyQueued.
+    """
+    try:
+        with transaction.atomic():
+            return _submit(by, request, request_key)
+    except IntegrityError:
+        # Two submissions under one key met: the other one has committed.
+        known = _known(by, request, request_key)
+        if known is None:
+            raise
+        return known, False
+
+
+def cancel(*, run: Run) -> Run:
+    """Ask for the end of a run: queued tasks end now, running ones when their containers are gone.
+
+    Raises Conflict when the run has ended.
+    """
+    run.refresh_from_db()
+    if run.state not in ACTIVE:
+        raise Conflict(f"The run has ended already: {run.state}.")
+    if run.cancel_requested_at is None:
+        with transaction.atomic():
+            queue.cancel(run=run.pk)
+            bell.ring_on_commit()
+        run.refresh_from_db()
+    return run
+
+
+def retry(*, run: Run) -> Run:
+    """Submit a new run of the tasks that failed or were canceled, with the same release and arguments.
+
+    Raises Conflict while the run is active or when nothing failed, TooManyQueued.
+    """
+    with transaction.atomic():
+        if Run.objects.get(pk=run.pk).state in ACTIVE:
+            raise Conflict("The run has not ended yet: wait for its end, or cancel it.")
+        failed = run.tasks.filter(state__in=[State.FAILURE, State.CANCELED]).order_by("index")
+        files = [task.exportfile for task in failed.select_related("exportfile")]
+        if not files:
+            raise Conflict("Every task of the run succeeded: there is nothing to run again.")
+        same = ("owner", "release", "export", "exportfile", "arguments", "cpus", "memory", "disk", "time")
+        again = Run(retry_of=run, **{name: getattr(run, name) for name in same})
+        return _enqueue(again, files)
+
+
+def _submit(by: User, request: Request, request_key: UUID | None) -> tuple[Run, bool]:
+    known = _known(by, request, request_key)
+    if known is not None:
+        return known, False
+    app = registry.runnable_by(by).filter(app_id=request.app).first()
+    if app is None:
+        raise NotFound(f"There is no App {request.app!r} that you may run.")
+    export, exportfile, files = _files(by, request)
+    release = _release(app, request.release)
+    run = Run(
+        owner=by,
+        release=release,
+        export=export,
+        exportfile=exportfile,
+        arguments=schemas.complete(app.arguments, request.arguments),
+        request_key=request_key,
+        request_hash=request.digest(),
+        **_resources(app, request.resources or {}),
+    )
+    return _enqueue(run, files), True
+
+
+def _known(by: User, request: Request, request_key: UUID | None) -> Run | None:
+    known = Run.objects.filter(owner=by, request_key=request_key).first() if request_key else None
+    if known and known.request_hash != request.digest():
+        raise Conflict("Another request was submitted under this key; choose a new key.")
+    return known
+
+
+def _files(by: User, request: Request) -> tuple[Export, ExportFile | None, list[ExportFile]]:
+    if (request.export is None) == (request.exportfile is None):
+        raise InvalidRequest('Name exactly one of "export" and "exportfile".')
+    visible = exports.visible_to(by)
+    if request.exportfile is not None:
+        one = ExportFile.objects.filter(pk=request.exportfile, export__in=visible).first()
+        if one is None:
+            raise NotFound(f"There is no export file {request.exportfile} of yours.")
+        return one.export, one, [one]
+    export = visible.filter(pk=request.export or 0).first()
+    if export is None:
+        raise NotFound(f"There is no export {request.export} of yours.")
+    return export, None, list(export.files.order_by("pk"))
+
+
+def _release(app: App, wanted: str | None) -> Release:
+    """The release of this digest or tag, or the newest valid one."""
+    valid = app.releases.filter(state=Release.State.VALID)
+    if wanted is None:
+        newest = valid.order_by("-pushed_at", "-pk").first()
+        if newest is None:
+            raise Conflict(f"The App {app.app_id} has no valid release yet: push an image first.")
+        return newest
+    found = valid.filter(digest=wanted).first() or valid.filter(tags__name=wanted, tags__app=app).first()
+    if found is None:
+        raise InvalidRequest(
+            "No such release.", [("/release", f"The App {app.app_id} has no valid release {wanted!r}.")]
+        )
+    return found
+
+
+def _resources(app: App, wanted: dict[str, float]) -> dict[str, Any]:
+    """The App's resources where the request names none; a request beyond the instance's limits is refused."""
+    limits = settings.GRIDAPPS.limits()
+    resources = {"cpus": app.cpus, "memory": app.memory, "disk": app.disk, "time": app.time, **wanted}
+    faults = [
+        (f"/resources/{name}", f"At most {limits[name]} on this instance.")
+        for name, value in resources.items()
+        if value > limits[name]
+    ]
+    if faults:
+        raise InvalidRequest("The run asks for more than this instance has.", faults)
+    return resources
+
+
+def _enqueue(run: Run, files: list[ExportFile]) -> Run:
+    # The user's row is the lock under which the limit is counted.
+    User.objects.select_for_update().get(pk=run.owner_id)
+    active = Task.objects.filter(owner=run.owner_id, state__in=ACTIVE).count()
+    if active + len(files) > settings.GRIDAPPS.max_queued:
+        raise TooManyQueued(
+            f"You have {active} tasks waiting or running, and this run would add {len(files)}; "
+            f"at most {settings.GRIDAPPS.max_queued} are allowed. Wait for some to end, or cancel a run."
+        )
+    run.save(force_insert=True)
+    Task.objects.bulk_create(
+        (
+            Task(run=run, owner_id=run.owner_id, index=index, exportfile=file, queued_at=Now())
+            for index, file in enumerate(files)
+        ),
+        batch_size=500,
+    )
+    bell.ring_on_commit()
+    return run
