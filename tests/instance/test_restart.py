@@ -1,0 +1,137 @@
+"""Stops, kills and second starts: nothing is lost, nothing completes twice, nothing stays behind."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.instance import SERVER, Instance, MakeInstance
+from tests.instance.conftest import SetStage, Stage
+
+pytestmark = [pytest.mark.engine, pytest.mark.instance]
+
+
+@pytest.fixture
+def start_stage(make_instance: MakeInstance, set_stage: SetStage):
+    """Start an instance with these settings, and set the stage in it."""
+
+    def start(**settings: object) -> Stage:
+        instance = make_instance(**settings)
+        instance.start()
+        return set_stage(instance)
+
+    return start
+
+
+def _assert_nothing_runs(instance: Instance) -> None:
+    end = time.monotonic() + 20
+    while found := instance.processes():
+        assert time.monotonic() < end, [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in found]
+        time.sleep(0.1)
+
+
+def _begun(stage: Stage, run: str) -> int:
+    """How often the program of the attempt that won had begun."""
+    return len(stage.developer.output(run, "0/started.txt").splitlines())
+
+
+def test_a_stop_leaves_containers_and_the_next_start_adopts_them(start_stage, containers_of):
+    stage = start_stage(on_stop="leave")
+    run = stage.submit("sleep", seconds=8)
+    stage.developer.wait_for_progress(run)
+    before = containers_of(stage.instance)
+    assert stage.instance.stop() == 0
+    _assert_nothing_runs(stage.instance)
+    assert containers_of(stage.instance) == before != []
+    stage.instance.start()
+    shown = stage.developer.wait(run, "SUCCESS")
+    assert len(shown["tasks"][0]["attempts"]) == 1
+    assert _begun(stage, run) == 1
+    assert containers_of(stage.instance) == []
+
+
+def test_what_ended_while_nobody_looked_is_collected(start_stage, containers_of):
+    stage = start_stage(on_stop="leave")
+    run = stage.submit("sleep", seconds=3)
+    stage.developer.wait_for_progress(run)
+    stage.instance.stop()
+    time.sleep(4)
+    stage.instance.start()
+    shown = stage.developer.wait(run, "SUCCESS")
+    assert len(shown["tasks"][0]["attempts"]) == 1
+    assert "end" in stage.developer.log(run)
+
+
+def test_a_stop_puts_tasks_back_and_the_next_start_runs_them(start_stage, containers_of):
+    stage = start_stage(on_stop="requeue")
+    run = stage.submit("sleep", seconds=5)
+    stage.developer.wait_for_progress(run)
+    stage.instance.stop()
+    assert containers_of(stage.instance) == []
+    stage.instance.start()
+    stage.developer.wait(run, "SUCCESS")
+    assert _begun(stage, run) == 1
+
+
+def test_a_killed_worker_comes_back_and_adopts(start_stage):
+    stage = start_stage(on_stop="leave")
+    run = stage.submit("sleep", seconds=6)
+    stage.developer.wait_for_progress(run)
+    killed = stage.instance.part("worker")
+    os.kill(killed, signal.SIGKILL)
+    shown = stage.developer.wait(run, "SUCCESS")
+    assert stage.instance.part("worker") != killed
+    assert len(shown["tasks"][0]["attempts"]) == 1
+    assert _begun(stage, run) == 1
+
+
+def test_every_part_that_is_killed_comes_back(start_stage):
+    stage = start_stage()
+    for name in ("registry", "application", "nginx", "worker"):
+        os.kill(stage.instance.part(name), signal.SIGKILL)
+    stage.instance.wait_until(stage.instance.answers, what="answering again")
+    run = stage.submit("summary")
+    stage.developer.wait(run, "SUCCESS")
+
+
+def test_a_killed_instance_takes_its_parts_along_and_starts_again(start_stage):
+    stage = start_stage(on_stop="leave")
+    run = stage.submit("sleep", seconds=6)
+    stage.developer.wait_for_progress(run)
+    stage.instance.kill()
+    _assert_nothing_runs(stage.instance)
+    stage.instance.start()
+    shown = stage.developer.wait(run, "SUCCESS")
+    assert len(shown["tasks"][0]["attempts"]) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_nothing_running(start_stage, containers_of, number):
+    stage = start_stage()
+    run = stage.submit("sleep", seconds=60)
+    stage.developer.wait_for_progress(run)
+    assert stage.instance.stop(number) == 0
+    _assert_nothing_runs(stage.instance)
+    assert containers_of(stage.instance) == []
+    assert str(stage.instance.data) not in Path("/proc/self/mounts").read_text()
+    assert "Stopped" in stage.instance.printed.read_text()
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 1.8])
+def test_an_interrupt_in_the_middle_of_the_start_leaves_nothing(make_instance: MakeInstance, seconds):
+    instance = make_instance()
+    process = subprocess.Popen(
+        [SERVER, "up"], env=instance.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    process.wait(40)
+    _assert_nothing_runs(instance)
+
+
+def test_a_second_start_beside_the_first_is_refused(instance: Instance, stage: Stage):
+    assert "runs already" in instance.run_server_command("up", check=False)
+    stage.developer.wait(stage.submit("summary"), "SUCCESS")
