@@ -37,10 +37,10 @@ class Limits:
 
     cpus: float
     memory: int
-    disk: int  # outputs and log together, enforced by the kernel
+    disk: int  # of outputs, enforced by the kernel; the log has room of its own beside them
     inodes: int = 100_000
     tmp: int = 1024**3  # /tmp; counts against memory, as every tmpfs does
-    log: int = 10 * 1024**2  # of standard error; what comes after is counted and dropped
+    log: int = 10 * 1024**2  # of standard error; a longer log keeps its beginning and its last 64 KiB
     processes: int = 256
     open_files: int = 4096
 
@@ -64,7 +64,7 @@ class Launch:
 @dataclass(frozen=True, kw_only=True)
 class Usage:
     cpu_seconds: float
-    memory_bytes: int  # peak
+    memory_bytes: int  # peak of its largest process
     disk_bytes: int  # of outputs and log at the end
 
 
@@ -81,6 +81,7 @@ class Ended:
     log_dropped: int  # bytes of standard error beyond the limit
     not_started: str  # why the entry point could not be executed, or ""
     usage: Usage
+    output_dropped: int = 0  # bytes of standard output that the full workspace could not take
 
 
 @dataclass(frozen=True, kw_only=True)

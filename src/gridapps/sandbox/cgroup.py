@@ -1,0 +1,66 @@
+"""The control group above all containers of an instance: together they leave the node enough to stay alive.
+
+Written directly, for engines with the cgroupfs driver. Under systemd the containers go into a slice of the
+instance's name, whose limits are the operator's unit file.
+"""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from gridapps.sandbox.protocol import SandboxError
+
+_ROOT = Path("/sys/fs/cgroup")
+_PROCESSES = 32768
+_GIB = 1024**3
+
+
+def parent_name(info: Mapping[str, Any], *, instance: str) -> str:
+    """The value of CgroupParent for this engine."""
+    if info.get("CgroupDriver") == "systemd":
+        return f"gridapps_{instance.replace('-', '_')}.slice"
+    return f"/gridapps-{instance}"
+
+
+def prepare(info: Mapping[str, Any], *, instance: str) -> str:
+    """Make the group and set its limits; returns its name. Repeatable."""
+    name = parent_name(info, instance=instance)
+    if info.get("CgroupDriver") == "systemd":
+        return name
+    memory = memory_for_containers()
+    try:
+        if str(info.get("CgroupVersion")) == "2":
+            group = _ROOT / name[1:]
+            group.mkdir(exist_ok=True)
+            (group / "memory.max").write_text(str(memory))
+            (group / "pids.max").write_text(str(_PROCESSES))
+        else:
+            for controller, file, value in (
+                ("memory", "memory.limit_in_bytes", memory),
+                ("pids", "pids.max", _PROCESSES),
+            ):
+                group = _ROOT / controller / name[1:]
+                group.mkdir(exist_ok=True)
+                (group / file).write_text(str(value))
+    except OSError as error:
+        raise SandboxError(
+            f"The control group {name} could not be limited: {error.strerror} ({error.filename}). "
+            "The worker must run as root on the engine's own machine."
+        ) from None
+    return name
+
+
+def release(*, instance: str) -> None:
+    """Remove the group if no container is in it."""
+    groups = [_ROOT / f"gridapps-{instance}", *_ROOT.glob(f"*/gridapps-{instance}")]
+    for group in groups:
+        with suppress(OSError):
+            group.rmdir()
+
+
+def memory_for_containers() -> int:
+    """Bytes: all of the node's but a tenth, or but 1 GiB where that is more (a quarter on small nodes)."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return total - max(total // 10, min(_GIB, total // 4))

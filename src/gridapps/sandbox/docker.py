@@ -1,0 +1,303 @@
+"""The sandbox over a real container engine (docker, or what speaks its API).
+
+The order of things: a workspace with its quota file system, then the container, detached. The end is known
+when the container's init has gone and left its report; what the engine does after that is waited for only in
+`remove`.
+"""
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gridapps.sandbox import cgroup, profile, workspace
+from gridapps.sandbox.engine import Engine
+from gridapps.sandbox.exits import Exits
+from gridapps.sandbox.protocol import (
+    Ended,
+    ImageUnavailable,
+    Launch,
+    Resident,
+    SandboxError,
+    Usage,
+)
+from gridapps.sandbox.report import Report, read_report, why_not_started
+from gridapps.sandbox.workspace import Quota, Workspace
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
+_LABELS = "gridapps.labels"  # the caller's, as one JSON text: an image's own labels can add nothing to it
+_INSTANCE = "gridapps.instance"
+_NAMED = "gridapps.name"
+_OVER = "over-quota"  # file in a workspace: the watchdog ended it
+_WATCHDOG_PERIOD = 1.0  # seconds
+_INIT_BROKE = 125
+_LAST_SECONDS = 10.0  # for init, after it was told to end everything
+
+
+class DockerSandbox:
+    """Implements `protocol.Sandbox`. The engine must see `scratch` under the same path."""
+
+    def __init__(self, *, engine: str, instance: str, scratch: Path, quota: Quota, runtime: str) -> None:
+        if not _NAME.fullmatch(instance):
+            raise ValueError(f"An instance is named with [a-z0-9-], not {instance!r}.")
+        self._engine = Engine(engine)
+        self._instance = instance
+        self._scratch = scratch.absolute()
+        self._quota = quota
+        self._runtime = runtime
+        self._exits = Exits()
+        self._cgroup = ""
+
+    def check(self) -> None:
+        """Raises with what is missing: engine, control groups, init, room, loop devices."""
+        self._prepare()
+        if not profile.INIT_BINARY.is_file():
+            raise SandboxError(
+                f"{profile.INIT_BINARY} is missing: install the package again, with gcc present."
+            )
+        probe = workspace.probe(self._scratch, quota=self._quota)
+        probe.remove()
+
+    def _prepare(self) -> str:
+        """The directory and the control group of all containers: once per process, when it succeeds."""
+        if not self._cgroup:
+            self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._cgroup = cgroup.prepare(self._engine.info(), instance=self._instance)
+        return self._cgroup
+
+    def close(self) -> None:
+        """Close connections, and remove the control group when no container is left in it."""
+        self._engine.close()
+        cgroup.release(instance=self._instance)
+        self._cgroup = ""
+
+    def pull(self, image: str, *, token: str) -> None:
+        if self._engine.image(image) is None:
+            self._engine.pull(image, token=token)
+
+    def start(self, launch: Launch) -> None:
+        self._check_launch(launch)
+        group = self._prepare()
+        inspected = self._engine.image(launch.image)
+        if inspected is None:
+            raise ImageUnavailable(f"The image {launch.image} is not on this node: pull it first.")
+        entry = profile.Entry.of_image(inspected)
+        known = {"entry_point": entry.command[0], "workdir": entry.workdir}
+        space = workspace.create(self._scratch, launch, quota=self._quota, entry=known)
+        try:
+            container = self._engine.create(
+                self._container(launch.name),
+                profile.container(
+                    launch=launch,
+                    workspace=space,
+                    entry=entry,
+                    labels=self._labels_of(launch),
+                    runtime=self._runtime,
+                    cgroup=group,
+                ),
+            )
+        except BaseException:
+            space.remove()
+            raise
+        try:
+            self._engine.start(container)
+        except BaseException:
+            self._engine.remove(container)
+            space.remove()
+            raise
+
+    def _check_launch(self, launch: Launch) -> None:
+        if not _NAME.fullmatch(launch.name):
+            raise ValueError(f"A container is named with [a-z0-9-], not {launch.name!r}.")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", launch.input_name):
+            raise ValueError(f"The input cannot be named {launch.input_name!r}.")
+        if not launch.input.is_file():
+            raise SandboxError(f"The input file {launch.input} is not on this node.")
+
+    def _container(self, name: str) -> str:
+        return f"gridapps-{self._instance}-{name}"
+
+    def _labels_of(self, launch: Launch) -> dict[str, str]:
+        return {
+            _INSTANCE: self._instance,
+            _NAMED: launch.name,
+            _LABELS: json.dumps(dict(launch.labels)),
+            "gridapps.deadline": launch.deadline.astimezone(UTC).isoformat(),
+        }
+
+    def _space(self, name: str) -> Workspace:
+        if not _NAME.fullmatch(name):
+            raise KeyError(name)
+        return Workspace(self._scratch / name)
+
+    def wait(self, name: str, *, timeout: float) -> Ended | None:
+        space = self._space(name)
+        end = time.monotonic() + timeout
+        known = space.known()
+        while True:
+            left = max(0.0, end - time.monotonic())
+            if self._ended_within(name, min(left, _WATCHDOG_PERIOD) if self._watched(known) else left):
+                return self._how_it_ended(name, space, known)
+            if self._watched(known):
+                self._watch_disk(name, space, known)
+            if time.monotonic() >= end:
+                return None
+
+    def _ended_within(self, name: str, timeout: float) -> bool:
+        ended = self._exits.wait(name, timeout=timeout)
+        if ended is not None:
+            return ended
+        if self._report(name) is not None:
+            return True
+        container = self._must_inspect(name)
+        state = container["State"]
+        if not state["Running"]:
+            return bool(state["Status"] != "created")
+        if self._exits.watch(name, process=state["Pid"], container=container["Id"]):
+            return bool(self._exits.wait(name, timeout=timeout))
+        return self._ended_by_looking(name, timeout)
+
+    def _ended_by_looking(self, name: str, timeout: float) -> bool:
+        """It is ending right now, or runs where its processes cannot be seen: look, ever less often."""
+        end, pause = time.monotonic() + timeout, 0.002
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, pause))
+            if self._report(name) is not None:
+                return True
+            if pause > 0.05 and not self._must_inspect(name)["State"]["Running"]:
+                return True
+            pause = min(pause * 1.5, 0.5)
+        return False
+
+    def _report(self, name: str) -> Report | None:
+        space = self._space(name)
+        return read_report(space.status, word=space.known().get("word", ""))
+
+    def _must_inspect(self, name: str) -> dict[str, Any]:
+        container = self._engine.container(self._container(name))
+        if container is None:
+            raise KeyError(name)
+        return container
+
+    @staticmethod
+    def _watched(known: Mapping[str, Any]) -> bool:
+        return known.get("quota") == "watchdog"
+
+    def _watch_disk(self, name: str, space: Workspace, known: Mapping[str, Any]) -> None:
+        if not (space.root / _OVER).exists() and workspace.over_limit(space, known):
+            (space.root / _OVER).touch()
+            self.stop(name, grace=0)
+
+    def _how_it_ended(self, name: str, space: Workspace, known: Mapping[str, Any]) -> Ended:
+        report = self._report(name)
+        if report is None:
+            return self._as_the_engine_saw_it(name, space)
+        return Ended(
+            exit_code=report.exit_code,
+            started_at=report.started,
+            ended_at=report.ended,
+            out_of_memory=report.oom_kills > 0,
+            out_of_disk=report.disk_full or (space.root / _OVER).exists(),
+            out_of_processes=report.forks_refused > 0,
+            log_dropped=report.log_dropped,
+            output_dropped=report.output_dropped,
+            not_started=_not_started(report, known),
+            usage=Usage(
+                cpu_seconds=report.cpu_seconds, memory_bytes=report.memory, disk_bytes=space.disk_used()
+            ),
+        )
+
+    def _as_the_engine_saw_it(self, name: str, space: Workspace) -> Ended:
+        """Without a report: something killed init itself, or it could not begin."""
+        container = self._must_inspect(name)
+        for _ in range(200):
+            if not container["State"]["Running"]:
+                break
+            time.sleep(0.05)
+            container = self._must_inspect(name)
+        state = container["State"]
+        if not space.grid.is_dir():
+            raise SandboxError(f"The workspace of {name} is gone: the node was restarted.")
+        if state["ExitCode"] == _INIT_BROKE:
+            raise SandboxError(f"The first process of {name} could not prepare the start.")
+        return Ended(
+            exit_code=state["ExitCode"],
+            started_at=_engine_time(state["StartedAt"]),
+            ended_at=_engine_time(state["FinishedAt"]),
+            out_of_memory=bool(state["OOMKilled"]),
+            out_of_disk=(space.root / _OVER).exists(),
+            out_of_processes=False,
+            log_dropped=0,
+            not_started="",
+            usage=Usage(cpu_seconds=0.0, memory_bytes=0, disk_bytes=space.disk_used()),
+        )
+
+    def stop(self, name: str, *, grace: float) -> None:
+        """TERM to all processes; then init kills them and reports; at last init itself is killed."""
+        container = self._container(name)
+        for signal, seconds in (("TERM", grace), ("USR1", _LAST_SECONDS), ("KILL", _LAST_SECONDS)):
+            try:
+                if self._ended_within(name, 0):
+                    return
+                if signal != "TERM" or seconds > 0:
+                    self._engine.kill(container, signal)
+                end = time.monotonic() + seconds
+                while (left := end - time.monotonic()) > 0:
+                    if self._ended_within(name, left):
+                        return
+            except KeyError:
+                return
+        raise SandboxError(f"The container of {name} does not end, though it was killed.")
+
+    def log(self, name: str) -> Path | None:
+        path = self._space(name).log
+        return path if path.exists() else None
+
+    def outputs(self, name: str) -> Path:
+        grid = self._space(name).grid
+        if not grid.is_dir():
+            raise KeyError(name)
+        return grid
+
+    def remove(self, name: str) -> None:
+        space = self._space(name)
+        container = self._container(name)
+        self._engine.remove(container)
+        end = time.monotonic() + 60
+        while self._engine.container(container) is not None:
+            if time.monotonic() > end:
+                raise SandboxError(f"The engine does not remove the container of {name}.")
+            time.sleep(0.02)
+        self._exits.forget(name)
+        space.remove()
+
+    def residents(self, *, labels: Mapping[str, str]) -> list[Resident]:
+        found = {space.name: Resident(name=space.name, running=False, labels=space.known().get("labels", {}))
+                 for space in self._spaces()}  # fmt: skip
+        for container in self._engine.containers(f"{_INSTANCE}={self._instance}"):
+            own = container["Labels"]
+            found[own[_NAMED]] = Resident(
+                name=own[_NAMED], running=container["State"] == "running", labels=json.loads(own[_LABELS])
+            )
+        return [
+            resident
+            for _, resident in sorted(found.items())
+            if all(resident.labels.get(key) == value for key, value in labels.items())
+        ]
+
+    def _spaces(self) -> list[Workspace]:
+        if not self._scratch.is_dir():
+            return []
+        return [Workspace(path) for path in self._scratch.iterdir() if _NAME.fullmatch(path.name)]
+
+
+def _not_started(report: Report, known: Mapping[str, Any]) -> str:
+    return why_not_started(report, entry_point=known["entry_point"], workdir=known["workdir"])
+
+
+def _engine_time(text: str) -> datetime:
+    """RFC 3339 with nanoseconds, which datetime does not read."""
+    return datetime.fromisoformat(re.sub(r"\.(\d{6})\d*", r".\1", text))

@@ -1,0 +1,410 @@
+/* The first process of every container: starts the program, keeps its output, and reports its end.
+ *
+ * Nobody is attached to a container. This process opens the arguments as standard input, pumps standard output into
+ * a file of the outputs and standard error into a size-capped log with a time on each line, reaps, passes TERM on,
+ * ends whatever the program left behind, and only then, alone in the container, writes the status file.
+ *
+ * The program runs as the same user. It can write to the log and status files, but not replace them (their
+ * directory is root's), and it never learns the word that stood in the status file at the start: that word is read
+ * and erased before the program exists, memory and descriptors of this process are closed to it (not dumpable), and
+ * it stands in front of the report that is written when the program is dead. */
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { CHUNK = 65536, LINE = 65536, TAIL = 65536, STAMP = 28, WORD = 64, BROKEN = 125 };
+
+enum stage { RUNNING_STAGE, CHDIR_STAGE, EXEC_STAGE, INTERPRETER_STAGE };
+static const char *const stage_names[] = {"none", "workdir", "exec", "interpreter"};
+
+struct refusal {
+    int stage;
+    int error;
+};
+
+struct log {
+    int fd;
+    uint64_t head, tail_size;  /* bytes of the limit: for the first lines, and for the last ones */
+    uint64_t written, dropped; /* bytes */
+    char line[STAMP + LINE + 1];
+    size_t used;
+    int after_return;          /* the last line ended with CR: a LF right after it belongs to it */
+    char tail[TAIL];           /* ring: the newest lines that the head had no room for */
+    uint64_t tail_end;         /* bytes ever put into the ring */
+    char stamp[STAMP + 1];
+};
+
+struct pump {
+    int fd; /* read end, or -1 after the end of file */
+    int out;
+    uint64_t dropped;
+};
+
+static struct log journal;
+static struct pump output;
+static struct pump errors;
+static int disk_full;
+static char word[WORD + 1];
+
+static void die(const char *what) {
+    fprintf(stderr, "gridapps-init: %s: %s\n", what, strerror(errno));
+    _exit(BROKEN);
+}
+
+/* Proleptic Gregorian date of a day count since 1970, as gmtime(3) without its look at the TZ variable. */
+static void stamp_now(char *text) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    int64_t days = now.tv_sec / 86400 + 719468;
+    int64_t rest = now.tv_sec % 86400;
+    int64_t era = days / 146097;
+    int64_t day_of_era = days - era * 146097;
+    int64_t year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+    int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    int64_t shifted = (5 * day_of_year + 2) / 153;
+    int day = (int)(day_of_year - (153 * shifted + 2) / 5 + 1);
+    int month = (int)(shifted < 10 ? shifted + 3 : shifted - 9);
+    int year = (int)(year_of_era + era * 400 + (month <= 2));
+    char buffer[96];
+    snprintf(buffer, sizeof buffer, "%04d-%02d-%02dT%02d:%02d:%02d.%06ldZ ", year, month, day, (int)(rest / 3600),
+             (int)(rest / 60 % 60), (int)(rest % 60), now.tv_nsec / 1000);
+    memcpy(text, buffer, STAMP);
+    text[STAMP] = 0;
+}
+
+/* Write all, or say how much could not be written. */
+static size_t write_all(int fd, const char *data, size_t size) {
+    while (size > 0) {
+        ssize_t done = write(fd, data, size);
+        if (done < 0 && errno == EINTR) continue;
+        if (done <= 0) {
+            if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) disk_full = 1;
+            return size;
+        }
+        data += done;
+        size -= (size_t)done;
+    }
+    return 0;
+}
+
+static void look_at_disk(void) {
+    struct statvfs now;
+    if (statvfs("/grid", &now) == 0 && (now.f_bavail == 0 || (now.f_files > 0 && now.f_favail == 0))) disk_full = 1;
+}
+
+static void tail_put(const char *data, size_t size) {
+    for (size_t i = 0; i < size; i++) journal.tail[journal.tail_end++ % journal.tail_size] = data[i];
+}
+
+/* One whole line, with its time in front and its end behind, goes into the head while there is room, else into
+ * the ring: so that a log that is too long keeps how it began and how it ended. */
+static void log_line(void) {
+    size_t size = STAMP + journal.used;
+    memcpy(journal.line, journal.stamp, STAMP);
+    journal.line[size++] = '\n';
+    journal.used = 0;
+    if (journal.tail_end == 0 && journal.written + size <= journal.head) {
+        size_t lost = write_all(journal.fd, journal.line, size);
+        journal.written += size - lost;
+        journal.dropped += lost;
+    } else {
+        tail_put(journal.line, size);
+    }
+}
+
+static void log_bytes(const char *data, size_t size) {
+    stamp_now(journal.stamp);
+    for (size_t i = 0; i < size; i++) {
+        char c = data[i];
+        int joined = journal.after_return && c == '\n';
+        journal.after_return = c == '\r';
+        if (joined) continue;
+        if (c == '\n' || c == '\r') {
+            log_line();
+            continue;
+        }
+        if (journal.used == LINE) log_line();
+        journal.line[STAMP + journal.used++] = c;
+    }
+}
+
+static void log_finish(void) {
+    if (journal.used > 0) log_line();
+    if (journal.tail_end == 0) return;
+    uint64_t ring = journal.tail_size;
+    uint64_t start = journal.tail_end > ring ? journal.tail_end - ring : 0;
+    if (start > 0) { /* begin with a whole line */
+        while (start < journal.tail_end && journal.tail[start % ring] != '\n') start++;
+        if (start < journal.tail_end) start++;
+        char note[STAMP + 96];
+        stamp_now(note);
+        int size = snprintf(note + STAMP, 96, "[%llu bytes of the log are left out here]\n", (unsigned long long)start);
+        write_all(journal.fd, note, STAMP + (size_t)size);
+    }
+    journal.dropped += start;
+    while (start < journal.tail_end) {
+        uint64_t at = start % ring;
+        uint64_t size = ring - at < journal.tail_end - start ? ring - at : journal.tail_end - start;
+        journal.dropped += write_all(journal.fd, journal.tail + at, size);
+        start += size;
+    }
+}
+
+/* Take what a pipe holds now. Returns 0 when there was nothing to take. */
+static int pump_once(struct pump *pump) {
+    static char chunk[CHUNK];
+    if (pump->fd < 0) return 0;
+    ssize_t got = read(pump->fd, chunk, sizeof chunk);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
+    if (got <= 0) {
+        close(pump->fd);
+        pump->fd = -1;
+        return 0;
+    }
+    if (pump->out >= 0) {
+        pump->dropped += write_all(pump->out, chunk, (size_t)got);
+    } else {
+        log_bytes(chunk, (size_t)got);
+        look_at_disk(); /* a program that meets a full disk says so here, often before it tidies up */
+    }
+    return 1;
+}
+
+static int open_file(const char *path, int flags) {
+    struct stat found;
+    int fd = open(path, flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0644);
+    if (fd < 0) die(path);
+    if (fstat(fd, &found) != 0 || !S_ISREG(found.st_mode)) {
+        errno = EINVAL;
+        die(path);
+    }
+    return fd;
+}
+
+static int take_word(const char *path) {
+    int fd = open_file(path, O_RDWR);
+    ssize_t got = read(fd, word, WORD);
+    if (got != WORD || ftruncate(fd, 0) != 0) die(path);
+    (void)fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 4096);
+    return fd;
+}
+
+/* A full disk must not silence the log, so its room is taken now. */
+static void divide_log(uint64_t limit) {
+    const uint64_t note = 128;
+    journal.tail_size = limit > 2 * TAIL ? TAIL : limit / 2;
+    if (journal.tail_size < note) journal.tail_size = note;
+    journal.head = limit > journal.tail_size + note ? limit - journal.tail_size - note : 0;
+    (void)fallocate(journal.fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)limit);
+}
+
+static int last_error(int old, int new) { return old == EACCES ? old : new; }
+
+/* execve along PATH, as a shell does, but without glibc's habit of giving an unknown format to /bin/sh. */
+static struct refusal execute(char **argv) {
+    extern char **environ;
+    char path[PATH_MAX];
+    const char *name = argv[0];
+    struct refusal refusal = {EXEC_STAGE, ENOENT};
+    if (strchr(name, '/')) {
+        execve(name, argv, environ);
+        refusal.error = errno;
+        if (errno == ENOENT && access(name, F_OK) == 0) refusal.stage = INTERPRETER_STAGE;
+        return refusal;
+    }
+    const char *next = getenv("PATH");
+    if (!next || !*next) next = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    while (next) {
+        const char *end = strchr(next, ':');
+        int size = end ? (int)(end - next) : (int)strlen(next);
+        int needed = snprintf(path, sizeof path, "%.*s/%s", size, next, name);
+        next = end ? end + 1 : NULL;
+        if (size == 0 || needed >= (int)sizeof path) continue;
+        execve(path, argv, environ);
+        if (errno == ENOENT && access(path, F_OK) == 0) {
+            refusal.stage = INTERPRETER_STAGE;
+            return refusal;
+        }
+        if (errno != ENOENT && errno != ENOTDIR) refusal.error = last_error(refusal.error, errno);
+        if (refusal.error == ENOEXEC || refusal.error == E2BIG) return refusal;
+    }
+    return refusal;
+}
+
+static void be_the_program(int input, int out, int err, int report, const char *workdir, char **argv) {
+    struct refusal refusal = {CHDIR_STAGE, 0};
+    sigset_t none;
+    setsid();
+    int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (score >= 0) { /* when memory runs out, the program goes and this process stays to say so */
+        (void)!write(score, "1000", 4);
+        close(score);
+    }
+    for (int number = 1; number < NSIG; number++) signal(number, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    umask(022);
+    if (dup2(input, 0) >= 0 && dup2(out, 1) >= 0 && dup2(err, 2) >= 0) {
+        if (chdir(workdir) == 0) {
+            refusal = execute(argv);
+        } else {
+            refusal.error = errno;
+        }
+    }
+    (void)!write(report, &refusal, sizeof refusal);
+    _exit(127);
+}
+
+static uint64_t number_in(const char *path, const char *key) {
+    char text[4096];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return UINT64_MAX;
+    ssize_t got = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (got <= 0) return UINT64_MAX;
+    text[got] = 0;
+    if (!*key) return strtoull(text, NULL, 10);
+    size_t size = strlen(key);
+    for (char *line = text; line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+        if (strncmp(line, key, size) == 0 && line[size] == ' ') return strtoull(line + size + 1, NULL, 10);
+    return UINT64_MAX;
+}
+
+/* A counter of the container's control group: version 1, then version 2. */
+static uint64_t counter(const char *one, const char *one_key, const char *two, const char *two_key) {
+    uint64_t value = number_in(one, one_key);
+    return value != UINT64_MAX ? value : number_in(two, two_key);
+}
+
+static uint64_t or_zero(uint64_t value) { return value == UINT64_MAX ? 0 : value; }
+
+static uint64_t processor_time(const struct rusage *used) {
+    uint64_t microseconds = number_in("/sys/fs/cgroup/cpuacct/cpuacct.usage", "");
+    if (microseconds != UINT64_MAX) return microseconds / 1000;
+    microseconds = number_in("/sys/fs/cgroup/cpu.stat", "usage_usec");
+    if (microseconds != UINT64_MAX) return microseconds;
+    return (uint64_t)(used->ru_utime.tv_sec + used->ru_stime.tv_sec) * 1000000U +
+           (uint64_t)(used->ru_utime.tv_usec + used->ru_stime.tv_usec);
+}
+
+static void report_end(int fd, int status, struct refusal refusal, const char *started) {
+    char text[2048];
+    char ended[STAMP + 1];
+    struct rusage used;
+    getrusage(RUSAGE_CHILDREN, &used);
+    stamp_now(ended);
+    ended[STAMP - 1] = 0;
+    int signaled = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    uint64_t killed = counter("/sys/fs/cgroup/memory/memory.oom_control", "oom_kill", "/sys/fs/cgroup/memory.events", "oom_kill");
+    uint64_t forks = counter("/sys/fs/cgroup/pids/pids.events", "max", "/sys/fs/cgroup/pids.events", "max");
+    int size = snprintf(text, sizeof text,
+                        "%s\nexit_code %d\nsignal %d\nstage %s\nerror %d\nstarted %s\nended %s\nlog_dropped %llu\n"
+                        "output_dropped %llu\ndisk_full %d\noom_kills %llu\nforks_refused %llu\ncpu_us %llu\nmemory %llu\nend\n",
+                        word, signaled ? 128 + signaled : WEXITSTATUS(status), signaled, stage_names[refusal.stage],
+                        refusal.error, started, ended, (unsigned long long)journal.dropped,
+                        (unsigned long long)output.dropped, disk_full, (unsigned long long)or_zero(killed),
+                        (unsigned long long)or_zero(forks), (unsigned long long)processor_time(&used),
+                        (unsigned long long)used.ru_maxrss * 1024U);
+    if (ftruncate(fd, 0) == 0) (void)!pwrite(fd, text, (size_t)size, 0);
+}
+
+/* Serve pipes and signals until the program itself has ended; returns its wait status. */
+static int watch(pid_t program, int signals) {
+    int status = 0;
+    for (;;) {
+        struct pollfd ready[3] = {{signals, POLLIN, 0}, {output.fd, POLLIN, 0}, {errors.fd, POLLIN, 0}};
+        if (poll(ready, 3, -1) < 0 && errno != EINTR) die("poll");
+        if (ready[1].revents) pump_once(&output);
+        if (ready[2].revents) pump_once(&errors);
+        struct signalfd_siginfo got;
+        if (!ready[0].revents || read(signals, &got, sizeof got) != (ssize_t)sizeof got) continue;
+        if (got.ssi_signo != SIGCHLD) { /* USR1 is the end of all grace: this process stays, to report */
+            kill(-1, got.ssi_signo == SIGUSR1 ? SIGKILL : (int)got.ssi_signo);
+            continue;
+        }
+        int found;
+        for (pid_t gone; (gone = waitpid(-1, &found, WNOHANG)) > 0;)
+            if (gone == program) status = found, program = 0;
+        if (program == 0) return status;
+    }
+}
+
+static void end_the_rest(void) {
+    kill(-1, SIGKILL);
+    while (wait(NULL) > 0 || errno == EINTR) kill(-1, SIGKILL);
+    while (pump_once(&output) || pump_once(&errors)) continue;
+    log_finish();
+    look_at_disk();
+}
+
+static int signals_to_serve(void) {
+    sigset_t served;
+    sigemptyset(&served);
+    const int numbers[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) sigaddset(&served, numbers[i]);
+    sigprocmask(SIG_BLOCK, &served, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+    int fd = signalfd(-1, &served, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (fd < 0) die("signalfd");
+    return fd;
+}
+
+int main(int argc, char **argv) {
+    if (argc < 8) {
+        fprintf(stderr, "usage: gridapps-init ARGUMENTS OUTPUT LOG STATUS LOG_LIMIT WORKDIR PROGRAM [ARGUMENT...]\n");
+        return BROKEN;
+    }
+    if (getpid() != 1) { /* it ends every process that it can see */
+        fprintf(stderr, "gridapps-init: runs only as the first process of a container\n");
+        return BROKEN;
+    }
+    if (prctl(PR_SET_DUMPABLE, 0) != 0) die("prctl");
+    umask(022);
+    int status_file = take_word(argv[4]);
+    int input = open_file(argv[1], O_RDONLY);
+    fcntl(input, F_SETFL, 0);
+    output.out = open_file(argv[2], O_WRONLY | O_CREAT | O_EXCL | O_APPEND);
+    errors.out = -1;
+    journal.fd = open_file(argv[3], O_WRONLY | O_APPEND);
+    divide_log(strtoull(argv[5], NULL, 10));
+    int signals = signals_to_serve();
+    int out[2], err[2], refused[2];
+    if (pipe2(out, O_CLOEXEC) || pipe2(err, O_CLOEXEC) || pipe2(refused, O_CLOEXEC)) die("pipe");
+    output.fd = out[0];
+    errors.fd = err[0];
+    fcntl(out[0], F_SETFL, O_NONBLOCK);
+    fcntl(err[0], F_SETFL, O_NONBLOCK);
+    char started[STAMP + 1];
+    stamp_now(started);
+    started[STAMP - 1] = 0;
+    pid_t program = fork();
+    if (program < 0) die("fork");
+    if (program == 0) be_the_program(input, out[1], err[1], refused[1], argv[6], argv + 7);
+    close(out[1]);
+    close(err[1]);
+    close(refused[1]);
+    close(input);
+    int status = watch(program, signals);
+    end_the_rest();
+    struct refusal refusal = {RUNNING_STAGE, 0};
+    if (read(refused[0], &refusal, sizeof refusal) != (ssize_t)sizeof refusal) refusal.stage = RUNNING_STAGE;
+    report_end(status_file, status, refusal, started);
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}

@@ -1,0 +1,188 @@
+"""The security profile: the whole configuration that a container is created with, in one place, and fixed.
+
+Of an image's own configuration only ENTRYPOINT, CMD, WORKDIR and ENV have an effect: the words are given to
+our init, which changes to the directory itself (a runtime that does it can be led out of the container), and
+the contract's variables win over the image's. USER, HEALTHCHECK, VOLUME, EXPOSE, STOPSIGNAL, ONBUILD do not.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+from gridapps.sandbox.protocol import ImageUnavailable, Launch
+from gridapps.sandbox.workspace import Workspace
+
+PROGRAM_USER = 65532
+INIT_BINARY = Path(__file__).parent / "init" / "gridapps-init"
+SECCOMP = Path(__file__).parent / "seccomp.json"
+SHARED_MEMORY = 16 * 1024**2  # bytes of /dev/shm
+
+_INSIDE = "/.gridapps"
+_VOLUMES_THAT_ARE_OURS = frozenset({"/grid", "/tmp"})  # noqa: S108 - paths inside the container
+_MASKED = [
+    *("/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats"),
+    *("/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/proc/kallsyms"),
+    *(
+        "/sys/firmware",
+        "/sys/devices/virtual/powercap",
+        "/sys/devices/virtual/dmi",
+        "/sys/kernel",
+        "/sys/module",
+    ),
+]
+_READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What is taken from an image."""
+
+    command: list[str]
+    workdir: str
+
+    @classmethod
+    def of_image(cls, inspected: Mapping[str, Any]) -> "Entry":
+        """Raises ImageUnavailable for an image that no node may run, whatever was checked before."""
+        config = inspected.get("Config") or {}
+        command = [*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])]
+        if not config.get("Entrypoint"):
+            raise ImageUnavailable("The image has no ENTRYPOINT, so there is nothing to run.")
+        platform = (inspected.get("Os"), inspected.get("Architecture"))
+        if platform != ("linux", "amd64"):
+            raise ImageUnavailable(f"The image is for {'/'.join(map(str, platform))}, not for linux/amd64.")
+        foreign = sorted(set(config.get("Volumes") or {}) - _VOLUMES_THAT_ARE_OURS)
+        if foreign:
+            raise ImageUnavailable(
+                f"The image declares VOLUME {foreign[0]!r}: only /grid and /tmp can be written to."
+            )
+        return cls(command=command, workdir=config.get("WorkingDir") or "/")
+
+
+def container(
+    *,
+    launch: Launch,
+    workspace: Workspace,
+    entry: Entry,
+    labels: Mapping[str, str],
+    runtime: str,
+    cgroup: str,
+) -> dict[str, Any]:
+    """The body of the engine's "create a container" call."""
+    user = f"{PROGRAM_USER}:{PROGRAM_USER}"
+    return {
+        "Image": launch.image,
+        "Entrypoint": [f"{_INSIDE}/init"],
+        "Cmd": _init_words(launch, entry),
+        "Env": [f"{name}={value}" for name, value in environment(launch).items()],
+        "User": user,
+        "WorkingDir": "/",
+        "Hostname": "grid",
+        "NetworkDisabled": True,
+        "Healthcheck": {"Test": ["NONE"]},
+        "StopSignal": "SIGTERM",
+        "Tty": False,
+        "OpenStdin": False,
+        **{f"Attach{stream}": False for stream in ("Stdin", "Stdout", "Stderr")},
+        "Labels": dict(labels),
+        "HostConfig": _host(launch, workspace, runtime=runtime, cgroup=cgroup),
+    }
+
+
+def environment(launch: Launch) -> dict[str, str]:
+    """The contract's environment."""
+    return {
+        "GRID_CONTRACT": "1",
+        "GRID_INPUT": f"/input/{launch.input_name}",
+        "GRID_OUTPUT": "/grid",
+        "GRID_RUN": launch.run,
+        "GRID_TASK": launch.task,
+        "GRID_CPUS": f"{launch.limits.cpus:g}",
+        "GRID_MEMORY_BYTES": str(launch.limits.memory),
+        "GRID_DISK_BYTES": str(launch.limits.disk),
+        "GRID_DEADLINE": launch.deadline.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "HOME": "/tmp",  # noqa: S108
+        "TMPDIR": "/tmp",  # noqa: S108
+        "USER": "grid",
+        "LOGNAME": "grid",
+    }
+
+
+def _init_words(launch: Launch, entry: Entry) -> list[str]:
+    files = [f"{_INSIDE}/arguments", "/grid/stdout.txt", f"{_INSIDE}/run/log", f"{_INSIDE}/run/status"]
+    return [*files, str(launch.limits.log), entry.workdir, *entry.command]
+
+
+def _host(launch: Launch, workspace: Workspace, *, runtime: str, cgroup: str) -> dict[str, Any]:
+    limits = launch.limits
+    host: dict[str, Any] = {
+        "NetworkMode": "none",
+        "ReadonlyRootfs": True,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges", f"seccomp={seccomp()}"],
+        "Privileged": False,
+        "Mounts": _mounts(launch, workspace),
+        "Tmpfs": {"/tmp": f"rw,nosuid,nodev,exec,size={limits.tmp},mode=1777"},  # noqa: S108
+        "Memory": limits.memory,
+        "MemorySwap": limits.memory,
+        "NanoCpus": int(min(limits.cpus, os.cpu_count() or 1) * 1e9),
+        "PidsLimit": limits.processes + 1,  # and init
+        "OomScoreAdj": 900,
+        "Ulimits": _ulimits(launch),
+        "IpcMode": "private",
+        "ShmSize": SHARED_MEMORY,
+        "CgroupParent": cgroup,
+        "CgroupnsMode": "private",
+        "LogConfig": {"Type": "none", "Config": {}},
+        "RestartPolicy": {"Name": "no"},
+        "AutoRemove": False,
+        "Init": False,
+        "MaskedPaths": _MASKED,
+        "ReadonlyPaths": _READ_ONLY,
+    }
+    if runtime:
+        host["Runtime"] = runtime
+    return host
+
+
+def _ulimits(launch: Launch) -> list[dict[str, Any]]:
+    """The pids limit is the one on processes: nproc counts those of all containers, whose user is the same,
+    so it only stands far above what they may have together."""
+    limits = launch.limits
+    values = {
+        "nofile": limits.open_files,
+        "nproc": 32768,
+        "core": 0,
+        "memlock": 65536,
+        "fsize": max(limits.disk, limits.log + 65536),
+    }
+    return [{"Name": name, "Soft": value, "Hard": value} for name, value in values.items()]
+
+
+def _mounts(launch: Launch, workspace: Workspace) -> list[dict[str, Any]]:
+    """Binds whose source is missing are refused by the engine, unlike those of `Binds`, which it creates."""
+    return [
+        _bind(INIT_BINARY, f"{_INSIDE}/init", read_only=True),
+        _bind(workspace.arguments, f"{_INSIDE}/arguments", read_only=True),
+        _bind(workspace.run, f"{_INSIDE}/run", read_only=False),
+        _bind(workspace.grid, "/grid", read_only=False),
+        _bind(launch.input, f"/input/{launch.input_name}", read_only=True),
+    ]
+
+
+def _bind(source: Path, target: str, *, read_only: bool) -> dict[str, Any]:
+    return {
+        "Type": "bind",
+        "Source": str(source),
+        "Target": target,
+        "ReadOnly": read_only,
+        "BindOptions": {"Propagation": "rprivate"},
+    }
+
+
+def seccomp() -> str:
+    """Our own allow-list as the engine takes it: everything that is not in it fails with EPERM."""
+    return json.dumps(json.loads(SECCOMP.read_bytes()), separators=(",", ":"))

@@ -1,0 +1,94 @@
+"""The end report of the container's init: reading the status file, which the program could also write to.
+
+Only a report that begins with the word which the program never saw counts; anything else is no report.
+"""
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+_LARGEST = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What init saw. Times in UTC, sizes in bytes."""
+
+    exit_code: int
+    signal: int
+    stage: str  # where the start failed: "none", "workdir", "exec", "interpreter"
+    error: int  # errno of that
+    started: datetime
+    ended: datetime
+    log_dropped: int
+    output_dropped: int
+    disk_full: bool
+    oom_kills: int
+    forks_refused: int
+    cpu_seconds: float
+    memory: int
+
+
+def read_report(path: Path, *, word: str) -> Report | None:
+    """The report, or None when there is none that init has written."""
+    lines = _read(path).decode("ascii", errors="replace").split("\n")
+    if not word or lines[0] != word or lines[-2:] != ["end", ""]:
+        return None
+    facts = dict(line.split(" ", 1) for line in lines[1:-2])
+    return Report(
+        exit_code=int(facts["exit_code"]),
+        signal=int(facts["signal"]),
+        stage=facts["stage"],
+        error=int(facts["error"]),
+        started=datetime.fromisoformat(facts["started"]),
+        ended=datetime.fromisoformat(facts["ended"]),
+        log_dropped=int(facts["log_dropped"]),
+        output_dropped=int(facts["output_dropped"]),
+        disk_full=facts["disk_full"] == "1",
+        oom_kills=int(facts["oom_kills"]),
+        forks_refused=int(facts["forks_refused"]),
+        cpu_seconds=int(facts["cpu_us"]) / 1e6,
+        memory=int(facts["memory"]),
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(descriptor, _LARGEST) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    finally:
+        os.close(descriptor)
+
+
+_REASONS = {
+    "ENOENT": "does not exist in the image",
+    "EACCES": "cannot be executed by everybody (the program runs as uid 65532): "
+    "set r-x for others on it and on the directories above it",
+    "ENOEXEC": "is no program for this processor (linux/amd64), or a script without a #! line",
+    "ENOTDIR": "is not below a directory",
+    "ELOOP": "is a loop of symbolic links",
+    "E2BIG": "gets too long an argument list or environment",
+}
+
+
+def why_not_started(report: Report, *, entry_point: str, workdir: str) -> str:
+    """A sentence, or "" when the program ran."""
+    code = errno.errorcode.get(report.error, "")
+    why = _REASONS.get(code, f"cannot be executed: {os.strerror(report.error)}")
+    if report.stage == "interpreter":
+        return (
+            f"The entry point {entry_point!r} exists, but the interpreter of its #! line or its "
+            "dynamic loader does not."
+        )
+    if report.stage == "exec":
+        return f"The entry point {entry_point!r} {why}."
+    if report.stage == "workdir":
+        why = {"EACCES": "is closed to others (the program runs as uid 65532)"}.get(code, why)
+        return f"The working directory {workdir!r} {why}."
+    return ""

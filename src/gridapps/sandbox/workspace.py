@@ -1,0 +1,218 @@
+"""The directory of one attempt on the node: arguments, and a quota file system with outputs and log.
+
+    <scratch>/<name>/           0700
+        launch.json             labels, limits and the word that the end report must begin with
+        arguments               what the program reads as standard input
+        volume/                 the quota file system (or a plain directory under the watchdog)
+            grid/               1777, root's: the program cannot close it
+            run/log, run/status in a directory of root's: the program can write them, not replace them
+
+The parts of `volume` exist only inside the file system, and the engine refuses a bind whose source is
+missing. So an engine that does not see the mount cannot start a container that writes to the node's own disk.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from gridapps.sandbox import loop
+from gridapps.sandbox.protocol import Launch, Limits, NameTaken, NoSpace, SandboxError
+
+Quota = Literal["loop", "watchdog"]
+WORD_SIZE = 64
+_FREE_FLOOR = 512 * 1024**2  # bytes of the node's disk that the watchdog keeps free
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One attempt's directory. Nothing here is cached: it may have been made by another process."""
+
+    root: Path
+
+    @property
+    def name(self) -> str:
+        return self.root.name
+
+    @property
+    def arguments(self) -> Path:
+        return self.root / "arguments"
+
+    @property
+    def volume(self) -> Path:
+        return self.root / "volume"
+
+    @property
+    def grid(self) -> Path:
+        return self.volume / "grid"
+
+    @property
+    def run(self) -> Path:
+        return self.volume / "run"
+
+    @property
+    def log(self) -> Path:
+        return self.run / "log"
+
+    @property
+    def status(self) -> Path:
+        return self.run / "status"
+
+    def known(self) -> dict[str, Any]:
+        """What stands in launch.json; empty when a worker died before it was written."""
+        try:
+            known: dict[str, Any] = json.loads((self.root / "launch.json").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return known
+
+    def disk_used(self) -> int:
+        """Bytes that outputs and log take, 0 when the file system is not there."""
+        if not self.grid.is_dir():
+            return 0
+        if self.volume.is_mount():
+            found, log = os.statvfs(self.volume), self.log.lstat()
+            used = (found.f_blocks - found.f_bfree) * found.f_frsize
+            return used - log.st_blocks * 512 + log.st_size  # the log's room is taken from the start
+        return measure(self.volume).bytes
+
+    def remove(self) -> None:
+        """Unmount and delete. Idempotent. Raises SandboxError when something still uses it."""
+        loop.unmount(self.volume)
+        if (self.volume / "grid").is_dir():  # the watchdog's: of any depth and any names
+            subprocess.run(
+                ["rm", "-rf", "--one-file-system", str(self.volume)], check=True, capture_output=True
+            )
+        shutil.rmtree(self.root, ignore_errors=True)
+        if self.root.exists():
+            raise SandboxError(f"The workspace {self.root} could not be removed.")
+
+
+def create(scratch: Path, launch: Launch, *, quota: Quota, entry: Mapping[str, str]) -> Workspace:
+    """Make the workspace of a launch; `entry` is kept for the sentences about its end.
+
+    Raises NameTaken, NoSpace; leaves nothing behind when it raises.
+    """
+    workspace = Workspace(scratch / launch.name)
+    try:
+        workspace.root.mkdir(mode=0o700)
+    except FileExistsError:
+        raise NameTaken(f"A workspace named {launch.name} exists already.") from None
+    try:
+        word = secrets.token_hex(WORD_SIZE // 2)
+        known = {**_facts(launch), **entry, "word": word, "quota": quota}
+        _write(workspace.root / "launch.json", json.dumps(known).encode(), mode=0o600)
+        _write(workspace.arguments, launch.arguments, mode=0o444)
+        workspace.volume.mkdir(mode=0o700)
+        if quota == "loop":
+            _mount_volume(workspace, launch)
+        else:
+            _check_floor(workspace, launch)
+        _fill_volume(workspace, word=word)
+    except BaseException:
+        workspace.remove()
+        raise
+    return workspace
+
+
+def probe(scratch: Path, *, quota: Quota) -> Workspace:
+    """A small workspace that nothing runs in, to see whether one can be made here."""
+    limits = Limits(cpus=1, memory=1, disk=1024**2, log=4096, inodes=16)
+    launch = Launch(
+        name=f"check-{secrets.token_hex(8)}",
+        image="",
+        arguments=b"",
+        input=Path("/"),
+        input_name="",
+        run="",
+        task="",
+        limits=limits,
+        deadline=datetime.now(UTC),
+    )
+    return create(scratch, launch, quota=quota, entry={})
+
+
+def _facts(launch: Launch) -> dict[str, Any]:
+    limits = launch.limits
+    return {"labels": dict(launch.labels), "disk": limits.disk, "inodes": limits.inodes, "log": limits.log}
+
+
+def _write(path: Path, content: bytes, *, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)
+        file.write(content)
+
+
+def _mount_volume(workspace: Workspace, launch: Launch) -> None:
+    """The image loses its name once mounted: the kernel frees it with the last use, also after a crash."""
+    image = workspace.root / "image"
+    inodes = launch.limits.inodes
+    size = loop.image_size(usable=launch.limits.disk + launch.limits.log, inodes=inodes)
+    try:
+        loop.create_image(image, size=size, inodes=inodes)
+        loop.mount(image, workspace.volume)
+    finally:
+        image.unlink(missing_ok=True)
+    if not workspace.volume.is_mount():
+        raise SandboxError(f"The quota file system of {workspace.root} is not mounted.")
+
+
+def _check_floor(workspace: Workspace, launch: Launch) -> None:
+    found = os.statvfs(workspace.root)
+    needed = launch.limits.disk + launch.limits.log + _FREE_FLOOR
+    if found.f_bavail * found.f_frsize < needed:
+        raise NoSpace(f"The disk of {workspace.root.parent} has less than {needed} bytes free.")
+
+
+def _fill_volume(workspace: Workspace, *, word: str) -> None:
+    """Modes are set against the umask; files are open to the program's user without being its own."""
+    workspace.volume.chmod(0o755)
+    for directory, mode in ((workspace.grid, 0o1777), (workspace.run, 0o755)):
+        directory.mkdir()
+        directory.chmod(mode)
+    _write(workspace.log, b"", mode=0o666)
+    _write(workspace.status, word.encode(), mode=0o666)
+    lost_found = workspace.volume / "lost+found"
+    if lost_found.exists():
+        lost_found.rmdir()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a directory tree takes: bytes allocated, and files and directories."""
+
+    bytes: int
+    inodes: int
+
+
+def measure(top: Path) -> Measured:
+    """The size of a hostile, changing tree. Follows no link; what vanishes meanwhile counts as gone."""
+    found = subprocess.run(
+        ["du", "-s", "-x", "-P", "-B1", str(top)], capture_output=True, check=False, timeout=600
+    )
+    counted = subprocess.run(
+        ["du", "-s", "-x", "-P", "--inodes", str(top)], capture_output=True, check=False, timeout=600
+    )
+    return Measured(bytes=_first_number(found.stdout), inodes=_first_number(counted.stdout))
+
+
+def _first_number(text: bytes) -> int:
+    words = text.split(None, 1)
+    return int(words[0]) if words and words[0].isdigit() else 0
+
+
+def over_limit(workspace: Workspace, known: Mapping[str, Any]) -> bool:
+    """Whether a workspace without a kernel quota is over its limit, or has left the node too little."""
+    free = os.statvfs(workspace.root)
+    if free.f_bavail * free.f_frsize < _FREE_FLOOR:
+        return True
+    used = measure(workspace.volume)
+    allowed, inodes = int(known["disk"]) + int(known["log"]), int(known["inodes"])
+    return used.bytes > allowed or used.inodes > inodes
