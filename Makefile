@@ -30,3 +30,6 @@ format: $(VENV)/installed
 
 pages: $(VENV)/installed
 	$(RUN)python scripts/pages.py
+
+bench: machine $(VENV)/installed
+	@scripts/bench
