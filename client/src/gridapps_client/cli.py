@@ -15,6 +15,7 @@ from gridapps_client.commands.images import push
 from gridapps_client.commands.outputs import outputs
 from gridapps_client.commands.run import run
 from gridapps_client.commands.runs import logs, runs
+from gridapps_client.commands.shared import INSTANCE, JSON, choose
 from gridapps_client.errors import GridAppsError
 from gridapps_client.text import plain
 
@@ -34,11 +35,15 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="gridapps-client", message="gridapps %(version)s")
-def main() -> None:
+@JSON
+@INSTANCE
+@click.pass_context
+def main(context: click.Context, as_json: bool, url: str | None) -> None:
     """Run algorithms in images on point clouds of a GRiD Apps instance.
 
     Environment: GRIDAPPS_URL, GRIDAPPS_TOKEN, GRIDAPPS_CA, GRIDAPPS_CONFIG (a directory).
     """
+    choose(context, as_json=as_json, url=url)
 
 
 for _command in (login, logout, whoami, developer, app, certificate, push, run, runs, logs, outputs, exports):

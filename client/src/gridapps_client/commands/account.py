@@ -107,7 +107,7 @@ def developer() -> None:
 def developer_request(session: Session, statement: str) -> None:
     """Ask to be a developer; an administrator decides."""
     state = session.client.request_developer(statement=statement)
-    session.result(state, _described(state))
+    session.result({"developer": state}, _described(state))
 
 
 @developer.command("show")
@@ -115,7 +115,7 @@ def developer_request(session: Session, statement: str) -> None:
 def developer_show(session: Session) -> None:
     """Show how far one's request is."""
     state = session.client.developer()
-    session.result(state, _described(state))
+    session.result({"developer": state}, _described(state))
 
 
 def _described(state: Developer) -> str:

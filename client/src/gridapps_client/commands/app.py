@@ -36,11 +36,6 @@ def _described_by_options(command: Callable[..., R]) -> Callable[..., R]:
             click.option("--memory", help="Memory of each task, such as 2GiB."),
             click.option("--disk", help="Disk for the outputs of each task, such as 10GiB."),
             click.option("--time", "time_", help="Longest time of each task, such as 30m."),
-            click.option(
-                "--file",
-                type=click.File(encoding="utf-8"),
-                help="JSON file with all of these, as the API takes them.",
-            ),
         ]
     ):
         command = option(command)
@@ -48,36 +43,38 @@ def _described_by_options(command: Callable[..., R]) -> Callable[..., R]:
 
 
 @app.command("create")
-@click.argument("app_id", metavar="ID")
+@click.argument("what", metavar="ID|FILE")
 @_described_by_options
 @common
-def app_create(session: Session, app_id: str, **given: Any) -> None:
-    """Make an App. ID is [a-z0-9-], unique in the instance."""
-    fields = _fields(given)
-    if fields.setdefault("id", app_id) != app_id:
-        raise GridAppsError(f"The file describes the App {fields['id']!r}, not {app_id!r}.", code="usage")
-    made = session.client.create_app(**({"title": app_id} | fields))
+def app_create(session: Session, what: str, **given: Any) -> None:
+    """Make an App. ID is [a-z0-9-], unique in the instance.
+
+    FILE (something.json, or - for standard input) has id, title, description, arguments and resources as the
+    API takes them; options win over it.
+    """
+    fields = _fields(what, given)
+    made = session.client.create_app(**({"title": fields["id"]} | fields))
+    name = plain(made.id)
     session.result(
-        made, f"Made the App {plain(made.id)}. Push its image with: gridapps push IMAGE {plain(made.id)}:TAG"
+        {"apps": [made]}, f"Made the App {name}. Push its image with: gridapps push IMAGE {name}:TAG"
     )
 
 
 @app.command("update")
-@click.argument("app_id", metavar="ID")
+@click.argument("what", metavar="ID|FILE")
 @_described_by_options
 @common
-def app_update(session: Session, app_id: str, **given: Any) -> None:
-    """Change an App; what is not named stays as it is."""
-    fields = _fields(given)
-    if fields.pop("id", app_id) != app_id:
-        raise GridAppsError(f"The file does not describe the App {app_id!r}.", code="usage")
+def app_update(session: Session, what: str, **given: Any) -> None:
+    """Change an App, named by its ID or described in FILE; what is not named stays as it is."""
+    fields = _fields(what, given)
+    app_id = fields.pop("id")
     if not fields:
         raise GridAppsError("Nothing to change; see: gridapps app update --help", code="usage")
-    if "resources" in fields:
+    if isinstance(fields.get("resources"), dict):
         present = session.client.app(app_id).resources
         fields["resources"] = vars(present) | fields["resources"]
     changed = session.client.update_app(app_id, **fields)
-    session.result(changed, f"Changed the App {plain(changed.id)}.")
+    session.result({"apps": [changed]}, f"Changed the App {plain(changed.id)}.")
 
 
 @app.command("list")
@@ -87,7 +84,9 @@ def app_list(session: Session, mine: bool) -> None:
     """List the Apps that one may run or owns."""
     found = list(session.client.apps(mine=mine))
     rows = [(each.id, each.owner, "yes" if each.runnable else "no", each.title) for each in found]
-    session.table(found, ("ID", "OWNER", "RUNNABLE", "TITLE"), rows, none="There are no Apps for you yet.")
+    session.table(
+        {"apps": found}, ("ID", "OWNER", "RUNNABLE", "TITLE"), rows, none="There are no Apps for you yet."
+    )
 
 
 @app.command("show")
@@ -101,7 +100,7 @@ def app_show(session: Session, app_id: str) -> None:
     except NotFound:
         # Only the owner and administrators see them.
         releases = None
-    session.result({"app": found, "releases": releases}, *_page(found, releases))
+    session.result({"apps": [found], "releases": releases}, *_page(found, releases))
 
 
 @app.command("delete")
@@ -116,9 +115,15 @@ def app_delete(session: Session, app_id: str, yes: bool) -> None:
     session.result({"id": app_id}, f"Deleted the App {app_id}.")
 
 
-def _fields(given: Mapping[str, Any]) -> dict[str, Any]:
-    file: TextIO | None = given["file"]
-    fields = terms.json_object(read(file), source=file.name) if file else {}
+def _fields(what: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the API takes, from an app-id or a file with a description, and the options."""
+    fields: dict[str, Any] = {"id": what}
+    # No app-id looks like a file.
+    if what == "-" or set(what) & set("./"):
+        with _opened(what) as file:
+            fields = terms.json_object(read(file), source=what)
+        if not isinstance(fields.get("id"), str):
+            raise GridAppsError(f"{what} does not say which App it describes; add its id.", code="usage")
     fields |= {name: given[name] for name in ("title", "description") if given[name] is not None}
     schema: TextIO | None = given["arguments"]
     if schema:
@@ -130,9 +135,18 @@ def _fields(given: Mapping[str, Any]) -> dict[str, Any]:
         "time": terms.number_of_seconds(given["time_"]) if given["time_"] else None,
     }
     wanted = {name: value for name, value in resources.items() if value is not None}
-    if wanted:
-        fields["resources"] = fields.get("resources", {}) | wanted
+    present = fields.get("resources", {})
+    if wanted and isinstance(present, dict):
+        fields["resources"] = present | wanted
     return fields
+
+
+def _opened(name: str) -> TextIO:
+    try:
+        file: TextIO = click.open_file(name, encoding="utf-8")  # type: ignore[assignment]
+    except OSError as error:
+        raise GridAppsError(f"{name} cannot be read: {error.strerror}.", code="usage") from error
+    return file
 
 
 def _page(found: App, releases: list[Release] | None) -> list[str]:

@@ -45,7 +45,7 @@ def certificate_list(session: Session) -> None:
         for each in found
     ]
     session.table(
-        found,
+        {"certificates": found},
         ("SERIAL", "NAME", "STATE", "UNTIL", ""),
         rows,
         none="No certificates; make one with: gridapps certificate create",

@@ -25,7 +25,10 @@ def exports_list(session: Session) -> None:
         for each in found
     ]
     session.table(
-        found, ("PK", "NAME", "FILES", "POINTS", "SIZE", "CREATED"), rows, none="There are no exports."
+        {"exports": found},
+        ("PK", "NAME", "FILES", "POINTS", "SIZE", "CREATED"),
+        rows,
+        none="There are no exports.",
     )
 
 
@@ -45,7 +48,7 @@ def exports_show(session: Session, pk: str) -> None:
         for each in found.exportfiles
     ]
     session.result(
-        found,
+        {"exports": [found]},
         f"{plain(found.pk)}: {plain(found.name)}, owner {plain(found.user)}, {plain(found.created_at)}",
         table(("PK", "NAME", "POINTS", "SIZE", "CRS"), rows),
     )

@@ -30,7 +30,9 @@ def outputs_list(session: Session, run_id: str) -> None:
         (each.path, size(each.size), each.media_type, "partial" if each.partial else "", each.sha256)
         for each in found
     ]
-    session.table(found, ("PATH", "SIZE", "TYPE", "", "SHA-256"), rows, none="The run has no outputs.")
+    session.table(
+        {"outputs": found}, ("PATH", "SIZE", "TYPE", "", "SHA-256"), rows, none="The run has no outputs."
+    )
 
 
 @outputs.command("get")
@@ -78,7 +80,7 @@ def outputs_get(
                 failures.append(error)
             else:
                 got.append({"path": each.path, "file": str(path), "size": each.size, "sha256": each.sha256})
-    session.result(got, *(plain(str(each["file"])) for each in got))
+    session.result({"files": got}, *(plain(str(each["file"])) for each in got))
     for failure in failures:
         session.tell(str(failure))
     if failures:
@@ -96,4 +98,4 @@ def _get_zip(session: Session, run_id: str, to: Path) -> None:
             target=to / f"{segment(run_id)}.zip",
             progressed=lambda count: progress.advance(task, count),
         )
-    session.result({"file": str(file)}, plain(str(file)))
+    session.result({"files": [{"file": str(file)}]}, plain(str(file)))

@@ -80,7 +80,7 @@ def run(
             code=error.code,
         ) from error
     if detach:
-        session.result(taken, plain(taken.run_id))
+        session.result({"runs": [taken]}, plain(taken.run_id))
         return
     session.tell(f"Run {taken.run_id}")
     stay(session, taken.run_id)
@@ -91,7 +91,7 @@ def stay(session: Session, run_id: str) -> None:
     ended = _watched(session, run_id)
     if ended.state == "FAILURE":
         _tell_failure(session, ended)
-    session.result(ended, *_summary(ended))
+    session.result({"runs": [ended]}, *_summary(ended))
     sys.exit(EXIT[ended.state])
 
 

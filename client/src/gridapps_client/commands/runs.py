@@ -34,7 +34,9 @@ def runs_list(session: Session, state: str | None, app_id: str | None, limit: in
         (each.id, each.app, each.state, f"{each.progress:.0%}", counts(each), each.created_at)
         for each in found
     ]
-    session.table(found, ("ID", "APP", "STATE", "DONE", "TASKS", "CREATED"), rows, none="There are no runs.")
+    session.table(
+        {"runs": found}, ("ID", "APP", "STATE", "DONE", "TASKS", "CREATED"), rows, none="There are no runs."
+    )
 
 
 @lists_by_default(runs_list)
@@ -48,7 +50,7 @@ def runs() -> None:
 def runs_show(session: Session, run_id: str) -> None:
     """Show a run and its tasks."""
     found = session.client.run(run_id)
-    session.result(found, *_page(found))
+    session.result({"runs": [found]}, *_page(found))
 
 
 @runs.command("cancel")
@@ -57,7 +59,9 @@ def runs_show(session: Session, run_id: str) -> None:
 def runs_cancel(session: Session, run_id: str) -> None:
     """Stop a run."""
     found = session.client.cancel(run_id)
-    session.result(found, f"Run {plain(found.id)} is {plain(found.state)}; its containers are being stopped.")
+    session.result(
+        {"runs": [found]}, f"Run {plain(found.id)} is {plain(found.state)}; its containers are being stopped."
+    )
 
 
 @runs.command("retry")
@@ -68,7 +72,7 @@ def runs_retry(session: Session, run_id: str, detach: bool) -> None:
     """Run again the tasks that failed or were canceled, as a new run."""
     taken = session.client.retry(run_id)
     if detach:
-        session.result(taken, plain(taken.run_id))
+        session.result({"runs": [taken]}, plain(taken.run_id))
         return
     session.tell(f"Run {taken.run_id}")
     stay(session, taken.run_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any, TextIO, TypeVar
 
@@ -43,8 +43,11 @@ class Session:
         if self._client is not None:
             self._client.close()
 
-    def result(self, value: object, *lines: str) -> None:
-        """The command's result: `value` with --json, else `lines`, which must be plain already."""
+    def result(self, value: Mapping[str, object], *lines: str) -> None:
+        """The command's result: `value` with --json, else `lines`, which must be plain already.
+
+        `value` has the envelope of the API: `{"runs": [...]}` also for a single run.
+        """
         if self.as_json:
             click.echo(json.dumps(_jsonable(value), indent=2))
             return
@@ -56,9 +59,14 @@ class Session:
         click.echo(json.dumps(_jsonable(value)) if self.as_json else line)
 
     def table(
-        self, value: list[Any], head: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, none: str
+        self,
+        value: Mapping[str, object],
+        head: tuple[str, ...],
+        rows: Sequence[tuple[str, ...]],
+        *,
+        none: str,
     ) -> None:
-        """A list as a table; `none` is said when it is empty."""
+        """A list in its envelope as a table; `none` is said when it is empty."""
         if self.as_json or rows:
             self.result(value, table(head, rows))
         else:
@@ -69,8 +77,8 @@ class Session:
         click.echo(plain(sentence), err=True)
 
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else.")
-_INSTANCE = click.option(
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else.")
+INSTANCE = click.option(
     "--instance", "url", metavar="URL", help="Another instance than that of the last login."
 )
 
@@ -78,12 +86,11 @@ _INSTANCE = click.option(
 def common(command: Callable[..., R]) -> Callable[..., R]:
     """Gives a command `--json` and `--instance`, and a Session as its first argument."""
 
-    @_JSON
-    @_INSTANCE
+    @JSON
+    @INSTANCE
     @functools.wraps(command)
     def wrapped(*args: Any, as_json: bool, url: str | None, **kwargs: Any) -> R:
-        group_json, group_url = click.get_current_context().obj or (False, None)
-        session = Session(as_json=as_json or group_json, url=url or group_url)
+        session = Session(**_chosen(click.get_current_context(), as_json=as_json, url=url))
         try:
             return command(session, *args, **kwargs)
         finally:
@@ -92,16 +99,26 @@ def common(command: Callable[..., R]) -> Callable[..., R]:
     return wrapped
 
 
+def choose(context: click.Context, *, as_json: bool, url: str | None) -> None:
+    """Makes what a group was given hold for the commands below it."""
+    context.obj = _chosen(context, as_json=as_json, url=url)
+
+
+def _chosen(context: click.Context, *, as_json: bool, url: str | None) -> dict[str, Any]:
+    above = context.obj or {"as_json": False, "url": None}
+    return {"as_json": as_json or above["as_json"], "url": url or above["url"]}
+
+
 def lists_by_default(command: click.Command) -> Callable[[Callable[[], None]], click.Group]:
     """A group that runs `command` when no other is named; its `--json` and `--instance` reach them all."""
 
     def decorate(group: Callable[[], None]) -> click.Group:
         @click.group(name=group.__name__, help=group.__doc__, invoke_without_command=True)
-        @_JSON
-        @_INSTANCE
+        @JSON
+        @INSTANCE
         @click.pass_context
         def made(context: click.Context, as_json: bool, url: str | None) -> None:
-            context.obj = (as_json, url)
+            choose(context, as_json=as_json, url=url)
             if context.invoked_subcommand is None:
                 context.invoke(command)
 
