@@ -34,6 +34,7 @@ _NAMED = "gridapps.name"
 _OVER = "over-quota"  # file in a workspace: the watchdog ended it
 _WATCHDOG_PERIOD = 1.0  # seconds
 _INIT_BROKE = 125
+_STARTED_BY = 60.0  # seconds from creation: a container that is not started by then never will be
 _LAST_SECONDS = 10.0  # for init, after it was told to end everything
 
 
@@ -155,7 +156,7 @@ class DockerSandbox:
         container = self._must_inspect(name)
         state = container["State"]
         if not state["Running"]:
-            return bool(state["Status"] != "created")
+            return state["Status"] != "created" or _is_abandoned(container)
         if self._exits.watch(name, process=state["Pid"], container=container["Id"]):
             return bool(self._exits.wait(name, timeout=timeout))
         return self._ended_by_looking(name, timeout)
@@ -238,6 +239,8 @@ class DockerSandbox:
     def stop(self, name: str, *, grace: float) -> None:
         """TERM to all processes; then init kills them and reports; at last init itself is killed."""
         container = self._container(name)
+        if not self._runs(container):
+            return
         for signal, seconds in (("TERM", grace), ("USR1", _LAST_SECONDS), ("KILL", _LAST_SECONDS)):
             try:
                 if self._ended_within(name, 0):
@@ -251,6 +254,10 @@ class DockerSandbox:
             except KeyError:
                 return
         raise SandboxError(f"The container of {name} does not end, though it was killed.")
+
+    def _runs(self, container: str) -> bool:
+        found = self._engine.container(container)
+        return found is not None and bool(found["State"]["Running"])
 
     def log(self, name: str) -> Path | None:
         path = self._space(name).log
@@ -296,6 +303,14 @@ class DockerSandbox:
 
 def _not_started(report: Report, known: Mapping[str, Any]) -> str:
     return why_not_started(report, entry_point=known["entry_point"], workdir=known["workdir"])
+
+
+def _is_abandoned(container: Mapping[str, Any]) -> bool:
+    """Whether a container was created and then not started, because the worker died in between."""
+    age = datetime.now(UTC) - _engine_time(container["Created"])
+    if age.total_seconds() > _STARTED_BY:
+        raise KeyError(container["Name"])
+    return False
 
 
 def _engine_time(text: str) -> datetime:

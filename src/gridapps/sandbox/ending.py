@@ -1,0 +1,91 @@
+"""The judgement over an end: from the facts of `Ended` to a state, a reason's code and a sentence.
+
+`past_deadline` means that it ended at or after its deadline. A child that was killed for memory is no failure
+of a program that went on without it: only a program that ended badly gets one of the reasons.
+"""
+
+import signal
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from gridapps.sandbox.protocol import Ended, Limits
+
+
+class Reason(StrEnum):
+    """Why a task ended badly. The words of the container contract."""
+
+    PROGRAM_FAILED = "program-failed"
+    OUT_OF_MEMORY = "out-of-memory"
+    OUT_OF_DISK = "out-of-disk"
+    OUT_OF_TIME = "out-of-time"
+    OUT_OF_PROCESSES = "out-of-processes"
+    IMAGE_REFUSED = "image-refused"
+    INPUT_UNREADABLE = "input-unreadable"
+    CANCELED = "canceled"
+    PLATFORM = "platform"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A state of a task, the reason's code ("" for success) and a sentence."""
+
+    state: Literal["SUCCESS", "FAILURE", "CANCELED"]
+    reason: Reason | Literal[""]
+    text: str
+
+
+_FILE_TOO_LARGE = 128 + signal.SIGXFSZ
+
+
+def judge(ended: Ended, *, canceled: bool, past_deadline: bool, limits: Limits) -> Verdict:
+    """The one cause that explains the end best."""
+    if canceled:
+        return Verdict("CANCELED", Reason.CANCELED, "Canceled.")
+    if ended.not_started:
+        return Verdict("FAILURE", Reason.IMAGE_REFUSED, ended.not_started)
+    if past_deadline:
+        seconds = max(0, round((ended.ended_at - ended.started_at).total_seconds()))
+        return Verdict(
+            "FAILURE", Reason.OUT_OF_TIME, f"Out of time: it was ended at its deadline, after {seconds} s."
+        )
+    if ended.output_dropped:
+        text = f"Out of disk: {ended.output_dropped} bytes of standard output could not be kept within "
+        return Verdict("FAILURE", Reason.OUT_OF_DISK, f"{text}{_size(limits.disk)}.")
+    if ended.exit_code == 0:
+        return Verdict("SUCCESS", "", "")
+    return _failure(ended, limits)
+
+
+def _failure(ended: Ended, limits: Limits) -> Verdict:
+    how = _how(ended.exit_code)
+    if ended.out_of_memory:
+        text = f"Out of memory: its processes and /tmp reached {_size(limits.memory)}; the program {how}."
+        return Verdict("FAILURE", Reason.OUT_OF_MEMORY, text)
+    if ended.out_of_disk or ended.exit_code == _FILE_TOO_LARGE:
+        text = (
+            f"Out of disk: outputs reached {_size(limits.disk)} or {limits.inodes} files; the program {how}."
+        )
+        return Verdict("FAILURE", Reason.OUT_OF_DISK, text)
+    if ended.out_of_processes:
+        text = f"Too many processes: more than {limits.processes} at once; the program {how}."
+        return Verdict("FAILURE", Reason.OUT_OF_PROCESSES, text)
+    return Verdict("FAILURE", Reason.PROGRAM_FAILED, f"The program {how}.")
+
+
+def _how(exit_code: int) -> str:
+    if exit_code > 128:
+        try:
+            name = signal.Signals(exit_code - 128).name
+        except ValueError:
+            return f"ended with exit code {exit_code}"
+        return f"ended with exit code {exit_code}, as after {name}"
+    return f"ended with exit code {exit_code}"
+
+
+def _size(count: int) -> str:
+    """Bytes as people write them: "512 MiB"."""
+    for unit, size in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if count >= size:
+            return f"{count / size:.4g} {unit}"
+    return f"{count} bytes"

@@ -1,0 +1,234 @@
+"""A sandbox in memory for fast tests: programs are Python functions in threads, workspaces plain directories.
+
+The contract suite runs over it and over the real engine. It enforces no limits; a program says itself how it
+ends, by its return value or by raising `Ending`.
+"""
+
+import io
+import re
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gridapps.sandbox.protocol import (
+    Ended,
+    EngineUnavailable,
+    ImageUnavailable,
+    Launch,
+    NameTaken,
+    Resident,
+    SandboxError,
+    Usage,
+)
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
+_KILLED = 137
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a fake program is called with."""
+
+    arguments: bytes
+    input: Path
+    output: Path
+    stdout: io.RawIOBase
+    stderr: io.RawIOBase
+    canceled: threading.Event  # TERM: end soon
+
+
+Program = Callable[[Call], int]
+
+
+@dataclass
+class Ending(Exception):
+    """Raised by a fake program to end as no return value can say."""
+
+    exit_code: int = 1
+    out_of_memory: bool = False
+    out_of_disk: bool = False
+    out_of_processes: bool = False
+    not_started: str = ""
+
+
+class _Output(io.RawIOBase):
+    """Standard output: straight into its file, until the program is ended."""
+
+    def __init__(self, path: Path, killed: threading.Event) -> None:
+        self._path = path
+        self._killed = killed
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object) -> int:
+        content = bytes(memoryview(data))  # type: ignore[arg-type]
+        if self._killed.is_set():
+            raise BrokenPipeError("The program was killed.")
+        with self._path.open("ab") as file:
+            file.write(self._shaped(content))
+        return len(content)
+
+    def _shaped(self, content: bytes) -> bytes:
+        return content
+
+
+class _Log(_Output):
+    """Standard error: whole lines, with their time."""
+
+    _partial = b""
+
+    def _shaped(self, content: bytes) -> bytes:
+        *lines, self._partial = (self._partial + content).split(b"\n")
+        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ ").encode()
+        return b"".join(stamp + line + b"\n" for line in lines)
+
+    def flush_partial(self) -> None:
+        if self._partial:
+            self.write(b"\n")
+
+
+@dataclass
+class _Container:
+    launch: Launch
+    root: Path
+    program: Program
+    canceled: threading.Event = field(default_factory=threading.Event)
+    killed: threading.Event = field(default_factory=threading.Event)
+    done: threading.Event = field(default_factory=threading.Event)
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    ended: Ended | None = None
+
+    @property
+    def grid(self) -> Path:
+        return self.root / "grid"
+
+    def run(self) -> None:
+        log = _Log(self.root / "log", self.killed)
+        call = Call(
+            arguments=self.launch.arguments,
+            input=self.launch.input,
+            output=self.grid,
+            stdout=_Output(self.grid / "stdout.txt", self.killed),
+            stderr=log,
+            canceled=self.canceled,
+        )
+        try:
+            ending = Ending(exit_code=self.program(call))
+        except Ending as raised:
+            ending = raised
+        except BrokenPipeError:
+            ending = Ending(exit_code=_KILLED)
+        except Exception as error:
+            log.write(f"{type(error).__name__}: {error}\n".encode())
+            ending = Ending(exit_code=1)
+        if not self.killed.is_set():
+            log.flush_partial()
+        self.end(ending)
+
+    def end(self, ending: Ending) -> None:
+        """The first end counts."""
+        if self.ended is None:
+            self.ended = Ended(
+                exit_code=ending.exit_code,
+                started_at=self.started_at,
+                ended_at=datetime.now(UTC),
+                out_of_memory=ending.out_of_memory,
+                out_of_disk=ending.out_of_disk,
+                out_of_processes=ending.out_of_processes,
+                log_dropped=0,
+                not_started=ending.not_started,
+                usage=Usage(cpu_seconds=0.0, memory_bytes=0, disk_bytes=_size(self.root)),
+            )
+        self.done.set()
+
+
+class FakeSandbox:
+    """Implements `protocol.Sandbox`. `programs` maps image references to functions; `available` false is an
+    engine that does not answer."""
+
+    def __init__(self, *, scratch: Path, programs: Mapping[str, Program]) -> None:
+        self._scratch = scratch
+        self._programs = programs
+        self._containers: dict[str, _Container] = {}
+        self._lock = threading.Lock()
+        self.available = True
+        self.pulled: set[str] = set()
+
+    def check(self) -> None:
+        if not self.available:
+            raise EngineUnavailable("The fake engine was switched off.")
+
+    def pull(self, image: str, *, token: str) -> None:  # noqa: ARG002 - nobody checks it here
+        self.check()
+        if image not in self._programs:
+            raise ImageUnavailable(f"The registry refused the image {image}: it is unknown.")
+        self.pulled.add(image)
+
+    def start(self, launch: Launch) -> None:
+        self.check()
+        if not _NAME.fullmatch(launch.name):
+            raise ValueError(f"A container is named with [a-z0-9-], not {launch.name!r}.")
+        if not launch.input.is_file():
+            raise SandboxError(f"The input file {launch.input} is not on this node.")
+        if launch.image not in self._programs:
+            raise ImageUnavailable(f"The image {launch.image} is not on this node: pull it first.")
+        container = _Container(launch, self._scratch / launch.name, self._programs[launch.image])
+        with self._lock:
+            if launch.name in self._containers or container.root.exists():
+                raise NameTaken(f"A workspace named {launch.name} exists already.")
+            container.grid.mkdir(parents=True)
+            (container.grid / "stdout.txt").touch()
+            (container.root / "log").touch()
+            self._containers[launch.name] = container
+        threading.Thread(target=container.run, name=launch.name, daemon=True).start()
+
+    def wait(self, name: str, *, timeout: float) -> Ended | None:
+        self.check()
+        container = self._containers[name]
+        container.done.wait(timeout)
+        return container.ended
+
+    def stop(self, name: str, *, grace: float) -> None:
+        self.check()
+        container = self._containers.get(name)
+        if container is None:
+            return
+        container.canceled.set()
+        if grace > 0 and container.done.wait(grace):
+            return
+        container.killed.set()
+        container.end(Ending(exit_code=_KILLED))
+
+    def log(self, name: str) -> Path | None:
+        path = self._scratch / name / "log"
+        return path if path.exists() else None
+
+    def outputs(self, name: str) -> Path:
+        grid = self._scratch / name / "grid"
+        if not grid.is_dir():
+            raise KeyError(name)
+        return grid
+
+    def remove(self, name: str) -> None:
+        self.stop(name, grace=0)
+        with self._lock:
+            self._containers.pop(name, None)
+        shutil.rmtree(self._scratch / name, ignore_errors=True)
+
+    def residents(self, *, labels: Mapping[str, str]) -> list[Resident]:
+        self.check()
+        with self._lock:
+            containers = sorted(self._containers.items())
+        return [
+            Resident(name=name, running=container.ended is None, labels=dict(container.launch.labels))
+            for name, container in containers
+            if all(container.launch.labels.get(key) == value for key, value in labels.items())
+        ]
+
+
+def _size(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
