@@ -1,6 +1,6 @@
 """Where the tests begin: settings and a temporary directory of their own, and the fixtures that parts share.
 
-`TEST_DATABASE=postgresql` runs the tests of the database on a PostgreSQL cluster of the session's own.
+`TEST_DATABASE=postgresql` runs what uses the database, and nothing else, on a PostgreSQL cluster of its own.
 """
 
 import os
@@ -36,11 +36,24 @@ os.environ["GRIDAPPS_DATA"] = str(SESSION / "data")
 os.environ["DJANGO_SETTINGS_MODULE"] = "gridapps.config.settings"
 _cluster: "Cluster | None" = None
 if os.environ.get("TEST_DATABASE") == "postgresql":
+    pytest.register_assert_rewrite("tests.fixtures.postgresql")
     from tests.fixtures.postgresql import Cluster
 
     _cluster = Cluster.start(SESSION)
     os.environ["GRIDAPPS_DATABASE"] = _cluster.create_database("unit")
 django.setup()  # here, because the other conftest modules import models
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if _cluster is None:
+        return
+    with_database = [item for item in items if item.get_closest_marker("django_db") or _uses_database(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in with_database])
+    items[:] = with_database
+
+
+def _uses_database(item: pytest.Item) -> bool:
+    return not {"db", "transactional_db"}.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 @pytest.hookimpl(trylast=True)
