@@ -63,6 +63,9 @@ def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRIDAPPS_URL", "https://other")
     monkeypatch.setenv("GRIDAPPS_CA", "/other")
     assert configuration.instance() == Instance(url="https://other", token="given", ca="/other")
+    # The token belongs to the instance that is named beside it, and goes to no other.
+    assert configuration.instance(URL).token == "stored"
+    assert configuration.instance("https://third").token is None
 
 
 def test_a_directory_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

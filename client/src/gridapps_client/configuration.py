@@ -63,7 +63,7 @@ class Configuration:
             )
         address = canonical(wanted)
         found = known.instances.get(address, Instance(url=address))
-        token = os.environ.get("GRIDAPPS_TOKEN")
+        token = _token_for(address)
         # A token from the environment has no refresh token: what is stored belongs to another one.
         found = replace(found, token=token, refresh_token=None) if token else found
         return replace(found, ca=os.environ.get("GRIDAPPS_CA") or found.ca)
@@ -184,6 +184,12 @@ def _exchange(fresh: Path, target: Path) -> None:
             raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _token_for(address: str) -> str | None:
+    """GRIDAPPS_TOKEN, unless GRIDAPPS_URL says that it is another instance's."""
+    home = os.environ.get("GRIDAPPS_URL")
+    return None if home and canonical(home) != address else os.environ.get("GRIDAPPS_TOKEN")
 
 
 def _directory() -> Path:
