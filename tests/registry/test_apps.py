@@ -16,7 +16,8 @@ pytestmark = pytest.mark.django_db
 
 
 def make(cast: Cast, **other: Any) -> App:
-    return operations.create_app(**{"by": cast.developer, "app_id": "roads", "title": "Roads"} | other)
+    arguments: dict[str, Any] = {"by": cast.developer, "app_id": "roads", "title": "Roads"}
+    return operations.create_app(**arguments | other)
 
 
 def test_an_app_has_defaults_within_the_limits(cast: Cast) -> None:
