@@ -31,9 +31,9 @@ def owner(db: None) -> User:
 @pytest.fixture(autouse=True)
 def data(tmp_path: Path, settings: Any) -> Path:
     """A data directory for this test alone, on the same disk as its point clouds."""
-    settings.DATA = tmp_path / "data"
-    settings.DATA.mkdir()
-    return settings.DATA
+    directory = settings.DATA = tmp_path / "data"
+    directory.mkdir()
+    return directory
 
 
 @pytest.fixture
