@@ -64,6 +64,7 @@ INSTALLED_APPS = [
     "gridapps.web",
 ]
 MIDDLEWARE = [
+    "gridapps.api.native.envelope.JsonErrors",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

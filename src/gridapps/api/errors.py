@@ -1,0 +1,128 @@
+"""The one table from what can go wrong to what the API says: status, stable code, sentence, fields."""
+
+import logging
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.db import InterfaceError, OperationalError
+from django.http import Http404
+
+from gridapps.access import errors as access
+from gridapps.exports.headers import BadPointCloud
+from gridapps.registry import errors as registry
+from gridapps.registry.schemas import InvalidArguments, InvalidSchema
+from gridapps.runs import errors as runs
+
+logger = logging.getLogger(__name__)
+
+CODES = {
+    "invalid-json": 400,
+    "invalid-request": 400,
+    "invalid-arguments": 400,
+    "invalid-schema": 400,
+    "unauthenticated": 401,
+    "csrf-failed": 403,
+    "not-a-developer": 403,
+    "not-an-administrator": 403,
+    "not-found": 404,
+    "method-not-allowed": 405,
+    "conflict": 409,
+    "precondition-failed": 412,
+    "too-large": 413,
+    "unsupported-media-type": 415,
+    "too-many-queued": 429,
+    "internal-error": 500,
+    "unavailable": 503,
+}
+
+
+class ApiError(Exception):
+    """A fault of the request as such, found by the API itself; `code` is one of CODES."""
+
+    def __init__(self, code: str, message: str, fields: list[tuple[str, str]] | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.fields = fields or []
+
+
+# What an operation refuses, with sentences that may be shown to whoever asked.
+_REFUSED: dict[type[Exception], str] = {
+    access.InvalidUser: "invalid-request",
+    access.UsernameTaken: "conflict",
+    access.NotADeveloper: "not-a-developer",
+    access.NotAnAdministrator: "not-an-administrator",
+    registry.AppNotFound: "not-found",
+    registry.InvalidApp: "invalid-request",
+    registry.AppIdTaken: "conflict",
+    registry.AppChanged: "precondition-failed",
+    InvalidSchema: "invalid-schema",
+    InvalidArguments: "invalid-arguments",
+    BadPointCloud: "invalid-request",
+    runs.NotFound: "not-found",
+    runs.InvalidRequest: "invalid-request",
+    runs.Conflict: "conflict",
+    runs.TooManyQueued: "too-many-queued",
+}
+REFUSALS = tuple(_REFUSED)
+
+# Faults whose own words are not for users.
+_SENTENCES: dict[type[Exception], tuple[str, str]] = {
+    Http404: ("not-found", "There is nothing here."),
+    RequestDataTooBig: ("too-large", "The body is larger than the 2 MiB that the API takes."),
+    SuspiciousOperation: ("invalid-request", "The request is malformed."),
+    OperationalError: ("unavailable", "The database does not answer; try again in a few seconds."),
+    InterfaceError: ("unavailable", "The database does not answer; try again in a few seconds."),
+}
+_RETRY_AFTER = {"unavailable": "5", "too-many-queued": "60"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An error as the API sends it."""
+
+    status: int
+    body: dict[str, Any]
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def answer(error: Exception) -> Answer:
+    """What to send for this exception. Of an unknown one nothing is told but the id of its log entry."""
+    if isinstance(error, ApiError):
+        return say(error.code, str(error), error.fields)
+    for kind in type(error).__mro__:
+        if kind in _REFUSED:
+            return say(_REFUSED[kind], str(error), _fields(error))
+        if kind in _SENTENCES:
+            logger.info("%s: %s", type(error).__name__, error)
+            return say(*_SENTENCES[kind])
+    return unexpected(error)
+
+
+def say(code: str, sentence: str, fields: list[tuple[str, str]] | None = None) -> Answer:
+    """The answer of this code."""
+    body: dict[str, Any] = {"error": sentence, "code": code}
+    if fields:
+        body["fields"] = [{"pointer": pointer, "error": text} for pointer, text in fields]
+    headers = {"Retry-After": _RETRY_AFTER[code]} if code in _RETRY_AFTER else {}
+    if code == "unauthenticated":
+        headers["WWW-Authenticate"] = 'Bearer realm="api", scope="api"'
+    return Answer(CODES[code], body, headers)
+
+
+def unexpected(error: Exception | None) -> Answer:
+    """A fault of the instance itself: an id for the user, everything else for the log."""
+    number = uuid.uuid4().hex
+    logger.error("Internal error %s", number, exc_info=error)
+    sentence = (
+        f"The instance failed at this request. The administrators find the reason in the log under {number}."
+    )
+    return Answer(500, {"error": sentence, "code": "internal-error", "id": number})
+
+
+def _fields(error: Exception) -> list[tuple[str, str]]:
+    fields: list[tuple[str, str]] = getattr(error, "fields", [])
+    # Schemas and arguments know where in themselves a fault is; in the request they stand at /arguments.
+    inside = "/arguments" if isinstance(error, InvalidSchema | InvalidArguments) else ""
+    return [(inside + pointer, text) for pointer, text in fields]

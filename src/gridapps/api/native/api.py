@@ -1,0 +1,106 @@
+"""The native API put together: its routers, its strictness, and its errors."""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
+from ninja import NinjaAPI
+from ninja.errors import AuthenticationError, HttpError, ValidationError
+
+from gridapps.api import errors
+from gridapps.api.errors import ApiError
+from gridapps.api.native import apps, developer, exports, me, releases, runs, tasks
+from gridapps.api.native.authentication import AUTHENTICATION
+from gridapps.api.native.parsing import JsonParser, names
+
+api = NinjaAPI(
+    title="GRiD Apps",
+    version="3",
+    description="Algorithms in container images, run where the point clouds are.",
+    openapi_url=None,
+    docs_url=None,
+    auth=AUTHENTICATION,
+    parser=JsonParser(),
+    urls_namespace="native",
+)
+
+
+def answered(answer: errors.Answer) -> HttpResponse:
+    """The answer of an error as a response."""
+    return JsonResponse(answer.body, status=answer.status, headers=answer.headers)
+
+
+def _on_error(_: HttpRequest, error: Any) -> HttpResponse:
+    return answered(errors.answer(error))
+
+
+def _on_http_error(request: HttpRequest, error: Any) -> HttpResponse:
+    # The framework wraps what reading the body raised.
+    if isinstance(error.__cause__, ApiError):
+        return _on_error(request, error.__cause__)
+    if isinstance(error, AuthenticationError):
+        return answered(errors.say("unauthenticated", "Log in first: a bearer token or a session is needed."))
+    return _on_error(request, error)
+
+
+def _on_invalid(_: HttpRequest, error: Any) -> HttpResponse:
+    fields = [_field(fault) for fault in error.errors[:20]]
+    # Which of two bodies was meant is told by neither: the same fault would be said twice.
+    unique = list(dict.fromkeys(fields))
+    return answered(errors.say("invalid-request", "The request does not have the right form.", unique))
+
+
+def _field(fault: dict[str, Any]) -> tuple[str, str]:
+    source, *place = fault["loc"]
+    if source == "body":
+        inner = [part for part in place[1:] if part not in {"of an export", "of a file"}]
+        pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in inner)
+    else:
+        pointer = "?" + ".".join(map(str, place))
+    sentence: str = fault["msg"]
+    return pointer[:500], f"{sentence[:500]}."
+
+
+def _strict_query(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuse query parameters that the call does not declare."""
+    operation = run.__self__  # type: ignore[attr-defined]
+    known = {
+        name
+        for model in operation.models
+        if model.__ninja_param_source__ == "query"
+        for name in model.__ninja_flatten_map__
+    }
+
+    def fault(request: HttpRequest) -> HttpResponse | None:
+        try:
+            names(request.GET, known)
+        except Exception as error:
+            return _on_error(request, error)
+        return None
+
+    if inspect.iscoroutinefunction(run):
+
+        @wraps(run)
+        async def later(request: HttpRequest, **keys: Any) -> HttpResponseBase:
+            found: HttpResponseBase = fault(request) or await run(request, **keys)
+            return found
+
+        return later
+
+    @wraps(run)
+    def now(request: HttpRequest, **keys: Any) -> HttpResponseBase:
+        found: HttpResponseBase = fault(request) or run(request, **keys)
+        return found
+
+    return now
+
+
+api.add_exception_handler(Exception, _on_error)
+api.add_exception_handler(HttpError, _on_http_error)
+api.add_exception_handler(ValidationError, _on_invalid)
+api.add_decorator(_strict_query, mode="view")
+for _module in (me, developer, apps, releases, exports, runs, tasks):
+    api.add_router("", _module.router)

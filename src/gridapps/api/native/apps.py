@@ -1,0 +1,128 @@
+"""`/apps`: what one may run, and what one has made."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from ninja import Router, Status
+
+from gridapps.access.models import User
+from gridapps.api.native.answers import reads, writes
+from gridapps.api.native.authentication import user_of
+from gridapps.api.native.openapi import AppId, etag, if_match
+from gridapps.api.native.paging import After, Flag, Limit, page
+from gridapps.api.native.parsing import not_found
+from gridapps.api.native.shapes import App, AppChanges, AppsAnswer, NewApp, Resources
+from gridapps.registry import models, operations, queries
+
+router = Router(tags=["apps"])
+
+
+@router.get("/apps", response=reads(ok=AppsAnswer), operation_id="list_apps", exclude_unset=True)
+def index(request: HttpRequest, mine: Flag = False, limit: Limit = 100, after: After = None) -> AppsAnswer:
+    """The Apps that one may run or owns; `mine`: only those that one owns. Administrators see all."""
+    user = user_of(request)
+    apps = queries.owned_by(user) if mine else queries.visible_to(user)
+    found, following = page(request, apps, ("app_id",), limit=limit, after=after)
+    return AppsAnswer(apps=shown(user, found), **following)
+
+
+@router.post(
+    "/apps",
+    response=writes(409, body=True, status_201=AppsAnswer),
+    operation_id="create_app",
+    exclude_unset=True,
+    openapi_extra=etag(201),
+)
+def create(request: HttpRequest, response: HttpResponse, body: NewApp) -> Status[AppsAnswer]:
+    """Create an App. Only verified developers may."""
+    user = user_of(request)
+    app = operations.create_app(
+        by=user,
+        app_id=body.id,
+        title=body.title,
+        description=body.description,
+        arguments=body.arguments,
+        resources=body.resources.named(),
+    )
+    return Status(201, _single(user, app, response))
+
+
+@router.get(
+    "/apps/{app_id}",
+    response=reads(404, ok=AppsAnswer),
+    operation_id="show_app",
+    exclude_unset=True,
+    openapi_extra=etag(200),
+)
+def show(request: HttpRequest, response: HttpResponse, app_id: AppId) -> AppsAnswer:
+    """One App."""
+    user = user_of(request)
+    return _single(user, visible(user, app_id), response)
+
+
+@router.patch(
+    "/apps/{app_id}",
+    response=writes(404, 412, body=True, status_200=AppsAnswer),
+    operation_id="change_app",
+    exclude_unset=True,
+    openapi_extra=etag(200) | if_match(),
+)
+def change(request: HttpRequest, response: HttpResponse, app_id: AppId, body: AppChanges) -> AppsAnswer:
+    """Change one's own App. With `If-Match` only if nobody else has changed it meanwhile."""
+    user = user_of(request)
+    changes: dict[str, Any] = {name: getattr(body, name) for name in body.model_fields_set}
+    if "resources" in changes:
+        changes["resources"] = body.resources.named()
+    expected = request.headers.get("If-Match")
+    app = operations.update_app(
+        by=user,
+        app_id=app_id,
+        expected=expected.strip('"') if expected not in {None, "*"} else None,
+        changes=changes,
+    )
+    return _single(user, app, response)
+
+
+@router.delete("/apps/{app_id}", response=writes(404, body=False, status_204=None), operation_id="delete_app")
+def delete(request: HttpRequest, app_id: AppId) -> Status[None]:
+    """Delete one's own App. Its id is never given out again."""
+    operations.delete_app(by=user_of(request), app_id=app_id)
+    return Status(204, None)
+
+
+def visible(user: User, app_id: str) -> models.App:
+    """The App, if the user may see it. Raises ApiError (404)."""
+    app = queries.visible_to(user).filter(app_id=app_id).first()
+    if app is None:
+        raise not_found()
+    return app
+
+
+def shown(user: User, apps: Iterable[models.App]) -> list[App]:
+    """The Apps as the API shows them to this user."""
+    apps = list(apps)
+    releases = queries.newest_releases(apps)
+    runnable = set(queries.runnable_by(user).filter(pk__in=releases).values_list("pk", flat=True))
+    return [
+        App(
+            id=app.app_id,
+            title=app.title,
+            description=app.description,
+            owner=app.owner.username,
+            arguments=app.arguments,
+            resources=Resources(cpus=app.cpus, memory=app.memory, disk=app.disk, time=app.time),
+            created_at=app.created_at,
+            updated_at=app.updated_at,
+            runnable=app.pk in runnable,
+            release=releases.get(app.pk),
+            repository=f"{settings.GRIDAPPS.authority}/{app.app_id}",
+        )
+        for app in apps
+    ]
+
+
+def _single(user: User, app: models.App, response: HttpResponse) -> AppsAnswer:
+    response["ETag"] = f'"{operations.version(app)}"'
+    return AppsAnswer(apps=shown(user, [app]))

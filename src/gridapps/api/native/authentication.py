@@ -1,0 +1,80 @@
+"""Who is asking: an OAuth bearer token of the scope `api`, or the browser's session with its CSRF token."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+from ninja.security import APIKeyCookie, HttpBearer
+from ninja.utils import check_csrf
+from oauth2_provider.models import AccessToken, Application
+
+from gridapps.access.models import User
+from gridapps.api.errors import ApiError
+
+_SAFE = {"GET", "HEAD", "OPTIONS"}
+
+
+class Bearer(HttpBearer):
+    """`Authorization: Bearer ...`. A header that does not fit is an error: no session is tried."""
+
+    def __call__(self, request: HttpRequest) -> User | None:
+        header = request.headers.get("Authorization")
+        if header is None:
+            return None
+        scheme, _, token = header.partition(" ")
+        if scheme.lower() != "bearer":
+            raise ApiError("unauthenticated", "The Authorization header must hold a Bearer token.")
+        return self.authenticate(request, token.strip())
+
+    def authenticate(self, request: HttpRequest, token: str) -> User:  # noqa: ARG002 (of the base class)
+        """The token's user. Raises ApiError."""
+        checksum = hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+        found = (
+            AccessToken.objects.select_related("user", "application__user")
+            .filter(token_checksum=checksum)
+            .first()
+        )
+        user = _user_of(found) if found and found.is_valid(["api"]) else None
+        if user is None or not user.is_active:
+            raise ApiError("unauthenticated", "The token is unknown, expired or revoked; log in again.")
+        return user
+
+
+class Session(APIKeyCookie):
+    """The browser's session. Whatever changes something needs the CSRF token as well."""
+
+    param_name = settings.SESSION_COOKIE_NAME
+
+    def __call__(self, request: HttpRequest) -> User | None:
+        user = request.user
+        if not isinstance(user, User) or not user.is_authenticated:
+            return None
+        if request.method not in _SAFE and check_csrf(request) is not None:
+            raise ApiError("csrf-failed", "The page is out of date: load it again, and then try again.")
+        return User.objects.get(pk=user.pk)
+
+    def authenticate(self, request: HttpRequest, key: str | None) -> None:
+        """Not used: the session itself says who is asking."""
+
+
+def user_of(request: HttpRequest) -> User:
+    """Whoever asks, in a call that has been authenticated."""
+    user: User = request.auth  # type: ignore[attr-defined]
+    return user
+
+
+def _user_of(token: Any) -> User | None:
+    """A token of the client credentials grant acts as whoever registered the application."""
+    if token.user is not None:
+        user: User = token.user
+        return user
+    application = token.application
+    if application and application.authorization_grant_type == Application.GRANT_CLIENT_CREDENTIALS:
+        owner: User | None = application.user
+        return owner
+    return None
+
+
+AUTHENTICATION: list[Callable[[HttpRequest], User | None]] = [Bearer(), Session()]

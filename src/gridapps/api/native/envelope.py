@@ -1,0 +1,52 @@
+"""Middleware: below /api/v3 every failure is JSON, also what never came as far as a call."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.http import HttpRequest, JsonResponse
+from django.http.response import HttpResponseBase
+
+from gridapps.api import errors
+
+_PREFIX = "/api/v3/"
+_BY_STATUS = {
+    400: ("invalid-request", "The request is malformed."),
+    403: ("csrf-failed", "The page is out of date: load it again, and then try again."),
+    404: ("not-found", "There is nothing here."),
+    405: ("method-not-allowed", "The call does not know this method; the Allow header lists those it knows."),
+    413: ("too-large", "The body is larger than the API takes."),
+}
+
+
+class JsonErrors:
+    """Rewrites the framework's own error pages."""
+
+    async_capable, sync_capable = True, True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self._get_response = get_response
+        self._async = iscoroutinefunction(get_response)
+        if self._async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        return self._later(request) if self._async else _enveloped(request, self._get_response(request))
+
+    async def _later(self, request: HttpRequest) -> HttpResponseBase:
+        return _enveloped(request, await self._get_response(request))
+
+
+def _enveloped(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    if (
+        response.status_code < 400
+        or not request.path.startswith(_PREFIX)
+        or response.headers.get("Content-Type", "").startswith("application/json")
+    ):
+        return response
+    known = _BY_STATUS.get(response.status_code)
+    answer = errors.say(*known) if known else errors.unexpected(None)
+    replacement = JsonResponse(answer.body, status=answer.status, headers=answer.headers)
+    if "Allow" in response.headers:
+        replacement.headers["Allow"] = response.headers["Allow"]
+    return replacement

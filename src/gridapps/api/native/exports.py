@@ -1,0 +1,60 @@
+"""`/exports`: the exports that one may run Apps on."""
+
+import shapely
+from django.http import HttpRequest
+from ninja import Router
+
+from gridapps.api.native.answers import reads
+from gridapps.api.native.authentication import user_of
+from gridapps.api.native.openapi import Pks
+from gridapps.api.native.paging import After, Limit, page
+from gridapps.api.native.parsing import not_found, pks
+from gridapps.api.native.shapes import Export, ExportFile, ExportsAnswer
+from gridapps.exports import models, queries
+
+router = Router(tags=["exports"])
+
+
+@router.get("/exports", response=reads(ok=ExportsAnswer), operation_id="list_exports", exclude_unset=True)
+def index(request: HttpRequest, limit: Limit = 100, after: After = None) -> ExportsAnswer:
+    """One's exports, newest first."""
+    rows = queries.visible_to(user_of(request))
+    found, following = page(request, rows, ("-pk",), limit=limit, after=after)
+    return ExportsAnswer(exports=[_shown(export) for export in found], **following)
+
+
+@router.get(
+    "/exports/{pk}", response=reads(404, ok=ExportsAnswer), operation_id="show_exports", exclude_unset=True
+)
+def show(request: HttpRequest, pk: Pks) -> ExportsAnswer:
+    """One export, or several with their keys separated by commas."""
+    wanted = pks(pk)
+    found = queries.visible_to(user_of(request)).in_bulk(wanted)
+    if len(found) < len(wanted):
+        raise not_found()
+    return ExportsAnswer(exports=[_shown(found[key]) for key in wanted])
+
+
+def _shown(export: models.Export) -> Export:
+    return Export(
+        pk=str(export.pk),
+        name=export.name,
+        user=export.owner.username,
+        created_at=export.created_at,
+        notes=export.notes,
+        exportfiles=[
+            ExportFile(
+                pk=str(file.pk),
+                name=file.name,
+                filesize=file.size,
+                sha256=file.sha256,
+                points=file.points,
+                las_version=file.las_version,
+                point_format=file.point_format,
+                bounds=file.bounds,
+                crs=file.crs,
+                geom=shapely.from_wkb(bytes(file.footprint)).wkt,
+            )
+            for file in export.files.all()
+        ],
+    )

@@ -1,0 +1,26 @@
+"""`/me`: who is asking."""
+
+from django.http import HttpRequest
+from ninja import Router
+
+from gridapps.access import queries
+from gridapps.api.native.answers import reads
+from gridapps.api.native.authentication import user_of
+from gridapps.api.native.shapes import Me, MeAnswer
+
+router = Router(tags=["me"])
+
+
+@router.get("/me", response=reads(ok=MeAnswer), operation_id="show_me")
+def show(request: HttpRequest) -> MeAnswer:
+    """Whoever asks."""
+    user = user_of(request)
+    developer = queries.developer_of(user)
+    return MeAnswer(
+        user=Me(
+            username=user.username,
+            administrator=user.is_superuser,
+            developer=developer.state if developer else "none",
+            access_tags=list(user.access_tags.order_by("name").values_list("name", flat=True)),
+        )
+    )

@@ -1,0 +1,172 @@
+"""What the API sends and takes about runs."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
+
+from gridapps.api.native.answers import Shape
+from gridapps.api.native.parsing import PK_PATTERN
+from gridapps.api.native.shapes import Digest, ResourceRequest, Resources, State, Text, Time, whole
+
+TAG_OR_DIGEST = "^(sha256:[0-9a-f]{64}|[A-Za-z0-9_][A-Za-z0-9._-]{0,127})$"
+
+
+def _key(value: Any) -> Any:
+    return int(value) if isinstance(value, str) and re.fullmatch(PK_PATTERN, value) else whole(value)
+
+
+Key = Annotated[
+    int,
+    Field(strict=True, ge=1, lt=10**18),
+    BeforeValidator(_key),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": f"^{PK_PATTERN}$"},
+                {"type": "integer", "minimum": 1, "maximum": 10**18 - 1},
+            ]
+        }
+    ),
+]
+
+
+class Usage(Shape):
+    """Of what has ended so far: processor seconds, highest memory of a task, bytes of outputs and logs."""
+
+    cpu_seconds: float
+    memory_bytes: int
+    disk_bytes: int
+
+
+class Attempt(Shape):
+    number: int
+    node: str
+    started_at: Time
+    ended_at: Time | None
+    reason: str | None
+    reason_text: str
+    exit_code: int | None
+
+
+class LeftOut(Shape):
+    path: str
+    why: str
+
+
+class RunTask(Shape):
+    id: str
+    index: int
+    exportfile: str
+    name: str
+    state: State
+    progress: float
+    message: str
+    reason: str | None
+    reason_text: str
+    exit_code: int | None
+    attempts: list[Attempt]
+    left_out: list[LeftOut]
+    usage: Usage
+    queued_at: Time
+    started_at: Time | None
+    ended_at: Time | None
+
+
+class Urls(Shape):
+    self: str
+    log: str
+    outputs: str
+    zip: str
+    cancel: str
+    retry: str
+
+
+class Run(Shape):
+    """`tasks` is there only in the answers about single runs."""
+
+    id: str
+    task_id: str
+    app: str
+    release: Digest
+    export: str
+    exportfile: str | None
+    arguments: dict[str, Any]
+    resources: Resources
+    state: State
+    progress: Annotated[float, Field(ge=0, le=1)]
+    message: str
+    reason: str | None
+    reason_text: str
+    retry_of: str | None
+    version: int
+    created_at: Time
+    started_at: Time | None
+    ended_at: Time | None
+    cancel_requested: bool
+    task_counts: dict[State, int]
+    usage: Usage
+    urls: Urls
+    tasks: list[RunTask] = []
+
+
+class RunsAnswer(Shape):
+    runs: list[Run]
+    next: str = ""
+
+
+class Submitted(Shape):
+    run_id: str
+    task_id: str
+
+
+class SubmittedAnswer(Shape):
+    runs: list[Submitted]
+
+
+class _Submission(Shape):
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    release: Annotated[
+        Text, Field(pattern=TAG_OR_DIGEST, description="digest or tag; the newest by default")
+    ] = ""
+    resources: ResourceRequest = Field(default_factory=ResourceRequest)
+
+
+class ExportSubmission(_Submission):
+    """A run over every file of an export."""
+
+    export: Key
+
+
+class ExportFileSubmission(_Submission):
+    """A run over one file of an export."""
+
+    exportfile: Key
+
+
+def _which(body: Any) -> str:
+    named = body if isinstance(body, dict) else getattr(body, "model_fields_set", ())
+    return "of a file" if "exportfile" in named and "export" not in named else "of an export"
+
+
+Submission = Annotated[
+    Annotated[ExportSubmission, Tag("of an export")] | Annotated[ExportFileSubmission, Tag("of a file")],
+    Discriminator(_which),
+]
+
+
+class Output(Shape):
+    """`path`: the task's index, then the path below /grid. `partial`: the task did not succeed."""
+
+    path: str
+    task: str
+    size: int
+    sha256: str
+    media_type: str
+    partial: bool
+    url: str
+
+
+class OutputsAnswer(Shape):
+    outputs: list[Output]
+    next: str = ""

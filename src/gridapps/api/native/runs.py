@@ -1,0 +1,160 @@
+"""`/runs`: submit, list, show and wait, cancel, retry."""
+
+from typing import Annotated
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest, HttpResponse
+from ninja import Body, Router, Status
+from pydantic import Field
+
+from gridapps.access.models import User
+from gridapps.api.native import run_answers
+from gridapps.api.native.answers import reads, writes
+from gridapps.api.native.authentication import user_of
+from gridapps.api.native.openapi import AppId, RunId, RunIds, etag, if_none_match
+from gridapps.api.native.paging import After, Digits, Limit, page
+from gridapps.api.native.parsing import uuids
+from gridapps.api.native.run_shapes import (
+    ExportFileSubmission,
+    ExportSubmission,
+    Run,
+    RunsAnswer,
+    Submission,
+    SubmittedAnswer,
+)
+from gridapps.api.native.shapes import State
+from gridapps.api.native.watching import release_thread, watch
+from gridapps.registry.models import APP_ID
+from gridapps.runs import models, operations, queries
+from gridapps.runs.states import TERMINAL
+
+router = Router(tags=["runs"])
+Wait = Annotated[
+    int, Field(strict=True, ge=0, le=60, description="seconds to wait for the next change"), Digits
+]
+AppFilter = Annotated[str | None, Field(pattern=APP_ID)]
+
+
+@router.post(
+    "/apps/{app_id}/runs",
+    response=writes(404, 409, 429, body=True, status_202=SubmittedAnswer),
+    operation_id="submit_run",
+)
+def submit(request: HttpRequest, app_id: AppId, body: Body[Submission]) -> Status[SubmittedAnswer]:
+    """Run an App on every file of an export, or on one export file."""
+    run, _ = operations.submit(by=user_of(request), request=_request(app_id, body))
+    return Status(202, run_answers.submitted(run))
+
+
+@router.put(
+    "/apps/{app_id}/runs/{key}",
+    response=writes(404, 409, 429, body=True, status_200=SubmittedAnswer, status_202=SubmittedAnswer),
+    operation_id="submit_run_once",
+)
+def submit_once(
+    request: HttpRequest, app_id: AppId, key: RunId, body: Body[Submission]
+) -> Status[SubmittedAnswer]:
+    """The same under a key that the client chose: the same request again gives the same run."""
+    run, new = operations.submit(by=user_of(request), request=_request(app_id, body), request_key=_only(key))
+    return Status(202 if new else 200, run_answers.submitted(run))
+
+
+@router.get("/runs", response=reads(ok=RunsAnswer), operation_id="list_runs", exclude_unset=True)
+def index(
+    request: HttpRequest,
+    state: State | None = None,
+    app: AppFilter = None,
+    limit: Limit = 100,
+    after: After = None,
+) -> RunsAnswer:
+    """One's runs, newest first, without their tasks."""
+    rows = queries.visible_to(user_of(request))
+    if state:
+        rows = rows.filter(state=state)
+    if app:
+        rows = rows.filter(release__app__app_id=app)
+    found, following = page(request, rows, ("-created_at", "-id"), limit=limit, after=after)
+    return RunsAnswer(runs=run_answers.shown(found, tasks=False), **following)
+
+
+@router.get(
+    "/runs/{run_id}",
+    response=reads(404, ok=RunsAnswer) | {304: None},
+    operation_id="show_runs",
+    exclude_unset=True,
+    openapi_extra=etag(200) | if_none_match(),
+)
+async def show(
+    request: HttpRequest, response: HttpResponse, run_id: RunIds, wait: Wait = 0
+) -> Status[RunsAnswer | None]:
+    """One run, or several with their keys separated by commas.
+
+    `wait` answers at the next change, or when the time is up. With `If-None-Match` it answers at once when
+    there was a change already, and 304 when there was none.
+    """
+    user, keys = user_of(request), uuids(run_id)
+    found = await sync_to_async(_load)(user, keys)
+    known = request.headers.get("If-None-Match")
+    if wait and known in {None, _etag(found)} and not all(run.state in TERMINAL for run in found):
+        watching = watch()
+        async with watching.place(user.pk):
+            await release_thread()
+            await watching.change({UUID(run.id): run.version for run in found}, seconds=wait)
+        found = await sync_to_async(_load)(user, keys)
+    response["ETag"] = _etag(found)
+    if known == _etag(found):
+        return Status(304, None)
+    return Status(200, RunsAnswer(runs=found))
+
+
+@router.post(
+    "/runs/{run_id}/cancel",
+    response=writes(404, 409, body=False, status_202=RunsAnswer),
+    operation_id="cancel_run",
+    exclude_unset=True,
+)
+def cancel(request: HttpRequest, run_id: RunId) -> Status[RunsAnswer]:
+    """Stop a run. Its containers are gone when it says CANCELED."""
+    user, key = user_of(request), _only(run_id)
+    operations.cancel(run=run_answers.visible(user, [key])[0])
+    return Status(202, RunsAnswer(runs=_load(user, [key])))
+
+
+@router.post(
+    "/runs/{run_id}/retry",
+    response=writes(404, 409, 429, body=False, status_202=SubmittedAnswer),
+    operation_id="retry_run",
+)
+def retry(request: HttpRequest, run_id: RunId) -> Status[SubmittedAnswer]:
+    """Run the tasks that failed or were canceled again, as a new run."""
+    run = run_answers.visible(user_of(request), [_only(run_id)])[0]
+    return Status(202, run_answers.submitted(operations.retry(run=run)))
+
+
+def only(user: User, run_id: str) -> models.Run:
+    """The one run of this key. Raises ApiError (404)."""
+    return run_answers.visible(user, [_only(run_id)])[0]
+
+
+def _only(key: str) -> UUID:
+    return uuids(key.replace(",", "_"))[0]
+
+
+def _load(user: User, keys: list[UUID]) -> list[Run]:
+    return run_answers.shown(run_answers.visible(user, keys, tasks=True), tasks=True)
+
+
+def _etag(runs: list[Run]) -> str:
+    return f'"{"-".join(str(run.version) for run in runs)}"'
+
+
+def _request(app_id: str, body: ExportSubmission | ExportFileSubmission) -> operations.Request:
+    return operations.Request(
+        app=app_id,
+        export=body.export if isinstance(body, ExportSubmission) else None,
+        exportfile=body.exportfile if isinstance(body, ExportFileSubmission) else None,
+        arguments=body.arguments,
+        release=body.release or None,
+        resources=body.resources.named() or None,
+    )

@@ -1,0 +1,210 @@
+"""What the API sends and takes: the objects of docs/api.md."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PlainSerializer, StringConstraints, WithJsonSchema
+
+from gridapps.api.native.answers import Shape
+from gridapps.registry.models import APP_ID
+from gridapps.registry.operations import MAX_DESCRIPTION, MAX_TITLE
+
+MAX_INTEGER = 2**53 - 1  # the largest that every reader of JSON holds exactly
+
+
+def rfc3339(time: datetime) -> str:
+    """The time in UTC, with microseconds and `Z`."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def whole(value: Any) -> Any:
+    """JSON has one kind of number: 2.0 is the integer 2."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Time = Annotated[
+    datetime, PlainSerializer(rfc3339), WithJsonSchema({"type": "string", "format": "date-time"})
+]
+Digest = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
+State = Literal["QUEUED", "RUNNING", "SUCCESS", "FAILURE", "CANCELED"]
+DeveloperState = Literal["none", "requested", "verified", "refused"]
+Text = Annotated[str, StringConstraints(strict=True)]
+Positive = Annotated[int, Field(strict=True, ge=1, le=MAX_INTEGER), BeforeValidator(whole)]
+
+
+class Me(Shape):
+    username: str
+    administrator: bool
+    developer: DeveloperState
+    access_tags: list[str]
+
+
+class MeAnswer(Shape):
+    user: Me
+
+
+class Developer(Shape):
+    state: DeveloperState
+    statement: str
+    requested_at: Time | None
+    decided_at: Time | None
+
+
+class DeveloperAnswer(Shape):
+    developer: Developer
+
+
+class DeveloperRequest(Shape):
+    statement: Annotated[Text, Field(min_length=1, max_length=4000)]
+
+
+class Resources(Shape):
+    """Per task: processors, bytes of memory, bytes of outputs and log, seconds."""
+
+    cpus: float
+    memory: int
+    disk: int
+    time: int
+
+
+class ResourceRequest(Shape):
+    """Per task; what is not named stays as it is, or gets a default."""
+
+    cpus: Annotated[float, Field(strict=True, gt=0, le=MAX_INTEGER)] = 1
+    memory: Positive = 1
+    disk: Positive = 1
+    time: Positive = 1
+
+    def named(self) -> dict[str, float]:
+        """Only what the request names."""
+        return self.model_dump(exclude_unset=True)
+
+
+class App(Shape):
+    id: str
+    title: str
+    description: str
+    owner: str
+    arguments: dict[str, Any]
+    resources: Resources
+    created_at: Time
+    updated_at: Time
+    runnable: bool
+    release: Digest | None
+    repository: str
+
+
+class AppsAnswer(Shape):
+    apps: list[App]
+    next: str = ""
+
+
+class NewApp(Shape):
+    id: Annotated[Text, Field(pattern=APP_ID)]
+    title: Annotated[Text, Field(min_length=1, max_length=MAX_TITLE)]
+    description: Annotated[Text, Field(max_length=MAX_DESCRIPTION)] = ""
+    arguments: dict[str, Any] = Field(
+        default_factory=lambda: {"type": "object"}, description="JSON Schema 2020-12"
+    )
+    resources: ResourceRequest = Field(default_factory=ResourceRequest)
+
+
+class AppChanges(Shape):
+    """What is not named stays as it is."""
+
+    title: Annotated[Text, Field(min_length=1, max_length=MAX_TITLE)] = "-"
+    description: Annotated[Text, Field(max_length=MAX_DESCRIPTION)] = ""
+    arguments: dict[str, Any] = Field(default_factory=dict, description="JSON Schema 2020-12")
+    resources: ResourceRequest = Field(default_factory=ResourceRequest)
+
+
+class Release(Shape):
+    digest: Digest
+    tags: list[str]
+    pushed_at: Time
+    size: int
+    layers: int
+    entrypoint: list[str]
+    command: list[str]
+    state: Literal["valid", "refused"]
+    reasons: list[str]
+
+
+class ReleasesAnswer(Shape):
+    releases: list[Release]
+    next: str = ""
+
+
+class ExportFile(Shape):
+    pk: str
+    name: str
+    filesize: int
+    sha256: str
+    points: int
+    las_version: str
+    point_format: int
+    bounds: list[float]
+    crs: str
+    geom: str
+
+
+class Export(Shape):
+    pk: str
+    name: str
+    user: str
+    created_at: Time
+    notes: str
+    exportfiles: list[ExportFile]
+
+
+class ExportsAnswer(Shape):
+    exports: list[Export]
+    next: str = ""
+
+
+class Task(Shape):
+    """A run as GRiD v3 shows it. `object_id` is the export's key."""
+
+    task_id: str
+    name: Literal["runs.tasks.run_app"]
+    state: State
+    time_stamp: Time
+    object_id: int
+
+
+class TasksAnswer(Shape):
+    tasks: list[Task]
+    next: str = ""
+
+
+class Certificate(Shape):
+    serial: str
+    name: str
+    fingerprint: str
+    not_before: Time
+    not_after: Time
+    created_at: Time
+    revoked_at: Time | None
+    state: Literal["valid", "expired", "revoked"]
+
+
+class CertificatesAnswer(Shape):
+    certificates: list[Certificate]
+    next: str = ""
+
+
+class CertificateRequest(Shape):
+    name: Annotated[Text, Field(min_length=1, max_length=100)]
+    csr: (
+        Annotated[Text, Field(max_length=16_384, description="PEM; without it a key is generated")] | None
+    ) = None
+
+
+class IssuedAnswer(Shape):
+    """`key` is there only when the instance generated it, and is never shown again."""
+
+    certificate: Certificate
+    pem: str
+    key: str = ""
+    ca: str
+    authority: str

@@ -1,0 +1,138 @@
+"""Waiting for runs to change, for many clients at once, with one query for all of them.
+
+One task of the event loop looks at the versions of all runs that somebody waits for: every 25 ms at first,
+up to every 250 ms for those who have waited longer. Nobody waits: nothing runs, and no connection is open.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from asgiref.sync import SyncToAsync, sync_to_async
+from django.db import close_old_connections, connections
+from django.db.utils import Error
+
+from gridapps.api.errors import ApiError
+from gridapps.runs.models import Run
+
+MAX_WAITERS = 512
+MAX_WAITERS_OF_A_USER = 64
+_FIRST, _LONGEST, _GROWTH = 0.025, 0.25, 1.1
+Versions = dict[UUID, int]
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class _Waiter:
+    seen: Mapping[UUID, int]
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    interval: float = _FIRST
+    due: float = 0
+
+
+class Watch:
+    """The waiters of one event loop, and the task that looks on their behalf."""
+
+    def __init__(self) -> None:
+        self._waiters: set[_Waiter] = set()
+        self._users: dict[int, int] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+
+    @asynccontextmanager
+    async def place(self, user: int) -> AsyncIterator[None]:
+        """One of the places for waiting. Raises ApiError (503) when there is none left."""
+        mine = self._users.get(user, 0)
+        if mine >= MAX_WAITERS_OF_A_USER or sum(self._users.values()) >= MAX_WAITERS:
+            raise ApiError(
+                "unavailable", "Too many clients wait for runs at once; try again in a few seconds."
+            )
+        self._users[user] = mine + 1
+        try:
+            yield
+        finally:
+            self._users[user] -= 1
+            if not self._users[user]:
+                del self._users[user]
+
+    async def change(self, seen: Mapping[UUID, int], *, seconds: float) -> bool:
+        """Return True once a run has another version than was seen (or is gone), False when time is up."""
+        waiter = _Waiter(seen)
+        self._waiters.add(waiter)
+        self._wake.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._look())
+        try:
+            await asyncio.wait_for(waiter.changed.wait(), seconds)
+        except TimeoutError:
+            return False
+        finally:
+            self._waiters.discard(waiter)
+        return True
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="watch") as thread:
+            try:
+                while self._waiters:
+                    now = loop.time()
+                    due = [waiter for waiter in self._waiters if waiter.due <= now]
+                    if due:
+                        await self._tell(due, await loop.run_in_executor(thread, _versions, due))
+                    self._wake.clear()
+                    pause = min((waiter.due for waiter in self._waiters), default=now) - loop.time()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._wake.wait(), max(pause, 0.005))
+            finally:
+                await loop.run_in_executor(thread, connections.close_all)
+
+    async def _tell(self, due: list[_Waiter], versions: Versions | None) -> None:
+        now = asyncio.get_running_loop().time()
+        for waiter in due:
+            waiter.interval = min(waiter.interval * _GROWTH, _LONGEST)
+            waiter.due = now + waiter.interval
+            if versions is not None and any(versions.get(run) != seen for run, seen in waiter.seen.items()):
+                waiter.changed.set()
+                self._waiters.discard(waiter)
+
+
+def _versions(waiters: list[_Waiter]) -> Versions | None:
+    """The present versions of all runs that are waited for; None when the database does not answer."""
+    wanted = {run for waiter in waiters for run in waiter.seen}
+    try:
+        close_old_connections()
+        return dict(Run.objects.filter(pk__in=wanted).order_by().values_list("pk", "version"))
+    except Error as error:
+        logger.warning("Cannot look at runs: %s", error)
+        return None
+
+
+_watches: dict[asyncio.AbstractEventLoop, Watch] = {}
+
+
+def watch() -> Watch:
+    """The watch of the running event loop."""
+    loop = asyncio.get_running_loop()
+    if loop not in _watches:
+        for old in [each for each in _watches if each.is_closed()]:
+            del _watches[old]
+        _watches[loop] = Watch()
+    return _watches[loop]
+
+
+async def release_thread() -> None:
+    """Give back the thread and the database connection of this request, until it next needs one.
+
+    The framework keeps a thread for each request from the first synchronous step to the end. A request that
+    waits for a minute has no use for it; the next synchronous step gets a new one.
+    """
+    await sync_to_async(connections.close_all)()
+    context = SyncToAsync.thread_sensitive_context.get(None)
+    executor = SyncToAsync.context_to_thread_executor.pop(context, None) if context else None
+    if executor is not None:
+        executor.shutdown(wait=False)

@@ -1,0 +1,203 @@
+"""Submitting, seeing, canceling and retrying runs; exports; tasks in GRiD v3's shape."""
+
+from uuid import uuid4
+
+import pytest
+from django.utils import timezone
+
+from gridapps.registry.models import App
+from gridapps.runs.models import Run, Task
+from tests.api.conftest import DIGEST, Callers, MakeApp, MakeExport
+
+pytestmark = pytest.mark.django_db
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "r": {"type": "number", "minimum": 0.1, "default": 1},
+        "l": {"items": {"type": "integer"}},
+    },
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture
+def app(make_app: MakeApp) -> App:
+    return make_app(arguments=SCHEMA)
+
+
+def submit(callers: Callers, export: object, **more: object) -> str:
+    answer = callers.developer("POST", "/apps/roads/runs", {"export": export} | more)
+    assert answer.status_code == 202, answer.content
+    (run,) = answer.json()["runs"]
+    assert run["run_id"] == run["task_id"]
+    return str(run["run_id"])
+
+
+def test_a_run_from_submission_to_the_shape_of_its_tasks(
+    callers: Callers, app: App, make_export: MakeExport
+) -> None:
+    export = make_export(callers.developer.user)
+    key = submit(callers, str(export.pk), arguments={"l": [1]}, resources={"cpus": 0.5}, release="v1")
+    answer = callers.developer("GET", f"/runs/{key}")
+    (run,) = answer.json()["runs"]
+    assert answer["ETag"] == f'"{run["version"]}"'
+    assert run["arguments"] == {"r": 1, "l": [1]}
+    assert run["resources"]["cpus"] == 0.5
+    assert (run["state"], run["release"], run["app"]) == ("QUEUED", DIGEST, "roads")
+    assert run["task_counts"] == {"QUEUED": 2}
+    assert run["usage"] == {"cpu_seconds": 0, "memory_bytes": 0, "disk_bytes": 0}
+    assert [task["name"] for task in run["tasks"]] == ["0.laz", "1.laz"]
+    assert run["urls"]["self"] == f"https://localhost:5443/api/v3/runs/{key}"
+    (listed,) = callers.developer("GET", "/runs").json()["runs"]
+    assert listed == {name: value for name, value in run.items() if name != "tasks"}
+    (task,) = callers.developer("GET", f"/tasks/{key}").json()["tasks"]
+    assert (task["task_id"], task["state"], task["object_id"]) == (key, "QUEUED", export.pk)
+    assert callers.developer("GET", "/tasks?state=SUCCESS").json() == {"tasks": []}
+
+
+def test_one_export_file_makes_one_task(callers: Callers, app: App, make_export: MakeExport) -> None:
+    file = make_export(callers.developer.user).files.all()[1]
+    answer = callers.developer("POST", "/apps/roads/runs", {"exportfile": file.pk})
+    (run,) = callers.developer("GET", f"/runs/{answer.json()['runs'][0]['run_id']}").json()["runs"]
+    assert run["exportfile"] == str(file.pk)
+    assert [task["name"] for task in run["tasks"]] == ["1.laz"]
+
+
+def test_usage_sums_up_what_tasks_took(callers: Callers, app: App, make_export: MakeExport) -> None:
+    key = submit(callers, make_export(callers.developer.user).pk)
+    for task, usage in zip(Task.objects.filter(run=key), ((1.5, 10, 3), (2, 20, 4)), strict=True):
+        task.usage = dict(zip(("cpu_seconds", "memory_bytes", "disk_bytes"), usage, strict=True))
+        task.save()
+    (run,) = callers.developer("GET", "/runs").json()["runs"]
+    assert run["usage"] == {"cpu_seconds": 3.5, "memory_bytes": 20, "disk_bytes": 7}
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "pointers"),
+    [
+        ({}, "invalid-request", ["/export"]),
+        ({"export": "1", "exportfile": "1"}, "invalid-request", ["/exportfile"]),
+        ({"export": "x"}, "invalid-request", ["/export"]),
+        ({"export": 0}, "invalid-request", ["/export"]),
+        ({"export": True}, "invalid-request", ["/export"]),
+        ({"exportfile": 1, "resources": {"cpus": "1"}}, "invalid-request", ["/resources/cpus"]),
+        ({"export": 1, "arguments": []}, "invalid-request", ["/arguments"]),
+        ({"export": 1, "arguments": {"r": 0, "l": [1, "x"]}}, "invalid-arguments",
+         ["/arguments/r", "/arguments/l/1"]),
+        ({"export": 1, "arguments": {"of an export": 1}}, "invalid-arguments", ["/arguments"]),
+        ({"export": 1, "release": "sha256:" + "0" * 64}, "invalid-request", ["/release"]),
+        ({"export": 1, "release": "../x"}, "invalid-request", ["/release"]),
+        ({"export": 1, "resources": {"memory": 2**50}}, "invalid-request", ["/resources/memory"]),
+    ],
+)  # fmt: skip
+def test_each_fault_of_a_submission_has_its_pointer(  # noqa: PLR0917 (fixtures and parameters)
+    callers: Callers,
+    app: App,
+    make_export: MakeExport,
+    body: dict[str, object],
+    code: str,
+    pointers: list[str],
+) -> None:
+    export = make_export(callers.developer.user)
+    if body.get("export") == 1 and body["export"] is not True:
+        body["export"] = export.pk
+    answer = callers.developer("POST", "/apps/roads/runs", body)
+    assert (answer.status_code, answer.json()["code"]) == (400, code), answer.content
+    assert {field["pointer"] for field in answer.json()["fields"]} == set(pointers)
+    assert not Run.objects.exists()
+
+
+def test_the_same_submission_under_a_key_makes_one_run(
+    callers: Callers, app: App, make_export: MakeExport
+) -> None:
+    path, body = f"/apps/roads/runs/{uuid4()}", {"export": make_export(callers.developer.user).pk}
+    first, again = callers.developer("PUT", path, body), callers.developer("PUT", path, body)
+    assert (first.status_code, again.status_code) == (202, 200)
+    assert first.json() == again.json()
+    other = callers.developer("PUT", path, body | {"arguments": {"r": 2}})
+    assert (other.status_code, other.json()["code"]) == (409, "conflict")
+    assert Run.objects.count() == 1
+
+
+def test_nobody_runs_what_is_not_theirs(callers: Callers, app: App, make_export: MakeExport) -> None:
+    mine, foreign = make_export(callers.developer.user), make_export(callers.analyst.user)
+    cases = [
+        (callers.developer, "roads", {"export": foreign.pk}),
+        (callers.developer, "roads", {"exportfile": foreign.files.all()[0].pk}),
+        (callers.developer, "none", {"export": mine.pk}),
+        (callers.analyst, "roads", {"export": foreign.pk}),
+        (callers.administrator, "roads", {"export": mine.pk}),
+    ]
+    for caller, app_id, body in cases:
+        answer = caller("POST", f"/apps/{app_id}/runs", body)
+        assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
+
+
+def test_an_outsider_sees_no_run_and_no_export(callers: Callers, app: App, make_export: MakeExport) -> None:
+    export = make_export(callers.developer.user)
+    key = submit(callers, export.pk)
+    for caller in (callers.outsider, callers.administrator):
+        absent = caller("GET", f"/runs/{uuid4()}")
+        for method, path in (
+            ("GET", f"/runs/{key}"), ("GET", f"/tasks/{key}"), ("GET", f"/exports/{export.pk}"),
+            ("POST", f"/runs/{key}/cancel"), ("POST", f"/runs/{key}/retry"),
+        ):  # fmt: skip
+            answer = caller(method, path)
+            assert (answer.status_code, answer.content) == (404, absent.content), path
+        assert caller("GET", "/runs").json() == {"runs": []}
+        assert caller("GET", "/tasks").json() == {"tasks": []}
+        assert caller("GET", "/exports").json() == {"exports": []}
+
+
+def test_several_keys_are_all_or_nothing(callers: Callers, app: App, make_export: MakeExport) -> None:
+    exports = [make_export(callers.developer.user) for _ in range(2)]
+    keys = [submit(callers, export.pk) for export in exports]
+    both = callers.developer("GET", f"/runs/{','.join(keys)}").json()["runs"]
+    assert [run["id"] for run in both] == keys
+    assert callers.developer("GET", f"/runs/{keys[0]},{uuid4()}").status_code == 404
+    pks = f"{exports[1].pk},{exports[0].pk}"
+    shown = callers.developer("GET", f"/exports/{pks}").json()["exports"]
+    assert [export["pk"] for export in shown] == pks.split(",")
+    assert shown[0]["exportfiles"][0]["geom"].startswith("POLYGON")
+    assert callers.developer("GET", f"/exports/{pks},999999").status_code == 404
+
+
+def test_cancel_and_retry(callers: Callers, app: App, make_export: MakeExport) -> None:
+    key = submit(callers, make_export(callers.developer.user).pk, arguments={"r": 5})
+    assert callers.developer("POST", f"/runs/{key}/retry").status_code == 409
+    answer = callers.developer("POST", f"/runs/{key}/cancel")
+    assert answer.status_code == 202
+    (run,) = answer.json()["runs"]
+    assert (run["state"], run["cancel_requested"], run["reason"]) == ("CANCELED", True, "canceled")
+    assert callers.developer("POST", f"/runs/{key}/cancel").status_code == 409
+    again = callers.developer("POST", f"/runs/{key}/retry")
+    assert again.status_code == 202
+    (run,) = callers.developer("GET", f"/runs/{again.json()['runs'][0]['run_id']}").json()["runs"]
+    assert (run["retry_of"], run["arguments"], run["state"]) == (key, {"r": 5}, "QUEUED")
+
+
+def test_a_list_of_runs_is_filtered_and_paged(callers: Callers, app: App, make_export: MakeExport) -> None:
+    export = make_export(callers.developer.user)
+    keys = [submit(callers, export.pk) for _ in range(5)]
+    Run.objects.filter(pk__in=keys).update(created_at=timezone.now())
+    first = callers.developer("GET", "/runs?limit=3&state=QUEUED&app=roads").json()
+    rest = callers.developer("GET", first["next"].partition("/api/v3")[2]).json()
+    found = [run["id"] for run in first["runs"] + rest["runs"]]
+    assert sorted(found) == sorted(keys)
+    assert "next" not in rest
+    assert callers.developer("GET", "/runs?app=other").json() == {"runs": []}
+    assert callers.developer("GET", "/runs?state=SUCCESS").json() == {"runs": []}
+
+
+def test_if_none_match_answers_304_until_the_run_changes(
+    callers: Callers, app: App, make_export: MakeExport
+) -> None:
+    key = submit(callers, make_export(callers.developer.user).pk)
+    seen = callers.developer("GET", f"/runs/{key}")["ETag"]
+    same = callers.developer("GET", f"/runs/{key}", **{"If-None-Match": seen})
+    assert (same.status_code, same.content, same["ETag"]) == (304, b"", seen)
+    callers.developer("POST", f"/runs/{key}/cancel")
+    changed = callers.developer("GET", f"/runs/{key}?wait=60", **{"If-None-Match": seen})
+    assert changed.status_code == 200
+    ended = callers.developer("GET", f"/runs/{key}?wait=60", **{"If-None-Match": changed["ETag"]})
+    assert ended.status_code == 304, "a run that has ended does not change any more: nobody waits for it"
