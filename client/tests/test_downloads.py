@@ -137,8 +137,10 @@ def test_what_is_there_is_not_fetched_again(tmp_path: Path, server: Server, clie
 )
 def test_another_content_than_promised(sent: bytes, tmp_path: Path, server: Server, client: Client) -> None:
     server.answer = ranged(sent)
+    counted: list[int] = []
     with pytest.raises(BadAnswer, match="another content"):
-        download(client, "run", output(), to=tmp_path / "to")
+        download(client, "run", output(), to=tmp_path / "to", progressed=counted.append)
+    assert sum(counted) <= len(CONTENT), "more than the promised size was taken"
     assert [each.stat().st_size for each in (tmp_path / "to").rglob("*") if each.is_file()] == [0]
     server.answer = ranged()
     assert download(client, "run", output(), to=tmp_path / "to").read_bytes() == CONTENT
