@@ -101,7 +101,7 @@ def test_no_authority(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "kind", "said"),
     [
-        (400, GridAppsError, "no; /arguments/x: too small"),
+        (400, GridAppsError, "no /arguments/x: too small"),
         (401, Unauthenticated, "no Log in with: gridapps login http://127.0.0.1"),
         (404, NotFound, "no"),
         (409, Conflict, "no"),

@@ -26,7 +26,8 @@ class GridAppsError(Exception):
         self.fields = fields
 
     def __str__(self) -> str:
-        return "; ".join([self.message, *(f"{field.pointer}: {field.error}" for field in self.fields)])
+        faults = "; ".join(f"{field.pointer}: {field.error}" for field in self.fields)
+        return f"{self.message} {faults}".rstrip()
 
 
 class Unreachable(GridAppsError):

@@ -59,9 +59,8 @@ def runs_show(session: Session, run_id: str) -> None:
 def runs_cancel(session: Session, run_id: str) -> None:
     """Stop a run."""
     found = session.client.cancel(run_id)
-    session.result(
-        {"runs": [found]}, f"Run {plain(found.id)} is {plain(found.state)}; its containers are being stopped."
-    )
+    stopping = "" if found.ended else "; it is being canceled, and its containers are stopped"
+    session.result({"runs": [found]}, f"Run {plain(found.id)} is {plain(found.state)}{stopping}.")
 
 
 @runs.command("retry")
