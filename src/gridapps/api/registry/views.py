@@ -1,0 +1,107 @@
+"""Tokens, the judgement on each request to the developer registry, and the push of a manifest.
+
+The client certificate comes in a header that nginx alone sets.
+"""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import wraps
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_GET, require_http_methods
+
+from gridapps.api.registry.refusals import refusal
+from gridapps.registry import certificates, permits, pushes, tokens
+from gridapps.registry.certificates import NotTrusted
+from gridapps.registry.distribution import Unavailable
+from gridapps.registry.manifests import MAX_MANIFEST, Invalid
+from gridapps.registry.models import Certificate
+from gridapps.registry.permits import Denied
+
+View = Callable[..., HttpResponse]
+
+
+def _plainly(view: View) -> View:
+    """What goes wrong becomes an answer that the clients print."""
+
+    @wraps(view)
+    def wrapped(request: HttpRequest, **words: str) -> HttpResponse:
+        try:
+            return view(request, **words)
+        except (NotTrusted, Denied) as error:
+            body, status = refusal(str(error)), 401
+        except Invalid as error:
+            body, status = refusal(str(error), code="MANIFEST_INVALID"), 400
+        except Unavailable as error:
+            body, status = refusal(str(error), code="UNAVAILABLE"), 503
+        response = JsonResponse(body, status=status)
+        if status == 401:
+            # nginx answers for the registry when a request was denied; it gets the body in a header.
+            response["X-Refusal"] = json.dumps(body)
+        return response
+
+    return wrapped
+
+
+@require_GET
+@_plainly
+def token(request: HttpRequest) -> HttpResponse:
+    """A token for the scopes asked for, if the certificate's holder owns every one of their repositories."""
+    certificate = _holder(request)
+    access = permits.of_scopes(request.GET.getlist("scope"))
+    permits.check(access, certificate=certificate)
+    signed = tokens.token(access, subject=certificate.user.username)
+    return JsonResponse(
+        {
+            "token": signed,
+            "access_token": signed,
+            "expires_in": int(tokens.LIFETIME.total_seconds()),
+            "issued_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+    )
+
+
+@require_GET
+@_plainly
+def authorize(request: HttpRequest) -> HttpResponse:
+    """nginx's question for each request to the registry; the answer carries the registry's token."""
+    certificate = _holder(request)
+    access = permits.of_request(
+        method=request.headers.get("X-Original-Method", ""), uri=request.headers.get("X-Original-URI", "")
+    )
+    permits.check(access, certificate=certificate)
+    response = HttpResponse(status=204)
+    if any(access.values()):
+        signed = tokens.token(access, subject=certificate.user.username)
+        response["X-Registry-Authorization"] = f"Bearer {signed}"
+    return response
+
+
+@csrf_exempt
+@require_http_methods(["PUT"])
+@_plainly
+def push_manifest(request: HttpRequest, *, name: str, reference: str) -> HttpResponse:
+    """A manifest: the last step of a push."""
+    certificate = _holder(request)
+    access = permits.of_request(method="PUT", uri=request.path)
+    (app,) = permits.check(access, certificate=certificate)
+    stored = pushes.push(
+        pushes.Push(
+            app=app,
+            certificate=certificate,
+            reference=reference,
+            # One byte more than is taken shows that there is more.
+            content=request.read(MAX_MANIFEST + 1),
+            media_type=(request.content_type or "").lower(),
+        )
+    )
+    response = HttpResponse(status=201)
+    response["Location"] = f"/v2/{name}/manifests/{stored.digest}"
+    response["Docker-Content-Digest"] = stored.digest
+    return response
+
+
+def _holder(request: HttpRequest) -> Certificate:
+    return certificates.holder(request.headers.get("X-Client-Certificate", ""))

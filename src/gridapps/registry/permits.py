@@ -1,0 +1,110 @@
+"""Who may do what in the developer registry: each single request and each token, by certificate alone.
+
+What is not written here is denied. Source of the requests: the OCI distribution specification 1.0.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from urllib.parse import parse_qs
+
+from gridapps.registry.models import App, Certificate
+
+Access = Mapping[str, Sequence[str]]  # actions by repository
+
+PULL, PUSH = ("pull",), ("push", "pull")
+MAX_SCOPES = 10
+MAX_URI = 4096  # characters
+
+TAG = r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
+DIGEST = r"sha256:[0-9a-f]{64}"
+# No `%`, no `..`, no second slash: what is judged here is letter for letter what the registry will read.
+_PATHS = {
+    "manifest": rf"manifests/(?P<reference>{TAG}|{DIGEST})",
+    "blob": rf"blobs/(?P<digest>{DIGEST})",
+    "uploads": r"blobs/uploads/",
+    "upload": r"blobs/uploads/[0-9a-zA-Z=_-]{1,128}",
+    "tags": r"tags/list",
+}
+_NAME = r"/v2/(?P<name>[a-z0-9][a-z0-9-]{0,62})/"
+_ALLOWED: Mapping[tuple[str, str], Sequence[str]] = {
+    ("GET", "manifest"): PULL,
+    ("HEAD", "manifest"): PULL,
+    ("PUT", "manifest"): (),  # judged and forwarded by the application, which has a token of its own
+    ("GET", "blob"): PULL,
+    ("HEAD", "blob"): PULL,
+    ("POST", "uploads"): PUSH,
+    ("GET", "upload"): PUSH,
+    ("HEAD", "upload"): PUSH,
+    ("PATCH", "upload"): PUSH,
+    ("PUT", "upload"): PUSH,
+    ("DELETE", "upload"): ("delete",),  # gives up an upload that is under way
+    ("GET", "tags"): PULL,
+}
+
+
+class Denied(Exception):
+    """The request or scope is not allowed. The message is for the developer's terminal."""
+
+
+def of_request(*, method: str, uri: str) -> Access:
+    """What a request to `/v2/<name>/...` needs. `uri` is the raw one of the request line. Raises Denied."""
+    path, _, query = uri.partition("?")
+    if len(uri) > MAX_URI:
+        raise Denied(f"The request's URI is longer than {MAX_URI} characters.")
+    for kind, pattern in _PATHS.items():
+        if not (match := re.fullmatch(_NAME + pattern, path)):
+            continue
+        actions = _ALLOWED.get((method, kind))
+        if actions is not None:
+            sources = _mounted_from(query) if kind == "uploads" else []
+            return {**dict.fromkeys(sources, PULL), match["name"]: actions}
+        if method == "DELETE":
+            raise Denied("Images are not deleted here: releases stay. Delete the App instead.")
+    raise Denied(
+        "This registry takes pushes to, and pulls from, HOST:PORT/APP-ID and nothing else: the repository's "
+        "name must be an app-id."
+    )
+
+
+def of_scopes(given: Sequence[str]) -> Access:
+    """What the `scope` parameters of a token request ask for. Raises Denied."""
+    words = " ".join(given).split()
+    if len(words) > MAX_SCOPES:
+        raise Denied(f"A token is for at most {MAX_SCOPES} scopes.")
+    access: dict[str, Sequence[str]] = {}
+    for word in words:
+        kind, _, rest = word.partition(":")
+        name, _, actions = rest.rpartition(":")
+        if kind != "repository" or not name:
+            raise Denied(f"The scope {word[:200]!r} is not given to anybody here.")
+        asked = {action for action in actions.split(",") if action}
+        if not asked <= set(PUSH):
+            raise Denied("Images can be pushed and pulled, but not deleted: releases stay.")
+        access[name] = sorted(asked | set(access.get(name, ())))
+    return access
+
+
+def check(access: Access, *, certificate: Certificate) -> list[App]:
+    """The Apps that this certificate's holder owns among these repositories; Denied unless all are.
+
+    A foreign App and none at all look the same.
+    """
+    names = list(access)
+    owned = App.objects.filter(owner=certificate.user_id, deleted_at__isnull=True)
+    apps = {app.app_id: app for app in owned.filter(app_id__in=names)}
+    for name in names:
+        if name not in apps:
+            raise Denied(
+                f"{certificate.user.username} has no App {name[:100]!r}. A repository is named like an App "
+                "of yours: create the App first, or push to another name."
+            )
+    return [apps[name] for name in names]
+
+
+def _mounted_from(query: str) -> list[str]:
+    """Repositories from which the upload shall mount a blob."""
+    try:
+        fields = parse_qs(query, keep_blank_values=True, max_num_fields=8, errors="strict")
+    except ValueError:
+        raise Denied("The request's query cannot be read.") from None
+    return [name for name in fields.get("from", []) if name]

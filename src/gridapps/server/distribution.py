@@ -1,0 +1,68 @@
+"""Configuration and environment of the developer registry, CNCF Distribution, as a child process."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from django.utils.crypto import salted_hmac
+
+from gridapps.config.environment import Environment
+from gridapps.registry import tokens
+
+
+def configuration(environment: Environment, *, secret: str) -> str:
+    """The registry's configuration file. It is JSON, which is YAML: nothing needs quoting by hand."""
+    data = environment.data.absolute()
+    return json.dumps(
+        {
+            "version": "0.1",
+            "log": {"level": "warn", "formatter": "text", "accesslog": {"disabled": True}},
+            "storage": {
+                "filesystem": {"rootdirectory": str(data / "registry")},
+                "delete": {"enabled": False},
+                "redirect": {"disable": True},
+                "maintenance": {
+                    "uploadpurging": {"enabled": True, "age": "24h", "interval": "6h", "dryrun": False}
+                },
+            },
+            "http": {
+                "addr": f"127.0.0.1:{environment.registry_port}",
+                # The same after a restart: uploads that are under way go on.
+                "secret": secret,
+                # Without it a push through nginx would be sent on to the loopback address.
+                "relativeurls": True,
+                "headers": {"X-Content-Type-Options": ["nosniff"]},
+            },
+            "auth": {
+                "token": {
+                    "realm": f"{environment.origin}/registry/token",
+                    "service": tokens.SERVICE,
+                    "issuer": tokens.ISSUER,
+                    "rootcertbundle": str(data / "authority" / "token.crt"),
+                }
+            },
+            "health": {"storagedriver": {"enabled": False}},
+        },
+        indent=2,
+    )
+
+
+def write(environment: Environment) -> Path:
+    """Write the configuration below the data directory and return its path."""
+    data = environment.data.absolute()
+    key = (data / "secret-key").read_text()
+    secret = salted_hmac("gridapps.registry.http", "upload state", secret=key, algorithm="sha256").hexdigest()
+    path = data / "run" / "registry.json"
+    path.touch(mode=0o600)
+    path.write_text(configuration(environment, secret=secret))
+    return path
+
+
+def clean_environment() -> Mapping[str, str]:
+    """What the process is started with. Distribution reads REGISTRY_* and AWS_*: none of ours gets there."""
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": "/nonexistent",
+        "OTEL_TRACES_EXPORTER": "none",
+    }

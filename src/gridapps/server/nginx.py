@@ -1,0 +1,321 @@
+"""Configuration and environment of nginx, the one TLS port of an instance, as a child process.
+
+Pages and API go to the application. `/v2/` goes to the developer registry, but each request only after the
+application has judged the client certificate. What clients send as certificate or forwarding headers never
+gets through. docs/decisions/0030-registry-behind-one-port.md says why.
+"""
+
+import grp
+import ipaddress
+import json
+import os
+import pwd
+from collections.abc import Mapping
+from pathlib import Path
+
+from gridapps.api.registry.refusals import refusal
+from gridapps.config.environment import Environment
+
+MAX_REQUEST = "2m"  # beside a body of 1 MiB of arguments there is a little JSON
+MAX_MANIFEST = "5m"  # the application itself refuses beyond 4 MiB, with a sentence
+# Workers of nginx read what strangers send, so they do not run as root. They get at the application's socket,
+# outputs and static files by their group.
+WORKER_ACCOUNTS = ("www-data", "nginx", "nobody")
+READ_BY_WORKERS = ("run", "outputs", "static")
+
+_TYPES = {
+    "text/html": "html", "text/css": "css", "text/javascript": "js", "text/plain": "txt",
+    "image/svg+xml": "svg", "image/png": "png", "image/jpeg": "jpg", "image/x-icon": "ico",
+    "font/woff2": "woff2",
+}  # fmt: skip
+
+
+def configuration(environment: Environment, *, account: str | None) -> str:
+    """nginx's configuration file. `account` is the user and group of its workers; None without root."""
+    data = environment.data.absolute()
+    return "\n".join(
+        [
+            "daemon off;",
+            f"pid {_quoted(data / 'run' / 'nginx.pid')};",
+            "error_log stderr warn;",
+            *([f"user {account};"] if account else []),
+            "worker_processes auto;",
+            *_block("events", "worker_connections 2048;"),
+            *_block(
+                "http",
+                *_general(environment),
+                *_block(
+                    "upstream application",
+                    f"server {_quoted('unix:' + str(data / 'run' / 'application.sock'))};",
+                    "keepalive 16;",
+                ),
+                *_block(
+                    "upstream registry", f"server 127.0.0.1:{environment.registry_port};", "keepalive 16;"
+                ),
+                # A manifest is judged by the application before the registry sees it.
+                *_block("map $request_method $manifests", "PUT application;", "default registry;"),
+                *_block("server", *_server(environment)),
+            ),
+            "",
+        ]
+    )
+
+
+def write(environment: Environment) -> Path:
+    """Write the configuration, open to the workers what they read, and return the configuration's path."""
+    data = environment.data.absolute()
+    account = None
+    if os.geteuid() == 0:
+        account = _account()
+        group = pwd.getpwnam(account.split()[0]).pw_gid
+        for name in READ_BY_WORKERS:
+            directory = data / name
+            directory.mkdir(mode=0o750, exist_ok=True)
+            os.chown(directory, 0, group)
+            directory.chmod(0o2750)  # set-group-ID: what is made below belongs to the same group
+    (data / "run" / "nginx").mkdir(mode=0o750, exist_ok=True)
+    path = data / "run" / "nginx.conf"
+    path.write_text(configuration(environment, account=account))
+    return path
+
+
+def clean_environment() -> Mapping[str, str]:
+    """What the process is started with: nothing of ours is in it."""
+    return {"PATH": os.environ.get("PATH", os.defpath)}
+
+
+def _account() -> str:
+    for name in WORKER_ACCOUNTS:
+        try:
+            account = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return f"{name} {grp.getgrgid(account.pw_gid).gr_name}"
+    raise LookupError(f"There is no account for nginx's workers: create one of {', '.join(WORKER_ACCOUNTS)}.")
+
+
+def _general(environment: Environment) -> list[str]:
+    temporary = environment.data.absolute() / "run" / "nginx"
+    return [
+        "server_tokens off;",
+        "access_log off;",
+        "default_type application/octet-stream;",
+        *_block("types", *(f"{kind} {ending};" for kind, ending in _TYPES.items())),
+        "sendfile on;",
+        "tcp_nopush on;",
+        # Whoever sends a request slowly does not hold a connection for long.
+        "client_header_timeout 15s;",
+        "client_body_timeout 60s;",
+        "send_timeout 60s;",
+        "keepalive_timeout 60s;",
+        "reset_timedout_connection on;",
+        "large_client_header_buffers 4 16k;",
+        f"client_max_body_size {MAX_REQUEST};",
+        "proxy_http_version 1.1;",
+        "proxy_connect_timeout 5s;",
+        # A slow reader slows its own stream down; nothing is spooled to disk on the way.
+        "proxy_max_temp_file_size 0;",
+        *(
+            f"{kind}_temp_path {_quoted(temporary / kind)};"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        ),
+    ]
+
+
+def _server(environment: Environment) -> list[str]:
+    authority = environment.data.absolute() / "authority"
+    host = (
+        f"[{environment.listen}]"
+        if ipaddress.ip_address(environment.listen).version == 6
+        else environment.listen
+    )
+    return [
+        f"listen {host}:{environment.port} ssl;",
+        "server_name _;",
+        f"ssl_certificate {_quoted(authority / 'server.crt')};",
+        f"ssl_certificate_key {_quoted(authority / 'server.key')};",
+        "ssl_protocols TLSv1.2 TLSv1.3;",
+        "ssl_ciphers ECDHE+AESGCM:ECDHE+CHACHA20;",
+        "ssl_session_cache shared:tls:4m;",
+        "ssl_session_tickets off;",
+        # The list of one authority keeps browsers from asking people about certificates of other purposes.
+        # The application judges chain, expiry, revocation and holder.
+        f"ssl_client_certificate {_quoted(authority / 'ca.crt')};",
+        "ssl_verify_client optional_no_ca;",
+        "ssl_verify_depth 1;",
+        "error_page 495 = @certificate;",
+        f"error_page 497 =301 {environment.origin}$request_uri;",
+        "error_page 413 = @too_large;",
+        "error_page 502 504 = @unavailable;",
+        *_registry(environment),
+        *_pages(environment),
+        *_refusals(environment),
+    ]
+
+
+def _registry(environment: Environment) -> list[str]:
+    """Locations of the developer registry, and of the tokens with which clients begin."""
+    certificate = {"X-Client-Certificate": "$ssl_client_escaped_cert"}
+    judged = [
+        "auth_request /internal/authorize;",
+        "auth_request_set $registry_authorization $upstream_http_x_registry_authorization;",
+        "auth_request_set $refusal $upstream_http_x_refusal;",
+        "error_page 401 = @refused;",
+        "error_page 413 = @image_too_large;",
+        "error_page 500 502 504 = @registry_unavailable;",
+        # The client's own token is not passed on: the certificate alone counts, at every request.
+        *_headers({"Authorization": "$registry_authorization", **certificate}),
+        "proxy_read_timeout 300s;",
+    ]
+    return [
+        # Its 401 tells a client where tokens come from.
+        *_block(
+            "location = /v2/",
+            "error_page 500 502 504 = @registry_unavailable;",
+            *_headers({}),
+            "proxy_pass http://registry;",
+        ),
+        *_block(
+            "location /v2/",
+            *judged,
+            f"client_max_body_size {environment.max_image};",
+            "proxy_request_buffering off;",
+            "proxy_pass http://registry;",
+        ),
+        *_block(
+            "location ~ ^/v2/[^/]+/manifests/",
+            *judged,
+            f"client_max_body_size {MAX_MANIFEST};",
+            "proxy_pass http://$manifests;",
+        ),
+        *_block(
+            "location = /internal/authorize",
+            "internal;",
+            "proxy_pass_request_body off;",
+            "proxy_pass_request_headers off;",
+            *_headers(
+                {
+                    "Host": environment.authority,
+                    "Content-Length": "",
+                    "X-Original-Method": "$request_method",
+                    "X-Original-URI": "$request_uri",
+                    **certificate,
+                },
+            ),
+            "proxy_buffer_size 16k;",
+            "proxy_buffers 4 16k;",
+            "proxy_pass http://application/registry/authorize;",
+        ),
+        *_block(
+            "location = /registry/token",
+            "error_page 502 504 = @registry_unavailable;",
+            *_headers(certificate),
+            "proxy_pass http://application;",
+        ),
+        *_block("location /registry/", "return 404;"),
+    ]
+
+
+def _pages(environment: Environment) -> list[str]:
+    """Locations of pages, API, outputs and static files."""
+    data = environment.data.absolute()
+    return [
+        *_block(
+            "location /",
+            *_headers({}),
+            "proxy_read_timeout 120s;",  # a long poll waits for up to a minute
+            "proxy_pass http://application;",
+        ),
+        *_block(
+            "location ~ ^/api/v3/runs/[^/]+/log$",
+            *_headers({}),
+            "proxy_buffering off;",
+            "proxy_read_timeout 1h;",
+            "proxy_pass http://application;",
+        ),
+        # The application answers X-Accel-Redirect here after it has judged who asks. A program of a stranger
+        # made the files: a browser must neither guess their type nor run what is in them.
+        *_block(
+            "location /internal/outputs/",
+            "internal;",
+            f"alias {_quoted(str(data / 'outputs') + '/')};",
+            f"disable_symlinks on from={_quoted(data / 'outputs')};",
+            "add_header X-Content-Type-Options nosniff always;",
+            "add_header Content-Security-Policy \"default-src 'none'; sandbox\" always;",
+        ),
+        *_block(
+            "location /static/",
+            f"alias {_quoted(str(data / 'static') + '/')};",
+            "add_header X-Content-Type-Options nosniff always;",
+            "expires 1h;",
+        ),
+    ]
+
+
+def _refusals(environment: Environment) -> list[str]:
+    """What nginx answers by itself: always JSON with a sentence, in the form that its clients print."""
+    limit = environment.max_image
+    unavailable = "The instance is starting or in trouble; try again in a moment."
+    return [
+        *_block(
+            "location @certificate",
+            "default_type application/json;",
+            "return 401 "
+            + _text(refusal("The client certificate cannot be used: $ssl_client_verify."))
+            + ";",
+        ),
+        *_block("location @refused", "default_type application/json;", "return 401 $refusal;"),
+        *_block(
+            "location @image_too_large",
+            "default_type application/json;",
+            f"return 413 {_text(refusal(f'The image is too large: this instance takes {limit} bytes.'))};",
+        ),
+        *_block(
+            "location @registry_unavailable",
+            "default_type application/json;",
+            "add_header Retry-After 5 always;",
+            f"return 503 {_text(refusal(unavailable, code='UNAVAILABLE'))};",
+        ),
+        *_block(
+            "location @too_large",
+            "default_type application/json;",
+            f"return 413 {_text({'error': 'The body is larger than 2 MiB.', 'code': 'too-large'})};",
+        ),
+        *_block(
+            "location @unavailable",
+            "default_type application/json;",
+            "add_header Retry-After 5 always;",
+            f"return 503 {_text({'error': unavailable, 'code': 'unavailable'})};",
+        ),
+    ]
+
+
+def _headers(own: Mapping[str, str]) -> list[str]:
+    """Headers towards a part: ours, and none of a client that says who it is or where it comes from."""
+    headers = {
+        "Host": "$http_host",
+        "Connection": "",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-For": "$remote_addr",
+        "X-Forwarded-Host": "",
+        "X-Forwarded-Port": "",
+        "X-Real-IP": "",
+        "Forwarded": "",
+        "X-Client-Certificate": "",
+        **own,
+    }
+    return [f'proxy_set_header {name} "{value}";' for name, value in headers.items()]
+
+
+def _block(head: str, *lines: str) -> list[str]:
+    return [f"{head} {{", *(f"    {line}" for line in lines), "}"]
+
+
+def _text(answer: Mapping[str, object]) -> str:
+    return "'" + json.dumps(answer).replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _quoted(path: Path | str) -> str:
+    if any(character in str(path) for character in "\"\\$'\r\n;{}"):
+        raise ValueError(f"GRIDAPPS_DATA has a character that nginx cannot take in a path: {path}")
+    return f'"{path}"'
