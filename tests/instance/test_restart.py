@@ -4,26 +4,52 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.fixtures.instance import SERVER, Instance, MakeInstance
+from tests.fixtures.instance import SERVER, Instance, MakeInstance, new_instance
 from tests.instance.conftest import SetStage, Stage
 
 pytestmark = [pytest.mark.engine, pytest.mark.instance]
 
 
-@pytest.fixture
-def start_stage(make_instance: MakeInstance, set_stage: SetStage):
-    """Start an instance with these settings, and set the stage in it."""
-
-    def start(**settings: object) -> Stage:
-        instance = make_instance(**settings)
+def _stage_of_module(set_stage: SetStage, on_stop: str) -> Iterator[Stage]:
+    instance = new_instance(on_stop=on_stop)
+    try:
         instance.start()
-        return set_stage(instance)
+        yield set_stage(instance)
+    finally:
+        instance.remove()
 
-    return start
+
+@pytest.fixture(scope="module")
+def _leaving(set_stage: SetStage) -> Iterator[Stage]:
+    yield from _stage_of_module(set_stage, "leave")
+
+
+@pytest.fixture(scope="module")
+def _putting_back(set_stage: SetStage) -> Iterator[Stage]:
+    yield from _stage_of_module(set_stage, "requeue")
+
+
+def _up(stage: Stage) -> Stage:
+    if not stage.instance.running:
+        stage.instance.start()
+    return stage
+
+
+@pytest.fixture
+def leaving(_leaving: Stage) -> Stage:
+    """A running instance whose worker leaves its containers running when it stops."""
+    return _up(_leaving)
+
+
+@pytest.fixture
+def putting_back(_putting_back: Stage) -> Stage:
+    """A running instance whose worker puts its tasks back when it stops."""
+    return _up(_putting_back)
 
 
 def _assert_nothing_runs(instance: Instance) -> None:
@@ -38,8 +64,8 @@ def _begun(stage: Stage, run: str) -> int:
     return len(stage.developer.output(run, "0/started.txt").splitlines())
 
 
-def test_a_stop_leaves_containers_and_the_next_start_adopts_them(start_stage, containers_of):
-    stage = start_stage(on_stop="leave")
+def test_a_stop_leaves_containers_and_the_next_start_adopts_them(leaving: Stage, containers_of):
+    stage = leaving
     run = stage.submit("sleep", seconds=8)
     stage.developer.wait_for_progress(run)
     before = containers_of(stage.instance)
@@ -53,8 +79,8 @@ def test_a_stop_leaves_containers_and_the_next_start_adopts_them(start_stage, co
     assert containers_of(stage.instance) == []
 
 
-def test_what_ended_while_nobody_looked_is_collected(start_stage, containers_of):
-    stage = start_stage(on_stop="leave")
+def test_what_ended_while_nobody_looked_is_collected(leaving: Stage):
+    stage = leaving
     run = stage.submit("sleep", seconds=3)
     stage.developer.wait_for_progress(run)
     stage.instance.stop()
@@ -65,8 +91,8 @@ def test_what_ended_while_nobody_looked_is_collected(start_stage, containers_of)
     assert "end" in stage.developer.log(run)
 
 
-def test_a_stop_puts_tasks_back_and_the_next_start_runs_them(start_stage, containers_of):
-    stage = start_stage(on_stop="requeue")
+def test_a_stop_puts_tasks_back_and_the_next_start_runs_them(putting_back: Stage, containers_of):
+    stage = putting_back
     run = stage.submit("sleep", seconds=5)
     stage.developer.wait_for_progress(run)
     stage.instance.stop()
@@ -76,8 +102,8 @@ def test_a_stop_puts_tasks_back_and_the_next_start_runs_them(start_stage, contai
     assert _begun(stage, run) == 1
 
 
-def test_a_killed_worker_comes_back_and_adopts(start_stage):
-    stage = start_stage(on_stop="leave")
+def test_a_killed_worker_comes_back_and_adopts(leaving: Stage):
+    stage = leaving
     run = stage.submit("sleep", seconds=6)
     stage.developer.wait_for_progress(run)
     killed = stage.instance.part("worker")
@@ -88,8 +114,8 @@ def test_a_killed_worker_comes_back_and_adopts(start_stage):
     assert _begun(stage, run) == 1
 
 
-def test_every_part_that_is_killed_comes_back(start_stage):
-    stage = start_stage()
+def test_every_part_that_is_killed_comes_back(putting_back: Stage):
+    stage = putting_back
     for name in ("registry", "application", "nginx", "worker"):
         os.kill(stage.instance.part(name), signal.SIGKILL)
     stage.instance.wait_until(stage.instance.answers, what="answering again")
@@ -97,8 +123,8 @@ def test_every_part_that_is_killed_comes_back(start_stage):
     stage.developer.wait(run, "SUCCESS")
 
 
-def test_a_killed_instance_takes_its_parts_along_and_starts_again(start_stage):
-    stage = start_stage(on_stop="leave")
+def test_a_killed_instance_takes_its_parts_along_and_starts_again(leaving: Stage):
+    stage = leaving
     run = stage.submit("sleep", seconds=6)
     stage.developer.wait_for_progress(run)
     stage.instance.kill()
@@ -109,8 +135,8 @@ def test_a_killed_instance_takes_its_parts_along_and_starts_again(start_stage):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_nothing_running(start_stage, containers_of, number):
-    stage = start_stage()
+def test_an_interrupt_leaves_nothing_running(putting_back: Stage, containers_of, number):
+    stage = putting_back
     run = stage.submit("sleep", seconds=60)
     stage.developer.wait_for_progress(run)
     assert stage.instance.stop(number) == 0
