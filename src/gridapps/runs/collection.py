@@ -269,7 +269,8 @@ def _make_directories(top: Path, names: list[str]) -> None:
         here /= name
         if not here.exists():
             here.mkdir()
-            here.chmod(0o750)
+            # The set-group-ID bit that it inherits lets nginx's group read what is made below.
+            here.chmod(0o750 | (here.stat().st_mode & stat.S_ISGID))
 
 
 def _plain_name(name: bytes) -> str:
