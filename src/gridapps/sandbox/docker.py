@@ -233,6 +233,7 @@ class DockerSandbox:
             out_of_processes=False,
             log_dropped=0,
             not_started="",
+            interrupted=True,
             usage=Usage(cpu_seconds=0.0, memory_bytes=0, disk_bytes=space.disk_used()),
         )
 

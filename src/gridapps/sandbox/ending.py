@@ -42,6 +42,10 @@ def judge(ended: Ended, *, canceled: bool, past_deadline: bool, limits: Limits) 
     """The one cause that explains the end best."""
     if canceled:
         return Verdict("CANCELED", Reason.CANCELED, "Canceled.")
+    if ended.interrupted and not (past_deadline or ended.out_of_memory or ended.out_of_disk):
+        return Verdict(
+            "FAILURE", Reason.PLATFORM, "The container was ended from outside: its engine stopped."
+        )
     if ended.not_started:
         return Verdict("FAILURE", Reason.IMAGE_REFUSED, ended.not_started)
     if past_deadline:
@@ -52,13 +56,15 @@ def judge(ended: Ended, *, canceled: bool, past_deadline: bool, limits: Limits) 
     if ended.output_dropped:
         text = f"Out of disk: {ended.output_dropped} bytes of standard output could not be kept within "
         return Verdict("FAILURE", Reason.OUT_OF_DISK, f"{text}{_size(limits.disk)}.")
-    if ended.exit_code == 0:
+    if ended.exit_code == 0 and not ended.interrupted:
         return Verdict("SUCCESS", "", "")
     return _failure(ended, limits)
 
 
 def _failure(ended: Ended, limits: Limits) -> Verdict:
     how = _how(ended.exit_code)
+    if ended.interrupted and not (ended.out_of_memory or ended.out_of_disk):
+        return Verdict("FAILURE", Reason.PLATFORM, f"Ended from outside: the program {how}.")
     if ended.out_of_memory:
         text = f"Out of memory: its processes and /tmp reached {_size(limits.memory)}; the program {how}."
         return Verdict("FAILURE", Reason.OUT_OF_MEMORY, text)

@@ -52,6 +52,7 @@ class Ending(Exception):
     out_of_disk: bool = False
     out_of_processes: bool = False
     not_started: str = ""
+    interrupted: bool = False
 
 
 class _Output(io.RawIOBase):
@@ -141,6 +142,7 @@ class _Container:
                 out_of_processes=ending.out_of_processes,
                 log_dropped=0,
                 not_started=ending.not_started,
+                interrupted=ending.interrupted,
                 usage=Usage(cpu_seconds=0.0, memory_bytes=0, disk_bytes=_size(self.root)),
             )
         self.done.set()
