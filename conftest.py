@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import django
 import pytest
+from django.conf import settings
 
 if TYPE_CHECKING:
     from tests.fixtures.postgresql import Cluster
@@ -42,6 +43,9 @@ if os.environ.get("TEST_DATABASE") == "postgresql":
     _cluster = Cluster.start(SESSION)
     os.environ["GRIDAPPS_DATABASE"] = _cluster.create_database("unit")
 django.setup()  # here, because the other conftest modules import models
+if _cluster is None:
+    # In a file, as in an instance: threads that share a database in memory lock each other out.
+    settings.DATABASES["default"]["TEST"]["NAME"] = SESSION / "test.sqlite3"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

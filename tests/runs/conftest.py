@@ -35,7 +35,7 @@ def make_run(release: Release) -> MakeRun:
         user, _ = User.objects.get_or_create(username=owner)
         export = Export.objects.create(owner=user, name="city")
         run = Run.objects.create(
-            owner=user, release=release, export=export, arguments={}, cpus=1, memory=1, disk=1, time=60
+            owner=user, release=release, export=export, arguments={}, cpus=1, memory=1, disk=10**6, time=60
         )
         for index, count in enumerate(points):
             file = ExportFile.objects.create(

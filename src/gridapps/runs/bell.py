@@ -4,7 +4,6 @@ never a run, because the rows are the truth and every worker looks by itself now
 import contextlib
 import socket
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from django.conf import settings
@@ -60,8 +59,6 @@ class Bell:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self._socket.close()
         self.path.unlink(missing_ok=True)

@@ -1,0 +1,297 @@
+"""One attempt of a task, from its claim to its end: pull, start (or adopt), watch, judge, collect, finish.
+
+Whatever happens here ends in exactly one of: `finish` (the program ended, for good or bad), `release` (the
+platform could not, somebody tries again), or nothing at all: the lease is lost, or the worker leaves its
+containers to the next one.
+"""
+
+import errno
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event
+from typing import Any, TypeVar
+
+from django.db import InterfaceError, OperationalError, close_old_connections
+
+from gridapps.exports import storage
+from gridapps.registry import images, tokens
+from gridapps.runs import collection, queue, store
+from gridapps.runs.errors import LostLease
+from gridapps.runs.logs import LogRecorder
+from gridapps.runs.models import Output, Task
+from gridapps.runs.queue import Claim
+from gridapps.runs.states import State
+from gridapps.sandbox.ending import Verdict, judge
+from gridapps.sandbox.protocol import (
+    Ended,
+    EngineUnavailable,
+    ImageUnavailable,
+    Launch,
+    Limits,
+    NameTaken,
+    NoSpace,
+    Sandbox,
+)
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+INPUT_NAME = "pointcloud.laz"  # for LAS, LAZ and COPC alike: readers go by the header, not the ending
+LOOK = 0.5  # seconds between two looks at log, progress and signals while a container runs
+GRACE = 5.0  # seconds between TERM and KILL
+PATIENCE = 2.0  # seconds before something that is away is asked again
+
+
+@dataclass(kw_only=True)
+class Signals:
+    """What passes between the worker and a running attempt."""
+
+    cancel: Event = field(default_factory=Event)
+    lost: Event = field(default_factory=Event)  # the lease is somebody else's now
+    stop: Event = field(default_factory=Event)  # the worker stops: give the task back
+    leave: Event = field(default_factory=Event)  # the worker stops: leave the container for the next one
+    waiting: Event = field(default_factory=Event)  # from the attempt: engine or disk are away, claim no more
+    renewed_at: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """What a worker is on: its name, its engine, and how its containers are named and labelled."""
+
+    name: str
+    instance: str
+    sandbox: Sandbox
+    max_log: int
+
+    def labels(self) -> dict[str, str]:
+        return {"gridapps.instance": self.instance, "gridapps.node": self.name}
+
+    def container(self, claim: Claim) -> str:
+        return f"{claim.task.hex}-{claim.attempt}"
+
+
+class _Left(Exception):
+    """The worker stops and leaves the container running."""
+
+
+class _GivenBack(Exception):
+    """The task goes back to the queue. The message says why."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class _EndedEarly(Exception):
+    """The task ends without a container having run."""
+
+    def __init__(self, state: State, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.state = state
+        self.reason = reason
+
+
+class Execution:
+    """One claim on one node."""
+
+    def __init__(self, *, claim: Claim, node: Node, signals: Signals) -> None:
+        self.claim = claim
+        self.node = node
+        self.signals = signals
+        self.name = node.container(claim)
+        self.task = Task.objects.select_related("run__release__app", "exportfile").get(pk=claim.task)
+        run = self.task.run
+        self.limits = Limits(cpus=run.cpus, memory=run.memory, disk=run.disk, log=min(node.max_log, run.disk))
+        self._canceled = False  # the container was ended because its user said so
+        self._place = store.Place(claim.run, claim.index, claim.attempt)
+
+    def run(self, *, adopted: bool) -> None:
+        """Carry the attempt to its end."""
+        try:
+            self._run(adopted)
+        except _Left:
+            return
+        except LostLease:
+            logger.warning("%s: lost its lease", self.name)
+        self._clean()
+
+    def _run(self, adopted: bool) -> None:
+        try:
+            self._patiently(self._place.make)
+            if not adopted:
+                self._start()
+            ended = self._watch()
+            verdict = judge(
+                ended,
+                canceled=self._canceled,
+                past_deadline=self._past_deadline(ended.ended_at),
+                limits=self.limits,
+            )
+            if verdict.reason == "platform":
+                raise _GivenBack("platform", verdict.text)
+            self._finish(ended, verdict)
+        except _EndedEarly as end:
+            self._end(state=end.state, reason=end.reason, text=str(end))
+        except _GivenBack as error:
+            reason, text = error.reason, str(error)
+            persist(lambda: queue.release(claim=self.claim, reason=reason, text=text))
+        except (_Left, LostLease):
+            raise
+        except Exception as error:
+            logger.exception("%s failed", self.name)
+            text = f"{type(error).__name__} on node {self.node.name}; its log says more."
+            persist(lambda: queue.release(claim=self.claim, reason="platform", text=text))
+
+    def _start(self) -> None:
+        task, sandbox = self.task, self.node.sandbox
+        try:
+            source = storage.verified(task.exportfile)
+        except storage.ExportFileChanged as error:
+            raise _EndedEarly(State.FAILURE, "input-unreadable", str(error)) from None
+        release = task.run.release
+        image = images.reference(release)
+        try:
+            self._patiently(lambda: sandbox.pull(image, token=tokens.pull_token(release.app.app_id)))
+            task.deadline = datetime.now(UTC) + timedelta(seconds=task.run.time)
+            queue.starting(claim=self.claim, deadline=task.deadline)
+            self._patiently(lambda: sandbox.start(self._launch(image, source)))
+        except NameTaken:
+            logger.info("%s runs already: adopted", self.name)
+        except ImageUnavailable as error:
+            raise _EndedEarly(State.FAILURE, "image-refused", str(error)) from error
+
+    def _launch(self, image: str, source: Path) -> Launch:
+        task = self.task
+        assert task.deadline is not None
+        labels = {"gridapps.task": str(task.id), "gridapps.attempt": str(self.claim.attempt)}
+        return Launch(
+            name=self.name,
+            image=image,
+            arguments=json.dumps(task.run.arguments).encode(),
+            input=source,
+            input_name=INPUT_NAME,
+            run=str(task.run_id),
+            task=str(task.id),
+            limits=self.limits,
+            deadline=task.deadline,
+            labels=self.node.labels() | labels,
+        )
+
+    def _watch(self) -> Ended:
+        """Follow the container until it has ended."""
+        sandbox = self.node.sandbox
+        with LogRecorder(log=lambda: sandbox.log(self.name), target=self._place.log) as log:
+            while True:
+                try:
+                    ended = self._patiently(lambda: sandbox.wait(self.name, timeout=LOOK), heed=False)
+                except KeyError:
+                    text = f"The container vanished from node {self.node.name}."
+                    raise _GivenBack("platform", text) from None
+                if (latest := self._patiently(log.record, heed=False)) is not None:
+                    self._note(fraction=latest.fraction, message=latest.message)
+                if ended is not None:
+                    return ended
+                if self.signals.cancel.is_set() or self._past_deadline(datetime.now(UTC)):
+                    self._canceled = self.signals.cancel.is_set()
+                    self._patiently(lambda: sandbox.stop(self.name, grace=GRACE), heed=False)
+                else:
+                    self._heed()
+
+    def _heed(self) -> None:
+        """Raise what the signals demand, if they demand that this attempt goes no further here."""
+        if self.signals.lost.is_set():
+            raise LostLease(str(self.claim.task))
+        if self.signals.leave.is_set():
+            raise _Left
+        if self.signals.stop.is_set():
+            raise _GivenBack("released", f"Node {self.node.name} was stopped.")
+        if self.signals.cancel.is_set():
+            raise _EndedEarly(State.CANCELED, "canceled", queue.CANCELED)
+
+    def _patiently(self, action: Callable[[], T], *, heed: bool = True) -> T:
+        """Do it, waiting for as long as the engine is away or the disk full: neither is the program's fault.
+
+        With `heed` false a cancellation does not end the wait, because a container may be running.
+        """
+        while True:
+            try:
+                result = action()
+            except (EngineUnavailable, NoSpace, OSError) as error:
+                if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                self._wait_for(error)
+                if heed or not self.signals.cancel.is_set():
+                    self._heed()
+            else:
+                self.signals.waiting.clear()
+                return result
+
+    def _wait_for(self, error: Exception) -> None:
+        text = f"Waiting on node {self.node.name}: {error}"
+        logger.warning("%s: %s", self.name, text)
+        if not self.signals.waiting.is_set():
+            self.signals.waiting.set()
+            self._note(fraction=None, message=text)
+        time.sleep(PATIENCE)
+
+    def _note(self, *, fraction: float | None, message: str) -> None:
+        persist(lambda: queue.progress(claim=self.claim, fraction=fraction, message=message))
+
+    def _past_deadline(self, at: datetime) -> bool:
+        return self.task.deadline is not None and at >= self.task.deadline
+
+    def _finish(self, ended: Ended, verdict: Verdict) -> None:
+        collected = self._patiently(
+            lambda: collection.collect(
+                self.node.sandbox.outputs(self.name), self._place.files, max_bytes=self.task.run.disk
+            ),
+            heed=False,
+        )
+        self._end(
+            state=State(verdict.state),
+            reason=verdict.reason,
+            text=verdict.text,
+            exit_code=None if ended.not_started else ended.exit_code,
+            usage=asdict(ended.usage),
+            outputs=[
+                Output(
+                    task=self.task,
+                    path=file.path,
+                    size=file.size,
+                    sha256=file.sha256,
+                    media_type=file.media_type,
+                )
+                for file in collected.outputs
+            ],
+            left_out=[asdict(item) for item in collected.left_out],
+        )
+
+    def _end(self, **end: Any) -> None:
+        persist(lambda: queue.finish(claim=self.claim, **end))
+
+    def _clean(self) -> None:
+        """Remove container and workspace; what cannot be removed now is found by the reconciler."""
+        try:
+            self.node.sandbox.stop(self.name, grace=0)
+            self.node.sandbox.remove(self.name)
+        except Exception:
+            logger.exception("%s: not removed yet", self.name)
+
+
+def persist(write: Callable[[], T]) -> T:
+    """Do a write, waiting for as long as the database is away: what a container did is not lost for that.
+
+    Every `write` here is fenced or idempotent, so doing it twice is doing it once.
+    """
+    while True:
+        try:
+            return write()
+        except (OperationalError, InterfaceError) as error:
+            logger.warning("The database does not answer: %s", error)
+            close_old_connections()
+            time.sleep(PATIENCE)

@@ -1,0 +1,329 @@
+"""The worker over the fake sandbox: every way in which an attempt can end, and what a successor does."""
+
+import json
+import threading
+import time
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from gridapps.exports.models import ExportFile
+from gridapps.registry import images
+from gridapps.runs import bell, execution, operations, queries, worker
+from gridapps.runs.execution import Node
+from gridapps.runs.logs import lines
+from gridapps.runs.models import Task
+from gridapps.runs.states import TERMINAL, State
+from gridapps.runs.store import Place
+from gridapps.runs.worker import NodeTaken, Worker
+from gridapps.sandbox.fake import Call, Ending, FakeSandbox
+from gridapps.sandbox.protocol import NoSpace
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(execution, "LOOK", 0.02)
+    monkeypatch.setattr(execution, "PATIENCE", 0.05)
+    monkeypatch.setattr(execution, "GRACE", 0.2)
+    monkeypatch.setattr(worker, "BEAT", 0.02)
+
+
+@pytest.fixture
+def stage(settings, tmp_path, make_run, release):
+    settings.DATA = tmp_path
+    (tmp_path / "exports").mkdir()
+    return Stage(tmp_path, make_run, images.reference(release))
+
+
+class Stage:
+    """A node with a fake engine, and runs whose input files exist."""
+
+    def __init__(self, data, make_run, image):
+        self.data = data
+        self.programs = {}
+        self.image = image
+        self._make_run = make_run
+        self.sandbox = FakeSandbox(scratch=data / "scratch", programs=self.programs)
+
+    def run(self, program, *, files=1):
+        self.programs[self.image] = program
+        with transaction.atomic():
+            run = self._make_run(points=(100,) * files)
+            for file in ExportFile.objects.filter(export=run.export):
+                path = self.data / "exports" / f"{file.pk}.laz"
+                path.write_bytes(b"x")
+                ExportFile.objects.filter(pk=file.pk).update(path=path.name)
+        bell.ring()
+        return run
+
+    @contextmanager
+    def worker(self, *, on_stop="requeue", slots=2):
+        node = Node(name="one", instance="test", sandbox=self.sandbox, max_log=10**6)
+        mine = Worker(
+            node=node, slots=slots, lease=timedelta(seconds=60), on_stop=on_stop, lock=self.data / "one.lock"
+        )
+        (self.data / "run").mkdir(exist_ok=True)
+        thread = threading.Thread(target=mine.run)
+        thread.start()
+        try:
+            yield mine
+        finally:
+            mine.stop()
+            thread.join(30)
+            assert not thread.is_alive()
+
+    def residents(self):
+        return self.sandbox.residents(labels={})
+
+
+def until(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
+
+
+def ended(run):
+    run.refresh_from_db()
+    return run.state in TERMINAL
+
+
+def running(run):
+    return Task.objects.filter(run=run, state=State.RUNNING, deadline__isnull=False).exists()
+
+
+def sleeper(call: Call) -> int:
+    call.stderr.write(b"asleep\n")
+    return 0 if not call.canceled.wait(30) else 143
+
+
+def test_a_program_gets_its_arguments_and_leaves_log_progress_and_outputs(stage):
+    def program(call: Call) -> int:
+        call.stdout.write(call.arguments)
+        call.stderr.write(b'hello\n{"progress": 0.5, "message": "half"}\nbye\n')
+        (call.output / "sub").mkdir()
+        (call.output / "sub" / "dtm.tif").write_bytes(call.input.read_bytes())
+        return 0
+
+    with stage.worker():
+        run = stage.run(program, files=3)
+        until(lambda: ended(run))
+    assert (run.state, run.progress) == (State.SUCCESS, 1)
+    outputs = {(o.task.index, o.path) for o in queries.outputs(run)}
+    assert outputs == {(i, path) for i in range(3) for path in ("stdout.txt", "sub/dtm.tif")}
+    place = Place(run.pk, 1, 1)
+    assert json.loads((place.files / "stdout.txt").read_text()) == {}
+    assert [text for _, text in lines(place.log)] == ["hello", "bye"]
+    assert stage.residents() == []
+
+
+@pytest.mark.parametrize(
+    ("ending", "reason"),
+    [
+        (Ending(exit_code=3), "program-failed"),
+        (Ending(exit_code=137, out_of_memory=True), "out-of-memory"),
+        (Ending(exit_code=1, out_of_disk=True), "out-of-disk"),
+        (Ending(exit_code=127, not_started="There is no /nothing."), "image-refused"),
+    ],
+)
+def test_a_programs_own_failure_is_final_and_keeps_its_outputs(stage, ending, reason):
+    def program(call: Call) -> int:
+        (call.output / "partial").write_text("half")
+        raise ending
+
+    with stage.worker():
+        run = stage.run(program)
+        until(lambda: ended(run))
+    task = run.tasks.get()
+    assert (task.state, task.reason, task.attempt) == (State.FAILURE, reason, 1)
+    assert task.outputs.filter(path="partial").exists()
+    assert (run.reason, run.reason_text) == (reason, task.reason_text)
+
+
+def test_an_interrupted_container_is_tried_again(stage):
+    tries = []
+
+    def program(_call: Call) -> int:
+        tries.append(1)
+        if len(tries) < 3:
+            raise Ending(exit_code=137, interrupted=True)
+        return 0
+
+    with stage.worker():
+        run = stage.run(program)
+        until(lambda: ended(run))
+    assert run.state == State.SUCCESS
+    assert [a.reason for a in run.tasks.get().attempts.all()] == ["platform", "platform", ""]
+
+
+def test_cancel_ends_the_container_first(stage):
+    with stage.worker():
+        run = stage.run(sleeper)
+        until(lambda: running(run))
+        operations.cancel(run=run)
+        until(lambda: ended(run))
+        assert run.state == State.CANCELED
+        assert not any(resident.running for resident in stage.residents())
+
+
+def test_a_program_that_ended_before_the_cancel_came_through_is_not_canceled(stage):
+    with stage.worker():
+        run = stage.run(lambda _call: 0)
+        until(lambda: ended(run))
+    assert run.state == State.SUCCESS
+
+
+def test_the_deadline_ends_a_run(stage):
+    with stage.worker():
+        run = stage.run(sleeper)
+        type(run).objects.update(time=1)
+        until(lambda: ended(run))
+    assert (run.state, run.reason) == (State.FAILURE, "out-of-time")
+
+
+def test_an_image_that_is_gone_is_a_reason(stage):
+    with stage.worker():
+        run = stage.run(sleeper)
+        stage.programs.clear()
+        until(lambda: ended(run) or running(run))
+    # The worker may have been quicker than the removal; only a start without the image is of interest.
+    if run.state == State.FAILURE:
+        assert run.reason == "image-refused"
+
+
+def test_an_input_that_changed_is_a_reason(stage):
+    run = stage.run(sleeper)
+    ExportFile.objects.update(size=2)
+    with stage.worker():
+        until(lambda: ended(run))
+    assert (run.state, run.reason) == (State.FAILURE, "input-unreadable")
+
+
+def test_without_an_engine_tasks_wait_and_say_so(stage):
+    stage.sandbox.available = False
+    with stage.worker():
+        run = stage.run(lambda _call: 0, files=5)
+        stage.sandbox.available = False
+        time.sleep(0.5)
+        assert not ended(run)
+        stage.sandbox.available = True
+        until(lambda: ended(run))
+    assert run.state == State.SUCCESS
+    assert max(task.attempt for task in run.tasks.all()) == 1
+
+
+def test_an_engine_that_goes_away_is_waited_for(stage):
+    with stage.worker():
+        run = stage.run(sleeper)
+        until(lambda: running(run))
+        stage.sandbox.available = False
+        until(lambda: "Waiting" in Task.objects.get().message)
+        stage.sandbox.available = True
+        operations.cancel(run=run)
+        until(lambda: ended(run))
+
+
+def test_a_full_disk_is_waited_for(stage, monkeypatch):
+    full = [NoSpace("no room")] * 3
+    start = stage.sandbox.start
+
+    def start_on_a_full_disk(launch):
+        if full:
+            raise full.pop()
+        start(launch)
+
+    monkeypatch.setattr(stage.sandbox, "start", start_on_a_full_disk)
+    with stage.worker():
+        run = stage.run(lambda _call: 0)
+        until(lambda: ended(run))
+    assert run.state == State.SUCCESS
+    assert run.tasks.get().attempt == 1
+
+
+def test_a_stopped_worker_gives_its_tasks_back(stage):
+    with stage.worker():
+        run = stage.run(sleeper)
+        until(lambda: running(run))
+    assert run.tasks.get().state == State.QUEUED
+    assert stage.residents() == []
+    stage.programs[stage.image] = lambda _call: 0
+    with stage.worker():
+        until(lambda: ended(run))
+    assert run.state == State.SUCCESS
+
+
+def test_a_worker_that_leaves_is_succeeded_by_one_that_adopts(stage):
+    go = threading.Event()
+
+    def program(call: Call) -> int:
+        call.stderr.write(b"before\n")
+        go.wait(30)
+        call.stderr.write(b"after\n")
+        return 0
+
+    with stage.worker(on_stop="leave"):
+        run = stage.run(program)
+        until(lambda: running(run))
+    assert [r.running for r in stage.residents()] == [True]
+    with stage.worker():
+        go.set()
+        until(lambda: ended(run))
+    task = run.tasks.get()
+    assert (task.state, task.attempt) == (State.SUCCESS, 1)
+    assert [text for _, text in lines(Place(run.pk, 0, 1).log)] == ["before", "after"]
+
+
+def test_an_attempt_whose_container_is_gone_is_given_back(stage):
+    with stage.worker(on_stop="leave"):
+        run = stage.run(sleeper)
+        until(lambda: running(run))
+    for resident in stage.residents():
+        stage.sandbox.remove(resident.name)
+    stage.programs[stage.image] = lambda _call: 0
+    with stage.worker():
+        until(lambda: ended(run))
+    assert [a.reason for a in run.tasks.get().attempts.all()] == ["platform", ""]
+
+
+def test_containers_that_nobody_needs_are_removed(stage):
+    with stage.worker(on_stop="leave"):
+        run = stage.run(sleeper)
+        until(lambda: running(run))
+    Task.objects.update(
+        state=State.CANCELED, ended_at=timezone.now(), token=None, lease_until=None, reason="canceled"
+    )
+    with stage.worker():
+        until(lambda: stage.residents() == [])
+    assert run.tasks.get().state == State.CANCELED
+
+
+def test_no_more_tasks_run_than_there_are_slots(stage):
+    at_once, most = [], []
+
+    def program(_call: Call) -> int:
+        at_once.append(1)
+        most.append(len(at_once))
+        time.sleep(0.05)
+        at_once.pop()
+        return 0
+
+    with stage.worker(slots=2):
+        run = stage.run(program, files=10)
+        until(lambda: ended(run))
+    assert max(most) == 2
+
+
+def test_a_node_has_one_worker(stage):
+    with stage.worker():
+        time.sleep(0.2)
+        node = Node(name="one", instance="test", sandbox=stage.sandbox, max_log=1)
+        second = Worker(
+            node=node, slots=1, lease=timedelta(seconds=9), on_stop="leave", lock=stage.data / "one.lock"
+        )
+        with pytest.raises(NodeTaken):
+            second.run()
