@@ -13,7 +13,7 @@ demo: machine $(VENV)/installed
 	@scripts/demo
 
 up: machine $(VENV)/installed
-	@$(RUN)gridapps-server up
+	@scripts/up
 
 test: machine $(VENV)/installed
 	@scripts/test

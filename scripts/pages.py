@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from gridapps.server.cli import main as server
 from gridapps_client.cli import main as client
 
 from gridapps.runs.states import ACTIVE, MOVES, State
+from gridapps.server.cli import main as server
 
 DOCS = Path(__file__).parents[1] / "docs"
 

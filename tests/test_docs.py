@@ -44,8 +44,9 @@ def test_generated_pages_are_fresh():
 
 
 def test_every_command_has_a_help_text():
-    from gridapps.server.cli import main as server
     from gridapps_client.cli import main as client
+
+    from gridapps.server.cli import main as server
 
     assert [path for path, command in (*_commands(server), *_commands(client)) if not command.help] == []
 
@@ -77,8 +78,9 @@ def _readme_commands() -> list[str]:
 
 
 def test_readme_commands_exist():
-    from gridapps.server.cli import main as server
     from gridapps_client.cli import main as client
+
+    from gridapps.server.cli import main as server
 
     commands = _readme_commands()
     assert commands, "the README shows no command"

@@ -1,0 +1,139 @@
+"""The `gridapps-server` command."""
+
+import signal
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gridapps.server.instance import Unusable, environment, prepare
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="gridapps")
+def main() -> None:
+    """Run and administer an instance of GRiD Apps. Settings: GRIDAPPS_* variables."""
+
+
+@main.command()
+def up() -> None:
+    """Start the instance and stay until interrupted."""
+    settings = prepare()
+    from gridapps.server.up import up as run
+
+    run(settings, say=_say)
+
+
+@main.command()
+def doctor() -> None:
+    """Check engine, programs, permissions, disk and ports, and say what to do."""
+    from gridapps.server.doctor import examine
+
+    faults = 0
+    for finding in examine(environment()):
+        faults += bool(finding.fault)
+        click.echo(f"{'FAULT' if finding.fault else 'ok':6}{finding.check:18}{finding.detail}")
+        if finding.fault:
+            click.echo(f"      {finding.fault}")
+    sys.exit(1 if faults else 0)
+
+
+@main.command()
+def worker() -> None:
+    """Work on this node until interrupted (`up` starts one by itself)."""
+    settings = prepare()
+    from gridapps.runs.worker import NodeTaken
+    from gridapps.server.node import make_worker
+
+    mine = make_worker(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: mine.stop())
+    try:
+        mine.run()
+    except NodeTaken as error:
+        raise Unusable(str(error)) from None
+
+
+@main.group()
+def user() -> None:
+    """Create users, verify developers."""
+
+
+@user.command("create")
+@click.argument("username")
+@click.option("--admin", is_flag=True, help="an administrator of the instance")
+@click.option("--password-stdin", is_flag=True, help="read a password for the browser from standard input")
+def create_user(username: str, admin: bool, password_stdin: bool) -> None:
+    """Create USERNAME. Without a password only tokens work."""
+    prepare()
+    from gridapps.access import operations
+
+    password = sys.stdin.readline().rstrip("\n") if password_stdin else None
+    _do(operations.create_user, username=username, password=password, administrator=admin)
+    click.echo(f"User {username} created.")
+
+
+@user.command("verify")
+@click.argument("username")
+def verify_user(username: str) -> None:
+    """Verify USERNAME as a developer, who may then hold certificates and push images."""
+    prepare()
+    from gridapps.access import operations
+
+    _do(operations.verify_developer, user=_user(username), by=None)
+    click.echo(f"{username} is a verified developer.")
+
+
+@main.command()
+@click.argument("username")
+@click.option("--days", type=click.IntRange(1, 3650), default=30, show_default=True, help="validity")
+def token(username: str, days: int) -> None:
+    """Print an access token with which USERNAME can use the API."""
+    prepare()
+    from gridapps.access import operations
+
+    click.echo(operations.issue_token(user=_user(username), lifetime=timedelta(days=days)))
+
+
+@main.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--owner", required=True, help="the user whom the export will belong to")
+@click.option("--name", required=True, help="name of the export")
+def import_files(files: tuple[Path, ...], owner: str, name: str) -> None:
+    """Take FILES (LAS, LAZ, COPC) as an export."""
+    prepare()
+    from gridapps.exports import operations
+
+    export = _do(operations.import_export, owner=_user(owner), name=name, files=list(files))
+    rows = list(export.files.order_by("pk"))
+    click.echo(f"Export {export.pk}: {len(rows)} files, {sum(row.points for row in rows):,} points.")
+
+
+def _do(operation: Any, **arguments: Any) -> Any:
+    """Call an operation; what it refuses becomes one sentence and exit status 1."""
+    from gridapps.access.errors import InvalidUser, UsernameTaken
+    from gridapps.exports.headers import BadPointCloud
+
+    try:
+        return operation(**arguments)
+    except (InvalidUser, UsernameTaken, BadPointCloud, OSError) as error:
+        raise Unusable(str(error)) from None
+
+
+def _user(username: str) -> Any:
+    from gridapps.access.models import User
+
+    found = User.objects.filter(username=username).first()
+    if found is None:
+        raise Unusable(f"There is no user {username!r}. Create one: gridapps-server user create {username}")
+    return found
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+if __name__ == "__main__":
+    main()

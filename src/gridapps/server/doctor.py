@@ -1,0 +1,84 @@
+"""The checks of `gridapps-server doctor`: each says what is wrong and what to do about it."""
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gridapps.config.environment import GIB, Environment
+from gridapps.sandbox.protocol import SandboxError
+from gridapps.server.engine import make_sandbox
+from gridapps.server.instance import Unusable
+from gridapps.server.parts import program
+
+PROGRAMS = ("docker-registry", "nginx", "mkfs.ext4")
+LEAST_DISK = 2 * GIB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The result of one check. `fault` is empty when all is well."""
+
+    check: str
+    detail: str
+    fault: str = ""
+
+
+def examine(settings: Environment) -> Iterator[Finding]:
+    """Run every check; none of them changes anything."""
+    yield from (_program(name) for name in PROGRAMS)
+    yield _permissions(settings)
+    yield _disk(settings.data.absolute())
+    yield _port("TLS port", settings.listen, settings.port, "GRIDAPPS_PORT")
+    yield _port("registry port", "127.0.0.1", settings.registry_port, "GRIDAPPS_REGISTRY_PORT")
+    yield _engine(settings)
+
+
+def _program(name: str) -> Finding:
+    try:
+        return Finding(check=name, detail=program(name))
+    except Unusable as error:
+        return Finding(check=name, detail="missing", fault=error.message)
+
+
+def _permissions(settings: Environment) -> Finding:
+    check, user = "permissions", "root" if os.geteuid() == 0 else f"user {os.geteuid()}"
+    if settings.quota == "loop" and os.geteuid() != 0:
+        fault = "The output limit mounts a file system per task, which needs root: start as root, or set "
+        return Finding(
+            check=check, detail=user, fault=fault + "GRIDAPPS_QUOTA=watchdog and read what that loses."
+        )
+    return Finding(check=check, detail=user)
+
+
+def _disk(data: Path) -> Finding:
+    there = next(path for path in (data, *data.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    detail = f"{free / GIB:.1f} GiB free at {there}"
+    if free < LEAST_DISK:
+        fault = f"At least {LEAST_DISK // GIB} GiB are needed: free some, or move GRIDAPPS_DATA."
+        return Finding(check="disk", detail=detail, fault=fault)
+    return Finding(check="disk", detail=detail)
+
+
+def _port(check: str, host: str, port: int, setting: str) -> Finding:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    detail = f"{host}:{port}"
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            fault = f"Cannot listen on {detail}: {error.strerror}. Stop what uses it, or set {setting}."
+            return Finding(check=check, detail=detail, fault=fault)
+    return Finding(check=check, detail=f"{detail} is free")
+
+
+def _engine(settings: Environment) -> Finding:
+    try:
+        make_sandbox(settings, instance="doctor").check()
+    except SandboxError as error:
+        return Finding(check="container engine", detail=settings.engine, fault=str(error))
+    return Finding(check="container engine", detail=f"{settings.engine} answers")

@@ -1,0 +1,84 @@
+"""The data directory of an instance, and getting Django ready to work in it."""
+
+import os
+import secrets
+from pathlib import Path
+
+import click
+from pydantic import ValidationError
+
+from gridapps.config.environment import Environment
+
+DIRECTORIES = ("run", "log", "outputs", "exports", "scratch", "registry", "static", "authority")
+_OF_THE_CLIENT = {f"GRIDAPPS_{name}" for name in ("URL", "TOKEN", "CA", "CONFIG")}
+
+
+class Unusable(click.ClickException):
+    """The instance cannot be used as it is set up; the message says what to do."""
+
+
+def environment() -> Environment:
+    """The operator's settings, or Unusable with a sentence for each that is wrong."""
+    try:
+        settings = Environment()
+    except ValidationError as error:
+        lines = [f"GRIDAPPS_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+        raise Unusable(
+            "These settings are wrong (docs/settings.md lists all):\n  " + "\n  ".join(lines)
+        ) from None
+    known = _OF_THE_CLIENT | {f"GRIDAPPS_{name.upper()}" for name in Environment.model_fields}
+    if unknown := sorted(name for name in os.environ if name.startswith("GRIDAPPS_") and name not in known):
+        raise Unusable(f"There is no setting {', '.join(unknown)} (docs/settings.md lists all).")
+    return settings
+
+
+def prepare() -> Environment:
+    """Make the data directory where it is missing, set Django up, and bring the database up to date."""
+    settings = environment()
+    data = settings.data.absolute()
+    os.environ["GRIDAPPS_DATA"] = str(data)
+    os.environ["DJANGO_SETTINGS_MODULE"] = "gridapps.config.settings"
+    try:
+        _make(data)
+    except OSError as error:
+        raise Unusable(
+            f"The data directory {data} cannot be used: {error.strerror}. Set GRIDAPPS_DATA."
+        ) from None
+    import django
+    from django.core.management import call_command
+    from django.db import OperationalError
+
+    django.setup()
+    try:
+        call_command("migrate", verbosity=0, interactive=False)
+    except OperationalError as error:
+        raise Unusable(f"The database cannot be used: {str(error).strip()}") from None
+    return settings
+
+
+def identity(data: Path) -> str:
+    """The instance's own short name; it stands in the labels and names of its containers."""
+    return (data / "instance-id").read_text()
+
+
+def _make(data: Path) -> None:
+    data.mkdir(mode=0o711, parents=True, exist_ok=True)
+    for name in DIRECTORIES:
+        (data / name).mkdir(mode=0o750, exist_ok=True)
+    _write_once(data / "secret-key", secrets.token_urlsafe(48))
+    _write_once(data / "instance-id", secrets.token_hex(4))
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Create the file whole or not at all; of two commands at once, one wins and both read the same."""
+    if path.exists():
+        return
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.touch(mode=0o600)
+    new.write_text(text)
+    try:
+        os.link(new, path)
+    except FileExistsError:
+        pass
+    finally:
+        new.unlink()

@@ -1,0 +1,67 @@
+"""The parts of an instance: what each is started with, and how to see that it is ready."""
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+from gridapps.config.environment import Environment
+from gridapps.registry.authority import Authority
+from gridapps.server import distribution, nginx
+from gridapps.server.instance import Unusable
+from gridapps.server.supervise import Part, listens
+
+# Debian puts some programs where an ordinary user's PATH does not look.
+SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/local/sbin"])
+
+
+def program(name: str) -> str:
+    """Where a program is, or Unusable with what to install."""
+    found = shutil.which(name, path=SEARCH)
+    if not found:
+        package = {"nginx": "nginx-light", "mkfs.ext4": "e2fsprogs"}.get(name, name)
+        raise Unusable(f"{name} is not installed. As root: apt-get install {package}")
+    return found
+
+
+def parts(settings: Environment) -> list[Part]:
+    """All parts, in the order in which they start."""
+    data = settings.data.absolute()
+    Authority.create_or_load(data / "authority", host=settings.host)
+    own = {**os.environ, "GRIDAPPS_DATA": str(data), "PYTHONUNBUFFERED": "1"}
+    return [
+        Part(
+            name="registry",
+            command=[program("docker-registry"), "serve", str(distribution.write(settings))],
+            environment=distribution.clean_environment(),
+            ready=lambda: listens(("127.0.0.1", settings.registry_port)),
+        ),
+        Part(
+            name="application",
+            command=[
+                sys.executable, "-m", "uvicorn", "gridapps.config.asgi:application",
+                "--uds", str(data / "run" / "application.sock"), "--lifespan", "off", "--no-access-log",
+                "--timeout-graceful-shutdown", "3", "--timeout-keep-alive", "75", "--no-server-header",
+            ],
+            environment=own,
+            ready=lambda: listens(str(data / "run" / "application.sock")),
+        ),
+        Part(
+            name="nginx",
+            command=[program("nginx"), "-c", str(nginx.write(settings)), "-e", "stderr"],
+            environment=nginx.clean_environment(),
+            ready=lambda: listens((settings.listen, settings.port)),
+            stop_signal=signal.SIGTERM,
+        ),
+        Part(
+            name="worker",
+            command=[sys.executable, "-m", "gridapps.server.cli", "worker"],
+            environment=own,
+            ready=lambda: _exists(data / "run" / f"{settings.node}.bell"),
+        ),
+    ]  # fmt: skip
+
+
+def _exists(path: Path) -> bool:
+    return path.exists()

@@ -1,0 +1,148 @@
+"""One process tree: starts the parts of an instance in order, restarts what dies, stops all of it in order.
+
+The children live in sessions of their own, so that a terminal's interrupt reaches the supervisor alone, and
+they end with it even when it is killed (Linux's parent-death signal).
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+LARGEST_LOG = 16 * 1024**2  # bytes; at a start beyond it, the log of the last time is set aside
+FASTEST_RESTART, SLOWEST_RESTART = 0.5, 30.0  # seconds
+
+
+class NotStarted(Exception):
+    """A part did not come up; the message carries the end of its log."""
+
+
+@dataclass(kw_only=True)
+class Part:
+    """A child process of the instance."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    ready: Callable[[], bool]
+    stop_signal: signal.Signals = signal.SIGTERM
+    patience: float = 20.0  # seconds that it may take to start, and to stop before it is killed
+    process: subprocess.Popen[bytes] | None = None
+    restarts: int = 0
+    started: float = field(default=0.0)
+
+
+class Supervisor:
+    """Runs parts until `stop`."""
+
+    def __init__(self, *, parts: Sequence[Part], logs: Path, say: Callable[[str], None]) -> None:
+        self._parts = parts
+        self._logs = logs
+        self._say = say
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Ask for the end; safe in a signal handler."""
+        self._stopping.set()
+
+    def start(self) -> None:
+        """Start every part, each when the one before it is ready. After NotStarted nothing is left."""
+        for part in self._parts:
+            log = self._logs / f"{part.name}.log"
+            if log.exists() and log.stat().st_size > LARGEST_LOG:
+                log.replace(log.with_suffix(".log.1"))
+            self._spawn(part)
+            deadline = time.monotonic() + part.patience
+            while not part.ready():
+                assert part.process is not None
+                if self._stopping.is_set() or part.process.poll() is not None or time.monotonic() > deadline:
+                    self.shut_down()
+                    raise NotStarted(f"{part.name} did not start. The end of {log}:\n{_tail(log)}")
+                time.sleep(0.02)
+
+    def watch(self) -> None:
+        """Restart what dies, with growing pauses, until `stop`; then stop all parts, the last one first."""
+        while not self._stopping.wait(0.5):
+            for part in self._parts:
+                if part.process is not None and part.process.poll() is not None:
+                    self._revive(part)
+        self.shut_down()
+
+    def shut_down(self) -> None:
+        """Stop what runs, the last part first."""
+        for part in reversed(self._parts):
+            if part.process is None or part.process.poll() is not None:
+                continue
+            part.process.send_signal(part.stop_signal)
+            try:
+                part.process.wait(part.patience)
+            except subprocess.TimeoutExpired:
+                self._say(f"{part.name} did not stop within {part.patience:.0f} s and was killed")
+                part.process.kill()
+                part.process.wait()
+
+    def _revive(self, part: Part) -> None:
+        assert part.process is not None
+        lived = time.monotonic() - part.started
+        if lived > 60:
+            part.restarts = 0
+        pause = min(FASTEST_RESTART * 2**part.restarts, SLOWEST_RESTART) if part.restarts else 0.0
+        if lived < pause:
+            return
+        self._say(f"{part.name} ended with {part.process.returncode}: started again (log: {part.name}.log)")
+        part.restarts += 1
+        self._spawn(part)
+
+    def _spawn(self, part: Part) -> None:
+        parent = os.getpid()
+
+        def die_with_parent() -> None:
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != parent:
+                os._exit(1)
+
+        with (self._logs / f"{part.name}.log").open("ab") as log:
+            part.process = subprocess.Popen(
+                part.command,
+                env=dict(part.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - the supervisor has a single thread when it spawns
+            )
+        part.started = time.monotonic()
+
+
+def listens(address: tuple[str, int] | str) -> bool:
+    """Whether somebody accepts connections at this TCP address or unix socket."""
+    family = (
+        socket.AF_UNIX
+        if isinstance(address, str)
+        else socket.AF_INET6
+        if ":" in address[0]
+        else socket.AF_INET
+    )
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(address)
+        except OSError:
+            return False
+        return True
+
+
+def _tail(path: Path, lines: int = 12) -> str:
+    try:
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+    except OSError:
+        return ""

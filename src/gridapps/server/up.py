@@ -1,0 +1,38 @@
+"""`gridapps-server up`: prepare, start every part, stay, stop."""
+
+import fcntl
+import signal
+from collections.abc import Callable
+
+from django.core.management import call_command
+
+from gridapps.config.environment import Environment
+from gridapps.server.doctor import examine
+from gridapps.server.instance import Unusable
+from gridapps.server.parts import parts
+from gridapps.server.supervise import NotStarted, Supervisor
+
+
+def up(settings: Environment, *, say: Callable[[str], None]) -> None:
+    """Run the instance until SIGINT or SIGTERM. Raises Unusable with everything that is in the way."""
+    data = settings.data.absolute()
+    with (data / "run" / "instance.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Unusable(f"This instance runs already (data directory {data}).") from None
+        if faults := [finding.fault for finding in examine(settings) if finding.fault]:
+            raise Unusable("The instance cannot start:\n  " + "\n  ".join(faults))
+        call_command("collectstatic", verbosity=0, interactive=False)
+        for stale in (data / "run").glob("*.bell"):
+            stale.unlink()
+        supervisor = Supervisor(parts=parts(settings), logs=data / "log", say=say)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: supervisor.stop())
+        try:
+            supervisor.start()
+        except NotStarted as error:
+            raise Unusable(str(error)) from None
+        say(f"GRiD Apps is up: {settings.origin} (CA: {data / 'authority' / 'ca.crt'}). Interrupt to stop.")
+        supervisor.watch()
+        say("Stopped.")

@@ -1,0 +1,122 @@
+"""The process tree: order, readiness, restart, and an end that leaves nothing, even after kill -9."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from gridapps.server.supervise import NotStarted, Part, Supervisor
+
+PROGRAM = """
+import pathlib, signal, sys, time
+name, home = sys.argv[1], pathlib.Path(sys.argv[2])
+def note(what):
+    with (home / "journal").open("a") as journal:
+        journal.write(f"{what} {name}\\n")
+def end(*_):
+    note("stop")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+note("start")
+(home / name).touch()
+time.sleep(600)
+"""
+
+
+def part(name: str, home: Path, program: str = PROGRAM, patience: float = 10) -> Part:
+    return Part(
+        name=name,
+        command=[sys.executable, "-c", program, name, str(home)],
+        environment=os.environ,
+        ready=(home / name).exists,
+        patience=patience,
+    )
+
+
+def wait_until(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_parts_start_in_order_and_stop_in_the_opposite_one(tmp_path):
+    supervisor = Supervisor(parts=[part(n, tmp_path) for n in "abc"], logs=tmp_path, say=print)
+    supervisor.start()
+    supervisor.stop()
+    supervisor.watch()
+    expected = "start a, start b, start c, stop c, stop b, stop a"
+    assert (tmp_path / "journal").read_text().strip().replace("\n", ", ") == expected
+
+
+def test_a_part_that_does_not_start_stops_the_others_and_shows_its_log(tmp_path):
+    good = part("good", tmp_path)
+    bad = part("bad", tmp_path, "import sys; sys.exit('no such luck')")
+    supervisor = Supervisor(parts=[good, bad], logs=tmp_path, say=print)
+    with pytest.raises(NotStarted, match="no such luck"):
+        supervisor.start()
+    assert good.process is not None
+    assert good.process.poll() is not None
+
+
+def test_a_part_that_dies_is_started_again(tmp_path):
+    one = part("one", tmp_path)
+    said: list[str] = []
+    supervisor = Supervisor(parts=[one], logs=tmp_path, say=said.append)
+    supervisor.start()
+    watcher = threading.Thread(target=supervisor.watch)
+    watcher.start()
+    try:
+        assert one.process is not None
+        first = one.process.pid
+        one.process.kill()
+        wait_until(
+            lambda: one.process is not None and one.process.pid != first and one.process.poll() is None
+        )
+        assert "one ended with -9" in said[0]
+    finally:
+        supervisor.stop()
+        watcher.join()
+
+
+def test_a_part_that_ignores_the_request_is_killed(tmp_path):
+    deaf = PROGRAM.replace("def end(*_):", "def end(*_):\n    return")
+    one = part("one", tmp_path, deaf, patience=1.5)
+    supervisor = Supervisor(parts=[one], logs=tmp_path, say=print)
+    supervisor.start()
+    supervisor.shut_down()
+    assert one.process is not None
+    assert one.process.returncode == -signal.SIGKILL
+
+
+def test_children_end_with_a_supervisor_that_was_killed(tmp_path):
+    script = textwrap.dedent(f"""
+        import os, pathlib, sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from test_supervise import part
+        from gridapps.server.supervise import Supervisor
+        home = pathlib.Path({str(tmp_path)!r})
+        one = part("one", home)
+        supervisor = Supervisor(parts=[one], logs=home, say=print)
+        supervisor.start()
+        print(one.process.pid, flush=True)
+        supervisor.watch()
+    """)
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as supervisor:
+        assert supervisor.stdout is not None
+        child = int(supervisor.stdout.readline())
+        supervisor.kill()
+        wait_until(lambda: not alive(child))
