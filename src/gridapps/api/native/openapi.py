@@ -24,6 +24,7 @@ def _key(pattern: str, description: str) -> Any:
 AppId = Annotated[str, Path(), _key(APP_ID, "app-id")]
 RunId = Annotated[str, Path(), _key(f"^{UUID_PATTERN}$", "key of a run")]
 RunIds = Annotated[str, Path(), _key(UUIDS_PATTERN, "key of a run, or several separated by commas")]
+OutputPath = Annotated[str, Path(), _key("^[0-9]{1,9}/.+$", "index of the task, and the path below /grid")]
 Pks = Annotated[str, Path(), _key(PKS_PATTERN, "key, or several separated by commas")]
 
 

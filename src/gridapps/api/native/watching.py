@@ -47,12 +47,8 @@ class Watch:
     @asynccontextmanager
     async def place(self, user: int) -> AsyncIterator[None]:
         """One of the places for waiting. Raises ApiError (503) when there is none left."""
-        mine = self._users.get(user, 0)
-        if mine >= MAX_WAITERS_OF_A_USER or sum(self._users.values()) >= MAX_WAITERS:
-            raise ApiError(
-                "unavailable", "Too many clients wait for runs at once; try again in a few seconds."
-            )
-        self._users[user] = mine + 1
+        self.check(user)
+        self._users[user] = self._users.get(user, 0) + 1
         try:
             yield
         finally:
@@ -60,9 +56,17 @@ class Watch:
             if not self._users[user]:
                 del self._users[user]
 
-    async def change(self, seen: Mapping[UUID, int], *, seconds: float) -> bool:
-        """Return True once a run has another version than was seen (or is gone), False when time is up."""
-        waiter = _Waiter(seen)
+    def check(self, user: int) -> None:
+        """Raise ApiError (503) when there is no place left for this user."""
+        if self._users.get(user, 0) >= MAX_WAITERS_OF_A_USER or sum(self._users.values()) >= MAX_WAITERS:
+            raise ApiError("unavailable", "Too many clients wait for runs; try again in a few seconds.")
+
+    async def change(self, seen: Mapping[UUID, int], *, seconds: float, interval: float = _FIRST) -> bool:
+        """Return True once a run has another version than was seen (or is gone), False when time is up.
+
+        `interval`: seconds between the first looks.
+        """
+        waiter = _Waiter(seen, interval=interval)
         self._waiters.add(waiter)
         self._wake.set()
         if self._task is None or self._task.done():

@@ -1,0 +1,154 @@
+"""`/runs/{id}/log`: the log of a run, as text, or as server-sent events while it is written."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest, StreamingHttpResponse
+from ninja import Router
+from pydantic import BeforeValidator, Field
+
+from gridapps.access.models import User
+from gridapps.api.native.answers import reads
+from gridapps.api.native.authentication import user_of
+from gridapps.api.native.openapi import RunId, content
+from gridapps.api.native.paging import Digits
+from gridapps.api.native.runs import only
+from gridapps.api.native.watching import release_thread, watch
+from gridapps.runs.models import Run, Task
+from gridapps.runs.states import TERMINAL, State
+from gridapps.runs.store import Place
+
+router = Router(tags=["runs"])
+TaskIndex = Annotated[int | None, Field(strict=True, ge=0, lt=2**31, description="only this task"), Digits]
+Follow = Annotated[
+    Literal[0, 1],
+    Field(description="1: server-sent events until the run has ended"),
+    BeforeValidator(lambda value: {"0": 0, "1": 1}.get(value, value) if isinstance(value, str) else value),
+]
+_CHUNK = 256 * 1024
+_LOOK = 0.3  # seconds between looks at the files
+_KEEP_ALIVE = 15.0  # seconds of silence that no proxy takes for death
+_TEXT = {"schema": {"type": "string"}}
+
+
+@router.get(
+    "/runs/{run_id}/log",
+    response=reads(404, ok=None),
+    operation_id="show_log",
+    openapi_extra=content(200, **{"text/plain": _TEXT, "text/event-stream": _TEXT}),
+)
+async def show(
+    request: HttpRequest, run_id: RunId, task: TaskIndex = None, follow: Follow = 0
+) -> StreamingHttpResponse:
+    """Lines `INDEX TIMESTAMP TEXT`, task by task, as far as they are written.
+
+    With `follow` server-sent events: `line` with `{"task", "at", "text"}` for each line now and to come, and
+    `end` with `{"state"}`. A task that is tried again starts its log again.
+    """
+    user = user_of(request)
+    run = (await sync_to_async(only)(user, run_id)).pk
+    if follow:
+        watch().check(user.pk)
+        answer = StreamingHttpResponse(_events(user, run, task), content_type="text/event-stream")
+        answer["Cache-Control"] = "no-store"
+        answer["X-Accel-Buffering"] = "no"
+    else:
+        answer = StreamingHttpResponse(_lines(run, task), content_type="text/plain; charset=utf-8")
+    answer["X-Content-Type-Options"] = "nosniff"
+    return answer
+
+
+@dataclass
+class _Tail:
+    """Reads the complete lines of a growing file, a piece at a time."""
+
+    index: int
+    path: Path
+    offset: int = 0
+
+    def read(self) -> list[str]:
+        """The next complete lines; nothing when there are none yet, or no file."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                piece = file.read(_CHUNK)
+        except FileNotFoundError:
+            return []
+        # A line longer than a piece is cut; it cannot end otherwise.
+        end = piece.rfind(b"\n") + 1 or (len(piece) if len(piece) == _CHUNK else 0)
+        self.offset += end
+        # Only the line feed ends a line here: a program may write the other marks into one.
+        return piece[:end].decode("utf-8", "replace").removesuffix("\n").split("\n") if end else []
+
+
+@dataclass(frozen=True)
+class _Present:
+    """What of a run can have a log, at one moment."""
+
+    state: State
+    version: int
+    attempts: list[tuple[int, int]]  # index of the task, number of its last attempt
+
+
+def _present(run: UUID, task: int | None) -> _Present | None:
+    tasks = Task.objects.filter(run=run, attempt__gt=0).order_by("index")
+    if task is not None:
+        tasks = tasks.filter(index=task)
+    row = Run.objects.filter(pk=run).values("state", "version").first()
+    if row is None:
+        return None
+    return _Present(State(row["state"]), row["version"], list(tasks.values_list("index", "attempt")))
+
+
+async def _lines(run: UUID, task: int | None) -> AsyncIterator[bytes]:
+    present = await sync_to_async(_present)(run, task)
+    await release_thread()
+    for index, attempt in present.attempts if present else []:
+        tail = _Tail(index, Place(run, index, attempt).log)
+        while lines := await asyncio.to_thread(tail.read):
+            yield "".join(f"{index} {line}\n" for line in lines).encode()
+
+
+async def _events(user: User, run: UUID, task: int | None) -> AsyncIterator[bytes]:
+    watching = watch()
+    loop = asyncio.get_running_loop()
+    tails: dict[tuple[int, int], _Tail] = {}
+    async with watching.place(user.pk):
+        yield b": the log begins\n\n"
+        last = loop.time()
+        while True:
+            # The state is read before the files: what was written before the end is read before the end.
+            present = await sync_to_async(_present)(run, task)
+            await release_thread()
+            if present is None:
+                return
+            tails = {key: tails.get(key) or _Tail(key[0], Place(run, *key).log) for key in present.attempts}
+            changed = False
+            while not changed:
+                async for piece in _drain(tails):
+                    last = loop.time()
+                    yield piece
+                if present.state in TERMINAL:
+                    yield f"event: end\ndata: {json.dumps({'state': present.state})}\n\n".encode()
+                    return
+                if loop.time() - last > _KEEP_ALIVE:
+                    last = loop.time()
+                    yield b": still here\n\n"
+                changed = await watching.change({run: present.version}, seconds=_LOOK, interval=_LOOK)
+
+
+async def _drain(tails: dict[tuple[int, int], _Tail]) -> AsyncIterator[bytes]:
+    for tail in tails.values():
+        while lines := await asyncio.to_thread(tail.read):
+            yield b"".join(_event(tail.index, line) for line in lines)
+
+
+def _event(index: int, line: str) -> bytes:
+    at, _, text = line.partition(" ")
+    return f"event: line\ndata: {json.dumps({'task': index, 'at': at, 'text': text})}\n\n".encode()
