@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 
@@ -29,10 +28,10 @@ class Caller:
     user: User
     token: str
 
-    def __call__(self, method: str, path: str, body: Any = None, **headers: str) -> HttpResponse:
+    def __call__(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
         """Call `/api/v3` + path; bodies that are not bytes are sent as JSON."""
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-        answer: HttpResponse = Client(raise_request_exception=False).generic(
+        return Client(raise_request_exception=False).generic(
             method,
             f"/api/v3{path}",
             data,
@@ -40,7 +39,6 @@ class Caller:
             secure=True,
             headers={"Host": settings.GRIDAPPS.host, "Authorization": f"Bearer {self.token}", **headers},
         )
-        return answer
 
 
 @dataclass

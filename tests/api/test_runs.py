@@ -65,7 +65,7 @@ def test_one_export_file_makes_one_task(callers: Callers, app: App, make_export:
 
 def test_usage_sums_up_what_tasks_took(callers: Callers, app: App, make_export: MakeExport) -> None:
     key = submit(callers, make_export(callers.developer.user).pk)
-    for task, usage in zip(Task.objects.filter(run=key), ((1.5, 10, 3), (2, 20, 4)), strict=True):
+    for task, usage in zip(Task.objects.filter(run__pk=key), ((1.5, 10, 3), (2, 20, 4)), strict=True):
         task.usage = dict(zip(("cpu_seconds", "memory_bytes", "disk_bytes"), usage, strict=True))
         task.save()
     (run,) = callers.developer("GET", "/runs").json()["runs"]

@@ -11,6 +11,7 @@ from django.http import Http404
 
 from gridapps.access import errors as access
 from gridapps.exports.headers import BadPointCloud
+from gridapps.registry import certificates
 from gridapps.registry import errors as registry
 from gridapps.registry.schemas import InvalidArguments, InvalidSchema
 from gridapps.runs import errors as runs
@@ -59,6 +60,8 @@ _REFUSED: dict[type[Exception], str] = {
     registry.AppChanged: "precondition-failed",
     InvalidSchema: "invalid-schema",
     InvalidArguments: "invalid-arguments",
+    certificates.InvalidRequest: "invalid-request",
+    certificates.TooManyCertificates: "conflict",
     BadPointCloud: "invalid-request",
     runs.NotFound: "not-found",
     runs.InvalidRequest: "invalid-request",
@@ -122,6 +125,8 @@ def unexpected(error: Exception | None) -> Answer:
 
 
 def _fields(error: Exception) -> list[tuple[str, str]]:
+    if isinstance(error, certificates.InvalidRequest):
+        return [(error.pointer, str(error))]
     fields: list[tuple[str, str]] = getattr(error, "fields", [])
     # Schemas and arguments know where in themselves a fault is; in the request they stand at /arguments.
     inside = "/arguments" if isinstance(error, InvalidSchema | InvalidArguments) else ""

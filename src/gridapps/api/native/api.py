@@ -12,7 +12,18 @@ from ninja.errors import AuthenticationError, HttpError, ValidationError
 
 from gridapps.api import errors
 from gridapps.api.errors import ApiError
-from gridapps.api.native import apps, developer, exports, log, me, outputs, releases, runs, tasks
+from gridapps.api.native import (
+    apps,
+    certificates,
+    developer,
+    exports,
+    log,
+    me,
+    outputs,
+    releases,
+    runs,
+    tasks,
+)
 from gridapps.api.native.authentication import AUTHENTICATION
 from gridapps.api.native.parsing import JsonParser, names
 
@@ -102,5 +113,5 @@ api.add_exception_handler(Exception, _on_error)
 api.add_exception_handler(HttpError, _on_http_error)
 api.add_exception_handler(ValidationError, _on_invalid)
 api.add_decorator(_strict_query, mode="view")
-for _module in (me, developer, apps, releases, exports, runs, log, outputs, tasks):
+for _module in (me, developer, certificates, apps, releases, exports, runs, log, outputs, tasks):
     api.add_router("", _module.router)

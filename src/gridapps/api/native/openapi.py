@@ -25,6 +25,7 @@ AppId = Annotated[str, Path(), _key(APP_ID, "app-id")]
 RunId = Annotated[str, Path(), _key(f"^{UUID_PATTERN}$", "key of a run")]
 RunIds = Annotated[str, Path(), _key(UUIDS_PATTERN, "key of a run, or several separated by commas")]
 OutputPath = Annotated[str, Path(), _key("^[0-9]{1,9}/.+$", "index of the task, and the path below /grid")]
+Serial = Annotated[str, Path(), _key("^[0-9a-f]{1,40}$", "serial number of a certificate")]
 Pks = Annotated[str, Path(), _key(PKS_PATTERN, "key, or several separated by commas")]
 
 
