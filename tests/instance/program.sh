@@ -1,5 +1,6 @@
 #!/bin/sh
 # The test App: {"do": "summary"|"sleep"|"fail"|"fill"|"eat"|"fork", "seconds": N, "megabytes": N}
+set -e
 arguments=$(cat)
 value() { printf '%s' "$arguments" | sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",}]*\).*/\1/p"; }
 say() { echo "$@" >&2; }
