@@ -58,19 +58,16 @@ class Repository:
         except (KeyError, ValueError):
             raise Unavailable("The developer registry does not tell the size of a blob.") from None
 
-    def read(self, kind: str, digest: str, *, limit: int, accept: str = "*/*") -> bytes:
-        """The content of a blob or manifest (`kind` is "blobs" or "manifests"), at most `limit` bytes of it.
+    def blob(self, digest: str, *, limit: int) -> bytes:
+        """The first `limit` bytes of a blob; the caller compares the digest. Raises Missing, Unavailable."""
+        return self._read(f"blobs/{digest}", limit=limit, accept="*/*")
 
-        Raises Missing, Unavailable. The caller compares the digest.
+    def manifest(self, digest: str, *, media_type: str, limit: int) -> bytes:
+        """The first `limit` bytes of a manifest, which is there only under its own media type.
+
+        The caller compares the digest. Raises Missing, Unavailable.
         """
-        content = bytearray()
-        with self._stream(f"{kind}/{digest}", accept=accept) as response:
-            _expect(response, httpx.codes.OK)
-            for part in response.iter_bytes():
-                content += part
-                if len(content) > limit:
-                    break
-        return bytes(content[:limit])
+        return self._read(f"manifests/{digest}", limit=limit, accept=media_type)
 
     def put_manifest(self, reference: str, content: bytes, *, media_type: str) -> Stored:
         """Store a manifest under a tag or its digest. Raises Rejected, Unavailable."""
@@ -82,6 +79,16 @@ class Repository:
             raise Rejected(_sentence(response))
         _expect(response, httpx.codes.CREATED)
         return Stored(response.headers.get("Location", ""), response.headers.get("Docker-Content-Digest", ""))
+
+    def _read(self, path: str, *, limit: int, accept: str) -> bytes:
+        content = bytearray()
+        with self._stream(path, accept=accept) as response:
+            _expect(response, httpx.codes.OK)
+            for part in response.iter_bytes():
+                content += part
+                if len(content) > limit:
+                    break
+        return bytes(content[:limit])
 
     def _send(self, method: str, path: str, *, actions: Sequence[str], **rest: object) -> httpx.Response:
         headers = {**self._authorization(actions), **rest.pop("headers", {})}  # type: ignore[dict-item]

@@ -78,7 +78,7 @@ def _judge(push: Push, repository: Repository) -> _Judged | None:
     if push.by_digest:
         return None
     try:
-        config = repository.read("blobs", parsed.config.digest, limit=manifests.MAX_CONFIG + 1)
+        config = repository.blob(parsed.config.digest, limit=manifests.MAX_CONFIG + 1)
     except Missing:
         raise Invalid("The image configuration was not pushed.") from None
     return _Judged(parsed, manifests.program(config, manifest=parsed))
@@ -95,8 +95,8 @@ def _image_of(index: Index, repository: Repository) -> Manifest:
     """The manifest of the index's image for linux/amd64, as it was pushed before."""
     image = index.image
     try:
-        content = repository.read(
-            "manifests", image.digest, limit=manifests.MAX_MANIFEST + 1, accept=image.media_type
+        content = repository.manifest(
+            image.digest, media_type=image.media_type, limit=manifests.MAX_MANIFEST + 1
         )
     except Missing:
         raise Invalid(f"The index names {image.digest}, which was not pushed.") from None

@@ -268,7 +268,7 @@ def _refusals(environment: Environment) -> list[str]:
         *_block(
             "location @image_too_large",
             "default_type application/json;",
-            f"return 413 {_text(refusal(f'The image is too large: this instance takes {limit} bytes.'))};",
+            "return 413 " + _text(refusal(f"This is too large: an image may have {limit} bytes.")) + ";",
         ),
         *_block(
             "location @registry_unavailable",

@@ -1,0 +1,82 @@
+"""Images as documents: what a push consists of, good until a test spoils it."""
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gridapps.registry.manifests import OCI_INDEX, OCI_MANIFEST
+
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+def digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def encoded(document: Any) -> bytes:
+    return json.dumps(document).encode()
+
+
+def descriptor(content: bytes, media_type: str, **other: Any) -> dict[str, Any]:
+    return {"mediaType": media_type, "digest": digest(content), "size": len(content), **other}
+
+
+def layer(name: str = "program") -> bytes:
+    """A compressed layer with one small file."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        entry = tarfile.TarInfo(name)
+        tar.addfile(entry, io.BytesIO())
+    return gzip.compress(buffer.getvalue(), mtime=0)
+
+
+def config(*, layers: int = 1, **changes: Any) -> dict[str, Any]:
+    """An image configuration that is taken; `changes` replace parts of it."""
+    return {
+        "os": "linux",
+        "architecture": "amd64",
+        "config": {"Entrypoint": ["/program"], "Cmd": ["--fast"]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{number:064x}" for number in range(layers)]},
+        **changes,
+    }
+
+
+@dataclass
+class Image:
+    """One image. `manifest` and `blobs` follow from the parts; change the parts first."""
+
+    config: bytes = field(default_factory=lambda: encoded(config()))
+    layers: list[bytes] = field(default_factory=lambda: [layer()])
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": descriptor(self.config, CONFIG),
+            "layers": [descriptor(each, LAYER) for each in self.layers],
+        }
+
+    @property
+    def manifest(self) -> bytes:
+        return encoded(self.document)
+
+    @property
+    def blobs(self) -> list[bytes]:
+        return [self.config, *self.layers]
+
+
+def entry(manifest: bytes, platform: Mapping[str, Any] | None = None, **other: Any) -> dict[str, Any]:
+    """An entry of an index; by default for linux/amd64."""
+    chosen = {"os": "linux", "architecture": "amd64"} if platform is None else platform
+    return descriptor(manifest, OCI_MANIFEST, platform=chosen, **other)
+
+
+def index(*entries: Mapping[str, Any]) -> dict[str, Any]:
+    return {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(entries)}
