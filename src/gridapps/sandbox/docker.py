@@ -20,6 +20,7 @@ from gridapps.sandbox.protocol import (
     Ended,
     ImageUnavailable,
     Launch,
+    NameTaken,
     Resident,
     SandboxError,
     Usage,
@@ -88,18 +89,16 @@ class DockerSandbox:
         entry = profile.Entry.of_image(inspected)
         known = {"entry_point": entry.command[0], "workdir": entry.workdir}
         space = workspace.create(self._scratch, launch, quota=self._quota, entry=known)
+        configuration = profile.container(
+            launch=launch,
+            workspace=space,
+            entry=entry,
+            labels=self._labels_of(launch),
+            runtime=self._runtime,
+            cgroup=group,
+        )
         try:
-            container = self._engine.create(
-                self._container(launch.name),
-                profile.container(
-                    launch=launch,
-                    workspace=space,
-                    entry=entry,
-                    labels=self._labels_of(launch),
-                    runtime=self._runtime,
-                    cgroup=group,
-                ),
-            )
+            container = self._create(self._container(launch.name), configuration)
         except BaseException:
             space.remove()
             raise
@@ -109,6 +108,17 @@ class DockerSandbox:
             self._engine.remove(container)
             space.remove()
             raise
+
+    def _create(self, container: str, configuration: Mapping[str, Any]) -> str:
+        """Who has just made the workspace is alone: a container without one was never started, or was left by
+        an engine whose answer was lost."""
+        try:
+            return self._engine.create(container, configuration)
+        except NameTaken:
+            if self._runs(container):
+                raise
+        self._engine.remove(container)
+        return self._engine.create(container, configuration)
 
     def _check_launch(self, launch: Launch) -> None:
         if not _NAME.fullmatch(launch.name):

@@ -99,9 +99,11 @@ class _Container:
     program: Program
     canceled: threading.Event = field(default_factory=threading.Event)
     killed: threading.Event = field(default_factory=threading.Event)
-    done: threading.Event = field(default_factory=threading.Event)
+    done: threading.Event = field(default_factory=threading.Event)  # its end is known
+    finished: threading.Event = field(default_factory=threading.Event)  # its thread is gone
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     ended: Ended | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def grid(self) -> Path:
@@ -129,11 +131,12 @@ class _Container:
         if not self.killed.is_set():
             log.flush_partial()
         self.end(ending)
+        self.finished.set()
 
     def end(self, ending: Ending) -> None:
         """The first end counts."""
-        if self.ended is None:
-            self.ended = Ended(
+        with self.lock:
+            self.ended = self.ended or Ended(
                 exit_code=ending.exit_code,
                 started_at=self.started_at,
                 ended_at=datetime.now(UTC),
@@ -218,8 +221,10 @@ class FakeSandbox:
     def remove(self, name: str) -> None:
         self.stop(name, grace=0)
         with self._lock:
-            self._containers.pop(name, None)
-        shutil.rmtree(self._scratch / name, ignore_errors=True)
+            container = self._containers.pop(name, None)
+        if container is not None:
+            container.finished.wait(5)  # its thread sees the end at its next output
+            shutil.rmtree(container.root)
 
     def residents(self, *, labels: Mapping[str, str]) -> list[Resident]:
         self.check()

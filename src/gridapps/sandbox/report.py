@@ -19,7 +19,7 @@ class Report:
 
     exit_code: int
     signal: int
-    stage: str  # where the start failed: "none", "workdir", "exec", "interpreter"
+    stage: str  # where the start failed: "none", "workdir", "exec", "interpreter", "identity"
     error: int  # errno of that
     started: datetime
     ended: datetime
@@ -91,4 +91,6 @@ def why_not_started(report: Report, *, entry_point: str, workdir: str) -> str:
     if report.stage == "workdir":
         why = {"EACCES": "is closed to others (the program runs as uid 65532)"}.get(code, why)
         return f"The working directory {workdir!r} {why}."
+    if report.stage == "identity":
+        return "The image's /etc/group has a group named 65532, which would give the program other groups."
     return ""

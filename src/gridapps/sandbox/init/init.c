@@ -28,10 +28,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CHUNK = 65536, LINE = 65536, TAIL = 65536, STAMP = 28, WORD = 64, BROKEN = 125 };
+enum { CHUNK = 65536, LINE = 65536, TAIL = 65536, STAMP = 28, WORD = 64, REFUSED = 126, BROKEN = 125 };
 
-enum stage { RUNNING_STAGE, CHDIR_STAGE, EXEC_STAGE, INTERPRETER_STAGE };
-static const char *const stage_names[] = {"none", "workdir", "exec", "interpreter"};
+enum { PROGRAM_USER = 65532, MOST_GROUPS = 64 };
+
+enum stage { RUNNING_STAGE, CHDIR_STAGE, EXEC_STAGE, INTERPRETER_STAGE, IDENTITY_STAGE };
+static const char *const stage_names[] = {"none", "workdir", "exec", "interpreter", "identity"};
 
 struct refusal {
     int stage;
@@ -103,9 +105,12 @@ static size_t write_all(int fd, const char *data, size_t size) {
     return 0;
 }
 
+/* Full is what has less room than a large write leaves when it fails; what was promised is used up long before. */
 static void look_at_disk(void) {
+    const uint64_t next_to_nothing = 128 * 1024;
     struct statvfs now;
-    if (statvfs("/grid", &now) == 0 && (now.f_bavail == 0 || (now.f_files > 0 && now.f_favail == 0))) disk_full = 1;
+    if (statvfs("/grid", &now) != 0) return;
+    if (now.f_bavail * now.f_frsize < next_to_nothing || (now.f_files > 0 && now.f_favail == 0)) disk_full = 1;
 }
 
 static void tail_put(const char *data, size_t size) {
@@ -251,6 +256,8 @@ static void be_the_program(int input, int out, int err, int report, const char *
     struct refusal refusal = {CHDIR_STAGE, 0};
     sigset_t none;
     setsid();
+    memset(word, 0, sizeof word);
+    prctl(PR_SET_DUMPABLE, 1); /* else its own files below /proc are closed to it */
     int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (score >= 0) { /* when memory runs out, the program goes and this process stays to say so */
         (void)!write(score, "1000", 4);
@@ -353,6 +360,17 @@ static void end_the_rest(void) {
     look_at_disk();
 }
 
+/* Engines look a numeric group up by name as well: a group called "65532" in the image's /etc/group would add any
+ * other to the program's groups, and nobody in here can take it away. */
+static int has_no_other_identity(void) {
+    gid_t groups[MOST_GROUPS];
+    int count = getgroups(MOST_GROUPS, groups);
+    if (count < 0) return 0;
+    for (int i = 0; i < count; i++)
+        if (groups[i] != PROGRAM_USER) return 0;
+    return getuid() == PROGRAM_USER && geteuid() == PROGRAM_USER && getgid() == PROGRAM_USER && getegid() == PROGRAM_USER;
+}
+
 static int signals_to_serve(void) {
     sigset_t served;
     sigemptyset(&served);
@@ -394,6 +412,11 @@ int main(int argc, char **argv) {
     char started[STAMP + 1];
     stamp_now(started);
     started[STAMP - 1] = 0;
+    struct refusal refusal = {IDENTITY_STAGE, 0};
+    if (!has_no_other_identity()) {
+        report_end(status_file, REFUSED << 8, refusal, started);
+        return REFUSED;
+    }
     pid_t program = fork();
     if (program < 0) die("fork");
     if (program == 0) be_the_program(input, out[1], err[1], refused[1], argv[6], argv + 7);
@@ -403,7 +426,7 @@ int main(int argc, char **argv) {
     close(input);
     int status = watch(program, signals);
     end_the_rest();
-    struct refusal refusal = {RUNNING_STAGE, 0};
+    refusal.stage = RUNNING_STAGE;
     if (read(refused[0], &refusal, sizeof refusal) != (ssize_t)sizeof refusal) refusal.stage = RUNNING_STAGE;
     report_end(status_file, status, refusal, started);
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);

@@ -1,0 +1,123 @@
+"""A sandbox over the real engine, and the ways that the tests launch programs in it."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gridapps.sandbox.docker import DockerSandbox
+from gridapps.sandbox.log import Line, LogFollower
+from gridapps.sandbox.protocol import Ended, Launch, Limits, Sandbox
+from tests.fixtures.engine import Engine
+
+MIB = 1024**2
+SOCKET = "unix:///var/run/docker.sock"
+INPUT = b"LASF and what follows"
+LIMITS = Limits(cpus=1, memory=96 * MIB, disk=24 * MIB, inodes=2000, tmp=16 * MIB, processes=40, log=MIB)
+
+
+@dataclass
+class Result:
+    """What came of one program."""
+
+    ended: Ended
+    log: list[str]
+    stdout: str
+    outputs: Path
+
+
+@dataclass
+class Bench:
+    """A sandbox with a launcher that remembers what it launched."""
+
+    sandbox: Sandbox
+    input: Path
+    names: list[str] = field(default_factory=list)
+
+    def launch(self, image: str, **changes: Any) -> Launch:
+        """A launch of this image under a new name."""
+        values: dict[str, Any] = {
+            "name": f"try-{uuid.uuid4().hex[:12]}",
+            "image": image,
+            "arguments": b'{"cell": 2}',
+            "input": self.input,
+            "input_name": "pointcloud.laz",
+            "run": "run-1",
+            "task": "task-1",
+            "limits": LIMITS,
+            "deadline": datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC),
+            "labels": {"task": "1"},
+            **changes,
+        }
+        launch = Launch(**values)
+        self.names.append(launch.name)
+        return launch
+
+    def start(self, image: str, **changes: Any) -> str:
+        launch = self.launch(image, **changes)
+        self.sandbox.start(launch)
+        return launch.name
+
+    def finish(self, name: str) -> Result:
+        ended = self.sandbox.wait(name, timeout=60)
+        assert ended is not None, "it did not end in a minute"
+        log = self.sandbox.log(name)
+        assert log is not None
+        lines = [item.text for item in LogFollower(log).read() if isinstance(item, Line)]
+        outputs = self.sandbox.outputs(name)
+        return Result(ended, lines, (outputs / "stdout.txt").read_text(errors="replace"), outputs)
+
+    def run(self, image: str, **changes: Any) -> Result:
+        return self.finish(self.start(image, **changes))
+
+    def close(self) -> None:
+        for name in self.names:
+            self.sandbox.stop(name, grace=0)
+            self.sandbox.remove(name)
+
+
+@pytest.fixture(scope="session")
+def instance() -> str:
+    return f"test-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="session")
+def docker_sandbox(
+    engine: Engine, instance: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DockerSandbox]:
+    """One for the session; at its end nothing of the instance may be left."""
+    scratch = tmp_path_factory.mktemp("scratch")
+    sandbox = DockerSandbox(engine=SOCKET, instance=instance, scratch=scratch, quota="loop", runtime="")
+    yield sandbox
+    sandbox.close()
+    assert not list(scratch.iterdir())
+    assert not engine.client.containers(all=True, filters={"label": [f"gridapps.instance={instance}"]})
+    assert not [line for line in Path("/proc/mounts").read_text().splitlines() if str(scratch) in line]
+    assert not list(Path("/sys/fs/cgroup").glob(f"**/gridapps-{instance}"))
+
+
+@pytest.fixture
+def bench(docker_sandbox: DockerSandbox, tmp_path: Path) -> Iterator[Bench]:
+    """The real sandbox."""
+    source = tmp_path / "in.laz"
+    source.write_bytes(INPUT)
+    bench = Bench(docker_sandbox, source)
+    yield bench
+    bench.close()
+
+
+@pytest.fixture(scope="session")
+def script(engine: Engine) -> Callable[[str], str]:
+    """The image of a shell script, made once for each."""
+    made: dict[str, str] = {}
+
+    def image(text: str) -> str:
+        if text not in made:
+            made[text] = engine.image(command=[text])
+        return made[text]
+
+    return image
