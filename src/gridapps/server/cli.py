@@ -113,12 +113,11 @@ def import_files(files: tuple[Path, ...], owner: str, name: str) -> None:
 
 def _do(operation: Any, **arguments: Any) -> Any:
     """Call an operation; what it refuses becomes one sentence and exit status 1."""
-    from gridapps.access.errors import InvalidUser, UsernameTaken
-    from gridapps.exports.headers import BadPointCloud
+    from gridapps.api.errors import REFUSALS
 
     try:
         return operation(**arguments)
-    except (InvalidUser, UsernameTaken, BadPointCloud, OSError) as error:
+    except (*REFUSALS, OSError) as error:
         raise Unusable(str(error)) from None
 
 
