@@ -71,13 +71,13 @@ def stage(instance: Instance, set_stage: SetStage) -> Stage:
 
 
 @pytest.fixture
-def containers_of(engine: Engine) -> Callable[[Instance], list[str]]:
-    """The containers that mount something of an instance, running or not."""
+def containers_of(engine: Engine) -> Callable[..., list[str]]:
+    """The containers that mount something of an instance: those that run, or all."""
 
-    def find(instance: Instance) -> list[str]:
+    def find(instance: Instance, *, running: bool = False) -> list[str]:
         return [
             row["Id"]
-            for row in engine.client.containers(all=True)
+            for row in engine.client.containers(all=not running)
             if any(mount.get("Source", "").startswith(f"{instance.data}/") for mount in row["Mounts"])
         ]
 

@@ -131,7 +131,8 @@ def test_cancel_removes_the_container(stage: Stage, containers_of):
     before = time.monotonic()
     stage.developer.ask("POST", f"/runs/{run}/cancel", expect=202)
     stage.developer.wait(run, "CANCELED")
-    assert containers_of(stage.instance) == []
+    assert containers_of(stage.instance, running=True) == []
+    stage.instance.wait_until(lambda: containers_of(stage.instance) == [], what="cleaned up", seconds=10)
     assert time.monotonic() - before < 20
     stage.developer.ask("POST", f"/runs/{run}/cancel", expect=409)
 

@@ -116,9 +116,19 @@ def test_a_killed_worker_comes_back_and_adopts(leaving: Stage):
 
 def test_every_part_that_is_killed_comes_back(putting_back: Stage):
     stage = putting_back
-    for name in ("registry", "application", "nginx", "worker"):
-        os.kill(stage.instance.part(name), signal.SIGKILL)
+    names = ("registry", "application", "nginx", "worker")
+    killed = {name: stage.instance.part(name) for name in names}
+    for pid in killed.values():
+        os.kill(pid, signal.SIGKILL)
+
+    def back() -> bool:
+        return all(stage.instance.find(name) not in (None, killed[name]) for name in names)
+
+    stage.instance.wait_until(back, what="back")
     stage.instance.wait_until(stage.instance.answers, what="answering again")
+    again = {name: stage.instance.part(name) for name in names}
+    time.sleep(2)
+    assert {name: stage.instance.part(name) for name in names} == again, "a part does not stay up"
     run = stage.submit("summary")
     stage.developer.wait(run, "SUCCESS")
 

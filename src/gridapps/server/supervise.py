@@ -5,6 +5,7 @@ they end with it even when it is killed (Linux's parent-death signal).
 """
 
 import ctypes
+import math
 import os
 import signal
 import socket
@@ -63,8 +64,7 @@ class Supervisor:
             self._spawn(part)
             deadline = time.monotonic() + part.patience
             while not part.ready():
-                assert part.process is not None
-                if self._stopping.is_set() or part.process.poll() is not None or time.monotonic() > deadline:
+                if self._stopping.is_set() or _ended(part) or time.monotonic() > deadline:
                     self.shut_down()
                     raise NotStarted(f"{part.name} did not start. The end of {log}:\n{_tail(log)}")
                 time.sleep(0.02)
@@ -73,22 +73,23 @@ class Supervisor:
         """Restart what dies, with growing pauses, until `stop`; then stop all parts, the last one first."""
         while not self._stopping.wait(0.5):
             for part in self._parts:
-                if part.process is not None and part.process.poll() is not None:
+                if part.process is not None and _ended(part):
                     self._revive(part)
         self.shut_down()
 
     def shut_down(self) -> None:
         """Stop what runs, the last part first."""
         for part in reversed(self._parts):
-            if part.process is None or part.process.poll() is not None:
+            if part.process is None or _ended(part):
                 continue
             part.process.send_signal(part.stop_signal)
-            try:
-                part.process.wait(part.patience)
-            except subprocess.TimeoutExpired:
-                self._say(f"{part.name} did not stop within {part.patience:.0f} s and was killed")
-                part.process.kill()
-                part.process.wait()
+            deadline = time.monotonic() + part.patience
+            while not _ended(part):
+                if time.monotonic() > deadline:
+                    self._say(f"{part.name} did not stop within {part.patience:.0f} s and was killed")
+                    part.process.kill()
+                    deadline = math.inf
+                time.sleep(0.02)
 
     def _revive(self, part: Part) -> None:
         assert part.process is not None
@@ -121,6 +122,20 @@ class Supervisor:
                 preexec_fn=die_with_parent,  # noqa: PLW1509 - the supervisor has a single thread when it spawns
             )
         part.started = time.monotonic()
+
+
+def _ended(part: Part) -> bool:
+    """Whether the part has ended. What it left in its process group is killed before its id is given free.
+
+    The workers of a killed nginx would live on, and keep the port from the next one.
+    """
+    assert part.process is not None
+    if part.process.returncode is None and os.waitid(
+        os.P_PID, part.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT
+    ):
+        os.killpg(part.process.pid, signal.SIGKILL)
+        part.process.wait()
+    return part.process.returncode is not None
 
 
 def listens(address: tuple[str, int] | str) -> bool:
