@@ -115,9 +115,10 @@ def _do(operation: Any, **arguments: Any) -> Any:
     """Call an operation; what it refuses becomes one sentence and exit status 1."""
     from gridapps.api.errors import REFUSALS
 
+    refusals: tuple[type[Exception], ...] = (*REFUSALS, OSError)
     try:
         return operation(**arguments)
-    except (*REFUSALS, OSError) as error:
+    except refusals as error:
         raise Unusable(str(error)) from None
 
 
