@@ -283,6 +283,8 @@ class DockerSandbox:
     def remove(self, name: str) -> None:
         space = self._space(name)
         container = self._container(name)
+        if self._report(name) is not None:  # nothing runs: the engine tidies up meanwhile
+            space.unmount()
         self._engine.remove(container)
         end = time.monotonic() + 60
         while self._engine.container(container) is not None:

@@ -82,9 +82,13 @@ class Workspace:
             return used - log.st_blocks * 512 + log.st_size  # the log's room is taken from the start
         return measure(self.volume).bytes
 
+    def unmount(self) -> None:
+        """Drop the quota file system with outputs and log. Idempotent."""
+        loop.unmount(self.volume)
+
     def remove(self) -> None:
         """Unmount and delete. Idempotent. Raises SandboxError when something still uses it."""
-        loop.unmount(self.volume)
+        self.unmount()
         if (self.volume / "grid").is_dir():  # the watchdog's: of any depth and any names
             subprocess.run(
                 ["rm", "-rf", "--one-file-system", str(self.volume)], check=True, capture_output=True
