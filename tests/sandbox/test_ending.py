@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gridapps.sandbox.ending import Reason, judge
+from gridapps.sandbox.ending import judge
 from gridapps.sandbox.protocol import Ended, Limits, Usage
 
 LIMITS = Limits(cpus=1, memory=512 * 1024**2, disk=1024**3)
@@ -52,7 +52,7 @@ def test_the_facts_decide(changes: dict[str, int], state: str, reason: str, word
 def test_canceled_wins_over_everything() -> None:
     ended = replace(GOOD, exit_code=137, out_of_memory=True)
     verdict = judge(ended, canceled=True, past_deadline=True, limits=LIMITS)
-    assert (verdict.state, verdict.reason) == ("CANCELED", Reason.CANCELED)
+    assert (verdict.state, verdict.reason) == ("CANCELED", "canceled")
 
 
 def test_the_deadline_explains_a_kill() -> None:

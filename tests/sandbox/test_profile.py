@@ -308,7 +308,7 @@ def test_every_container_is_below_the_instances_control_group(
     bench: Bench, script: Callable[[str], str], engine: Engine, instance: str
 ) -> None:
     name = bench.start(script("sleep 30"))
-    process = engine.client.inspect_container(f"gridapps-{instance}-{name}")["State"]["Pid"]  # type: ignore[no-untyped-call]
+    process = engine.client.inspect_container(f"gridapps-{instance}-{name}")["State"]["Pid"]
     assert f"/gridapps-{instance}/" in Path(f"/proc/{process}/cgroup").read_text()
     limit = next(Path("/sys/fs/cgroup").glob(f"**/gridapps-{instance}/memory.limit_in_bytes"), None) or next(
         Path("/sys/fs/cgroup").glob(f"**/gridapps-{instance}/memory.max")
@@ -322,7 +322,7 @@ def test_the_profile_is_asked_for_in_full(
 ) -> None:
     """What cannot be seen from inside."""
     name = bench.start(script("sleep 30"))
-    found = engine.client.inspect_container(f"gridapps-{instance}-{name}")  # type: ignore[no-untyped-call]
+    found = engine.client.inspect_container(f"gridapps-{instance}-{name}")
     host, config = found["HostConfig"], found["Config"]
     assert config["NetworkDisabled"] is True
     assert host["LogConfig"]["Type"] == "none"

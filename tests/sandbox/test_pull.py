@@ -83,7 +83,7 @@ def registry(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         engine.client.tag(image, pushed, "1")
         for step in engine.client.push(pushed, "1", stream=True, decode=True):
             assert "error" not in step, step
-        found = engine.client.inspect_image(f"{pushed}:1")["RepoDigests"]  # type: ignore[no-untyped-call]
+        found = engine.client.inspect_image(f"{pushed}:1")["RepoDigests"]
         (digest,) = [entry.partition("@")[2] for entry in found if entry.startswith(pushed)]
         engine.client.remove_image(f"{pushed}:1")
         engine.client.remove_image(image)

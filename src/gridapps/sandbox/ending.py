@@ -6,24 +6,22 @@ of a program that went on without it: only a program that ended badly gets one o
 
 import signal
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Literal
 
 from gridapps.sandbox.protocol import Ended, Limits
 
-
-class Reason(StrEnum):
-    """Why a task ended badly. The words of the container contract."""
-
-    PROGRAM_FAILED = "program-failed"
-    OUT_OF_MEMORY = "out-of-memory"
-    OUT_OF_DISK = "out-of-disk"
-    OUT_OF_TIME = "out-of-time"
-    OUT_OF_PROCESSES = "out-of-processes"
-    IMAGE_REFUSED = "image-refused"
-    INPUT_UNREADABLE = "input-unreadable"
-    CANCELED = "canceled"
-    PLATFORM = "platform"
+# Why a task ended badly, in the words of the container contract.
+Reason = Literal[
+    "program-failed",
+    "out-of-memory",
+    "out-of-disk",
+    "out-of-time",
+    "out-of-processes",
+    "image-refused",
+    "input-unreadable",
+    "canceled",
+    "platform",
+]
 
 
 @dataclass(frozen=True)
@@ -41,21 +39,19 @@ _FILE_TOO_LARGE = 128 + signal.SIGXFSZ
 def judge(ended: Ended, *, canceled: bool, past_deadline: bool, limits: Limits) -> Verdict:
     """The one cause that explains the end best."""
     if canceled:
-        return Verdict("CANCELED", Reason.CANCELED, "Canceled.")
+        return Verdict("CANCELED", "canceled", "Canceled.")
     if ended.interrupted and not (past_deadline or ended.out_of_memory or ended.out_of_disk):
-        return Verdict(
-            "FAILURE", Reason.PLATFORM, "The container was ended from outside: its engine stopped."
-        )
+        return Verdict("FAILURE", "platform", "The container was ended from outside: its engine stopped.")
     if ended.not_started:
-        return Verdict("FAILURE", Reason.IMAGE_REFUSED, ended.not_started)
+        return Verdict("FAILURE", "image-refused", ended.not_started)
     if past_deadline:
         seconds = max(0, round((ended.ended_at - ended.started_at).total_seconds()))
         return Verdict(
-            "FAILURE", Reason.OUT_OF_TIME, f"Out of time: it was ended at its deadline, after {seconds} s."
+            "FAILURE", "out-of-time", f"Out of time: it was ended at its deadline, after {seconds} s."
         )
     if ended.output_dropped:
         text = f"Out of disk: {ended.output_dropped} bytes of standard output could not be kept within "
-        return Verdict("FAILURE", Reason.OUT_OF_DISK, f"{text}{_size(limits.disk)}.")
+        return Verdict("FAILURE", "out-of-disk", f"{text}{_size(limits.disk)}.")
     if ended.exit_code == 0 and not ended.interrupted:
         return Verdict("SUCCESS", "", "")
     return _failure(ended, limits)
@@ -64,19 +60,19 @@ def judge(ended: Ended, *, canceled: bool, past_deadline: bool, limits: Limits) 
 def _failure(ended: Ended, limits: Limits) -> Verdict:
     how = _how(ended.exit_code)
     if ended.interrupted and not (ended.out_of_memory or ended.out_of_disk):
-        return Verdict("FAILURE", Reason.PLATFORM, f"Ended from outside: the program {how}.")
+        return Verdict("FAILURE", "platform", f"Ended from outside: the program {how}.")
     if ended.out_of_memory:
         text = f"Out of memory: its processes and /tmp reached {_size(limits.memory)}; the program {how}."
-        return Verdict("FAILURE", Reason.OUT_OF_MEMORY, text)
+        return Verdict("FAILURE", "out-of-memory", text)
     if ended.out_of_disk or ended.exit_code == _FILE_TOO_LARGE:
         text = (
             f"Out of disk: outputs reached {_size(limits.disk)} or {limits.inodes} files; the program {how}."
         )
-        return Verdict("FAILURE", Reason.OUT_OF_DISK, text)
+        return Verdict("FAILURE", "out-of-disk", text)
     if ended.out_of_processes:
         text = f"Too many processes: more than {limits.processes} at once; the program {how}."
-        return Verdict("FAILURE", Reason.OUT_OF_PROCESSES, text)
-    return Verdict("FAILURE", Reason.PROGRAM_FAILED, f"The program {how}.")
+        return Verdict("FAILURE", "out-of-processes", text)
+    return Verdict("FAILURE", "program-failed", f"The program {how}.")
 
 
 def _how(exit_code: int) -> str:

@@ -4,7 +4,6 @@ The contract suite runs over it and over the real engine. It enforces no limits;
 ends, by its return value or by raising `Ending`.
 """
 
-import io
 import re
 import shutil
 import threading
@@ -12,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from gridapps.sandbox.protocol import (
     Ended,
@@ -28,6 +28,13 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
 _KILLED = 137
 
 
+class Output(Protocol):
+    """Where a fake program writes; raises BrokenPipeError once it was killed."""
+
+    def write(self, content: bytes, /) -> int:
+        """How many bytes were written: all."""
+
+
 @dataclass(frozen=True)
 class Call:
     """What a fake program is called with."""
@@ -35,8 +42,8 @@ class Call:
     arguments: bytes
     input: Path
     output: Path
-    stdout: io.RawIOBase
-    stderr: io.RawIOBase
+    stdout: Output
+    stderr: Output
     canceled: threading.Event  # TERM: end soon
 
 
@@ -55,18 +62,14 @@ class Ending(Exception):
     interrupted: bool = False
 
 
-class _Output(io.RawIOBase):
+class _Output:
     """Standard output: straight into its file, until the program is ended."""
 
     def __init__(self, path: Path, killed: threading.Event) -> None:
         self._path = path
         self._killed = killed
 
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: object) -> int:
-        content = bytes(memoryview(data))  # type: ignore[arg-type]
+    def write(self, content: bytes) -> int:
         if self._killed.is_set():
             raise BrokenPipeError("The program was killed.")
         with self._path.open("ab") as file:
