@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import laspy
@@ -16,7 +15,7 @@ import pytest
 import shapely
 
 from gridapps.access.models import User
-from gridapps.exports import operations, queries, storage
+from gridapps.exports import facts, operations, queries, storage
 from gridapps.exports.headers import BadPointCloud
 from gridapps.exports.models import Export
 from tests.exports.conftest import SHARED
@@ -29,8 +28,9 @@ try:
     facts.measure(pathlib.Path(sys.argv[1])); said = ""
 except BadPointCloud as error:
     said = str(error)
-rss = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-print(json.dumps({"said": said, "rss": rss * 1024}))
+used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+rss, seconds = max(one.ru_maxrss for one in used), sum(one.ru_utime + one.ru_stime for one in used)
+print(json.dumps({"said": said, "rss": rss * 1024, "seconds": seconds}))
 """
 
 BAD = {
@@ -209,9 +209,16 @@ def test_points_far_outside_the_header_are_damage(owner, tmp_path, make_cloud):
     assert "points or header are damaged" in refused(owner, path)
 
 
+def test_a_file_that_takes_too_long_is_given_up(owner, make_cloud, monkeypatch):
+    monkeypatch.setattr(facts, "_BASE_SECONDS", 0.1)
+    monkeypatch.setattr(facts, "_BYTES_PER_SECOND", 10**9)
+    path = make_cloud("large.las", points=3_000_000)
+    assert "could not be read in" in refused(owner, path)
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_bad_files_get_a_sentence_within_10_s_and_1_gb(shared, name):
-    started = time.monotonic()
+    """Seconds of the processor: the clock says how busy the machine is, not how long a file takes."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, str(shared / "bad" / name)],
         capture_output=True,
@@ -222,7 +229,7 @@ def test_bad_files_get_a_sentence_within_10_s_and_1_gb(shared, name):
     assert BAD[name] in answer["said"]
     assert answer["said"].endswith(".")
     assert answer["rss"] < 1024**3
-    assert time.monotonic() - started < 10
+    assert answer["seconds"] < 10
 
 
 def test_every_shared_bad_file_is_covered(shared):

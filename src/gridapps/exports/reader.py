@@ -7,6 +7,7 @@ decode points are not made for hostile files. Its answer is the facts, or `{"bad
 import json
 import os
 import resource
+import sys
 from typing import Any
 
 MEMORY = 1024**3  # address space, bytes
@@ -15,7 +16,9 @@ _LONGEST_CRS = 64 * 1024
 
 
 def main() -> None:
-    """Entry point of the program."""
+    """Entry point of the program. Its argument: seconds of processor time."""
+    seconds = int(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
