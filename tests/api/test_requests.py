@@ -37,7 +37,7 @@ def test_without_a_good_token_nobody_comes_in(db: None, header: str | None) -> N
 def test_tokens_of_another_scope_expired_ones_and_those_of_disabled_users_do_not_count(
     callers: Callers,
 ) -> None:
-    token = AccessToken.objects.get(token=callers.analyst.token)
+    token = AccessToken.objects.get(user=callers.analyst.user)
     for change in ({"scope": "read"}, {"expires": timezone.now() - timedelta(seconds=1)}):
         for name, value in change.items():
             setattr(token, name, value)

@@ -21,3 +21,7 @@ class NotAnAdministrator(PermissionError):
 
 class NotADeveloper(PermissionError):
     """Only developers whom an administrator has verified may do this."""
+
+
+class InvalidApplication(ValueError):
+    """An OAuth application cannot be registered so."""

@@ -2,17 +2,22 @@
 
 import secrets
 from datetime import timedelta
+from typing import Protocol
 
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
-from oauth2_provider.models import AccessToken
+from oauth2_provider.models import AccessToken, set_token_value
 
 from gridapps.access.errors import InvalidUser, NotAnAdministrator, UsernameTaken
 from gridapps.access.models import Developer, User
 
-MAX_STATEMENT = 4000  # characters
+
+class Decision(Protocol):
+    """Verifying and refusing have one form."""
+
+    def __call__(self, *, user: User, by: User | None) -> Developer: ...
 
 
 def create_user(*, username: str, password: str | None = None, administrator: bool = False) -> User:
@@ -82,7 +87,9 @@ def refuse_developer(*, user: User, by: User | None) -> Developer:
 def issue_token(*, user: User, lifetime: timedelta) -> str:
     """A bearer token with which the user can call the API. It is shown once: the caller hands it over."""
     token = secrets.token_urlsafe(32)
-    AccessToken.objects.create(user=user, token=token, scope="api", expires=timezone.now() + lifetime)
+    row = AccessToken(user=user, scope="api", expires=timezone.now() + lifetime)
+    set_token_value(row, token)  # only its hash is stored
+    row.save()
     return token
 
 

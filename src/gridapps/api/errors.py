@@ -51,6 +51,7 @@ class ApiError(Exception):
 # What an operation refuses, with sentences that may be shown to whoever asked.
 _REFUSED: dict[type[Exception], str] = {
     access.InvalidUser: "invalid-request",
+    access.InvalidApplication: "invalid-request",
     access.UsernameTaken: "conflict",
     access.NotADeveloper: "not-a-developer",
     access.NotAnAdministrator: "not-an-administrator",

@@ -1,7 +1,6 @@
 """Django's settings, derived from `gridapps.config.environment.Environment`."""
 
 import os
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -65,6 +64,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "gridapps.api.native.envelope.JsonErrors",
+    "gridapps.web.policy.ContentPolicy",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -109,6 +109,14 @@ OAUTH2_PROVIDER = {
     "SCOPES": {"api": "Use GRiD Apps as you"},
     "DEFAULT_SCOPES": ["api"],
     "PKCE_REQUIRED": True,
+    "REFRESH_TOKEN_REUSE_PROTECTION": True,
+    # The recommendations of RFC 9700: no implicit and no password grant, S256 only, no token in a URL, and
+    # tokens are stored as hashes.
+    "COMPLIANT_BCP_RFC9700_IMPLICIT_GRANT": True,
+    "COMPLIANT_BCP_RFC9700_PASSWORD_GRANT": True,
+    "COMPLIANT_BCP_RFC9700_PKCE_METHOD": True,
+    "COMPLIANT_BCP_RFC9700_ACCESS_TOKEN_TRANSPORT": True,
+    "COMPLIANT_BCP_RFC9700_TOKEN_STORAGE": True,
     "ALLOWED_REDIRECT_URI_SCHEMES": ["http", "https"],
     "ACCESS_TOKEN_EXPIRE_SECONDS": 12 * 3600,
     "REFRESH_TOKEN_EXPIRE_SECONDS": 30 * 86400,
@@ -125,4 +133,3 @@ LOGGING = {
 }
 
 NINJA_PAGINATION_MAX_LIMIT = 1000
-PACKAGE = Path(__file__).resolve().parents[1]

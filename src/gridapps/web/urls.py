@@ -1,1 +1,26 @@
-urlpatterns: list[object] = []
+"""URLs of the pages, and of OAuth, which are those of GRiD v3."""
+
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
+from oauth2_provider.views import RevokeTokenView, TokenView
+
+from gridapps.web import app_pages, applications, certificates, home, oauth, runs
+
+urlpatterns = [
+    path("", home.home, name="home"),
+    path("login", LoginView.as_view(template_name="login.html"), name="login"),
+    path("logout", LogoutView.as_view(), name="logout"),
+    path("settings", home.settings, name="settings"),
+    path("settings/developer", home.request_developer, name="request-developer"),
+    path("settings/certificates", certificates.issue, name="issue-certificate"),
+    path("settings/certificates/<str:serial>/revoke", certificates.revoke, name="revoke-certificate"),
+    path("settings/applications", applications.register, name="register-application"),
+    path("settings/applications/<int:pk>/delete", applications.delete, name="delete-application"),
+    path("apps/<str:app_id>", app_pages.show, name="app"),
+    path("runs/<uuid:run_id>", runs.show, name="run"),
+    path("runs/<uuid:run_id>/cancel", runs.cancel, name="cancel-run"),
+    path("api/authorize", oauth.Consent.as_view(), name="authorize"),
+    path("api/token", csrf_exempt(TokenView.as_view()), name="token"),
+    path("api/revoke_token", csrf_exempt(RevokeTokenView.as_view()), name="revoke-token"),
+]

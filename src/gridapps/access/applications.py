@@ -1,0 +1,91 @@
+"""OAuth applications that users register: programs that ask users, and machines that act by themselves."""
+
+from enum import StrEnum
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.db.models import QuerySet
+from oauth2_provider.generators import generate_client_secret
+from oauth2_provider.models import Application
+
+from gridapps.access.errors import InvalidApplication
+from gridapps.access.models import User
+
+MAX_APPLICATIONS = 50
+MAX_NAME = 100  # characters
+MAX_REDIRECTS = 10
+
+
+class Kind(StrEnum):
+    """How an application gets its tokens."""
+
+    PUBLIC = "public"  # asks users, and cannot keep a secret: on a desktop, in a browser
+    CONFIDENTIAL = "confidential"  # asks users, and keeps a secret on a server
+    MACHINE = "machine"  # acts as whoever registered it
+
+
+def registered_by(user: User) -> "QuerySet[Any]":
+    """The user's own applications."""
+    found: QuerySet[Any] = Application.objects.filter(user=user).order_by("name", "pk")
+    return found
+
+
+def register(*, by: User, name: str, kind: Kind, redirect_uris: str = "") -> tuple[Application, str | None]:
+    """Register an application. Returns it, and its secret, which is known only now; a public one has none.
+
+    `redirect_uris`: separated by white space. Raises InvalidApplication.
+    """
+    name = name.strip()
+    if not name or len(name) > MAX_NAME or not name.isprintable():
+        raise InvalidApplication(f"A name is one line of 1 to {MAX_NAME} characters.")
+    if registered_by(by).count() >= MAX_APPLICATIONS:
+        raise InvalidApplication(f"You have {MAX_APPLICATIONS} applications; delete one first.")
+    addresses = redirect_uris.split()
+    if kind is not Kind.MACHINE:
+        _check_redirects(addresses)
+    secret = None if kind is Kind.PUBLIC else str(generate_client_secret())
+    application = Application.objects.create(
+        user=by,
+        name=name,
+        client_type=Application.CLIENT_PUBLIC if kind is Kind.PUBLIC else Application.CLIENT_CONFIDENTIAL,
+        authorization_grant_type=(
+            Application.GRANT_CLIENT_CREDENTIALS
+            if kind is Kind.MACHINE
+            else Application.GRANT_AUTHORIZATION_CODE
+        ),
+        redirect_uris="" if kind is Kind.MACHINE else " ".join(addresses),
+        client_secret=secret or str(generate_client_secret()),
+    )
+    return application, secret
+
+
+def delete(*, by: User, pk: int) -> bool:
+    """Delete one's own application with every token of it. False when there is none."""
+    deleted, _ = registered_by(by).filter(pk=pk).delete()
+    return deleted > 0
+
+
+def _check_redirects(addresses: list[str]) -> None:
+    """A code must not travel where others can read it: TLS, or this very machine."""
+    if not 1 <= len(addresses) <= MAX_REDIRECTS:
+        raise InvalidApplication(f"1 to {MAX_REDIRECTS} redirect addresses are needed.")
+    for address in addresses:
+        try:
+            parts = urlsplit(address)
+            fine = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname))
+            fine = fine and bool(parts.hostname) and not parts.fragment and not parts.username
+        except ValueError:
+            fine = False
+        if not fine or "*" in address or len(address) > 500:
+            raise InvalidApplication(
+                f"{address[:100]!r} cannot be a redirect address: https://..., or http://127.0.0.1/... for a "
+                "program on the user's own machine; no fragment, no user name."
+            )
+
+
+def _is_loopback(host: str | None) -> bool:
+    try:
+        return ip_address(host or "").is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,58 @@
+"""Apps, releases and certificates in the administration: to be looked at; certificates can be revoked."""
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from gridapps.registry import certificates
+from gridapps.registry.models import App, Certificate, Release, Tag
+
+
+class _ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
+    def has_add_permission(self, *_: object, **__: object) -> bool:
+        return False
+
+    def has_change_permission(self, *_: object, **__: object) -> bool:
+        return False
+
+    def has_delete_permission(self, *_: object, **__: object) -> bool:
+        return False
+
+
+@admin.register(App)
+class AppAdmin(_ReadOnly):
+    """Apps, deleted ones as well."""
+
+    list_display = ("app_id", "title", "owner", "updated_at", "deleted_at")
+    search_fields = ("app_id", "title", "owner__username")
+
+
+@admin.register(Release)
+class ReleaseAdmin(_ReadOnly):
+    """Releases with the reasons of refused ones."""
+
+    list_display = ("app", "digest", "state", "size", "pushed_at")
+    list_filter = ("state",)
+    search_fields = ("app__app_id", "digest")
+
+
+@admin.register(Tag)
+class TagAdmin(_ReadOnly):
+    """Where tags point now."""
+
+    list_display = ("app", "name", "release", "moved_at")
+    search_fields = ("app__app_id", "name")
+
+
+@admin.register(Certificate)
+class CertificateAdmin(_ReadOnly):
+    """Certificates; the action revokes them at once."""
+
+    list_display = ("serial", "name", "user", "not_after", "revoked_at")
+    search_fields = ("serial", "fingerprint", "name", "user__username")
+    actions = ("revoke",)
+
+    @admin.action(description="Revoke at once")
+    def revoke(self, request: HttpRequest, chosen: QuerySet[Certificate]) -> None:  # noqa: ARG002
+        for certificate in chosen:
+            certificates.revoke(certificate=certificate)

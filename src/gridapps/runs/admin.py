@@ -1,0 +1,35 @@
+"""Runs in the administration: to be looked at."""
+
+from django.contrib import admin
+
+from gridapps.runs.models import Run, Task
+
+
+class _TaskInline(admin.TabularInline):  # type: ignore[type-arg]
+    model = Task
+    fields = readonly_fields = ("index", "exportfile", "state", "attempt", "node", "reason", "exit_code")
+    show_change_link = False
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, *_: object, **__: object) -> bool:
+        return False
+
+
+@admin.register(Run)
+class RunAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Every run with its tasks. Users cancel their own."""
+
+    list_display = ("id", "owner", "release", "state", "progress", "reason", "created_at", "ended_at")
+    list_filter = ("state", "reason")
+    search_fields = ("id", "owner__username", "release__app__app_id")
+    inlines = (_TaskInline,)
+
+    def has_add_permission(self, *_: object, **__: object) -> bool:
+        return False
+
+    def has_change_permission(self, *_: object, **__: object) -> bool:
+        return False
+
+    def has_delete_permission(self, *_: object, **__: object) -> bool:
+        return False

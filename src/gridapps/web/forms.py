@@ -1,0 +1,63 @@
+"""The forms of the pages. Operations judge what is in them; forms only say what there is to fill in."""
+
+from django import forms
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest
+
+from gridapps.access.applications import Kind
+from gridapps.access.models import User
+
+
+def user_of(request: HttpRequest) -> User:
+    """Whoever is logged in."""
+    if not isinstance(request.user, User):
+        raise PermissionDenied
+    return request.user
+
+
+class DeveloperForm(forms.Form):
+    """Asking to be a developer."""
+
+    statement = forms.CharField(
+        label="What do you mean to build?", max_length=4000, widget=forms.Textarea(attrs={"rows": 3})
+    )
+
+
+class CertificateForm(forms.Form):
+    """A new client certificate."""
+
+    name = forms.CharField(max_length=100, help_text="such as the machine that it is for")
+    csr = forms.CharField(
+        label="Certificate signing request",
+        required=False,
+        max_length=16_384,
+        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false"}),
+        help_text="PEM. Without it a key is generated here and shown once.",
+    )
+    password = forms.CharField(
+        label="Password for PKCS#12",
+        required=False,
+        max_length=200,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        help_text="Only if you want the generated key as a .p12 file.",
+    )
+
+
+class ApplicationForm(forms.Form):
+    """A new OAuth application."""
+
+    app_name = forms.CharField(label="Name", max_length=100)
+    kind = forms.ChoiceField(
+        choices=[
+            (Kind.PUBLIC, "asks users, and cannot keep a secret (desktop, browser)"),
+            (Kind.CONFIDENTIAL, "asks users, and keeps a secret on a server"),
+            (Kind.MACHINE, "acts as me, without asking (client credentials)"),
+        ]
+    )
+    redirect_uris = forms.CharField(
+        label="Redirect addresses",
+        required=False,
+        max_length=5000,
+        widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false"}),
+        help_text="One on each line; none for an application that acts as you.",
+    )

@@ -1,0 +1,72 @@
+"""The first page, and the application settings."""
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_POST
+
+from gridapps.access import applications, operations
+from gridapps.access import queries as access
+from gridapps.exports import queries as exports
+from gridapps.registry import certificates
+from gridapps.registry import queries as registry
+from gridapps.runs import queries as runs
+from gridapps.web.forms import ApplicationForm, CertificateForm, DeveloperForm, user_of
+
+RUNS_SHOWN = 20
+
+
+@require_GET
+@login_required
+def home(request: HttpRequest) -> HttpResponse:
+    """The user's newest runs, Apps and exports."""
+    user = user_of(request)
+    return render(
+        request,
+        "home.html",
+        {
+            "runs": runs.visible_to(user).order_by("-created_at", "-id")[:RUNS_SHOWN],
+            "apps": registry.runnable_by(user),
+            "exports": exports.visible_to(user).order_by("-pk")[:RUNS_SHOWN],
+            "is_developer": access.is_developer(user),
+        },
+    )
+
+
+@require_GET
+@login_required
+def settings(request: HttpRequest) -> HttpResponse:
+    """Being a developer, client certificates, OAuth applications."""
+    return show_settings(request)
+
+
+@require_POST
+@login_required
+def request_developer(request: HttpRequest) -> HttpResponse:
+    """Ask to be a developer."""
+    form = DeveloperForm(request.POST)
+    if not form.is_valid():
+        return show_settings(request, developer_form=form)
+    operations.request_developer(user=user_of(request), statement=form.cleaned_data["statement"])
+    messages.success(request, "An administrator will look at your request.")
+    return redirect("settings")
+
+
+def show_settings(request: HttpRequest, **forms: object) -> HttpResponse:
+    """The settings page, with a form that was filled in wrongly in the place of an empty one."""
+    user = user_of(request)
+    return render(
+        request,
+        "settings.html",
+        {
+            "developer": access.developer_of(user),
+            "certificates": certificates.held_by(user),
+            "applications": applications.registered_by(user),
+            "developer_form": DeveloperForm(),
+            "certificate_form": CertificateForm(),
+            "application_form": ApplicationForm(),
+            **forms,
+        },
+        status=400 if forms else 200,
+    )

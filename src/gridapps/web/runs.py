@@ -1,0 +1,53 @@
+"""The page of a run."""
+
+import json
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_POST
+
+from gridapps.runs import models, operations, queries
+from gridapps.runs.errors import Conflict
+from gridapps.runs.states import ACTIVE
+from gridapps.web.forms import user_of
+
+OUTPUTS_SHOWN = 500
+
+
+@require_GET
+@login_required
+def show(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    """State and progress, kept up to date by a script; tasks, log, outputs."""
+    run = _own(request, run_id)
+    return render(
+        request,
+        "run.html",
+        {
+            "run": run,
+            "active": run.state in ACTIVE,
+            "arguments": json.dumps(run.arguments, indent=2, ensure_ascii=False),
+            "tasks": run.tasks.select_related("exportfile").order_by("index"),
+            "outputs": queries.outputs(run)[:OUTPUTS_SHOWN],
+        },
+    )
+
+
+@require_POST
+@login_required
+def cancel(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    """Stop the run."""
+    try:
+        operations.cancel(run=_own(request, run_id))
+    except Conflict as error:
+        messages.error(request, str(error))
+    return redirect("run", run_id)
+
+
+def _own(request: HttpRequest, run_id: UUID) -> models.Run:
+    run = queries.visible_to(user_of(request)).filter(pk=run_id).first()
+    if run is None:
+        raise Http404
+    return run

@@ -1,0 +1,72 @@
+// Keeps the page of a run up to date: long polling for the state, server-sent events for the log.
+// Everything that comes from programs is put in as text, never as HTML.
+"use strict";
+
+const page = document.getElementById("run");
+const base = `/api/v3/runs/${page.dataset.run}`;
+const ended = new Set(["SUCCESS", "FAILURE", "CANCELED"]);
+const LINES_KEPT = 5000;
+
+function state(element, value) {
+  element.textContent = value;
+  element.className = `state ${value.toLowerCase()}`;
+}
+
+function show(run) {
+  state(document.getElementById("state"), run.state);
+  document.getElementById("message").textContent = run.message;
+  document.getElementById("progress").value = run.progress;
+  const reason = document.getElementById("reason");
+  reason.textContent = run.reason_text;
+  reason.hidden = !run.reason_text;
+  for (const task of run.tasks) {
+    const row = document.querySelector(`tr[data-task="${task.index}"]`);
+    if (!row) continue;
+    state(row.querySelector(".state"), task.state);
+    row.querySelector("progress").value = task.progress;
+    row.querySelector(".why").textContent = task.reason_text;
+  }
+}
+
+async function watch() {
+  let seen = "";
+  for (;;) {
+    let answer;
+    try {
+      answer = await fetch(`${base}${seen ? "?wait=50" : ""}`, seen ? {headers: {"If-None-Match": seen}} : {});
+    } catch {
+      answer = null;
+    }
+    if (answer && answer.status === 200) {
+      const [run] = (await answer.json()).runs;
+      seen = answer.headers.get("ETag");
+      show(run);
+      if (ended.has(run.state)) {
+        if (page.dataset.active === "yes") location.reload();
+        return;
+      }
+    } else if (!answer || answer.status >= 500) {
+      await new Promise((resolve) => setTimeout(resolve, 3000));
+    } else if (answer.status !== 304) {
+      return;
+    }
+  }
+}
+
+function follow() {
+  const log = document.getElementById("log");
+  const source = new EventSource(`${base}/log?follow=1`);
+  // After a broken connection the log comes again from its beginning.
+  source.addEventListener("open", () => log.replaceChildren());
+  source.addEventListener("line", (event) => {
+    const line = JSON.parse(event.data);
+    const atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 5;
+    log.append(document.createTextNode(`${line.task} ${line.at} ${line.text}\n`));
+    while (log.childNodes.length > LINES_KEPT) log.firstChild.remove();
+    if (atEnd) log.scrollTop = log.scrollHeight;
+  });
+  source.addEventListener("end", () => source.close());
+}
+
+watch();
+follow();

@@ -1,0 +1,179 @@
+"""The pages: who sees what, what a form does, and what the browser is told to forbid."""
+
+import base64
+import html
+import io
+import re
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import pkcs12
+from django.conf import settings
+from django.test import Client
+from django.urls import reverse
+from oauth2_provider.models import Application
+
+from gridapps.access import operations as access
+from gridapps.access.models import Developer, User
+from gridapps.registry import operations as registry
+from gridapps.registry.authority import Authority
+from gridapps.registry.models import App, Certificate
+from tests.fixtures.cast import Cast
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def authority() -> Authority:
+    return Authority.create_or_load(Path(settings.DATA) / "authority", host=settings.GRIDAPPS.host)
+
+
+def browser(user: User | None = None) -> Client:
+    client = Client(headers={"Host": settings.GRIDAPPS.host, "X-Forwarded-Proto": "https"})
+    if user:
+        client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def app(cast: Cast) -> App:
+    return registry.create_app(by=cast.developer, app_id="roads", title="<b>Roads</b>")
+
+
+@pytest.mark.parametrize("name", ["home", "settings"])
+def test_strangers_are_sent_to_the_login(db: None, name: str) -> None:
+    answer = browser().get(reverse(name))
+    assert (answer.status_code, answer["Location"]) == (302, f"/login?next={reverse(name)}")
+
+
+def test_a_user_logs_in_and_out(db: None) -> None:
+    access.create_user(username="ann", password="correct horse battery")
+    client = browser()
+    wrong = client.post("/login", {"username": "ann", "password": "no"})
+    assert b"correct username and password" in wrong.content
+    answer = client.post("/login", {"username": "ann", "password": "correct horse battery"})
+    assert answer["Location"] == "/"
+    cookie = client.cookies["sessionid"]
+    assert cookie["secure"]
+    assert cookie["httponly"]
+    assert client.get("/").status_code == 200
+    assert client.get("/logout").status_code == 405, "a link must not log anybody out"
+    client.post("/logout")
+    assert client.get("/").status_code == 302
+
+
+def test_the_login_leads_nowhere_else(db: None) -> None:
+    access.create_user(username="ann", password="correct horse battery")
+    answer = browser().post(
+        "/login?next=https://evil.example/", {"username": "ann", "password": "correct horse battery"}
+    )
+    assert answer["Location"] == "/"
+
+
+def test_every_page_forbids_foreign_and_inline_code(cast: Cast, app: App) -> None:
+    for path in ("/login", "/", "/settings", "/apps/roads", "/nothing"):
+        answer = browser(cast.developer).get(path)
+        policy = answer["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer["X-Frame-Options"] == "DENY"
+        assert not re.search(rb"<script(?![^>]*src=)|<style|\son\w+=|\sstyle=", answer.content)
+
+
+def test_what_users_write_is_text(cast: Cast, app: App) -> None:
+    answer = browser(cast.developer).get("/apps/roads")
+    assert b"&lt;b&gt;Roads" in answer.content
+    assert b"<b>Roads" not in answer.content
+    assert b"docker push localhost:5443/roads:v1" in answer.content
+
+
+def test_an_app_page_is_not_for_outsiders(cast: Cast, app: App) -> None:
+    absent = browser(cast.outsider).get("/apps/none")
+    foreign = browser(cast.outsider).get("/apps/roads")
+    assert (absent.status_code, foreign.status_code) == (404, 404)
+    strip = re.compile(rb'value="[^"]*"')  # the CSRF tokens
+    assert strip.sub(b"", absent.content) == strip.sub(b"", foreign.content)
+    assert b"docker push" not in browser(cast.administrator).get("/apps/roads").content
+
+
+def test_asking_to_be_a_developer_on_the_page(cast: Cast) -> None:
+    client = browser(cast.analyst)
+    assert client.post("/settings/developer", {"statement": ""}).status_code == 400
+    answer = client.post("/settings/developer", {"statement": "roads"}, follow=True)
+    assert b"has not decided yet" in answer.content
+    assert Developer.objects.get(user=cast.analyst).statement == "roads"
+    assert client.post("/settings/certificates", {"name": "x"}).status_code == 400
+    assert not Certificate.objects.exists()
+
+
+def downloads(answer: Any) -> dict[str, bytes]:
+    found = re.findall(
+        r'download="([^"]+)" href="data:[^,]+,([^"]+)"', html.unescape(answer.content.decode())
+    )
+    return {name: base64.b64decode(data) for name, data in found}
+
+
+def test_a_certificate_with_its_files_is_shown_once(cast: Cast) -> None:
+    client = browser(cast.developer)
+    answer = client.post("/settings/certificates", {"name": "laptop", "password": "secret"})
+    assert answer["Cache-Control"] == "no-store"
+    files = downloads(answer)
+    assert set(files) == {"certs.d.tar.gz", "client.cert", "client.pem", "client.p12", "ca.crt"}
+    assert b"PRIVATE KEY" in files["client.pem"]
+    key, certificate, _ = pkcs12.load_key_and_certificates(files["client.p12"], b"secret")
+    assert key is not None
+    assert certificate == x509.load_pem_x509_certificate(files["client.cert"])
+    with tarfile.open(fileobj=io.BytesIO(files["certs.d.tar.gz"])) as tar:
+        assert f"{settings.GRIDAPPS.authority}/client.key" in tar.getnames()
+    page = client.get("/settings").content
+    assert b"laptop" in page
+    assert b"PRIVATE" not in page
+
+
+def test_revoking_on_the_page(cast: Cast) -> None:
+    browser(cast.developer).post("/settings/certificates", {"name": "laptop"})
+    serial = Certificate.objects.get().serial
+    assert browser(cast.outsider).post(f"/settings/certificates/{serial}/revoke").status_code == 404
+    assert Certificate.objects.get().revoked_at is None
+    browser(cast.developer).post(f"/settings/certificates/{serial}/revoke")
+    assert Certificate.objects.get().revoked_at is not None
+
+
+def test_forms_need_their_csrf_token(cast: Cast) -> None:
+    client = Client(enforce_csrf_checks=True, headers={"Host": "localhost", "X-Forwarded-Proto": "https"})
+    client.force_login(cast.developer)
+    assert client.post("/settings/certificates", {"name": "laptop"}).status_code == 403
+    assert not Certificate.objects.exists()
+
+
+def test_an_application_of_ones_own(cast: Cast) -> None:
+    client = browser(cast.analyst)
+    answer = client.post("/settings/applications", {"app_name": "robot", "kind": "machine"})
+    secret = re.findall(r'id="client-secret">([^<]+)<', answer.content.decode())[0]
+    application = Application.objects.get(user=cast.analyst)
+    assert application.client_secret != secret, "only its hash is stored"
+    credentials = {"client_id": application.client_id, "client_secret": html.unescape(secret)}
+    token = browser().post("/api/token", {"grant_type": "client_credentials"} | credentials)
+    assert token.status_code == 200, token.content
+    me = browser().get("/api/v3/me", headers={"Authorization": f"Bearer {token.json()['access_token']}"})
+    assert me.json()["user"]["username"] == "analyst"
+    assert browser(cast.outsider).post(f"/settings/applications/{application.pk}/delete").status_code == 404
+    client.post(f"/settings/applications/{application.pk}/delete")
+    assert not Application.objects.filter(user=cast.analyst).exists()
+    gone = browser().get("/api/v3/me", headers={"Authorization": f"Bearer {token.json()['access_token']}"})
+    assert gone.status_code == 401
+
+
+@pytest.mark.parametrize(
+    "address", ["", "http://example.org/", "javascript:alert(1)", "https://a/#x", "http://localhost/",
+                "https://u@a/", "https://*.a/", "https://[", "x"]
+)  # fmt: skip
+def test_codes_travel_only_where_nobody_reads_them(cast: Cast, address: str) -> None:
+    answer = browser(cast.analyst).post(
+        "/settings/applications", {"app_name": "x", "kind": "public", "redirect_uris": address}
+    )
+    assert answer.status_code == 400
+    assert not Application.objects.filter(user=cast.analyst).exists()
