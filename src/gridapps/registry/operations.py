@@ -15,7 +15,6 @@ from gridapps.registry import queries, schemas
 from gridapps.registry.errors import AppChanged, AppIdTaken, AppNotFound, InvalidApp
 from gridapps.registry.models import APP_ID, App
 
-RESOURCES = ("cpus", "memory", "disk", "time")
 DEFAULTS: Mapping[str, float] = {"cpus": 1, "memory": 1024**3, "disk": 1024**3, "time": 3600}
 MAX_TITLE = 200
 MAX_DESCRIPTION = 20_000

@@ -15,7 +15,6 @@ import jsonschema_rs
 
 from gridapps.registry.schema_shape import Fault, examine, follow, pointer
 
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MAX_ARGUMENTS = 1024**2  # bytes of the argument object: the container contract's limit
 MAX_DEPTH = 64  # of the argument object
 MAX_FAULTS = 20
