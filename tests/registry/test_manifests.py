@@ -171,7 +171,7 @@ def test_every_reason_is_told_at_once() -> None:
 
 
 def test_volumes_where_a_program_may_write_are_taken() -> None:
-    volumes = {"/grid": {}, "/grid/": {}, "/grid/a": {}, "/tmp/x/../y": {}}
+    volumes: dict[str, Any] = {"/grid": {}, "/grid/": {}, "/grid/a": {}, "/tmp/x/../y": {}}
     assert program(config={"Entrypoint": ["/a"], "Volumes": volumes}).entrypoint == ["/a"]
 
 

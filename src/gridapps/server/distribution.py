@@ -11,6 +11,16 @@ from gridapps.config.environment import Environment
 from gridapps.registry import tokens
 
 
+def realm(environment: Environment) -> str:
+    """Where clients get tokens."""
+    return f"{environment.origin}/registry/token"
+
+
+def challenge(environment: Environment) -> str:
+    """The WWW-Authenticate with which the registry sends clients to the realm."""
+    return f'Bearer realm="{realm(environment)}",service="{tokens.SERVICE}"'
+
+
 def configuration(environment: Environment, *, secret: str) -> str:
     """The registry's configuration file. It is JSON, which is YAML: nothing needs quoting by hand."""
     data = environment.data.absolute()
@@ -36,7 +46,7 @@ def configuration(environment: Environment, *, secret: str) -> str:
             },
             "auth": {
                 "token": {
-                    "realm": f"{environment.origin}/registry/token",
+                    "realm": realm(environment),
                     "service": tokens.SERVICE,
                     "issuer": tokens.ISSUER,
                     "rootcertbundle": str(data / "authority" / "token.crt"),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from gridapps.api.registry.refusals import refusal
 from gridapps.config.environment import Environment
+from gridapps.server import distribution
 
 MAX_REQUEST = "2m"  # beside a body of 1 MiB of arguments there is a little JSON
 MAX_MANIFEST = "5m"  # the application itself refuses beyond 4 MiB, with a sentence
@@ -178,7 +179,9 @@ def _registry(environment: Environment) -> list[str]:
         *_block(
             "location /v2/",
             *judged,
-            f"client_max_body_size {environment.max_image};",
+            # A layer that alone is too large is refused with its manifest, at once. This is for the disk:
+            # docker repeats what ends here for a minute.
+            f"client_max_body_size {2 * environment.max_image};",
             "proxy_request_buffering off;",
             "proxy_pass http://registry;",
         ),
@@ -239,7 +242,7 @@ def _pages(environment: Environment) -> list[str]:
             "location /internal/outputs/",
             "internal;",
             f"alias {_quoted(str(data / 'outputs') + '/')};",
-            f"disable_symlinks on from={_quoted(data / 'outputs')};",
+            f"disable_symlinks on {_quoted('from=' + str(data / 'outputs'))};",
             "add_header X-Content-Type-Options nosniff always;",
             "add_header Content-Security-Policy \"default-src 'none'; sandbox\" always;",
         ),
@@ -255,37 +258,38 @@ def _pages(environment: Environment) -> list[str]:
 def _refusals(environment: Environment) -> list[str]:
     """What nginx answers by itself: always JSON with a sentence, in the form that its clients print."""
     limit = environment.max_image
+    fault = "The client certificate cannot be used: $ssl_client_verify."
     unavailable = "The instance is starting or in trouble; try again in a moment."
     return [
         *_block(
             "location @certificate",
             "default_type application/json;",
-            "return 401 "
-            + _text(refusal("The client certificate cannot be used: $ssl_client_verify."))
-            + ";",
+            # A push begins with a HEAD, whose refusal has no body: sent to the realm, the tool gets this one.
+            f"add_header WWW-Authenticate {_text(distribution.challenge(environment))} always;",
+            f"return 401 {_answer(refusal(fault))};",
         ),
         *_block("location @refused", "default_type application/json;", "return 401 $refusal;"),
         *_block(
             "location @image_too_large",
             "default_type application/json;",
-            "return 413 " + _text(refusal(f"This is too large: an image may have {limit} bytes.")) + ";",
+            "return 413 " + _answer(refusal(f"This is too large: an image may have {limit} bytes.")) + ";",
         ),
         *_block(
             "location @registry_unavailable",
             "default_type application/json;",
             "add_header Retry-After 5 always;",
-            f"return 503 {_text(refusal(unavailable, code='UNAVAILABLE'))};",
+            f"return 503 {_answer(refusal(unavailable, code='UNAVAILABLE'))};",
         ),
         *_block(
             "location @too_large",
             "default_type application/json;",
-            f"return 413 {_text({'error': 'The body is larger than 2 MiB.', 'code': 'too-large'})};",
+            f"return 413 {_answer({'error': 'The body is larger than 2 MiB.', 'code': 'too-large'})};",
         ),
         *_block(
             "location @unavailable",
             "default_type application/json;",
             "add_header Retry-After 5 always;",
-            f"return 503 {_text({'error': unavailable, 'code': 'unavailable'})};",
+            f"return 503 {_answer({'error': unavailable, 'code': 'unavailable'})};",
         ),
     ]
 
@@ -311,8 +315,12 @@ def _block(head: str, *lines: str) -> list[str]:
     return [f"{head} {{", *(f"    {line}" for line in lines), "}"]
 
 
-def _text(answer: Mapping[str, object]) -> str:
-    return "'" + json.dumps(answer).replace("\\", "\\\\").replace("'", "\\'") + "'"
+def _answer(body: Mapping[str, object]) -> str:
+    return _text(json.dumps(body))
+
+
+def _text(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _quoted(path: Path | str) -> str:
