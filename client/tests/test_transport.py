@@ -103,7 +103,7 @@ def test_no_authority(tmp_path: Path) -> None:
     [
         (400, GridAppsError, "no /arguments/x: too small"),
         (401, Unauthenticated, "no Log in with: gridapps login http://127.0.0.1"),
-        (404, NotFound, "no"),
+        (404, NotFound, r"no \(asked for me\)"),
         (409, Conflict, "no"),
         (412, Conflict, "no"),
         (503, Unreachable, "no"),

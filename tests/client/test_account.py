@@ -1,9 +1,9 @@
 """Logging in, and being told what is wrong."""
 
+import json
 import re
 import stat
 import threading
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -77,10 +77,10 @@ def test_becoming_a_developer(stranger: Shell):
 
 def test_logout(stranger: Shell):
     stranger.login()
-    stranger.must("logout")
+    assert "stays good until it expires" in stranger.must("logout").err
     assert "gridapps login" in stranger.run("whoami").err
-    with stranger.instance.client(stranger.token) as client:
-        assert client.get("/api/v3/me").status_code == 401, "the token is still good"
+    assert stranger.name not in (stranger.home / "config" / "config.json").read_text()
+    assert stranger.token not in (stranger.home / "config" / "config.json").read_text()
 
 
 def test_login_with_a_browser(instance: Instance):
@@ -103,7 +103,11 @@ def test_login_with_a_browser(instance: Instance):
     assert process.returncode == 0, err
     assert f"as {name}" in out
     assert person.must("whoami", "--json").json["user"]["username"] == name
-    assert "refresh_token" in Path(person.home / "config" / "config.json").read_text()
+    kept = json.loads((person.home / "config" / "config.json").read_text())["instances"][instance.url]
+    assert kept["refresh_token"]
+    person.must("logout")
+    with instance.client(kept["token"]) as client:
+        assert client.get("/api/v3/me").status_code == 401, "the token is still good"
 
 
 def _log_in_as_a_browser_does(instance: Instance, page: str, name: str, password: str) -> None:

@@ -1,6 +1,7 @@
 """Certificates and pushes with each tool, and what its user reads when the registry refuses."""
 
 import json
+import secrets
 import shutil
 import stat
 import subprocess
@@ -15,20 +16,20 @@ from tests.fixtures.engine import Engine
 from tests.fixtures.instance import Instance, new_instance
 
 pytestmark = [pytest.mark.engine, pytest.mark.instance]
-ADDRESS = "10.99.7.1"  # docker reads no certificates for a registry on 127.0.0.0/8
 
 
 @pytest.fixture(scope="module")
 def elsewhere(engine: Engine, command_image: str) -> Iterator[Bench]:
-    """An instance that is not on 127.0.0.0/8."""
-    subprocess.run(["ip", "addr", "add", f"{ADDRESS}/32", "dev", "lo"], check=True)
-    instance = new_instance(host=ADDRESS, listen=ADDRESS)
+    """An instance that is not on 127.0.0.0/8, where docker reads no certificates."""
+    address = f"10.99.{secrets.randbelow(256)}.{secrets.randbelow(254) + 1}"
+    subprocess.run(["ip", "addr", "add", f"{address}/32", "dev", "lo"], check=True)
+    instance = new_instance(host=address, listen=address)
     try:
         instance.start()
         yield new_bench(instance, command_image)
     finally:
         instance.remove()
-        subprocess.run(["ip", "addr", "del", f"{ADDRESS}/32", "dev", "lo"], check=True)
+        subprocess.run(["ip", "addr", "del", f"{address}/32", "dev", "lo"], check=True)
         shutil.rmtree(Path("/etc/docker/certs.d") / instance.authority, ignore_errors=True)
 
 

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 
@@ -81,6 +82,9 @@ def of_answer(answer: httpx.Response) -> GridAppsError:
     message: str = body["error"]
     if kind is Unauthenticated:
         message += f" Log in with: gridapps login {answer.url.scheme}://{answer.url.netloc.decode()}"
+    if kind is NotFound and answer.request.method == "GET":
+        # The instance does not say what there is not, lest it tell what there is.
+        message += f" (asked for {unquote(answer.url.path).removeprefix('/api/v3/')})"
     return kind(
         message, status=status, code=code if isinstance(code, str) else f"http-{status}", fields=_fields(body)
     )

@@ -77,8 +77,10 @@ def renewed(url: str, *, ca: str | None, refresh_token: str) -> Tokens:
 
 
 def revoke(url: str, *, ca: str | None, token: str) -> None:
-    """Make a token worthless."""
-    _post(url, "/api/revoke_token", ca=ca, form={"token": token})
+    """Make a token that came from `in_browser` worthless; a refresh token takes its bearer token along."""
+    answer = _post(url, "/api/revoke_token", ca=ca, form={"token": token, "client_id": CLIENT_ID})
+    if not answer.is_success:
+        raise GridAppsError(f"{url} did not take the token back (status {answer.status_code}).", code="login")
 
 
 class Renewal:

@@ -71,12 +71,15 @@ def login(
 @common
 def logout(session: Session) -> None:
     """Give the token back and forget the instance, its certificate on this machine included."""
-    instance = session.configuration.instance(session.client.url)
-    for token in (instance.refresh_token, instance.token):
-        if token:
-            oauth.revoke(instance.url, ca=instance.ca, token=token)
-    session.configuration.forget(instance.url)
-    session.result({"url": instance.url}, f"Logged out of {instance.url}.")
+    url = session.client.url
+    stored = session.configuration.stored(url)
+    if stored and stored.refresh_token:
+        oauth.revoke(url, ca=stored.ca, token=stored.refresh_token)
+    elif stored:
+        # Only the client that a token was issued to may revoke it, and nobody is that for one made by hand.
+        session.tell("The token was made by an administrator and stays good until it expires.")
+    session.configuration.forget(url)
+    session.result({"url": url}, f"Logged out of {url}.")
 
 
 @click.command()
