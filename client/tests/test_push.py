@@ -69,6 +69,23 @@ def test_without_certificate(tmp_path: Path) -> None:
             "denied: The App is not yours.\n",
             "The registry refused the image: The App is not yours.",
         ),
+        (
+            "docker",
+            "unknown: The image has no ENTRYPOINT; add one.\n",
+            "The registry refused the image: The image has no ENTRYPOINT; add one.",
+        ),
+        (
+            "skopeo",
+            'time="2026-01-01T00:00:00Z" level=fatal msg="writing manifest: uploading manifest v1 to '
+            'host:1/app: unknown: The image has no ENTRYPOINT: \\"x\\"."\n',
+            'The registry refused the image: The image has no ENTRYPOINT: "x".',
+        ),
+        (
+            "docker",
+            'Get "https://host:1/v2/": x509: certificate signed by unknown authority\n',
+            'docker could not push the image: Get "https://host:1/v2/": x509: certificate signed by unknown '
+            "authority",
+        ),
         ("docker", "unauthorized: revoked\n", "The registry refused the image: revoked"),
         (
             "skopeo",

@@ -31,9 +31,7 @@ _REPOSITORY = re.compile(
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _IMAGE = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:/@\[\]-]*")
 # Where the registry's own words begin in what the tools print.
-_REFUSAL = re.compile(
-    r"(?:denied|unauthorized|manifest invalid|unsupported|blob unknown|name unknown): *(?P<text>.+)"
-)
+_REFUSAL = re.compile(r"\b(?:denied|unauthorized|manifest invalid|unsupported|unknown): *(?P<text>.+)")
 _SKOPEO = re.compile(r'level=(?:fatal|error) msg="(?P<text>(?:[^"\\]|\\.)*)"')
 
 
