@@ -62,14 +62,17 @@ class Bench:
         self.sandbox.start(launch)
         return launch.name
 
+    def log(self, name: str) -> list[str]:
+        """The lines of standard error so far."""
+        log = self.sandbox.log(name)
+        assert log is not None
+        return [item.text for item in LogFollower(log).read() if isinstance(item, Line)]
+
     def finish(self, name: str) -> Result:
         ended = self.sandbox.wait(name, timeout=60)
         assert ended is not None, "it did not end in a minute"
-        log = self.sandbox.log(name)
-        assert log is not None
-        lines = [item.text for item in LogFollower(log).read() if isinstance(item, Line)]
         outputs = self.sandbox.outputs(name)
-        return Result(ended, lines, (outputs / "stdout.txt").read_text(errors="replace"), outputs)
+        return Result(ended, self.log(name), (outputs / "stdout.txt").read_text(errors="replace"), outputs)
 
     def run(self, image: str, **changes: Any) -> Result:
         return self.finish(self.start(image, **changes))

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,6 +84,23 @@ def test_a_signal_of_the_program_is_its_exit_code(bench: Bench, script: Script) 
     assert bench.run(script("kill -SEGV $$")).ended.exit_code == 139
 
 
+def test_an_end_that_was_asked_for_from_outside_is_told(
+    bench: Bench, script: Script, engine: Engine, instance: str
+) -> None:
+    """An engine that stops sends TERM: what the program makes of it is not the program's own end."""
+    name = bench.start(script("trap 'exit 7' TERM; echo ready >&2; while :; do sleep 0.1; done"))
+    while "ready" not in bench.log(name):
+        time.sleep(0.05)
+    engine.client.kill(f"gridapps-{instance}-{name}", signal="TERM")
+    ended = bench.finish(name).ended
+    assert (ended.exit_code, ended.interrupted) == (7, True)
+
+
+def test_the_program_cannot_pretend_that_it_was_ended_from_outside(bench: Bench, script: Script) -> None:
+    ended = bench.run(script("kill -TERM 1; sleep 5")).ended
+    assert (ended.exit_code, ended.interrupted) == (143, False)
+
+
 def test_an_exit_code_of_137_alone_is_not_memory(bench: Bench, script: Script) -> None:
     ended = bench.run(script("exit 137")).ended
     assert ended.exit_code == 137
@@ -137,7 +155,7 @@ def _report(**changes: str) -> str:
         "exit_code": "0", "signal": "0", "stage": "none", "error": "0",
         "started": "2026-01-01T00:00:00.000000Z", "ended": "2026-01-01T00:00:01.000000Z",
         "log_dropped": "0", "output_dropped": "0", "disk_full": "0", "oom_kills": "0", "forks_refused": "0",
-        "cpu_us": "5000", "memory": "1", **changes,
+        "cpu_us": "5000", "memory": "1", "asked": "0", **changes,
     }  # fmt: skip
     return f"{WORD}\n" + "".join(f"{key} {value}\n" for key, value in facts.items()) + "end\n"
 

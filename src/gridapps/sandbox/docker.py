@@ -216,6 +216,7 @@ class DockerSandbox:
             log_dropped=report.log_dropped,
             output_dropped=report.output_dropped,
             not_started=_not_started(report, known),
+            interrupted=report.asked,
             usage=Usage(
                 cpu_seconds=report.cpu_seconds, memory_bytes=report.memory, disk_bytes=space.disk_used()
             ),

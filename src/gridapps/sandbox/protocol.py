@@ -81,9 +81,7 @@ class Ended:
     log_dropped: int  # bytes of standard error beyond the limit
     not_started: str  # why the entry point could not be executed, or ""
     usage: Usage
-    interrupted: bool = (
-        False  # ended from outside, before anybody could report how: the engine or the node died
-    )
+    interrupted: bool = False  # ended from outside: by `stop`, or because the engine or the node ended
     output_dropped: int = 0  # bytes of standard output that the full workspace could not take
 
 

@@ -30,6 +30,7 @@ class Report:
     forks_refused: int
     cpu_seconds: float
     memory: int
+    asked: bool  # TERM came from outside the container
 
 
 def read_report(path: Path, *, word: str) -> Report | None:
@@ -52,6 +53,7 @@ def read_report(path: Path, *, word: str) -> Report | None:
         forks_refused=int(facts["forks_refused"]),
         cpu_seconds=int(facts["cpu_us"]) / 1e6,
         memory=int(facts["memory"]),
+        asked=facts["asked"] == "1",
     )
 
 

@@ -310,6 +310,9 @@ static uint64_t processor_time(const struct rusage *used) {
            (uint64_t)(used->ru_utime.tv_usec + used->ru_stime.tv_usec);
 }
 
+/* Whether TERM came from outside the container: its senders have no process id in here, the program has one. */
+static int asked_to_end;
+
 static void report_end(int fd, int status, struct refusal refusal, const char *started) {
     char text[2048];
     char ended[STAMP + 1];
@@ -322,12 +325,13 @@ static void report_end(int fd, int status, struct refusal refusal, const char *s
     uint64_t forks = counter("/sys/fs/cgroup/pids/pids.events", "max", "/sys/fs/cgroup/pids.events", "max");
     int size = snprintf(text, sizeof text,
                         "%s\nexit_code %d\nsignal %d\nstage %s\nerror %d\nstarted %s\nended %s\nlog_dropped %llu\n"
-                        "output_dropped %llu\ndisk_full %d\noom_kills %llu\nforks_refused %llu\ncpu_us %llu\nmemory %llu\nend\n",
+                        "output_dropped %llu\ndisk_full %d\noom_kills %llu\nforks_refused %llu\ncpu_us %llu\nmemory %llu\n"
+                        "asked %d\nend\n",
                         word, signaled ? 128 + signaled : WEXITSTATUS(status), signaled, stage_names[refusal.stage],
                         refusal.error, started, ended, (unsigned long long)journal.dropped,
                         (unsigned long long)output.dropped, disk_full, (unsigned long long)or_zero(killed),
                         (unsigned long long)or_zero(forks), (unsigned long long)processor_time(&used),
-                        (unsigned long long)used.ru_maxrss * 1024U);
+                        (unsigned long long)used.ru_maxrss * 1024U, asked_to_end);
     if (ftruncate(fd, 0) == 0) (void)!pwrite(fd, text, (size_t)size, 0);
 }
 
@@ -342,6 +346,7 @@ static int watch(pid_t program, int signals) {
         struct signalfd_siginfo got;
         if (!ready[0].revents || read(signals, &got, sizeof got) != (ssize_t)sizeof got) continue;
         if (got.ssi_signo != SIGCHLD) { /* USR1 is the end of all grace: this process stays, to report */
+            if (got.ssi_signo == SIGTERM && got.ssi_pid == 0) asked_to_end = 1;
             kill(-1, got.ssi_signo == SIGUSR1 ? SIGKILL : (int)got.ssi_signo);
             continue;
         }
