@@ -1,11 +1,13 @@
 """nginx as the door of an instance: what strangers send as a developer's certificate or path gets nowhere."""
 
 import json
+import os
 import re
 import shutil
 import socket
 import ssl
 import subprocess
+import tempfile
 import uuid
 from pathlib import Path
 from urllib.parse import quote
@@ -273,6 +275,21 @@ def test_the_configuration_is_valid(tmp_path: Path, name: str, listen: str) -> N
     assert written["http"]["addr"].startswith("127.0.0.1:")
     assert written["http"]["relativeurls"] is True
     assert written["auth"]["token"]["realm"] == f"{environment.origin}/registry/token"
+
+
+@pytest.mark.parametrize(("mode", "account"), [(0o711, "www-data"), (0o700, "root")])
+def test_workers_run_as_root_only_where_nothing_else_gets_through(
+    mode: int, account: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give the workers another account")
+    above = Path(tempfile.mkdtemp())
+    above.chmod(mode)
+    data = above / "data"
+    (data / "run").mkdir(parents=True)
+    written = nginx.write(Environment().model_copy(update={"data": data})).read_text()
+    assert f"\nuser {account} {account};\n" in written
+    assert ("chmod o+x" in caplog.text) == (account == "root")
 
 
 def test_a_path_that_nginx_cannot_take_is_said() -> None:

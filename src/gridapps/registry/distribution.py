@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import httpx
 from django.conf import settings
@@ -22,14 +21,6 @@ class Missing(LookupError):
 
 class Rejected(Exception):
     """The developer registry itself refuses a manifest. The message carries its reasons."""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What the registry answered to a manifest that it took."""
-
-    location: str
-    digest: str
 
 
 class Repository:
@@ -69,8 +60,8 @@ class Repository:
         """
         return self._read(f"manifests/{digest}", limit=limit, accept=media_type)
 
-    def put_manifest(self, reference: str, content: bytes, *, media_type: str) -> Stored:
-        """Store a manifest under a tag or its digest. Raises Rejected, Unavailable."""
+    def put_manifest(self, reference: str, content: bytes, *, media_type: str) -> str:
+        """Store a manifest under a tag or its digest; its digest. Raises Rejected, Unavailable."""
         response = self._send(
             "PUT", f"manifests/{reference}", actions=["push", "pull"], content=content,
             headers={"Content-Type": media_type},
@@ -78,7 +69,7 @@ class Repository:
         if response.status_code == httpx.codes.BAD_REQUEST:
             raise Rejected(_sentence(response))
         _expect(response, httpx.codes.CREATED)
-        return Stored(response.headers.get("Location", ""), response.headers.get("Docker-Content-Digest", ""))
+        return str(response.headers.get("Docker-Content-Digest", ""))
 
     def _read(self, path: str, *, limit: int, accept: str) -> bytes:
         content = bytearray()

@@ -132,10 +132,10 @@ def program(content: bytes, *, manifest: Manifest) -> Program:
     except Ambiguous as error:
         raise Invalid(str(error)) from None
     reasons = []
-    platform = f"{document.get('os')}/{document.get('architecture')}"
+    platform = _platform(document)
     if platform != "linux/amd64":
         reasons.append(
-            f"The image is built for {platform[:100]}; build it for linux/amd64 (--platform linux/amd64)."
+            f"The image is built for {platform}; build it for linux/amd64 (--platform linux/amd64)."
         )
     if not entrypoint or not entrypoint[0]:
         reasons.append('The image has no ENTRYPOINT; add one to the Dockerfile: ENTRYPOINT ["/program"].')
@@ -234,6 +234,12 @@ def _blob(entry: Document, what: str) -> Blob:
     if entry.get("urls"):
         raise Invalid(f"{what} is to be fetched from elsewhere (urls); everything has to be pushed here.")
     return Blob(media_type, digest, size)
+
+
+def _platform(configuration: Document) -> str:
+    names = [configuration.get("os"), configuration.get("architecture")]
+    plain = all(isinstance(name, str) and re.fullmatch(r"[a-z0-9]{1,32}", name) for name in names)
+    return "/".join(names) if plain else "an unknown platform"
 
 
 def _words(run: Document, name: str) -> list[str]:

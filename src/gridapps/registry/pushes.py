@@ -12,7 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from gridapps.registry import manifests
-from gridapps.registry.distribution import Missing, Rejected, Repository, Stored
+from gridapps.registry.distribution import Missing, Rejected, Repository
 from gridapps.registry.manifests import Index, Invalid, Manifest, Program
 from gridapps.registry.models import App, Certificate, Release, Tag
 
@@ -46,8 +46,8 @@ class _Judged:
     program: Program
 
 
-def push(push: Push) -> Stored:
-    """Take a manifest. With a tag it becomes a release, which the tag names from now on. Idempotent.
+def push(push: Push) -> str:
+    """Take a manifest; its digest. With a tag it becomes a release, named by it from now on. Idempotent.
 
     One without a tag is stored as a part of an index and is no release: it is judged for its form and its
     layers, and once more, wholly, when an index names it for linux/amd64. Raises Invalid, after recording the

@@ -8,6 +8,7 @@ gets through. docs/decisions/0030-registry-behind-one-port.md says why.
 import grp
 import ipaddress
 import json
+import logging
 import os
 import pwd
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from pathlib import Path
 from gridapps.api.registry.refusals import refusal
 from gridapps.config.environment import Environment
 from gridapps.server import distribution
+
+log = logging.getLogger(__name__)
 
 MAX_REQUEST = "2m"  # beside a body of 1 MiB of arguments there is a little JSON
 MAX_MANIFEST = "5m"  # the application itself refuses beyond 4 MiB, with a sentence
@@ -67,13 +70,13 @@ def write(environment: Environment) -> Path:
     data = environment.data.absolute()
     account = None
     if os.geteuid() == 0:
-        account = _account()
-        group = pwd.getpwnam(account.split()[0]).pw_gid
+        found = _account()
         for name in READ_BY_WORKERS:
             directory = data / name
             directory.mkdir(mode=0o750, exist_ok=True)
-            os.chown(directory, 0, group)
+            os.chown(directory, 0, found.pw_gid)
             directory.chmod(0o2750)  # set-group-ID: what is made below belongs to the same group
+        account = _workers(found, data)
     (data / "run" / "nginx").mkdir(mode=0o750, exist_ok=True)
     path = data / "run" / "nginx.conf"
     path.write_text(configuration(environment, account=account))
@@ -85,14 +88,27 @@ def clean_environment() -> Mapping[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath)}
 
 
-def _account() -> str:
+def _account() -> pwd.struct_passwd:
     for name in WORKER_ACCOUNTS:
         try:
-            account = pwd.getpwnam(name)
+            return pwd.getpwnam(name)
         except KeyError:
             continue
-        return f"{name} {grp.getgrgid(account.pw_gid).gr_name}"
     raise LookupError(f"There is no account for nginx's workers: create one of {', '.join(WORKER_ACCOUNTS)}.")
+
+
+def _workers(account: pwd.struct_passwd, data: Path) -> str:
+    """User and group of the workers: root where a directory above the data is closed to the account."""
+    for directory in (data, *data.parents):
+        status = directory.stat()
+        bit = 0o010 if status.st_gid == account.pw_gid else 0o001
+        if not status.st_mode & bit:
+            log.warning(
+                "nginx's workers run as root: %s is closed to %s. Open it (chmod o+x) or move GRIDAPPS_DATA.",
+                directory, account.pw_name,
+            )  # fmt: skip
+            return "root root"
+    return f"{account.pw_name} {grp.getgrgid(account.pw_gid).gr_name}"
 
 
 def _general(environment: Environment) -> list[str]:

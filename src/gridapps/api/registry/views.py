@@ -87,7 +87,7 @@ def push_manifest(request: HttpRequest, *, name: str, reference: str) -> HttpRes
     certificate = _holder(request)
     access = permits.of_request(method="PUT", uri=request.path)
     (app,) = permits.check(access, certificate=certificate)
-    stored = pushes.push(
+    digest = pushes.push(
         pushes.Push(
             app=app,
             certificate=certificate,
@@ -98,8 +98,8 @@ def push_manifest(request: HttpRequest, *, name: str, reference: str) -> HttpRes
         )
     )
     response = HttpResponse(status=201)
-    response["Location"] = f"/v2/{name}/manifests/{stored.digest}"
-    response["Docker-Content-Digest"] = stored.digest
+    response["Location"] = f"/v2/{name}/manifests/{digest}"
+    response["Docker-Content-Digest"] = digest
     return response
 
 
