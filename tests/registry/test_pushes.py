@@ -230,10 +230,15 @@ def test_the_judgement_for_nginx(developer: Developer) -> None:
     assert developer.authorize("GET", "").status_code == 401
 
 
-def test_a_token_is_for_what_it_says(developer: Developer) -> None:
+def test_a_token_of_the_realm_opens_nothing(developer: Developer) -> None:
     answer = developer.ask("GET", f"/registry/token?scope=repository:{developer.name}:pull")
     assert answer.status_code == 200
     assert answer.json()["expires_in"] == 60
+    bearer = {"Authorization": f"Bearer {answer.json()['token']}"}
+    base = f"http://127.0.0.1:{settings.GRIDAPPS.registry_port}/v2/"
+    assert httpx.get(base, headers=bearer, trust_env=False).status_code == 200
+    inside = httpx.get(f"{base}{developer.name}/tags/list", headers=bearer, trust_env=False)
+    assert inside.status_code == 401, "not even on the registry's own port"
     assert developer.ask("POST", "/registry/token").status_code == 405
     assert developer.ask("GET", "/registry/token?scope=repository:rivers:pull").status_code == 401
 

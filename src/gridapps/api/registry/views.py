@@ -48,11 +48,14 @@ def _plainly(view: View) -> View:
 @require_GET
 @_plainly
 def token(request: HttpRequest) -> HttpResponse:
-    """A token for the scopes asked for, if the certificate's holder owns every one of their repositories."""
+    """A token, if the certificate's holder owns every repository of the scopes asked for.
+
+    Clients do not go on without one. It opens nothing but the bare `/v2/`: every other request is judged by
+    itself and gets its own token from `authorize`, so that a token that got lost is worth nothing.
+    """
     certificate = _holder(request)
-    access = permits.of_scopes(request.GET.getlist("scope"))
-    permits.check(access, certificate=certificate)
-    signed = tokens.token(access, subject=certificate.user.username)
+    permits.check(permits.of_scopes(request.GET.getlist("scope")), certificate=certificate)
+    signed = tokens.token({}, subject=certificate.user.username)
     return JsonResponse(
         {
             "token": signed,
