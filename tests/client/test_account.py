@@ -4,6 +4,7 @@ import json
 import re
 import stat
 import threading
+from html import unescape
 from urllib.parse import urlsplit
 
 import httpx
@@ -131,7 +132,7 @@ def _hidden(page: str) -> dict[str, str]:
     for tag in re.findall(r"<input[^>]*>", page):
         values = dict(re.findall(r'(\w+)="([^"]*)"', tag))
         if values.get("type") == "hidden":
-            found[values["name"]] = values.get("value", "")
+            found[values["name"]] = unescape(values.get("value", ""))
     return found
 
 
