@@ -61,6 +61,8 @@ def document(api: "NinjaAPI") -> dict[str, Any]:
     }
     for path in schema["paths"].values():
         for call in path.values():
+            for parameter in call["parameters"]:
+                parameter["schema"] = _without_null(parameter["schema"])
             for status, answer in call["responses"].items():
                 if status in headers:
                     answer["headers"] = headers[status]
@@ -77,6 +79,14 @@ def view(_: HttpRequest) -> HttpResponse:
     from gridapps.api.native.api import api
 
     return HttpResponse(_text(api), content_type="application/json")
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter that may be left out is not one that may be null."""
+    kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
+    if len(kinds) != 1:
+        return schema
+    return {name: value for name, value in schema.items() if name not in {"anyOf", "default"}} | kinds[0]
 
 
 def _header(name: str, description: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ T = TypeVar("T", bound=Model)
 
 def _digits(value: Any) -> Any:
     # int() would take spaces and underscores as well.
-    return int(value) if isinstance(value, str) and re.fullmatch("-?[0-9]{1,9}", value) else value
+    return int(value) if isinstance(value, str) and re.fullmatch("-?[0-9]{1,10}", value) else value
 
 
 def _truth(value: Any) -> Any:
