@@ -34,7 +34,8 @@ def test_every_answer_is_declared(
     done = subprocess.run(
         [
             str(PROGRAM), "--config-file", str(configuration), "run", f"{server.url}/api/v3/openapi.json",
-            "-H", f"Authorization: Bearer {tokens[who]}", "-H", "Host: localhost", "-H", "X-Forwarded-Proto: https",
+            "-H", f"Authorization: Bearer {tokens[who]}",
+            "-H", "Host: localhost", "-H", "X-Forwarded-Proto: https",
             "--checks", "all", "--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "5",
             "--max-time", "45", "--no-color",
         ],

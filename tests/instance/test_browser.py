@@ -1,0 +1,140 @@
+"""A real browser against a whole instance: login, certificate, consent for the command, the page of a run."""
+
+import base64
+import hashlib
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.instance.conftest import Stage
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+PASSWORD = secrets.token_urlsafe(12)
+
+pytestmark = [
+    pytest.mark.instance,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: scripts/machine test"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser, stage: Stage) -> Iterator[Page]:
+    """A page of a developer who has logged in. Fails the test for whatever the content policy blocked."""
+    program = (
+        "import django; django.setup()\n"
+        "from gridapps.access.models import User\n"
+        f"user = User.objects.get(username={stage.developer.name!r})\n"
+        f"user.set_password({PASSWORD!r}); user.save()"
+    )
+    environment = stage.instance.environment | {"DJANGO_SETTINGS_MODULE": "gridapps.config.settings"}
+    subprocess.run([sys.executable, "-c", program], env=os.environ | environment, check=True, timeout=60)
+    context = browser.new_context(base_url=stage.instance.url, ignore_https_errors=True)
+    opened = context.new_page()
+    complaints: list[str] = []
+    opened.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.goto("/settings")
+    opened.get_by_label("Username").fill(stage.developer.name)
+    opened.get_by_label("Password").fill(PASSWORD)
+    opened.get_by_role("button", name="Log in").click()
+    expect(opened.get_by_role("heading", name="Application settings")).to_be_visible()
+    yield opened
+    context.close()
+    assert complaints == []
+
+
+def test_a_certificate_from_the_settings_page(page: Page) -> None:
+    page.get_by_text("New certificate").click()
+    page.locator("#id_name").fill("from the browser")
+    page.get_by_role("button", name="Issue").click()
+    expect(page.locator("#key")).to_contain_text("PRIVATE KEY")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="certs.d.tar.gz").click()
+    assert download.value.path().read_bytes().startswith(b"\x1f\x8b")
+    page.get_by_role("link", name="Back to the settings").click()
+    row = page.get_by_role("row", name="from the browser")
+    expect(row).to_contain_text("valid")
+    row.get_by_role("button", name="Revoke").click()
+    expect(page.get_by_role("row", name="from the browser")).to_contain_text("revoked")
+
+
+def test_the_command_gets_a_token_through_the_consent_page(page: Page, stage: Stage) -> None:
+    verifier = secrets.token_urlsafe(64)
+    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(60)
+        redirect = f"http://127.0.0.1:{listener.getsockname()[1]}/callback"
+        requests: list[str] = []
+        thread = threading.Thread(target=_answer_once, args=(listener, requests))
+        thread.start()
+        query = {
+            "response_type": "code", "client_id": "gridapps-cli", "redirect_uri": redirect, "scope": "api",
+            "state": "s", "code_challenge": challenge, "code_challenge_method": "S256",
+        }  # fmt: skip
+        page.goto(f"/api/authorize?{urlencode(query)}")
+        expect(page.get_by_role("heading", name="Allow gridapps command?")).to_be_visible()
+        page.get_by_role("button", name="Allow").click()
+        page.wait_for_url(f"{redirect}?*")
+        thread.join()
+    given = parse_qs(urlsplit(requests[0].split()[1]).query)
+    assert given["state"] == ["s"]
+    with stage.instance.client() as client:
+        answer = client.post(
+            "/api/token",
+            data={
+                "grant_type": "authorization_code", "code": given["code"][0], "redirect_uri": redirect,
+                "client_id": "gridapps-cli", "code_verifier": verifier,
+            },
+        )  # fmt: skip
+    with stage.instance.client(answer.json()["access_token"]) as client:
+        assert client.get("/api/v3/me").json()["user"]["username"] == stage.developer.name
+
+
+def _answer_once(listener: socket.socket, requests: list[str]) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        requests.append(connection.recv(65536).decode())
+        connection.sendall(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<p>Thanks."
+        )
+
+
+def test_the_page_of_a_run_follows_it_to_its_end(page: Page, stage: Stage) -> None:
+    run = stage.submit("summary")
+    page.goto(f"/runs/{run}")
+    expect(page.locator("#state")).to_have_text("SUCCESS", timeout=60_000)
+    expect(page.locator("#log")).to_contain_text("begin summary")
+    expect(page.locator("#log")).to_contain_text("end")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="numbers.txt").click()
+    assert download.value.path().read_text().startswith("1\n2\n")
+    page.goto("/")
+    expect(page.get_by_role("row", name=run[:8])).to_contain_text("SUCCESS")
+
+
+def test_a_run_is_canceled_from_its_page(page: Page, stage: Stage) -> None:
+    page.goto(f"/runs/{stage.submit('sleep', seconds=100)}")
+    expect(page.locator("#state")).to_have_text("RUNNING", timeout=60_000)
+    page.get_by_role("button", name="Cancel the run").click()
+    expect(page.locator("#state")).to_have_text("CANCELED", timeout=60_000)
