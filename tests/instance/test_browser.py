@@ -52,7 +52,15 @@ def page(browser: Browser, stage: Stage) -> Iterator[Page]:
     context = browser.new_context(base_url=stage.instance.url, ignore_https_errors=True)
     opened = context.new_page()
     complaints: list[str] = []
-    opened.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    ours = stage.instance.url
+    opened.on(
+        "console",
+        lambda said: (
+            complaints.append(said.text)
+            if said.type == "error" and said.location["url"].startswith(ours)
+            else None
+        ),
+    )
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.goto("/settings")
     opened.get_by_label("Username").fill(stage.developer.name)
