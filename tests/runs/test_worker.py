@@ -19,7 +19,7 @@ from gridapps.runs.models import Task
 from gridapps.runs.states import TERMINAL, State
 from gridapps.runs.store import Place
 from gridapps.runs.worker import NodeTaken, Worker
-from gridapps.sandbox.fake import Call, Ending, FakeSandbox
+from gridapps.sandbox.fake import Call, Ending, FakeSandbox, Program
 from gridapps.sandbox.protocol import NoSpace
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -45,7 +45,7 @@ class Stage:
 
     def __init__(self, data, make_run, image):
         self.data = data
-        self.programs = {}
+        self.programs: dict[str, Program] = {}
         self.image = image
         self._make_run = make_run
         self.sandbox = FakeSandbox(scratch=data / "scratch", programs=self.programs)

@@ -50,7 +50,7 @@ def create(request: HttpRequest, response: HttpResponse, body: NewApp) -> Status
 
 
 @router.get(
-    "/apps/{app_id}",
+    "/apps/{slug:app_id}",
     response=reads(404, ok=AppsAnswer),
     operation_id="show_app",
     exclude_unset=True,
@@ -63,7 +63,7 @@ def show(request: HttpRequest, response: HttpResponse, app_id: AppId) -> AppsAns
 
 
 @router.patch(
-    "/apps/{app_id}",
+    "/apps/{slug:app_id}",
     response=writes(404, 412, body=True, status_200=AppsAnswer),
     operation_id="change_app",
     exclude_unset=True,
@@ -85,7 +85,9 @@ def change(request: HttpRequest, response: HttpResponse, app_id: AppId, body: Ap
     return _single(user, app, response)
 
 
-@router.delete("/apps/{app_id}", response=writes(404, body=False, status_204=None), operation_id="delete_app")
+@router.delete(
+    "/apps/{slug:app_id}", response=writes(404, body=False, status_204=None), operation_id="delete_app"
+)
 def delete(request: HttpRequest, app_id: AppId) -> Status[None]:
     """Delete one's own App. Its id is never given out again."""
     operations.delete_app(by=user_of(request), app_id=app_id)

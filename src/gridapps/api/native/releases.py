@@ -15,7 +15,7 @@ router = Router(tags=["apps"])
 
 
 @router.get(
-    "/apps/{app_id}/releases",
+    "/apps/{slug:app_id}/releases",
     response=reads(404, ok=ReleasesAnswer),
     operation_id="list_releases",
     exclude_unset=True,

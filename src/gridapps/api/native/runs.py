@@ -37,7 +37,7 @@ AppFilter = Annotated[str | None, Field(pattern=APP_ID)]
 
 
 @router.post(
-    "/apps/{app_id}/runs",
+    "/apps/{slug:app_id}/runs",
     response=writes(404, 409, 429, body=True, status_202=SubmittedAnswer),
     operation_id="submit_run",
 )
@@ -48,7 +48,7 @@ def submit(request: HttpRequest, app_id: AppId, body: Body[Submission]) -> Statu
 
 
 @router.put(
-    "/apps/{app_id}/runs/{key}",
+    "/apps/{slug:app_id}/runs/{key}",
     response=writes(404, 409, 429, body=True, status_200=SubmittedAnswer, status_202=SubmittedAnswer),
     operation_id="submit_run_once",
 )
