@@ -86,7 +86,8 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
     if len(kinds) != 1:
         return schema
-    return {name: value for name, value in schema.items() if name not in {"anyOf", "default"}} | kinds[0]
+    rest: dict[str, Any] = {name: value for name, value in schema.items() if name not in {"anyOf", "default"}}
+    return rest | kinds[0]
 
 
 def _header(name: str, description: str) -> dict[str, Any]:
