@@ -83,10 +83,10 @@ def view(_: HttpRequest) -> HttpResponse:
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     """A parameter that may be left out is not one that may be null."""
-    kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
+    kinds: list[dict[str, Any]] = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
     if len(kinds) != 1:
         return schema
-    rest: dict[str, Any] = {name: value for name, value in schema.items() if name not in {"anyOf", "default"}}
+    rest = {name: value for name, value in schema.items() if name not in {"anyOf", "default"}}
     return rest | kinds[0]
 
 
