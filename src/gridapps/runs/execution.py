@@ -43,6 +43,7 @@ T = TypeVar("T")
 
 INPUT_NAME = "pointcloud.laz"  # for LAS, LAZ and COPC alike: readers go by the header, not the ending
 LOOK = 0.5  # seconds between two looks at log, progress and signals while a container runs
+LOG_SLACK = 1024**2  # bytes beyond a log's limit that are still read: a line about what is left out ends it
 GRACE = 5.0  # seconds between TERM and KILL
 PATIENCE = 2.0  # seconds before something that is away is asked again
 
@@ -185,7 +186,9 @@ class Execution:
     def _watch(self) -> Ended:
         """Follow the container until it has ended."""
         sandbox = self.node.sandbox
-        with LogRecorder(log=lambda: sandbox.log(self.name), target=self._place.log) as log:
+        with LogRecorder(
+            log=lambda: sandbox.log(self.name), target=self._place.log, limit=LOG_SLACK + self.limits.log
+        ) as log:
             while True:
                 try:
                     ended = self._patiently(lambda: sandbox.wait(self.name, timeout=LOOK), heed=False)

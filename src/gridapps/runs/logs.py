@@ -14,8 +14,10 @@ class LogRecorder:
     have left half done.
     """
 
-    def __init__(self, *, log: Callable[[], Path | None], target: Path) -> None:
+    def __init__(self, *, log: Callable[[], Path | None], target: Path, limit: int) -> None:
+        """`limit`: bytes of the container's log that are looked at."""
         self._log = log
+        self._limit = limit
         self._follower: LogFollower | None = None
         self._target = target.open("w", encoding="utf-8", newline="\n")
         target.chmod(0o640)
@@ -26,7 +28,7 @@ class LogRecorder:
             path = self._log()
             if path is None:
                 return None
-            self._follower = LogFollower(path)
+            self._follower = LogFollower(path, limit=self._limit)
         latest = None
         for item in self._follower.read():
             if isinstance(item, Progress):

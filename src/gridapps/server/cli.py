@@ -45,15 +45,15 @@ def worker() -> None:
     """Work on this node until interrupted (`up` starts one by itself)."""
     settings = prepare()
     from gridapps.runs.worker import NodeTaken
-    from gridapps.server.node import make_worker
+    from gridapps.server.node import worker_of
 
-    mine = make_worker(settings)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: mine.stop())
-    try:
-        mine.run()
-    except NodeTaken as error:
-        raise Unusable(str(error)) from None
+    with worker_of(settings) as mine:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: mine.stop())
+        try:
+            mine.run()
+        except NodeTaken as error:
+            raise Unusable(str(error)) from None
 
 
 @main.group()

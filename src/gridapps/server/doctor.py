@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +79,8 @@ def _port(check: str, host: str, port: int, setting: str) -> Finding:
 
 def _engine(settings: Environment) -> Finding:
     try:
-        make_sandbox(settings, instance="doctor").check()
+        with closing(make_sandbox(settings, instance="doctor")) as sandbox:
+            sandbox.check()
     except SandboxError as error:
         return Finding(check="container engine", detail=settings.engine, fault=str(error))
     return Finding(check="container engine", detail=f"{settings.engine} answers")

@@ -1,6 +1,8 @@
 """This machine as a node: its worker, as the settings say."""
 
 import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
 
 from gridapps.config.environment import Environment
@@ -10,20 +12,16 @@ from gridapps.server.engine import make_sandbox
 from gridapps.server.instance import identity
 
 
-def make_worker(settings: Environment) -> Worker:
-    """The worker of this machine, not yet running."""
+@contextmanager
+def worker_of(settings: Environment) -> Iterator[Worker]:
+    """The worker of this machine, not yet running; its sandbox is closed at the end."""
     data = settings.data.absolute()
     instance = identity(data)
-    node = Node(
-        name=settings.node,
-        instance=instance,
-        sandbox=make_sandbox(settings, instance=instance),
-        max_log=settings.max_log,
-    )
-    return Worker(
-        node=node,
-        slots=settings.slots or os.cpu_count() or 1,
-        lease=timedelta(seconds=settings.lease),
-        on_stop=settings.on_stop,
-        lock=data / "run" / f"{settings.node}.lock",
-    )
+    with closing(make_sandbox(settings, instance=instance)) as sandbox:
+        yield Worker(
+            node=Node(name=settings.node, instance=instance, sandbox=sandbox, max_log=settings.max_log),
+            slots=settings.slots or os.cpu_count() or 1,
+            lease=timedelta(seconds=settings.lease),
+            on_stop=settings.on_stop,
+            lock=data / "run" / f"{settings.node}.lock",
+        )

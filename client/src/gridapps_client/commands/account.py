@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import webbrowser
 from pathlib import Path
@@ -13,7 +14,7 @@ from gridapps_client.address import canonical
 from gridapps_client.client import Client
 from gridapps_client.commands.shared import Session, common
 from gridapps_client.configuration import Instance
-from gridapps_client.errors import GridAppsError
+from gridapps_client.errors import GridAppsError, Unauthenticated
 from gridapps_client.models import Developer
 from gridapps_client.text import plain
 
@@ -43,6 +44,9 @@ def login(
     if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
         raise GridAppsError("The token is empty or has characters that no token has.", code="usage")
     if token is None:
+        # An instance that cannot be reached or trusted is said before anybody opens a page of it.
+        with Client(url, ca=authority) as client, contextlib.suppress(Unauthenticated):
+            client.me()
         given = oauth.in_browser(
             url, ca=authority, show=lambda page: _show(session, page, no_browser=no_browser)
         )
