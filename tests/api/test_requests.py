@@ -165,6 +165,10 @@ def test_what_cannot_be_there_is_not_found(callers: Callers, path: str) -> None:
     assert error(callers.analyst("GET", path)) == (404, "not-found")
 
 
+def test_no_cache_on_the_way_keeps_an_answer(callers: Callers) -> None:
+    assert callers.analyst("GET", "/me")["Cache-Control"] == "private, no-cache"
+
+
 def test_other_methods_are_named(callers: Callers) -> None:
     answer = callers.analyst("PUT", "/apps")
     assert error(answer) == (405, "method-not-allowed")

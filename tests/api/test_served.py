@@ -18,6 +18,8 @@ import pytest
 from tests.api.seed import FILES
 from tests.api.server import Server, serving
 
+pytestmark = pytest.mark.instance
+
 
 @dataclass
 class Scene:

@@ -38,6 +38,8 @@ class JsonErrors:
 
 
 def _enveloped(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    if request.path.startswith(_PREFIX):
+        response.headers.setdefault("Cache-Control", "private, no-cache")
     if (
         response.status_code < 400
         or not request.path.startswith(_PREFIX)

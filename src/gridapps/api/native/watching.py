@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from asgiref.sync import SyncToAsync, sync_to_async
-from django.db import close_old_connections, connections
+from django.db import connections
 from django.db.utils import Error
 
 from gridapps.api.errors import ApiError
@@ -109,10 +109,10 @@ def _versions(waiters: list[_Waiter]) -> Versions | None:
     """The present versions of all runs that are waited for; None when the database does not answer."""
     wanted = {run for waiter in waiters for run in waiter.seen}
     try:
-        close_old_connections()
         return dict(Run.objects.filter(pk__in=wanted).order_by().values_list("pk", "version"))
     except Error as error:
         logger.warning("Cannot look at runs: %s", error)
+        connections.close_all()
         return None
 
 
