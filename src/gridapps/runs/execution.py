@@ -105,7 +105,8 @@ class Execution:
         self.node = node
         self.signals = signals
         self.name = node.container(claim)
-        self.task = Task.objects.select_related("run__release__app", "exportfile").get(pk=claim.task)
+        tasks = Task.objects.select_related("run__release__app", "exportfile")
+        self.task = persist(lambda: tasks.get(pk=claim.task))
         run = self.task.run
         self.limits = Limits(cpus=run.cpus, memory=run.memory, disk=run.disk, log=min(node.max_log, run.disk))
         self._canceled = False  # the container was ended because its user said so
@@ -158,8 +159,8 @@ class Execution:
         image = images.reference(release)
         try:
             self._patiently(lambda: sandbox.pull(image, token=tokens.pull_token(release.app.app_id)))
-            task.deadline = datetime.now(UTC) + timedelta(seconds=task.run.time)
-            queue.starting(claim=self.claim, deadline=task.deadline)
+            deadline = task.deadline = datetime.now(UTC) + timedelta(seconds=task.run.time)
+            persist(lambda: queue.starting(claim=self.claim, deadline=deadline))
             self._patiently(lambda: sandbox.start(self._launch(image, source)))
         except NameTaken:
             logger.info("%s runs already: adopted", self.name)
@@ -231,7 +232,9 @@ class Execution:
                 if heed or not self.signals.cancel.is_set():
                     self._heed()
             else:
-                self.signals.waiting.clear()
+                if self.signals.waiting.is_set():
+                    self.signals.waiting.clear()
+                    self._note(fraction=None, message="")
                 return result
 
     def _wait_for(self, error: Exception) -> None:
@@ -286,14 +289,14 @@ class Execution:
             logger.exception("%s: not removed yet", self.name)
 
 
-def persist(write: Callable[[], T]) -> T:
-    """Do a write, waiting for as long as the database is away: what a container did is not lost for that.
+def persist(statement: Callable[[], T]) -> T:
+    """Do it, waiting for as long as the database is away: what a container did is not lost for that.
 
-    Every `write` here is fenced or idempotent, so doing it twice is doing it once.
+    Every write that comes here is fenced or idempotent, so doing it twice is doing it once.
     """
     while True:
         try:
-            return write()
+            return statement()
         except (OperationalError, InterfaceError) as error:
             logger.warning("The database does not answer: %s", error)
             close_old_connections()

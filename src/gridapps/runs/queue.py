@@ -20,7 +20,7 @@ from gridapps.runs.models import Attempt, Output, Run, Task
 from gridapps.runs.states import MOVES, TERMINAL, State, run_state
 
 MAX_ATTEMPTS = 3  # tries that the platform failed; a program's own failure is final
-CANCELED = "Canceled by its user."
+CANCELED = "Canceled."
 _QUEUE_LOCK = 0x67726964  # PostgreSQL's advisory lock of what takes tasks out of the queue
 
 
