@@ -40,7 +40,7 @@ def test_every_answer_is_declared(
             "--checks", "all", "--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "5",
             "--max-time", "45", "--no-color",
         ],
-        cwd=TOP, env=os.environ | {"PYTHONPATH": str(TOP)}, capture_output=True, text=True, check=False,
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(TOP)}, capture_output=True, text=True, check=False,
         timeout=200,
     )  # fmt: skip
     report = "\n".join(line[:500] for line in done.stdout.splitlines())
