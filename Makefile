@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/
 .NOTPARALLEL:
 .PHONY: demo test up lock machine format pages bench
 
-$(VENV)/installed: requirements.lock pyproject.toml client/pyproject.toml hatch_build.py src/gridapps/sandbox/init/init.c hatch_build.py src/gridapps/sandbox/init/init.c
+$(VENV)/installed: requirements.lock pyproject.toml client/pyproject.toml hatch_build.py src/gridapps/sandbox/init/init.c
 	@scripts/venv
 
 demo: machine $(VENV)/installed

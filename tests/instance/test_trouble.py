@@ -137,6 +137,7 @@ def test_runs_wait_for_an_engine_that_is_gone(
     stage.developer.wait(queued, "SUCCESS", seconds=120)
     shown = stage.developer.wait(running, "SUCCESS", seconds=120)
     assert len(shown["tasks"][0]["attempts"]) <= 3
+    instance.wait_until(lambda: not mounts_below(str(instance.data)), what="cleaned up", seconds=30)
 
 
 @pytest.fixture
