@@ -76,7 +76,8 @@ def test_a_stop_leaves_containers_and_the_next_start_adopts_them(leaving: Stage,
     shown = stage.developer.wait(run, "SUCCESS")
     assert len(shown["tasks"][0]["attempts"]) == 1
     assert _begun(stage, run) == 1
-    assert containers_of(stage.instance) == []
+    # The end is told first, and the container removed after it.
+    stage.instance.wait_until(lambda: containers_of(stage.instance) == [], what="removed its container")
 
 
 def test_what_ended_while_nobody_looked_is_collected(leaving: Stage):
