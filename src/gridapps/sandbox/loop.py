@@ -9,6 +9,7 @@ import fcntl
 import os
 import struct
 import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +22,7 @@ _NOSUID, _NODEV, _NOATIME = 2, 4, 1024  # linux/mount.h
 _UMOUNT_NOFOLLOW = 8
 _EXT4_SHUTDOWN = 0x8004587D  # linux/ext4.h: EXT4_IOC_SHUTDOWN
 _WITHOUT_FLUSH = 2
+_BUSY_SECONDS = 5.0
 _INODE_SIZE = 256
 _MARGIN = 1024**2
 
@@ -75,15 +77,22 @@ def mount(image: Path, target: Path) -> None:
 
 
 def unmount(target: Path) -> None:
-    """Unmount, and drop what was not yet written: the image is deleted next. Nothing mounted is no error."""
+    """Unmount, and drop what was not yet written: the image is deleted next. Nothing mounted is no error.
+
+    A process that another thread starts holds our descriptors until it is another program, and a file system
+    with an open one is busy: so it is tried again for some seconds.
+    """
     if not os.path.ismount(target):
         return
     _shut_down(target)
+    end = time.monotonic() + _BUSY_SECONDS
     while _libc.umount2(os.fsencode(target), _UMOUNT_NOFOLLOW) != 0:
         code = ctypes.get_errno()
         if code == errno.EINVAL:
             return
-        raise SandboxError(f"{target} could not be unmounted: {os.strerror(code)}.")
+        if code != errno.EBUSY or time.monotonic() > end:
+            raise SandboxError(f"{target} could not be unmounted: {os.strerror(code)}.")
+        time.sleep(0.005)
 
 
 def _shut_down(target: Path) -> None:
