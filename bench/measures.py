@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.clouds import sparse_cloud
-from bench.stage import MIB, Stage, follow, submit, timed
+from bench.stage import MIB, Stage, follow, follow_all, submit, timed
 from tests.fixtures.pointclouds import write_pointcloud
 
 # Reads its arguments, leaves one output, and does nothing else.
@@ -52,8 +52,7 @@ def burst(stage: Stage, runs: int) -> Measured:
 
     def ours() -> None:
         with stage.developer.client() as client:
-            for run in [submit(client, app, export, {}) for _ in range(runs)]:
-                follow(client, run)
+            follow_all(client, [submit(client, app, export, {}) for _ in range(runs)])
 
     def theirs() -> None:
         command = " ".join(_docker_command(image, file))

@@ -75,6 +75,15 @@ def follow(client: httpx.Client, run: str) -> None:
         raise RuntimeError(f"a run ended as {shown['state']}: {shown['reason_text']}")
 
 
+def follow_all(client: httpx.Client, runs: list[str]) -> None:
+    """Wait until all have ended with few requests: the last one first, then all at once."""
+    follow(client, runs[-1])
+    shown = client.get(f"/api/v3/runs/{','.join(runs)}").raise_for_status().json()["runs"]
+    for run in shown:
+        if run["state"] != "SUCCESS":
+            follow(client, run["id"])
+
+
 def timed(work: Callable[[], object]) -> float:
     """Seconds that `work` takes."""
     begun = time.perf_counter()
