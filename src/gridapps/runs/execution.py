@@ -258,6 +258,9 @@ class Execution:
             ),
             heed=False,
         )
+        if verdict.state == "CANCELED":
+            # When it says so, the container is gone: that is what the API promises.
+            self._patiently(lambda: self.node.sandbox.remove(self.name), heed=False)
         self._end(
             state=State(verdict.state),
             reason=verdict.reason,
