@@ -5,6 +5,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,10 @@ pytest_plugins = [
 SESSION = Path(tempfile.mkdtemp(prefix="gt-", dir=tempfile.gettempdir()))
 SESSION.chmod(0o711)
 tempfile.tempdir = os.environ["TMPDIR"] = str(SESSION)
+
+# A shell has interrupts ignored in what it puts into the background, and programs under test inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The settings of whoever runs the tests are none of the tests' business.
 for _name in [name for name in os.environ if name.startswith("GRIDAPPS_")]:
