@@ -30,6 +30,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(execution, "LOOK", 0.02)
     monkeypatch.setattr(execution, "PATIENCE", 0.05)
     monkeypatch.setattr(execution, "GRACE", 0.2)
+    monkeypatch.setattr(execution, "PAUSE", 0.05)
     monkeypatch.setattr(worker, "BEAT", 0.02)
 
 

@@ -8,6 +8,7 @@ containers to the next one.
 import errno
 import json
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -35,6 +36,7 @@ from gridapps.sandbox.protocol import (
     Limits,
     NameTaken,
     NoSpace,
+    RegistryUnavailable,
     Sandbox,
 )
 
@@ -46,6 +48,8 @@ LOOK = 0.5  # seconds between two looks at log, progress and signals while a con
 LOG_SLACK = 1024**2  # bytes beyond a log's limit that are still read: a line about what is left out ends it
 GRACE = 5.0  # seconds between TERM and KILL
 PATIENCE = 2.0  # seconds before something that is away is asked again
+PULL_PATIENCE = 900.0  # seconds in which a registry that does not answer is asked again, in one attempt
+PAUSE = 2.0  # seconds before a task that the platform failed is given back; then four times as long
 
 
 @dataclass(kw_only=True)
@@ -109,29 +113,43 @@ class Execution:
         self.task = persist(lambda: tasks.get(pk=claim.task))
         run = self.task.run
         self.limits = Limits(cpus=run.cpus, memory=run.memory, disk=run.disk, log=min(node.max_log, run.disk))
+        self._adopted = False
         self._canceled = False  # the container was ended because its user said so
+        self._timed_out = False  # it was ended because its time was up
+        # Until when the program may run, on a clock that nobody sets: that of the rows may jump.
+        self._time_up = math.inf
+        if self.task.deadline is not None:
+            self._limit_time((self.task.deadline - datetime.now(UTC)).total_seconds())
         self._place = store.Place(claim.run, claim.index, claim.attempt)
 
     def run(self, *, adopted: bool) -> None:
         """Carry the attempt to its end."""
+        self._adopted = adopted
         try:
-            self._run(adopted)
+            self._run()
         except _Left:
             return
         except LostLease:
             logger.warning("%s: lost its lease", self.name)
+            if self._goes_on_elsewhere():
+                return
         self._clean()
 
-    def _run(self, adopted: bool) -> None:
+    def _goes_on_elsewhere(self) -> bool:
+        """Whether this very attempt was adopted: then its container and its files are not ours any more."""
+        same = Task.objects.filter(pk=self.claim.task, attempt=self.claim.attempt, state=State.RUNNING)
+        return persist(same.exists)
+
+    def _run(self) -> None:
         try:
             self._patiently(self._place.make)
-            if not adopted:
+            if not self._adopted:
                 self._start()
             ended = self._watch()
             verdict = judge(
                 ended,
                 canceled=self._canceled,
-                past_deadline=self._past_deadline(ended.ended_at),
+                past_deadline=self._past_deadline(ended),
                 limits=self.limits,
             )
             if verdict.reason == "platform":
@@ -140,14 +158,30 @@ class Execution:
         except _EndedEarly as end:
             self._end(state=end.state, reason=end.reason, text=str(end))
         except _GivenBack as error:
-            reason, text = error.reason, str(error)
-            persist(lambda: queue.release(claim=self.claim, reason=reason, text=text))
+            self._give_back(error.reason, str(error))
         except (_Left, LostLease):
             raise
         except Exception as error:
             logger.exception("%s failed", self.name)
             text = f"{type(error).__name__} on node {self.node.name}; its log says more."
-            persist(lambda: queue.release(claim=self.claim, reason="platform", text=text))
+            self._give_back("platform", text)
+
+    def _give_back(self, reason: str, text: str) -> None:
+        """Release the task; after a failure of the platform not at once, because what failed it may be on its
+        way back, and the attempts are few."""
+        if reason == "platform" and self.claim.attempt < queue.MAX_ATTEMPTS:
+            self._note(fraction=None, message=f"Tried again soon: {text}")
+            self._pause(PAUSE * 4 ** (self.claim.attempt - 1))
+        persist(lambda: queue.release(claim=self.claim, reason=reason, text=text))
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, but not longer than the attempt is anybody's business here."""
+        signals = self.signals
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if any(each.is_set() for each in (signals.cancel, signals.stop, signals.leave, signals.lost)):
+                return
+            time.sleep(min(LOOK, seconds))
 
     def _start(self) -> None:
         task, sandbox = self.task, self.node.sandbox
@@ -160,6 +194,7 @@ class Execution:
         try:
             self._patiently(lambda: sandbox.pull(image, token=tokens.pull_token(release.app.app_id)))
             deadline = task.deadline = datetime.now(UTC) + timedelta(seconds=task.run.time)
+            self._limit_time(task.run.time)
             persist(lambda: queue.starting(claim=self.claim, deadline=deadline))
             self._patiently(lambda: sandbox.start(self._launch(image, source)))
         except NameTaken:
@@ -200,8 +235,9 @@ class Execution:
                     self._note(fraction=latest.fraction, message=latest.message)
                 if ended is not None:
                     return ended
-                if self.signals.cancel.is_set() or self._past_deadline(datetime.now(UTC)):
+                if self.signals.cancel.is_set() or time.monotonic() >= self._time_up:
                     self._canceled = self.signals.cancel.is_set()
+                    self._timed_out = not self._canceled
                     self._patiently(lambda: sandbox.stop(self.name, grace=GRACE), heed=False)
                 else:
                     self._heed()
@@ -222,12 +258,15 @@ class Execution:
 
         With `heed` false a cancellation does not end the wait, because a container may be running.
         """
+        began = time.monotonic()
         while True:
             try:
                 result = action()
-            except (EngineUnavailable, NoSpace, OSError) as error:
+            except (EngineUnavailable, RegistryUnavailable, NoSpace, OSError) as error:
                 if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
+                if isinstance(error, RegistryUnavailable) and time.monotonic() > began + PULL_PATIENCE:
+                    raise  # it may be this image's fault
                 self._wait_for(error)
                 if heed or not self.signals.cancel.is_set():
                     self._heed()
@@ -248,8 +287,16 @@ class Execution:
     def _note(self, *, fraction: float | None, message: str) -> None:
         persist(lambda: queue.progress(claim=self.claim, fraction=fraction, message=message))
 
-    def _past_deadline(self, at: datetime) -> bool:
-        return self.task.deadline is not None and at >= self.task.deadline
+    def _limit_time(self, seconds: float) -> None:
+        self._time_up = time.monotonic() + min(max(seconds, 0), self.task.run.time)
+
+    def _past_deadline(self, ended: Ended) -> bool:
+        """Whether its time was up. What ended by itself did so in time, whatever the clock says meanwhile;
+        of a container that ended while nobody looked there is nothing but the clock."""
+        if self._timed_out:
+            return ended.interrupted
+        deadline = self.task.deadline
+        return self._adopted and deadline is not None and ended.ended_at >= deadline
 
     def _finish(self, ended: Ended, verdict: Verdict) -> None:
         collected = self._patiently(
@@ -282,12 +329,14 @@ class Execution:
 
     def _end(self, **end: Any) -> None:
         persist(lambda: queue.finish(claim=self.claim, **end))
+        self._place.remove_others()
 
     def _clean(self) -> None:
         """Remove container and workspace; what cannot be removed now is found by the reconciler."""
         try:
             self.node.sandbox.stop(self.name, grace=0)
             self.node.sandbox.remove(self.name)
+            persist(lambda: store.tidy(task=self.claim.task, attempt=self.claim.attempt))
         except Exception:
             logger.exception("%s: not removed yet", self.name)
 

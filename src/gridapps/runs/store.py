@@ -1,4 +1,8 @@
-"""Where logs and outputs lie: `<data>/outputs/<run>/<task index>/<attempt>/`, one directory per attempt."""
+"""Where logs and outputs lie: `<data>/outputs/<run>/<task index>/<attempt>/`, one directory per attempt.
+
+Of a task's attempts the last one is shown; what the earlier ones left is removed when it is known that they
+are not the last.
+"""
 
 import shutil
 from dataclasses import dataclass
@@ -6,6 +10,9 @@ from pathlib import Path
 from uuid import UUID
 
 from django.conf import settings
+
+from gridapps.runs.models import Output, Task
+from gridapps.runs.states import State
 
 
 def root() -> Path:
@@ -41,3 +48,25 @@ class Place:
         """Make the directory, without leftovers of an earlier worker that died in it."""
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True, mode=0o750)
+
+    def remove_files(self) -> None:
+        """Remove the outputs of an attempt that did not end the task; its log stays to be read."""
+        shutil.rmtree(self.files, ignore_errors=True)
+
+    def remove_others(self) -> None:
+        """Remove what the task's other attempts left: this one is the last."""
+        for other in self.directory.parent.glob("*"):
+            if other != self.directory:
+                shutil.rmtree(other, ignore_errors=True)
+
+
+def tidy(*, task: UUID, attempt: int) -> None:
+    """Remove what an attempt left that does not run any more, but not what its task shows."""
+    row = Task.objects.filter(pk=task).first()
+    if row is None or (row.attempt, row.state) == (attempt, State.RUNNING):
+        return
+    place = Place(row.run_id, row.index, attempt)
+    if row.attempt != attempt:
+        shutil.rmtree(place.directory, ignore_errors=True)
+    elif not Output.objects.filter(task=row).exists():
+        place.remove_files()

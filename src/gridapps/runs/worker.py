@@ -13,7 +13,8 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
-from django.db import DatabaseError, close_old_connections, connections
+from django.db import Error as DatabaseError
+from django.db import close_old_connections, connections
 
 from gridapps.runs import queue
 from gridapps.runs.bell import Bell
@@ -21,13 +22,15 @@ from gridapps.runs.execution import Execution, Node, Signals
 from gridapps.runs.models import Task
 from gridapps.runs.queue import Claim
 from gridapps.runs.states import State
-from gridapps.sandbox.protocol import Resident, SandboxError
+from gridapps.runs.store import tidy
+from gridapps.sandbox.protocol import EngineUnavailable, Resident, SandboxError
 
 logger = logging.getLogger(__name__)
 
 BEAT = 1.0  # seconds between two looks at the rows of running tasks
 SLEEP = 5.0  # seconds after which a worker looks at the queue although nobody rang
 RECONCILE = 30.0  # seconds between two comparisons of rows and containers
+EXPIRE = 5.0  # seconds between two looks for leases that ran out
 
 
 class NodeTaken(Exception):
@@ -48,6 +51,8 @@ class Worker:
         self._guard = threading.Lock()
         self._busy = threading.Event()  # tasks run, or the worker stops: the heart has something to do
         self._bell: Bell | None = None
+        # Since when the database answers: until a lease after it, silence is no sign of death.
+        self._answers_since = time.monotonic()
 
     def stop(self) -> None:
         """Ask the worker to stop; `run` returns when every thread has ended. Safe in a signal handler."""
@@ -73,26 +78,44 @@ class Worker:
             connections.close_all()
 
     def _loop(self, pool: ThreadPoolExecutor, bell: Bell) -> None:
-        started = time.monotonic()
         adopted = False
-        reconciled = 0.0
+        compared = expired = 0.0
         while not self._stopping.is_set():
             try:
                 if not adopted:
                     self._adopt(pool)
                     adopted = True
-                    reconciled = time.monotonic()
-                if time.monotonic() - reconciled > RECONCILE:
-                    # Nobody's lease expires before everybody had the time to renew it once.
-                    if time.monotonic() - started > self._lease.total_seconds():
-                        queue.expire()
+                    compared = time.monotonic()
+                if time.monotonic() - expired > EXPIRE:
+                    self._expire()
+                    expired = time.monotonic()
+                if time.monotonic() - compared > RECONCILE:
                     self._remove_orphans(self._residents())
-                    reconciled = time.monotonic()
+                    compared = time.monotonic()
                 self._fill(pool)
-            except (SandboxError, DatabaseError) as error:
+            except DatabaseError as error:
+                self._note_outage(error)
+            except SandboxError as error:
                 logger.warning("Node %s cannot work now: %s", self._node.name, error)
-                close_old_connections()
+            except Exception:
+                # A worker that ends here would wait for its tasks and claim no other for as long as they run.
+                logger.exception("Node %s: tried again in %s s", self._node.name, SLEEP)
             bell.wait(SLEEP)
+
+    def _expire(self) -> None:
+        """Give back what silent workers hold. Nobody is silent who had no time to renew a lease: after this
+        worker's start, and after the database was away, a whole lease passes first."""
+        if time.monotonic() - self._answers_since > self._lease.total_seconds():
+            with self._guard:
+                mine = dict(self._active)
+            # The clock may have jumped, or this process been stopped for a while: it is alive, after all.
+            self._renew(mine)
+            queue.expire()
+
+    def _note_outage(self, error: Exception) -> None:
+        self._answers_since = time.monotonic()
+        logger.warning("The database does not answer: %s", error)
+        close_old_connections()
 
     def _fill(self, pool: ThreadPoolExecutor) -> None:
         """Claim until every slot is taken, the queue is empty, or a task found the node unfit."""
@@ -139,8 +162,9 @@ class Worker:
             try:
                 self._look_after(active)
             except DatabaseError as error:
-                logger.warning("The database does not answer: %s", error)
-                close_old_connections()
+                self._note_outage(error)
+            except Exception:
+                logger.exception("Node %s: its heart goes on", self._node.name)
             time.sleep(BEAT)
         connections.close_all()
 
@@ -150,15 +174,20 @@ class Worker:
         wanted = queue.cancel_requested(claims=active)
         now = time.monotonic()
         third = self._lease.total_seconds() / 3
-        due = [claim for claim, signals in active.items() if now > signals.renewed_at + third]
-        held = queue.renew(claims=due, lease=self._lease) if due else set()
-        for claim in due:
-            active[claim].renewed_at = now
-            if claim.token not in held:
-                active[claim].lost.set()
+        self._renew({claim: signals for claim, signals in active.items() if now > signals.renewed_at + third})
         for claim, signals in active.items():
             if claim.token in wanted:
                 signals.cancel.set()
+
+    def _renew(self, due: dict[Claim, Signals]) -> None:
+        if not due:
+            return
+        now = time.monotonic()
+        held = queue.renew(claims=due, lease=self._lease)
+        for claim, signals in due.items():
+            signals.renewed_at = now
+            if claim.token not in held:
+                signals.lost.set()
 
     def _tell_all(self) -> None:
         with self._guard:
@@ -175,27 +204,36 @@ class Worker:
         for claim in queue.lost(node=self._node.name, present=present):
             text = f"The container was gone when node {self._node.name} came back."
             queue.release(claim=claim, reason="platform", text=text)
-        for task, attempt in present:
+        for task, attempt in present - self._working_on():
             adopted = queue.adopt(task=task, attempt=attempt, node=self._node.name, lease=self._lease)
             if adopted is not None:
                 logger.info("task %s, attempt %s: adopted", task, attempt)
                 self._submit(pool, adopted, adopted=True)
         self._remove_orphans(residents)
 
+    def _working_on(self) -> set[tuple[UUID, int]]:
+        with self._guard:
+            return {(claim.task, claim.attempt) for claim in self._active}
+
     def _remove_orphans(self, residents: list[Resident]) -> None:
         """Remove the containers and workspaces whose attempt does not run according to the rows."""
         for resident in residents:
             key = _key(resident)
-            if (
-                key is None
-                or not Task.objects.filter(pk=key[0], attempt=key[1], state=State.RUNNING).exists()
-            ):
-                with self._guard:
-                    if any((claim.task, claim.attempt) == key for claim in self._active):
-                        continue
-                logger.info("%s: nobody needs it, removed", resident.name)
+            if key and Task.objects.filter(pk=key[0], attempt=key[1], state=State.RUNNING).exists():
+                continue
+            if key in self._working_on():
+                continue
+            logger.info("%s: nobody needs it, removed", resident.name)
+            try:
                 self._node.sandbox.stop(resident.name, grace=0)
                 self._node.sandbox.remove(resident.name)
+            except EngineUnavailable:
+                raise
+            except SandboxError as error:
+                # The others are, all the same.
+                logger.warning("%s: not removed yet: %s", resident.name, error)
+            if key:
+                tidy(task=key[0], attempt=key[1])
 
 
 def _key(resident: Resident) -> tuple[UUID, int] | None:

@@ -18,6 +18,7 @@ from gridapps.sandbox.engine import Engine
 from gridapps.sandbox.exits import Exits
 from gridapps.sandbox.protocol import (
     Ended,
+    EngineUnavailable,
     ImageUnavailable,
     Launch,
     NameTaken,
@@ -35,7 +36,7 @@ _NAMED = "gridapps.name"
 _OVER = "over-quota"  # file in a workspace: the watchdog ended it
 _WATCHDOG_PERIOD = 1.0  # seconds
 _INIT_BROKE = 125
-_STARTED_BY = 60.0  # seconds from creation: a container that is not started by then never will be
+_STARTED_BY = 10.0  # seconds from creation: a container that is not started by then never will be
 _LAST_SECONDS = 10.0  # for init, after it was told to end everything
 
 
@@ -88,7 +89,12 @@ class DockerSandbox:
             raise ImageUnavailable(f"The image {launch.image} is not on this node: pull it first.")
         entry = profile.Entry.of_image(inspected)
         known = {"entry_point": entry.command[0], "workdir": entry.workdir}
-        space = workspace.create(self._scratch, launch, quota=self._quota, entry=known)
+        try:
+            space = workspace.create(self._scratch, launch, quota=self._quota, entry=known)
+        except NameTaken:
+            if not self._start_again(launch.name):
+                raise
+            return
         configuration = profile.container(
             launch=launch,
             workspace=space,
@@ -104,10 +110,20 @@ class DockerSandbox:
             raise
         try:
             self._engine.start(container)
+        except EngineUnavailable:
+            raise  # it may have started it all the same; who asks again finds out
         except BaseException:
             self._engine.remove(container)
             space.remove()
             raise
+
+    def _start_again(self, name: str) -> bool:
+        """Start a container that the engine created before it went away. Whether there was such a one."""
+        container = self._engine.container(self._container(name))
+        if container is None or container["State"]["Status"] != "created":
+            return False
+        self._engine.start(container["Id"])
+        return True
 
     def _create(self, container: str, configuration: Mapping[str, Any]) -> str:
         """Who has just made the workspace is alone: a container without one was never started, or was left by
@@ -295,7 +311,14 @@ class DockerSandbox:
         self._exits.forget(name)
         space.remove()
 
+    def _remove_unfinished(self) -> None:
+        """Workspaces that name nobody: who was making them, or trying whether it can be done, has died."""
+        for space in self._spaces():
+            if space.is_unfinished():
+                space.remove()
+
     def residents(self, *, labels: Mapping[str, str]) -> list[Resident]:
+        self._remove_unfinished()
         found = {space.name: Resident(name=space.name, running=False, labels=space.known().get("labels", {}))
                  for space in self._spaces()}  # fmt: skip
         for container in self._engine.containers(f"{_INSTANCE}={self._instance}"):

@@ -15,6 +15,7 @@ from gridapps.sandbox.protocol import (
     ImageUnavailable,
     NameTaken,
     NoSpace,
+    RegistryUnavailable,
     SandboxError,
 )
 
@@ -22,6 +23,18 @@ _TIMEOUT = 120  # seconds for one answer; an engine under load takes several
 _REFUSED = (
     *("manifest unknown", "not found", "unauthorized", "denied", "no matching manifest", "unsupported"),
     *("name unknown", "invalid reference", "no basic auth", "authentication required"),
+)
+_AWAY = (
+    *("connection refused", "connection reset", "broken pipe", "unexpected eof", ": eof", "timeout"),
+    *("deadline exceeded", "bad gateway", "service unavailable", "internal server error", "unreachable"),
+    *("no route to host", "no such host", "server misbehaving"),
+)
+_CLOSING = (
+    "transport is closing",
+    "code = unavailable",
+    "connection error",
+    "shutting down",
+    "containerd.sock",
 )
 
 
@@ -81,7 +94,7 @@ class Engine:
             raise _failed("describe the image", error) from error
 
     def pull(self, reference: str, *, token: str) -> None:
-        """Raises ImageUnavailable when the registry refuses, SandboxError when it cannot be reached."""
+        """Raises ImageUnavailable when the registry refuses, RegistryUnavailable when it is silent."""
         try:
             with self._call() as client:
                 steps = client.pull(reference, stream=True, decode=True, auth_config={"registrytoken": token})
@@ -157,13 +170,21 @@ class Engine:
 
 
 def _failed(what: str, error: APIError) -> SandboxError:
-    return SandboxError(f"The engine could not {what}: {error.explanation or error}")
+    text = f"The engine could not {what}: {error.explanation or error}"
+    if any(word in text.lower() for word in _CLOSING):
+        return EngineUnavailable(text)  # one of its own parts has died, or it is about to
+    return SandboxError(text)
 
 
 def _refused_or_failed(reference: str, text: str) -> SandboxError:
     lower = text.lower()
     if "no space left on device" in lower:
         return NoSpace("The engine's disk has no room for the image.")
+    if any(word in lower for word in _CLOSING):
+        return EngineUnavailable(f"The engine cannot pull now: {text}")
+    # A layer that is broken in itself ends too early as well, every time.
+    if any(word in lower for word in _AWAY) and "layer" not in lower:
+        return RegistryUnavailable(f"The registry does not answer the engine: {text}")
     if any(word in lower for word in _REFUSED):
         return ImageUnavailable(f"The registry refused the image {reference}: {text}")
     return SandboxError(f"The image {reference} could not be pulled: {text}")

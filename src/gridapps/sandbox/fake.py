@@ -148,7 +148,7 @@ class _Container:
                 out_of_processes=ending.out_of_processes,
                 log_dropped=0,
                 not_started=ending.not_started,
-                interrupted=ending.interrupted,
+                interrupted=ending.interrupted or self.canceled.is_set(),
                 usage=Usage(cpu_seconds=0.0, memory_bytes=0, disk_bytes=_size(self.root)),
             )
         self.done.set()

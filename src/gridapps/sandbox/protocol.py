@@ -23,6 +23,10 @@ class ImageUnavailable(SandboxError):
     """The image cannot be had: it is gone from the registry, or refused to this node."""
 
 
+class RegistryUnavailable(SandboxError):
+    """The registry does not answer the engine: ask again later."""
+
+
 class NoSpace(SandboxError):
     """The node has no room for the workspace."""
 
@@ -104,7 +108,8 @@ class Sandbox(Protocol):
     def pull(self, image: str, *, token: str) -> None:
         """Make the image of this reference (by digest) present on the node. Idempotent; free when present.
 
-        `token` is a registry bearer token that may pull it. Raises ImageUnavailable, NoSpace.
+        `token` is a registry bearer token that may pull it. Raises ImageUnavailable, RegistryUnavailable,
+        NoSpace.
         """
 
     def start(self, launch: Launch) -> None:

@@ -16,6 +16,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ from gridapps.sandbox.protocol import Launch, Limits, NameTaken, NoSpace, Sandbo
 
 Quota = Literal["loop", "watchdog"]
 WORD_SIZE = 64
+_TRY = "check-"
+_UNFINISHED = 60.0  # seconds; making a workspace names its owner within the first moments
 _FREE_FLOOR = 512 * 1024**2  # bytes of the node's disk that the watchdog keeps free
 
 
@@ -71,6 +74,14 @@ class Workspace:
         except (FileNotFoundError, ValueError):
             return {}
         return known
+
+    def is_unfinished(self) -> bool:
+        """Whether it is a try, or names no owner, a while after it was begun."""
+        try:
+            age = time.time() - self.root.stat().st_mtime
+        except FileNotFoundError:
+            return False
+        return age > _UNFINISHED and (self.name.startswith(_TRY) or not self.known())
 
     def disk_used(self) -> int:
         """Bytes that outputs and log take, 0 when the file system is not there."""
@@ -129,7 +140,7 @@ def probe(scratch: Path, *, quota: Quota) -> Workspace:
     """A small workspace that nothing runs in, to see whether one can be made here."""
     limits = Limits(cpus=1, memory=1, disk=1024**2, log=4096, inodes=16)
     launch = Launch(
-        name=f"check-{secrets.token_hex(8)}",
+        name=f"{_TRY}{secrets.token_hex(8)}",
         image="",
         arguments=b"",
         input=Path("/"),
