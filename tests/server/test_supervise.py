@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gridapps.server.supervise import NotStarted, Part, Supervisor
+from gridapps.server.supervise import NotStarted, Part, Supervisor, end_leftovers
 
 PROGRAM = """
 import pathlib, signal, sys, time
@@ -27,6 +27,13 @@ note("start")
 (home / name).touch()
 time.sleep(600)
 """
+
+
+@pytest.fixture(autouse=True)
+def directories(tmp_path):
+    """Those of an instance that the supervisor writes to."""
+    for name in ("log", "run"):
+        (tmp_path / name).mkdir()
 
 
 def part(name: str, home: Path, program: str = PROGRAM, patience: float = 10) -> Part:
@@ -54,7 +61,7 @@ def alive(pid: int) -> bool:
 
 
 def test_parts_start_in_order_and_stop_in_the_opposite_one(tmp_path):
-    supervisor = Supervisor(parts=[part(n, tmp_path) for n in "abc"], logs=tmp_path, say=print)
+    supervisor = Supervisor(parts=[part(n, tmp_path) for n in "abc"], data=tmp_path, say=print)
     supervisor.start()
     supervisor.stop()
     supervisor.watch()
@@ -65,7 +72,7 @@ def test_parts_start_in_order_and_stop_in_the_opposite_one(tmp_path):
 def test_a_part_that_does_not_start_stops_the_others_and_shows_its_log(tmp_path):
     good = part("good", tmp_path)
     bad = part("bad", tmp_path, "import sys; sys.exit('no such luck')")
-    supervisor = Supervisor(parts=[good, bad], logs=tmp_path, say=print)
+    supervisor = Supervisor(parts=[good, bad], data=tmp_path, say=print)
     with pytest.raises(NotStarted, match="no such luck"):
         supervisor.start()
     assert good.process is not None
@@ -75,7 +82,7 @@ def test_a_part_that_does_not_start_stops_the_others_and_shows_its_log(tmp_path)
 def test_a_part_that_dies_is_started_again(tmp_path):
     one = part("one", tmp_path)
     said: list[str] = []
-    supervisor = Supervisor(parts=[one], logs=tmp_path, say=said.append)
+    supervisor = Supervisor(parts=[one], data=tmp_path, say=said.append)
     supervisor.start()
     watcher = threading.Thread(target=supervisor.watch)
     watcher.start()
@@ -95,7 +102,7 @@ def test_a_part_that_dies_is_started_again(tmp_path):
 def test_a_part_that_ignores_the_request_is_killed(tmp_path):
     deaf = PROGRAM.replace("def end(*_):", "def end(*_):\n    return")
     one = part("one", tmp_path, deaf, patience=1.5)
-    supervisor = Supervisor(parts=[one], logs=tmp_path, say=print)
+    supervisor = Supervisor(parts=[one], data=tmp_path, say=print)
     supervisor.start()
     supervisor.shut_down()
     assert one.process is not None
@@ -110,7 +117,7 @@ def test_children_end_with_a_supervisor_that_was_killed(tmp_path):
         from gridapps.server.supervise import Supervisor
         home = pathlib.Path({str(tmp_path)!r})
         one = part("one", home)
-        supervisor = Supervisor(parts=[one], logs=home, say=print)
+        supervisor = Supervisor(parts=[one], data=home, say=print)
         supervisor.start()
         print(one.process.pid, flush=True)
         supervisor.watch()
@@ -120,3 +127,50 @@ def test_children_end_with_a_supervisor_that_was_killed(tmp_path):
         child = int(supervisor.stdout.readline())
         supervisor.kill()
         wait_until(lambda: not alive(child))
+
+
+ORPHANS = """
+import os, pathlib, signal, sys, time
+name, home = sys.argv[1], pathlib.Path(sys.argv[2])
+if os.fork() == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if name == "deaf" else signal.SIG_DFL)
+    (home / f"{name}.orphan").write_text(str(os.getpid()))
+    (home / name).touch()
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("name", ["deaf", "polite"])
+def test_what_outlives_a_part_and_its_supervisor_is_ended_by_the_next_start(tmp_path, name):
+    script = textwrap.dedent(f"""
+        import pathlib, sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from test_supervise import ORPHANS, part
+        from gridapps.server.supervise import Supervisor
+        home = pathlib.Path({str(tmp_path)!r})
+        one = part({name!r}, home, ORPHANS)
+        supervisor = Supervisor(parts=[one], data=home, say=print)
+        supervisor.start()
+        print(one.process.pid, flush=True)
+        supervisor.watch()
+    """)
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as supervisor:
+        assert supervisor.stdout is not None
+        child = int(supervisor.stdout.readline())
+        supervisor.kill()
+    wait_until(lambda: (tmp_path / f"{name}.orphan").exists() and not alive(child))
+    orphan = int((tmp_path / f"{name}.orphan").read_text())
+    assert alive(orphan)
+    said: list[str] = []
+    end_leftovers(tmp_path / "run", patience=0.3, say=said.append)
+    assert not alive(orphan)
+    assert [line for line in said if str(orphan) in line]
+
+
+def test_the_parts_of_a_running_instance_are_nobodys_leftovers_after_its_stop(tmp_path):
+    supervisor = Supervisor(parts=[part("one", tmp_path)], data=tmp_path, say=print)
+    supervisor.start()
+    supervisor.shut_down()
+    said: list[str] = []
+    end_leftovers(tmp_path / "run", patience=5, say=said.append)
+    assert said == []

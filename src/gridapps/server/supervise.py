@@ -1,10 +1,13 @@
 """One process tree: starts the parts of an instance in order, restarts what dies, stops all of it in order.
 
 The children live in sessions of their own, so that a terminal's interrupt reaches the supervisor alone, and
-they end with it even when it is killed (Linux's parent-death signal).
+they end with it even when it is killed (Linux's parent-death signal). Who outlives that, as the workers of a
+killed nginx do, is found by the next start: every process of a part holds the part's lock file.
 """
 
+import contextlib
 import ctypes
+import fcntl
 import math
 import os
 import signal
@@ -21,6 +24,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 LARGEST_LOG = 16 * 1024**2  # bytes; at a start beyond it, the log of the last time is set aside
 FASTEST_RESTART, SLOWEST_RESTART = 0.5, 30.0  # seconds
+_AFTER_KILL = 5.0  # seconds
 
 
 class NotStarted(Exception):
@@ -45,9 +49,10 @@ class Part:
 class Supervisor:
     """Runs parts until `stop`."""
 
-    def __init__(self, *, parts: Sequence[Part], logs: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, *, parts: Sequence[Part], data: Path, say: Callable[[str], None]) -> None:
         self._parts = parts
-        self._logs = logs
+        self._logs = data / "log"
+        self._locks = data / "run"
         self._say = say
         self._stopping = threading.Event()
 
@@ -111,13 +116,18 @@ class Supervisor:
             if os.getppid() != parent:
                 os._exit(1)
 
-        with (self._logs / f"{part.name}.log").open("ab") as log:
+        with (
+            (self._logs / f"{part.name}.log").open("ab") as log,
+            (self._locks / f"{part.name}.held").open("w") as held,
+        ):
+            fcntl.flock(held, fcntl.LOCK_SH)
             part.process = subprocess.Popen(
                 part.command,
                 env=dict(part.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                pass_fds=[held.fileno()],
                 start_new_session=True,
                 preexec_fn=die_with_parent,  # noqa: PLW1509 - the supervisor has a single thread when it spawns
             )
@@ -136,6 +146,45 @@ def _ended(part: Part) -> bool:
         os.killpg(part.process.pid, signal.SIGKILL)
         part.process.wait()
     return part.process.returncode is not None
+
+
+def end_leftovers(run: Path, *, patience: float, say: Callable[[str], None]) -> None:
+    """End what a killed supervisor's parts left running: asked first, killed after `patience` seconds.
+
+    Only for who holds the instance's own lock, so that nobody's parts are running.
+    """
+    for held in sorted(run.glob("*.held")):
+        for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, _AFTER_KILL)):
+            if _is_free(held):
+                break
+            for process in _holders(held):
+                say(f"{held.stem}: process {process} of the last start still runs: {number.name}")
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, number)
+            end = time.monotonic() + seconds
+            while time.monotonic() < end and not _is_free(held):
+                time.sleep(0.05)
+
+
+def _is_free(held: Path) -> bool:
+    """Whether no process has the lock file open any more."""
+    with held.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def _holders(held: Path) -> list[int]:
+    """The processes that have this very file open. What is not ours to look into is passed over."""
+    wanted = held.stat()
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(link.stat(), wanted) and int(link.parts[2]) != os.getpid():
+                found.add(int(link.parts[2]))
+    return sorted(found)
 
 
 def listens(address: tuple[str, int] | str) -> bool:

@@ -10,7 +10,9 @@ from gridapps.config.environment import Environment
 from gridapps.server.doctor import examine
 from gridapps.server.instance import Unusable
 from gridapps.server.parts import parts
-from gridapps.server.supervise import NotStarted, Supervisor
+from gridapps.server.supervise import NotStarted, Supervisor, end_leftovers
+
+PATIENCE = 20.0  # seconds for what the last start left running: a worker gives its tasks back
 
 
 def up(settings: Environment, *, say: Callable[[str], None]) -> None:
@@ -21,12 +23,13 @@ def up(settings: Environment, *, say: Callable[[str], None]) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise Unusable(f"This instance runs already (data directory {data}).") from None
+        end_leftovers(data / "run", patience=PATIENCE, say=say)
         if faults := [finding.fault for finding in examine(settings) if finding.fault]:
             raise Unusable("The instance cannot start:\n  " + "\n  ".join(faults))
         call_command("collectstatic", verbosity=0, interactive=False)
         for stale in (data / "run").glob("*.bell"):
             stale.unlink()
-        supervisor = Supervisor(parts=parts(settings), logs=data / "log", say=say)
+        supervisor = Supervisor(parts=parts(settings), data=data, say=say)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: supervisor.stop())
         try:
