@@ -22,6 +22,7 @@ pytest_plugins = [
     "tests.fixtures.postgresql",
     "tests.fixtures.engine",
     "tests.fixtures.instance",
+    "tests.fixtures.broker",
     "tests.fixtures.cast",
 ]
 

@@ -7,6 +7,7 @@ import os
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -29,6 +30,10 @@ class Environment(BaseSettings):
         5001, ge=1, le=65535, description="loopback port of the developer registry itself"
     )
     database: str = Field("", description="PostgreSQL URL; empty means SQLite in the data directory")
+    broker: str = Field(
+        "", description="amqp:// or redis:// URL that rings every node; empty: this machine only"
+    )
+    broker_ca: str = Field("", description="CA file for an amqps:// or rediss:// broker; empty: the system's")
     engine: str = Field("unix:///var/run/docker.sock", description="address of the container engine")
     node: str = Field("local", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="name of this node")
     slots: int = Field(0, ge=0, le=1024, description="tasks at once on this node; 0 means one per processor")
@@ -76,6 +81,13 @@ class Environment(BaseSettings):
     def _database_is_postgresql(cls, value: str) -> str:
         if value and not value.startswith(("postgresql://", "postgres://")):
             raise ValueError("must be a postgresql:// URL, or empty for SQLite")
+        return value
+
+    @field_validator("broker")
+    @classmethod
+    def _broker_is_amqp_or_redis(cls, value: str) -> str:
+        if value and urlsplit(value).scheme not in ("amqp", "amqps", "redis", "rediss"):
+            raise ValueError("must be an amqp://, amqps://, redis:// or rediss:// URL, or empty")
         return value
 
     def limits(self) -> dict[str, float]:

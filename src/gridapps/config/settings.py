@@ -87,6 +87,7 @@ TEMPLATES = [
     }
 ]
 ROOT_URLCONF = "gridapps.config.urls"
+CELERY_APPLICATION = "gridapps.config.celery.app"
 ASGI_APPLICATION = "gridapps.config.asgi.application"
 DATABASES = {"default": _database()}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -1,5 +1,6 @@
-"""The bell: tells sleeping workers of this machine to look at the queue. Losing a ring costs a second or two,
-never a run, because the rows are the truth and every worker looks by itself now and then."""
+"""The bell: tells sleeping workers to look at the queue, those of this machine through datagram sockets,
+those of other nodes through the broker where there is one. Losing a ring costs seconds, never a run, because
+the rows are the truth and every worker looks by itself now and then."""
 
 import contextlib
 import socket
@@ -8,6 +9,8 @@ from typing import Self
 
 from django.conf import settings
 from django.db import transaction
+
+from gridapps.runs.broker import caller
 
 
 def _directory() -> Path:
@@ -20,7 +23,14 @@ def ring_on_commit() -> None:
 
 
 def ring() -> None:
-    """Ring every worker now. Never raises and never blocks: a full or dead socket is skipped."""
+    """Ring every worker now. Never raises and never blocks."""
+    ring_here()
+    if settings.GRIDAPPS.broker:
+        caller().call()
+
+
+def ring_here() -> None:
+    """Ring the workers of this machine. A full or dead socket is skipped."""
     for path in _directory().glob("*.bell"):
         _ring(path)
 

@@ -45,9 +45,9 @@ def worker() -> None:
     """Work on this node until interrupted (`up` starts one by itself)."""
     settings = prepare()
     from gridapps.runs.worker import NodeTaken
-    from gridapps.server.node import worker_of
+    from gridapps.server.node import hearing, worker_of
 
-    with worker_of(settings) as mine:
+    with worker_of(settings) as mine, hearing(settings):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: mine.stop())
         try:

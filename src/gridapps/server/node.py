@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import timedelta
 
 from gridapps.config.environment import Environment
@@ -10,6 +10,7 @@ from gridapps.runs.execution import Node
 from gridapps.runs.worker import Worker
 from gridapps.server.engine import make_sandbox
 from gridapps.server.instance import identity
+from gridapps.server.listener import Listener
 
 
 @contextmanager
@@ -25,3 +26,8 @@ def worker_of(settings: Environment) -> Iterator[Worker]:
             on_stop=settings.on_stop,
             lock=data / "run" / f"{settings.node}.lock",
         )
+
+
+def hearing(settings: Environment) -> AbstractContextManager[object]:
+    """For as long as it is entered, calls of other nodes reach this one, where there is a broker."""
+    return Listener(node=settings.node) if settings.broker else nullcontext()

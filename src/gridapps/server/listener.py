@@ -1,0 +1,75 @@
+"""A node's end of the broker: a Celery worker as a child process of the node's worker.
+
+It is a process of its own, so that whatever goes wrong in it cannot reach the runs, and so that Celery's
+tools find on each node what they expect.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from types import TracebackType
+from typing import Self
+
+logger = logging.getLogger(__name__)
+
+PAUSES = (1.0, 30.0)  # seconds before the first and, doubled each time, at most before the next restart
+LIVED = 60.0  # seconds after which an end counts as the first again
+_PR_SET_PDEATHSIG = 1
+
+
+class Listener:
+    """Keeps the child running from `with` to its end."""
+
+    def __init__(self, *, node: str) -> None:
+        self._node = node
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="listener")
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def _keep(self) -> None:
+        # The child ends with the thread that started it, which lives as long as this process.
+        pause = PAUSES[0]
+        while not self._stopping.is_set():
+            command = [sys.executable, "-m", "gridapps.server.listener", self._node, str(os.getpid())]
+            self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+            try:
+                self._child.wait(timeout=LIVED)
+                pause = min(2 * pause, PAUSES[1])
+            except subprocess.TimeoutExpired:
+                pause = PAUSES[0]
+                self._child.wait()
+            if not self._stopping.is_set():
+                logger.warning("The listener at the broker ended with %s.", self._child.returncode)
+                self._stopping.wait(pause)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        if self._child is not None:
+            # Nothing in it is worth waiting for.
+            self._child.kill()
+        self._thread.join()
+
+
+def listen(*, node: str, parent: int) -> None:
+    """Be the Celery worker of this node, for as long as the parent lives."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return
+    from gridapps.config.celery import app
+
+    quiet = ["--without-mingle", "--without-gossip", "--loglevel=WARNING"]
+    app.worker_main(["worker", "--pool=solo", f"--hostname=gridapps@{node}", *quiet])
+
+
+if __name__ == "__main__":
+    listen(node=sys.argv[1], parent=int(sys.argv[2]))
