@@ -37,7 +37,8 @@ def quick(monkeypatch):
 @pytest.fixture
 def stage(settings, tmp_path, make_run, release):
     settings.DATA = tmp_path
-    (tmp_path / "exports").mkdir()
+    for name in ("exports", "outputs"):
+        (tmp_path / name).mkdir()
     return Stage(tmp_path, make_run, images.reference(release))
 
 

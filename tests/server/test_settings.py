@@ -28,6 +28,7 @@ def doctor(**variables: str) -> subprocess.CompletedProcess[str]:
         ("GRIDAPPS_DATABASE", "mysql://x"),
         ("GRIDAPPS_NODE", "../x"),
         ("GRIDAPPS_QUOTA", "none"),
+        ("GRIDAPPS_STORAGE", "shared/files"),
     ],
 )
 def test_a_wrong_value_is_named_without_a_stack_trace(name, value):

@@ -21,6 +21,10 @@ class Environment(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="GRIDAPPS_", extra="ignore", frozen=True)
 
     data: Path = Field(Path("instance"), description="directory that holds everything of the instance")
+    storage: str = Field(
+        "",
+        description="directory of exports and outputs that every node sees; empty: the data directory",
+    )
     host: str = Field(
         "localhost", description="name or address that clients use; it stands in the certificate"
     )
@@ -71,6 +75,13 @@ class Environment(BaseSettings):
                 raise ValueError("must be a host name or an IP address") from None
         return value
 
+    @field_validator("storage")
+    @classmethod
+    def _storage_is_a_place(cls, value: str) -> str:
+        if value and not Path(value).is_absolute():
+            raise ValueError("must be an absolute path, or empty for the data directory")
+        return value
+
     @field_validator("listen")
     @classmethod
     def _listen_is_an_address(cls, value: str) -> str:
@@ -99,6 +110,11 @@ class Environment(BaseSettings):
             "disk": self.max_disk,
             "time": self.max_time,
         }
+
+    @property
+    def shared(self) -> Path:
+        """The directory that holds `exports/` and `outputs/`."""
+        return Path(self.storage or self.data.absolute())
 
     @property
     def origin(self) -> str:

@@ -8,6 +8,7 @@ from gridapps.config.environment import Environment
 
 GRIDAPPS = Environment()
 DATA = GRIDAPPS.data.absolute()
+STORAGE = GRIDAPPS.storage  # empty: DATA
 
 
 def _secret_key() -> str:

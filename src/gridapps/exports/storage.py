@@ -1,4 +1,4 @@
-"""Where the files of exports lie: `<data>/exports/<random>/<number>.laz`, hard links where possible.
+"""Where the files of exports lie: `<storage>/exports/<random>/<number>.laz`, hard links where possible.
 
 A link costs no room and no time, but its content changes when the user writes into the file. So `verified`
 checks size and modification time each time before a run reads it.
@@ -16,6 +16,7 @@ from django.conf import settings
 
 from gridapps.exports.headers import BadPointCloud
 from gridapps.exports.models import ExportFile
+from gridapps.storage.directory import check_present
 
 _FICLONE = 0x40049409  # linux/fs.h: share all blocks of another file
 
@@ -35,7 +36,7 @@ class Stored:
 
 def root() -> Path:
     """The directory of all exports."""
-    return Path(settings.DATA) / "exports"
+    return Path(settings.STORAGE or settings.DATA) / "exports"
 
 
 def path(exportfile: ExportFile) -> Path:
@@ -44,7 +45,8 @@ def path(exportfile: ExportFile) -> Path:
 
 
 def verified(exportfile: ExportFile) -> Path:
-    """The file on disk, checked at the price of one `stat`. Raises ExportFileChanged."""
+    """The file on disk, checked at the price of one `stat`. Raises ExportFileChanged, StorageUnavailable."""
+    check_present(root())
     place = path(exportfile)
     try:
         status = place.lstat()

@@ -39,6 +39,7 @@ from gridapps.sandbox.protocol import (
     RegistryUnavailable,
     Sandbox,
 )
+from gridapps.storage.protocol import StorageUnavailable
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -186,7 +187,7 @@ class Execution:
     def _start(self) -> None:
         task, sandbox = self.task, self.node.sandbox
         try:
-            source = storage.verified(task.exportfile)
+            source = self._patiently(lambda: storage.verified(task.exportfile))
         except storage.ExportFileChanged as error:
             raise _EndedEarly(State.FAILURE, "input-unreadable", str(error)) from None
         release = task.run.release
@@ -222,25 +223,25 @@ class Execution:
     def _watch(self) -> Ended:
         """Follow the container until it has ended."""
         sandbox = self.node.sandbox
-        with LogRecorder(
+        log = LogRecorder(
             log=lambda: sandbox.log(self.name), target=self._place.log, limit=LOG_SLACK + self.limits.log
-        ) as log:
-            while True:
-                try:
-                    ended = self._patiently(lambda: sandbox.wait(self.name, timeout=LOOK), heed=False)
-                except KeyError:
-                    text = f"The container vanished from node {self.node.name}."
-                    raise _GivenBack("platform", text) from None
-                if (latest := self._patiently(log.record, heed=False)) is not None:
-                    self._note(fraction=latest.fraction, message=latest.message)
-                if ended is not None:
-                    return ended
-                if self.signals.cancel.is_set() or time.monotonic() >= self._time_up:
-                    self._canceled = self.signals.cancel.is_set()
-                    self._timed_out = not self._canceled
-                    self._patiently(lambda: sandbox.stop(self.name, grace=GRACE), heed=False)
-                else:
-                    self._heed()
+        )
+        while True:
+            try:
+                ended = self._patiently(lambda: sandbox.wait(self.name, timeout=LOOK), heed=False)
+            except KeyError:
+                text = f"The container vanished from node {self.node.name}."
+                raise _GivenBack("platform", text) from None
+            if (latest := self._patiently(log.record, heed=False)) is not None:
+                self._note(fraction=latest.fraction, message=latest.message)
+            if ended is not None:
+                return ended
+            if self.signals.cancel.is_set() or time.monotonic() >= self._time_up:
+                self._canceled = self.signals.cancel.is_set()
+                self._timed_out = not self._canceled
+                self._patiently(lambda: sandbox.stop(self.name, grace=GRACE), heed=False)
+            else:
+                self._heed()
 
     def _heed(self) -> None:
         """Raise what the signals demand, if they demand that this attempt goes no further here."""
@@ -254,7 +255,7 @@ class Execution:
             raise _EndedEarly(State.CANCELED, "canceled", queue.CANCELED)
 
     def _patiently(self, action: Callable[[], T], *, heed: bool = True) -> T:
-        """Do it, waiting for as long as the engine is away or the disk full: neither is the program's fault.
+        """Do it, waiting for as long as engine or storage are away or the disk is full: no program's fault.
 
         With `heed` false a cancellation does not end the wait, because a container may be running.
         """
@@ -262,7 +263,7 @@ class Execution:
         while True:
             try:
                 result = action()
-            except (EngineUnavailable, RegistryUnavailable, NoSpace, OSError) as error:
+            except (EngineUnavailable, RegistryUnavailable, StorageUnavailable, NoSpace, OSError) as error:
                 if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
                 if isinstance(error, RegistryUnavailable) and time.monotonic() > began + PULL_PATIENCE:
@@ -305,6 +306,7 @@ class Execution:
             ),
             heed=False,
         )
+        self._patiently(self._place.settle, heed=False)
         if verdict.state == "CANCELED":
             # When it says so, the container is gone: that is what the API promises.
             self._patiently(lambda: self.node.sandbox.remove(self.name), heed=False)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
 
 from gridapps.sandbox.log import LogFollower, Progress
 
@@ -19,7 +18,10 @@ class LogRecorder:
         self._log = log
         self._limit = limit
         self._follower: LogFollower | None = None
-        self._target = target.open("w", encoding="utf-8", newline="\n")
+        self._target = target
+        self._size = 0
+        self._new = b""
+        target.write_bytes(b"")
         target.chmod(0o640)
 
     def record(self) -> Progress | None:
@@ -34,15 +36,22 @@ class LogRecorder:
             if isinstance(item, Progress):
                 latest = item
             else:
-                self._target.write(f"{item.at} {item.text}\n")
-        self._target.flush()
+                self._new += f"{item.at} {item.text}\n".encode()
+        if self._new:
+            self._write()
         return latest
 
-    def __enter__(self) -> Self:
-        return self
+    def _write(self) -> None:
+        """Opened and closed each time: that is when a file server shows it to other machines.
 
-    def __exit__(self, *_exception: object) -> None:
-        self._target.close()
+        What a full disk took only half of is written again from where it began.
+        """
+        with self._target.open("r+b") as file:
+            file.truncate(self._size)
+            file.seek(self._size)
+            file.write(self._new)
+        self._size += len(self._new)
+        self._new = b""
 
 
 def lines(path: Path) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Where logs and outputs lie: `<data>/outputs/<run>/<task index>/<attempt>/`, one directory per attempt.
+"""Where logs and outputs lie: `<storage>/outputs/<run>/<task index>/<attempt>/`, one for each attempt.
 
 Of a task's attempts the last one is shown; what the earlier ones left is removed when it is known that they
 are not the last.
@@ -13,11 +13,13 @@ from django.conf import settings
 
 from gridapps.runs.models import Output, Task
 from gridapps.runs.states import State
+from gridapps.storage import directory
+from gridapps.storage.directory import check_present
 
 
 def root() -> Path:
     """The directory that nginx sends outputs from."""
-    return Path(settings.DATA) / "outputs"
+    return Path(settings.STORAGE or settings.DATA) / "outputs"
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,14 @@ class Place:
         return self.directory / "files"
 
     def make(self) -> None:
-        """Make the directory, without leftovers of an earlier worker that died in it."""
+        """Make the directory, without leftovers of a worker that died in it. Raises StorageUnavailable."""
+        check_present(root())
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True, mode=0o750)
+
+    def settle(self) -> None:
+        """Return when log and files are on the disk: a row that survives a loss of power finds them."""
+        directory.settle(self.directory)
 
     def remove_files(self) -> None:
         """Remove the outputs of an attempt that did not end the task; its log stays to be read."""

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from gridapps.config.environment import Environment
 
-DIRECTORIES = ("run", "log", "outputs", "exports", "scratch", "registry", "static", "authority")
+DIRECTORIES = ("run", "log", "scratch", "registry", "static", "authority")
+SHARED = ("exports", "outputs")  # of the storage
 _OF_THE_CLIENT = {f"GRIDAPPS_{name}" for name in ("URL", "TOKEN", "CA", "CONFIG")}
 
 
@@ -53,6 +54,7 @@ def prepare() -> Environment:
         call_command("migrate", verbosity=0, interactive=False)
     except OperationalError as error:
         raise Unusable(f"The database cannot be used: {str(error).strip()}") from None
+    _make_shared(settings.shared)
     return settings
 
 
@@ -67,6 +69,23 @@ def _make(data: Path) -> None:
         (data / name).mkdir(mode=0o750, exist_ok=True)
     _write_once(data / "secret-key", secrets.token_urlsafe(48))
     _write_once(data / "instance-id", secrets.token_hex(4))
+
+
+def _make_shared(storage: Path) -> None:
+    """Make the storage's directories, but only in a new instance: else something is not mounted."""
+    from gridapps.exports.models import Export
+
+    for directory in (storage / name for name in SHARED):
+        if directory.is_dir():
+            continue
+        if Export.objects.exists():
+            raise Unusable(f"{directory} is missing: mount the storage, or set GRIDAPPS_STORAGE.")
+        try:
+            directory.mkdir(mode=0o750, exist_ok=True)
+        except OSError as error:
+            raise Unusable(
+                f"The storage {storage} cannot be used: {error.strerror}. Mount it, or set GRIDAPPS_STORAGE."
+            ) from None
 
 
 def _write_once(path: Path, text: str) -> None:

@@ -25,7 +25,6 @@ MAX_MANIFEST = "5m"  # the application itself refuses beyond 4 MiB, with a sente
 # Workers of nginx read what strangers send, so they do not run as root. They get at the application's socket,
 # outputs and static files by their group.
 WORKER_ACCOUNTS = ("www-data", "nginx", "nobody")
-READ_BY_WORKERS = ("run", "outputs", "static")
 
 _TYPES = {
     "text/html": "html", "text/css": "css", "text/javascript": "js", "text/plain": "txt",
@@ -71,12 +70,9 @@ def write(environment: Environment) -> Path:
     account = None
     if os.geteuid() == 0:
         found = _account()
-        for name in READ_BY_WORKERS:
-            directory = data / name
-            directory.mkdir(mode=0o750, exist_ok=True)
-            os.chown(directory, 0, found.pw_gid)
-            directory.chmod(0o2750)  # set-group-ID: what is made below belongs to the same group
-        account = _workers(found, data)
+        for directory in (data / "run", data / "static", environment.shared / "outputs"):
+            _open_to(found, directory)
+        account = _workers(found, data, environment.shared)
     (data / "run" / "nginx").mkdir(mode=0o750, exist_ok=True)
     path = data / "run" / "nginx.conf"
     path.write_text(configuration(environment, account=account))
@@ -88,6 +84,15 @@ def clean_environment() -> Mapping[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath)}
 
 
+def _open_to(account: pwd.struct_passwd, directory: Path) -> None:
+    directory.mkdir(mode=0o750, exist_ok=True)
+    try:
+        os.chown(directory, 0, account.pw_gid)
+        directory.chmod(0o2750)  # set-group-ID: what is made below belongs to the same group
+    except PermissionError:  # a file server may refuse root's word
+        log.warning("%s cannot be given to the group of %s, who must read it.", directory, account.pw_name)
+
+
 def _account() -> pwd.struct_passwd:
     for name in WORKER_ACCOUNTS:
         try:
@@ -97,14 +102,14 @@ def _account() -> pwd.struct_passwd:
     raise LookupError(f"There is no account for nginx's workers: create one of {', '.join(WORKER_ACCOUNTS)}.")
 
 
-def _workers(account: pwd.struct_passwd, data: Path) -> str:
+def _workers(account: pwd.struct_passwd, *tops: Path) -> str:
     """User and group of the workers: root where a directory above the data is closed to the account."""
-    for directory in (data, *data.parents):
+    for directory in dict.fromkeys(place for top in tops for place in (top, *top.parents)):
         status = directory.stat()
         bit = 0o010 if status.st_gid == account.pw_gid else 0o001
         if not status.st_mode & bit:
             log.warning(
-                "nginx's workers run as root: %s is closed to %s. Open it (chmod o+x) or move GRIDAPPS_DATA.",
+                "nginx's workers run as root: %s is closed to %s. Open it (chmod o+x), or move the files.",
                 directory, account.pw_name,
             )  # fmt: skip
             return "root root"
@@ -237,7 +242,7 @@ def _registry(environment: Environment) -> list[str]:
 
 def _pages(environment: Environment) -> list[str]:
     """Locations of pages, API, outputs and static files."""
-    data = environment.data.absolute()
+    data, outputs = environment.data.absolute(), environment.shared / "outputs"
     return [
         *_block(
             "location /",
@@ -257,8 +262,8 @@ def _pages(environment: Environment) -> list[str]:
         *_block(
             "location /internal/outputs/",
             "internal;",
-            f"alias {_quoted(str(data / 'outputs') + '/')};",
-            f"disable_symlinks on {_quoted('from=' + str(data / 'outputs'))};",
+            f"alias {_quoted(str(outputs) + '/')};",
+            f"disable_symlinks on {_quoted('from=' + str(outputs))};",
             "add_header X-Content-Type-Options nosniff always;",
             "add_header Content-Security-Policy \"default-src 'none'; sandbox\" always;",
         ),
@@ -341,5 +346,5 @@ def _text(text: str) -> str:
 
 def _quoted(path: Path | str) -> str:
     if any(character in str(path) for character in "\"\\$'\r\n;{}"):
-        raise ValueError(f"GRIDAPPS_DATA has a character that nginx cannot take in a path: {path}")
+        raise ValueError(f"A setting has a character that nginx cannot take in a path: {path}")
     return f'"{path}"'

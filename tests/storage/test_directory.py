@@ -1,0 +1,80 @@
+"""A storage apart from the data directory, as on a file server that every node mounts."""
+
+import os
+import stat
+
+import pytest
+
+from gridapps.access.models import User
+from gridapps.exports import operations, storage
+from gridapps.server import instance as instances
+from gridapps.storage import directory
+from gridapps.storage.protocol import StorageUnavailable
+from tests.fixtures.instance import new_instance
+from tests.fixtures.pointclouds import write_pointcloud
+
+
+@pytest.fixture
+def shared(tmp_path, settings):
+    settings.DATA, settings.STORAGE = tmp_path / "data", str(tmp_path / "shared")
+    (tmp_path / "shared").mkdir()
+    return tmp_path / "shared"
+
+
+@pytest.mark.django_db
+def test_exports_lie_there_and_nowhere_else(shared, tmp_path):
+    instances._make_shared(shared)
+    user = User.objects.create(username="analyst")
+    export = operations.import_export(owner=user, name="city", files=[write_pointcloud(tmp_path / "a.laz")])
+    file = export.files.get()
+    assert storage.verified(file).is_relative_to(shared / "exports")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.django_db
+def test_a_file_system_that_is_not_mounted_is_no_fault_of_the_file(shared, tmp_path):
+    instances._make_shared(shared)
+    user = User.objects.create(username="analyst")
+    export = operations.import_export(owner=user, name="city", files=[write_pointcloud(tmp_path / "a.laz")])
+    (shared / "exports").rename(tmp_path / "away")
+    with pytest.raises(StorageUnavailable, match="not mounted"):
+        storage.verified(export.files.get())
+    with pytest.raises(instances.Unusable, match="mount the storage"):
+        instances._make_shared(shared)
+    (tmp_path / "away").rename(shared / "exports")
+    assert storage.verified(export.files.get()).is_file()
+
+
+@pytest.mark.django_db
+def test_the_storages_own_directory_is_never_made(tmp_path):
+    with pytest.raises(instances.Unusable, match="cannot be used"):
+        instances._make_shared(tmp_path / "nothing")
+
+
+def test_settled_is_every_file_and_directory(tmp_path, monkeypatch):
+    (tmp_path / "top" / "sub").mkdir(parents=True)
+    (tmp_path / "top" / "a").write_bytes(b"a")
+    (tmp_path / "top" / "sub" / "b").write_bytes(b"b")
+    synced = set()
+    monkeypatch.setattr(os, "fsync", lambda file: synced.add(os.fstat(file).st_ino))
+    directory.settle(tmp_path / "top")
+    paths = [tmp_path, *(path for path in tmp_path.rglob("*"))]
+    assert synced == {path.stat().st_ino for path in paths}
+
+
+@pytest.mark.instance
+def test_an_instance_takes_the_shared_directory_as_its_own(tmp_path):
+    (tmp_path / "shared").mkdir()
+    instance = new_instance(storage=tmp_path / "shared")
+    try:
+        instance.run_server_command("user", "create", "analyst")
+        cloud = write_pointcloud(tmp_path / "a.laz")
+        instance.run_server_command("import", str(cloud), "--owner", "analyst", "--name", "city")
+        assert {path.name for path in (tmp_path / "shared").iterdir()} == {"exports", "outputs"}
+        assert not {"exports", "outputs"} & {path.name for path in instance.data.iterdir()}
+        assert stat.S_IMODE((tmp_path / "shared" / "exports").stat().st_mode) == 0o750
+        (tmp_path / "shared" / "exports").rename(tmp_path / "away")
+        refused = instance.run_server_command("user", "create", "other", check=False)
+        assert "mount the storage" in refused
+    finally:
+        instance.remove()
