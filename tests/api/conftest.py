@@ -54,7 +54,8 @@ def callers(cast: Cast) -> Callers:
     """The cast, each with a token."""
 
     def caller(user: User) -> Caller:
-        return Caller(user, access.issue_token(user=user, lifetime=timedelta(hours=1)))
+        scopes = ["api", "admin"] if user.is_superuser else ["api"]
+        return Caller(user, access.issue_token(user=user, lifetime=timedelta(hours=1), scopes=scopes))
 
     return Callers(*map(caller, (cast.developer, cast.analyst, cast.administrator, cast.outsider)))
 

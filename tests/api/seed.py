@@ -40,7 +40,7 @@ def main() -> None:
         json.dumps(
             {
                 "tokens": {
-                    name: access.issue_token(user=user, lifetime=timedelta(hours=1))
+                    name: access.issue_token(user=user, lifetime=timedelta(hours=1), scopes=["api", "admin"])
                     for name, user in users.items()
                 },
                 "export": export.pk,

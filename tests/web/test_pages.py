@@ -151,7 +151,9 @@ def test_forms_need_their_csrf_token(cast: Cast) -> None:
 
 def test_an_application_of_ones_own(cast: Cast) -> None:
     client = browser(cast.analyst)
-    answer = client.post("/settings/applications", {"app_name": "robot", "kind": "machine"})
+    answer = client.post(
+        "/settings/applications", {"app_name": "robot", "kind": "machine", "scopes": ["api"]}
+    )
     secret = re.findall(r'id="client-secret">([^<]+)<', answer.content.decode())[0]
     application = Application.objects.get(user=cast.analyst)
     assert application.client_secret != secret, "only its hash is stored"
@@ -173,7 +175,9 @@ def test_an_application_of_ones_own(cast: Cast) -> None:
 )  # fmt: skip
 def test_codes_travel_only_where_nobody_reads_them(cast: Cast, address: str) -> None:
     answer = browser(cast.analyst).post(
-        "/settings/applications", {"app_name": "x", "kind": "public", "redirect_uris": address}
+        "/settings/applications",
+        {"app_name": "x", "kind": "public", "redirect_uris": address, "scopes": ["api"]},
     )
     assert answer.status_code == 400
+    assert "redirect address" in answer.content.decode()
     assert not Application.objects.filter(user=cast.analyst).exists()

@@ -40,9 +40,17 @@ class Tokens:
 
 
 def in_browser(
-    url: str, *, ca: str | None, show: Callable[[str], None], patience: float = _PATIENCE
+    url: str,
+    *,
+    ca: str | None,
+    show: Callable[[str], None],
+    administer: bool = False,
+    patience: float = _PATIENCE,
 ) -> Tokens:
-    """Lets the user log in at the page that is handed to `show`; gives up after `patience` seconds."""
+    """Lets the user log in at the page that is handed to `show`; gives up after `patience` seconds.
+
+    `administer` asks for an administrator's powers as well.
+    """
     verifier = secrets.token_urlsafe(64)
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
     state = secrets.token_urlsafe(32)
@@ -52,7 +60,7 @@ def in_browser(
             "response_type": "code",
             "client_id": CLIENT_ID,
             "redirect_uri": redirect,
-            "scope": "api",
+            "scope": "api admin" if administer else "api",
             "state": state,
             "code_challenge": challenge,
             "code_challenge_method": "S256",

@@ -1,16 +1,19 @@
 """OAuth applications that users register: programs that ask users, and machines that act by themselves."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.db import transaction
 from django.db.models import QuerySet
 from oauth2_provider.generators import generate_client_secret
 from oauth2_provider.models import Application
 
 from gridapps.access.errors import InvalidApplication
-from gridapps.access.models import User
+from gridapps.access.models import ApplicationScopes, User
+from gridapps.access.scopes import ADMIN, DEFAULT, SCOPES
 
 MAX_APPLICATIONS = 50
 MAX_NAME = 100  # characters
@@ -31,21 +34,38 @@ def registered_by(user: User) -> "QuerySet[Any]":
     return found
 
 
-def register(*, by: User, name: str, kind: Kind, redirect_uris: str = "") -> tuple[Application, str | None]:
+def register(
+    *, by: User, name: str, kind: Kind, redirect_uris: str = "", scopes: Sequence[str] = DEFAULT
+) -> tuple[Application, str | None]:
     """Register an application. Returns it, and its secret, which is known only now; a public one has none.
 
-    `redirect_uris`: separated by white space. Raises InvalidApplication.
+    `redirect_uris`: separated by white space. `scopes`: the most that it may ask for. Raises
+    InvalidApplication.
     """
     name = name.strip()
     if not name or len(name) > MAX_NAME or not name.isprintable():
         raise InvalidApplication(f"A name is one line of 1 to {MAX_NAME} characters.")
     if registered_by(by).count() >= MAX_APPLICATIONS:
         raise InvalidApplication(f"You have {MAX_APPLICATIONS} applications; delete one first.")
+    _check_scopes(by, scopes)
     addresses = redirect_uris.split()
     if kind is not Kind.MACHINE:
         _check_redirects(addresses)
     secret = None if kind is Kind.PUBLIC else str(generate_client_secret())
-    application = Application.objects.create(
+    with transaction.atomic():
+        application = _create(by, name, kind, addresses, secret)
+        ApplicationScopes.objects.create(application=application, scopes=list(scopes))
+    return application, secret
+
+
+def delete(*, by: User, pk: int) -> bool:
+    """Delete one's own application with every token of it. False when there is none."""
+    deleted, _ = registered_by(by).filter(pk=pk).delete()
+    return deleted > 0
+
+
+def _create(by: User, name: str, kind: Kind, addresses: list[str], secret: str | None) -> Application:
+    return Application.objects.create(
         user=by,
         name=name,
         client_type=Application.CLIENT_PUBLIC if kind is Kind.PUBLIC else Application.CLIENT_CONFIDENTIAL,
@@ -57,13 +77,13 @@ def register(*, by: User, name: str, kind: Kind, redirect_uris: str = "") -> tup
         redirect_uris="" if kind is Kind.MACHINE else " ".join(addresses),
         client_secret=secret or str(generate_client_secret()),
     )
-    return application, secret
 
 
-def delete(*, by: User, pk: int) -> bool:
-    """Delete one's own application with every token of it. False when there is none."""
-    deleted, _ = registered_by(by).filter(pk=pk).delete()
-    return deleted > 0
+def _check_scopes(by: User, scopes: Sequence[str]) -> None:
+    if not scopes or not set(scopes) <= SCOPES.keys():
+        raise InvalidApplication(f"Choose at least one of the scopes {', '.join(SCOPES)}.")
+    if ADMIN in scopes and not by.is_superuser:
+        raise InvalidApplication("Only administrators register applications that administer the instance.")
 
 
 def _check_redirects(addresses: list[str]) -> None:

@@ -1,5 +1,9 @@
-"""Users, developers and access tags."""
+"""Users, developers, access tags, and what OAuth applications may ask for."""
 
+import copy
+from typing import Any
+
+from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.core.validators import RegexValidator
 from django.db import models
@@ -8,6 +12,24 @@ from django.db.models import Q
 
 class User(AbstractUser):
     """A person or a program that may log in. Administrators are superusers."""
+
+    _restricted = False
+
+    def restricted(self) -> "User":
+        """The same user without an administrator's powers, for requests that must not use them.
+
+        Such an object is never saved, so that the powers are not lost for good.
+        """
+        same = copy.copy(self)
+        same.is_superuser = same.is_staff = False
+        same._restricted = True
+        return same
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """As every model does it. Raises TypeError for a restricted user."""
+        if self._restricted:
+            raise TypeError("A restricted user is not saved: load the user again.")
+        super().save(*args, **kwargs)
 
 
 class AccessTag(models.Model):
@@ -46,3 +68,19 @@ class Developer(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} ({self.state})"
+
+
+class ApplicationScopes(models.Model):
+    """The scopes that an OAuth application may ask for, as chosen when it was registered."""
+
+    application = models.OneToOneField(
+        settings.OAUTH2_PROVIDER_APPLICATION_MODEL, on_delete=models.CASCADE, related_name="allowed"
+    )
+    scopes = models.JSONField(help_text="list of scopes")
+
+    class Meta:
+        verbose_name_plural = "application scopes"
+        constraints = [models.CheckConstraint(name="application_has_a_scope", condition=~Q(scopes=[]))]
+
+    def __str__(self) -> str:
+        return " ".join(self.scopes)

@@ -1,6 +1,7 @@
 """Writes: users, developers, access tokens."""
 
 import secrets
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from oauth2_provider.models import AccessToken, set_token_value
 
 from gridapps.access.errors import InvalidUser, NotAnAdministrator, UsernameTaken
 from gridapps.access.models import Developer, User
+from gridapps.access.scopes import DEFAULT
 
 
 class Decision(Protocol):
@@ -84,10 +86,10 @@ def refuse_developer(*, user: User, by: User | None) -> Developer:
     return _decide(user=user, by=by, state=Developer.State.REFUSED)
 
 
-def issue_token(*, user: User, lifetime: timedelta) -> str:
+def issue_token(*, user: User, lifetime: timedelta, scopes: Sequence[str] = DEFAULT) -> str:
     """A bearer token with which the user can call the API. It is shown once: the caller hands it over."""
     token = secrets.token_urlsafe(32)
-    row = AccessToken(user=user, scope="api", expires=timezone.now() + lifetime)
+    row = AccessToken(user=user, scope=" ".join(scopes), expires=timezone.now() + lifetime)
     set_token_value(row, token)  # only its hash is stored
     row.save()
     return token

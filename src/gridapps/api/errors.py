@@ -25,6 +25,7 @@ CODES = {
     "invalid-schema": 400,
     "unauthenticated": 401,
     "csrf-failed": 403,
+    "insufficient-scope": 403,
     "not-a-developer": 403,
     "not-an-administrator": 403,
     "not-found": 404,
@@ -112,6 +113,8 @@ def say(code: str, sentence: str, fields: list[tuple[str, str]] | None = None) -
     headers = {"Retry-After": _RETRY_AFTER[code]} if code in _RETRY_AFTER else {}
     if code == "unauthenticated":
         headers["WWW-Authenticate"] = 'Bearer realm="api", scope="api"'
+    if code == "insufficient-scope":
+        headers["WWW-Authenticate"] = 'Bearer realm="api", error="insufficient_scope"'
     return Answer(CODES[code], body, headers)
 
 

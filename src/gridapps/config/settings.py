@@ -107,9 +107,9 @@ STATIC_ROOT = DATA / "static"
 # The largest body the API takes is an argument object of 1 MiB around which a little JSON stands.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024**2
 
+OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth2_provider.Application"
 OAUTH2_PROVIDER = {
-    "SCOPES": {"api": "Use GRiD Apps as you"},
-    "DEFAULT_SCOPES": ["api"],
+    "SCOPES_BACKEND_CLASS": "gridapps.access.scopes.OfApplication",
     "PKCE_REQUIRED": True,
     "REFRESH_TOKEN_REUSE_PROTECTION": True,
     # The recommendations of RFC 9700: no implicit and no password grant, S256 only, no token in a URL, and

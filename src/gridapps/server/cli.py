@@ -89,12 +89,21 @@ def verify_user(username: str) -> None:
 @main.command()
 @click.argument("username")
 @click.option("--days", type=click.IntRange(1, 3650), default=30, show_default=True, help="validity")
-def token(username: str, days: int) -> None:
-    """Print an access token with which USERNAME can use the API."""
+@click.option("--scope", "scopes", multiple=True, default=("api",), show_default=True, help="may be repeated")
+def token(username: str, days: int, scopes: tuple[str, ...]) -> None:
+    """Print an access token with which USERNAME can use the API.
+
+    Scopes: `api` is everything but `admin`, which administrators need for what only they may do; docs/api.md
+    lists narrower ones.
+    """
     prepare()
     from gridapps.access import operations
+    from gridapps.access.scopes import SCOPES
 
-    click.echo(operations.issue_token(user=_user(username), lifetime=timedelta(days=days)))
+    if unknown := set(scopes) - SCOPES.keys():
+        raise Unusable(f"There is no scope {min(unknown)!r}. Choose among {', '.join(SCOPES)}.")
+    user = _user(username)
+    click.echo(operations.issue_token(user=user, lifetime=timedelta(days=days), scopes=scopes))
 
 
 @main.command("import")

@@ -25,6 +25,7 @@ def register(request: HttpRequest) -> HttpResponse:
             name=form.cleaned_data["app_name"],
             kind=applications.Kind(form.cleaned_data["kind"]),
             redirect_uris=form.cleaned_data["redirect_uris"],
+            scopes=form.cleaned_data["scopes"],
         )
     except InvalidApplication as error:
         form.add_error(None, str(error))

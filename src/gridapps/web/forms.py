@@ -6,6 +6,7 @@ from django.http import HttpRequest
 
 from gridapps.access.applications import Kind
 from gridapps.access.models import User
+from gridapps.access.scopes import DEFAULT, SCOPES
 
 
 def user_of(request: HttpRequest) -> User:
@@ -60,4 +61,10 @@ class ApplicationForm(forms.Form):
         max_length=5000,
         widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false"}),
         help_text="One on each line; none for an application that acts as you.",
+    )
+    scopes = forms.MultipleChoiceField(
+        label="It may at most",
+        choices=list(SCOPES.items()),
+        initial=DEFAULT,
+        widget=forms.CheckboxSelectMultiple,
     )

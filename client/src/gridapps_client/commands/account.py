@@ -31,9 +31,17 @@ from gridapps_client.text import plain
     help="Trust this certificate authority (PEM), such as the instance's own.",
 )
 @click.option("--no-browser", is_flag=True, help="Only show the page's address.")
+@click.option("--admin", "administer", is_flag=True, help="Ask for an administrator's powers as well.")
 @common
 def login(
-    session: Session, *, address: str, token: str | None, token_stdin: bool, ca: Path | None, no_browser: bool
+    session: Session,
+    *,
+    address: str,
+    token: str | None,
+    token_stdin: bool,
+    ca: Path | None,
+    no_browser: bool,
+    administer: bool,
 ) -> None:
     """Log in to the instance at URL, and use it from now on."""
     url = canonical(address)
@@ -48,7 +56,10 @@ def login(
         with Client(url, ca=authority) as client, contextlib.suppress(Unauthenticated):
             client.me()
         given = oauth.in_browser(
-            url, ca=authority, show=lambda page: _show(session, page, no_browser=no_browser)
+            url,
+            ca=authority,
+            show=lambda page: _show(session, page, no_browser=no_browser),
+            administer=administer,
         )
     else:
         given = oauth.Tokens(token=token, refresh_token=None)

@@ -41,7 +41,7 @@ ERRORS = {status: _error(status) for status in sorted(set(CODES.values())) if st
 
 def reads(*others: int, ok: Any) -> dict[int, Any]:
     """A call that changes nothing: its answer, and the errors that it may end with besides the usual ones."""
-    return {200: ok} | {status: ERRORS[status] for status in (400, 401, *others, 500, 503)}
+    return {200: ok} | {status: ERRORS[status] for status in (400, 401, 403, *others, 500, 503)}
 
 
 def writes(*others: int, body: bool, **ok: Any) -> dict[int, Any]:

@@ -10,6 +10,7 @@ from django.http.response import HttpResponseBase
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
+from gridapps.access.scopes import API
 from gridapps.api import errors
 from gridapps.api.errors import ApiError
 from gridapps.api.native import (
@@ -24,7 +25,7 @@ from gridapps.api.native import (
     runs,
     tasks,
 )
-from gridapps.api.native.authentication import AUTHENTICATION
+from gridapps.api.native.authentication import with_scope
 from gridapps.api.native.parsing import JsonParser, names
 
 api = NinjaAPI(
@@ -33,7 +34,7 @@ api = NinjaAPI(
     description="Algorithms in container images, run where the point clouds are.",
     openapi_url=None,
     docs_url=None,
-    auth=AUTHENTICATION,
+    auth=with_scope(API),  # what a router does not say otherwise
     parser=JsonParser(),
     urls_namespace="native",
 )

@@ -9,14 +9,14 @@ from ninja import Router, Status
 
 from gridapps.access.models import User
 from gridapps.api.native.answers import reads, writes
-from gridapps.api.native.authentication import user_of
+from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.openapi import AppId, etag, if_match
 from gridapps.api.native.paging import After, Flag, Limit, page
 from gridapps.api.native.parsing import not_found
 from gridapps.api.native.shapes import App, AppChanges, AppsAnswer, NewApp, Resources
 from gridapps.registry import models, operations, queries
 
-router = Router(tags=["apps"])
+router = Router(tags=["apps"], auth=with_scope("apps:read", "apps:write"))
 
 
 @router.get("/apps", response=reads(ok=AppsAnswer), operation_id="list_apps", exclude_unset=True)

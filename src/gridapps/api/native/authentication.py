@@ -1,4 +1,5 @@
-"""Who is asking: an OAuth bearer token of the scope `api`, or the browser's session with its CSRF token."""
+"""Who is asking, and for what: an OAuth bearer token with its scopes, or the browser's session with its CSRF
+token. A session may do what its user may; a token only what its scopes cover."""
 
 import hashlib
 from collections.abc import Callable
@@ -10,14 +11,26 @@ from ninja.security import APIKeyCookie, HttpBearer
 from ninja.utils import check_csrf
 from oauth2_provider.models import AccessToken, Application
 
+from gridapps.access import scopes
 from gridapps.access.models import User
 from gridapps.api.errors import ApiError
 
 _SAFE = {"GET", "HEAD", "OPTIONS"}
+ANY = ""  # the scope of calls that every token may use
 
 
 class Bearer(HttpBearer):
     """`Authorization: Bearer ...`. A header that does not fit is an error: no session is tried."""
+
+    def __init__(self, *, read: str, write: str) -> None:
+        """The scopes that calls need which read, and which change something."""
+        super().__init__()
+        self._read = read
+        self._write = write
+
+    def needs(self, method: str) -> str:
+        """The scope that a call of this method needs."""
+        return self._read if method in _SAFE else self._write
 
     def __call__(self, request: HttpRequest) -> User | None:
         header = request.headers.get("Authorization")
@@ -28,18 +41,24 @@ class Bearer(HttpBearer):
             raise ApiError("unauthenticated", "The Authorization header must hold a Bearer token.")
         return self.authenticate(request, token.strip())
 
-    def authenticate(self, request: HttpRequest, token: str) -> User:  # noqa: ARG002 (of the base class)
-        """The token's user. Raises ApiError."""
+    def authenticate(self, request: HttpRequest, token: str) -> User:
+        """The token's user, an administrator only if the token says so. Raises ApiError."""
         checksum = hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
         found = (
             AccessToken.objects.select_related("user", "application__user")
             .filter(token_checksum=checksum)
             .first()
         )
-        user = _user_of(found) if found and found.is_valid(["api"]) else None
-        if user is None or not user.is_active:
+        user = _user_of(found) if found and found.is_valid() else None
+        covered = scopes.covered_by(found.scope.split()) if found else set()
+        if user is None or not user.is_active or not covered:
             raise ApiError("unauthenticated", "The token is unknown, expired or revoked; log in again.")
-        return user
+        needed = self.needs(request.method or "")
+        if needed not in covered | {ANY}:
+            raise ApiError(
+                "insufficient-scope", f"The token lacks the scope {needed!r} that this call needs."
+            )
+        return user if scopes.ADMIN in covered else user.restricted()
 
 
 class Session(APIKeyCookie):
@@ -77,4 +96,6 @@ def _user_of(token: Any) -> User | None:
     return None
 
 
-AUTHENTICATION: list[Callable[[HttpRequest], User | None]] = [Bearer(), Session()]
+def with_scope(read: str, write: str | None = None) -> list[Callable[[HttpRequest], User | None]]:
+    """What a router's calls need of a token: one scope to read, another (or the same) to change something."""
+    return [Bearer(read=read, write=write or read), Session()]

@@ -5,14 +5,14 @@ from django.http import HttpRequest
 from ninja import Router
 
 from gridapps.api.native.answers import reads
-from gridapps.api.native.authentication import user_of
+from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.openapi import Pks
 from gridapps.api.native.paging import After, Limit, page
 from gridapps.api.native.parsing import not_found, pks
 from gridapps.api.native.shapes import Export, ExportFile, ExportsAnswer
 from gridapps.exports import models, queries
 
-router = Router(tags=["exports"])
+router = Router(tags=["exports"], auth=with_scope("exports"))
 
 
 @router.get("/exports", response=reads(ok=ExportsAnswer), operation_id="list_exports", exclude_unset=True)

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field
 
 from gridapps.access.models import User
 from gridapps.api.native.answers import reads
-from gridapps.api.native.authentication import user_of
+from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.openapi import RunId, content
 from gridapps.api.native.paging import Digits
 from gridapps.api.native.runs import only
@@ -24,7 +24,7 @@ from gridapps.runs.models import Run, Task
 from gridapps.runs.states import TERMINAL, State
 from gridapps.runs.store import Place
 
-router = Router(tags=["runs"])
+router = Router(tags=["runs"], auth=with_scope("runs:read"))
 TaskIndex = Annotated[int | None, Field(strict=True, ge=0, lt=2**31, description="only this task"), Digits]
 Follow = Annotated[
     Literal[0, 1],

@@ -5,10 +5,10 @@ from ninja import Router
 
 from gridapps.access import queries
 from gridapps.api.native.answers import reads
-from gridapps.api.native.authentication import user_of
+from gridapps.api.native.authentication import ANY, user_of, with_scope
 from gridapps.api.native.shapes import Me, MeAnswer
 
-router = Router(tags=["me"])
+router = Router(tags=["me"], auth=with_scope(ANY))
 
 
 @router.get("/me", response=reads(ok=MeAnswer), operation_id="show_me")

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from ninja import Path
+from ninja.openapi.schema import OpenAPISchema
+from ninja.operation import Operation
 from pydantic import WithJsonSchema
 
+from gridapps.api.native.authentication import Bearer
 from gridapps.api.native.parsing import PKS_PATTERN, UUID_PATTERN, UUIDS_PATTERN
 from gridapps.registry.models import APP_ID
 
@@ -52,7 +55,7 @@ def content(status: int, **types: Any) -> dict[str, Any]:
 
 def document(api: "NinjaAPI") -> dict[str, Any]:
     """The OpenAPI 3.1 document of the native API."""
-    schema: dict[str, Any] = json.loads(json.dumps(api.get_openapi_schema(path_prefix="/api/v3")))
+    schema: dict[str, Any] = json.loads(json.dumps(_Document(api, "/api/v3")))
     schema["servers"] = [{"url": settings.GRIDAPPS.origin}]
     headers = {
         "401": {"WWW-Authenticate": {"required": True, "schema": {"type": "string"}}},
@@ -67,6 +70,17 @@ def document(api: "NinjaAPI") -> dict[str, Any]:
                 if status in headers:
                     answer["headers"] = headers[status]
     return schema
+
+
+class _Document(OpenAPISchema):
+    """As the framework makes it, with the scope that each call needs of a token."""
+
+    def operation_security(self, operation: Operation) -> list[dict[str, Any]] | None:
+        declared: list[dict[str, Any]] | None = super().operation_security(operation)
+        for check in operation.auth_callbacks:
+            if isinstance(check, Bearer) and declared and (scope := check.needs(operation.methods[0])):
+                declared[0]["Bearer"] = [scope]
+        return declared
 
 
 @cache

@@ -12,7 +12,7 @@ from ninja import Router
 from zipstream import ZipStream
 
 from gridapps.api.native.answers import reads
-from gridapps.api.native.authentication import user_of
+from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.openapi import OutputPath, RunId, content
 from gridapps.api.native.paging import After, Limit, page
 from gridapps.api.native.parsing import not_found
@@ -22,7 +22,7 @@ from gridapps.runs import models, queries
 from gridapps.runs.states import State
 from gridapps.runs.store import Place
 
-router = Router(tags=["runs"])
+router = Router(tags=["runs"], auth=with_scope("runs:read"))
 T = TypeVar("T", bound=HttpResponseBase)
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _PIECE = 1024**2  # bytes of a zip that are made in one step

@@ -5,13 +5,13 @@ from ninja import Router
 
 from gridapps.api.native.answers import reads
 from gridapps.api.native.apps import visible
-from gridapps.api.native.authentication import user_of
+from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.openapi import AppId
 from gridapps.api.native.paging import After, Limit, page
 from gridapps.api.native.shapes import Release, ReleasesAnswer
 from gridapps.registry import models, queries
 
-router = Router(tags=["apps"])
+router = Router(tags=["apps"], auth=with_scope("apps:read"))
 
 
 @router.get(

@@ -11,7 +11,7 @@ from pydantic import Field
 from gridapps.access.models import User
 from gridapps.api.native import run_answers
 from gridapps.api.native.answers import reads, writes
-from gridapps.api.native.authentication import user_of
+from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.openapi import AppId, RunId, RunIds, etag, if_none_match
 from gridapps.api.native.paging import After, Digits, Limit, page
 from gridapps.api.native.parsing import uuids
@@ -29,7 +29,7 @@ from gridapps.registry.models import APP_ID
 from gridapps.runs import models, operations, queries
 from gridapps.runs.states import TERMINAL
 
-router = Router(tags=["runs"])
+router = Router(tags=["runs"], auth=with_scope("runs:read", "runs:write"))
 Wait = Annotated[
     int, Field(strict=True, ge=0, le=60, description="seconds to wait for the next change"), Digits
 ]

@@ -5,14 +5,14 @@ from ninja import Router
 
 from gridapps.api.native import run_answers
 from gridapps.api.native.answers import reads
-from gridapps.api.native.authentication import user_of
+from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.openapi import RunIds
 from gridapps.api.native.paging import After, Limit, page
 from gridapps.api.native.parsing import uuids
 from gridapps.api.native.shapes import State, Task, TasksAnswer
 from gridapps.runs import models, queries
 
-router = Router(tags=["tasks"])
+router = Router(tags=["tasks"], auth=with_scope("runs:read"))
 
 
 @router.get("/tasks", response=reads(ok=TasksAnswer), operation_id="list_tasks", exclude_unset=True)
