@@ -21,6 +21,7 @@ pytest_plugins = [
     "tests.fixtures.leftovers",
     "tests.fixtures.postgresql",
     "tests.fixtures.engine",
+    "tests.fixtures.own_engine",
     "tests.fixtures.instance",
     "tests.fixtures.broker",
     "tests.fixtures.cast",

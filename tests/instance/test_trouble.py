@@ -7,15 +7,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import docker
 import pytest
 
 from tests.fixtures.engine import Engine
 from tests.fixtures.instance import Instance, MakeInstance, new_instance
-from tests.fixtures.leftovers import mounts_below, unmount
+from tests.fixtures.leftovers import mounts_below
+from tests.fixtures.own_engine import OwnEngine
 from tests.instance.conftest import SetStage
 
 pytestmark = [pytest.mark.engine, pytest.mark.instance]
@@ -62,61 +61,6 @@ def test_a_data_directory_that_cannot_be_used_is_named(make_instance: MakeInstan
 def test_an_engine_that_does_not_answer_is_named(make_instance: MakeInstance):
     instance = make_instance(engine="unix:///nowhere/docker.sock")
     assert "/nowhere/docker.sock" in _refusal(instance)
-
-
-@dataclass
-class OwnEngine:
-    """A second engine on this machine, which a test may stop and kill."""
-
-    directory: Path
-    process: subprocess.Popen[bytes] | None = field(default=None)
-
-    @property
-    def address(self) -> str:
-        return f"unix://{self.directory}/docker.sock"
-
-    def start(self) -> None:
-        with (self.directory / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                ["dockerd", "--bridge=none", "--iptables=false", "-H", self.address,
-                 "--data-root", f"{self.directory}/data", "--exec-root", f"{self.directory}/exec",
-                 "--pidfile", f"{self.directory}/pid"],
-                stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-        for _ in range(300):
-            try:
-                docker.APIClient(self.address).ping()
-            except (docker.errors.DockerException, OSError):
-                time.sleep(0.1)
-            else:
-                return
-        raise AssertionError((self.directory / "log").read_text()[-2000:])
-
-    def stop(self) -> None:
-        assert self.process is not None
-        self.process.terminate()
-        self.process.wait(60)
-
-    def kill(self) -> None:
-        """End it the hard way; containers live on until the next start."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait(10)
-        # Its containerd dies with it, but stays a zombie where the first process reaps nothing, and then the
-        # next engine takes it for running.
-        (self.directory / "exec" / "containerd" / "containerd.pid").unlink(missing_ok=True)
-
-
-@pytest.fixture
-def own_engine(engine: Engine) -> Iterator[OwnEngine]:
-    own = OwnEngine(Path(tempfile.mkdtemp(prefix="e-")))
-    own.start()
-    yield own
-    if own.process is not None and own.process.poll() is None:
-        own.stop()
-    for point in mounts_below(str(own.directory)):  # a killed engine leaves its own
-        unmount(point)
-    shutil.rmtree(own.directory, ignore_errors=True)
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])

@@ -61,6 +61,7 @@ class Signals:
     lost: Event = field(default_factory=Event)  # the lease is somebody else's now
     stop: Event = field(default_factory=Event)  # the worker stops: give the task back
     leave: Event = field(default_factory=Event)  # the worker stops: leave the container for the next one
+    unclean: Event = field(default_factory=Event)  # from the attempt: its container could not be removed
     waiting: Event = field(default_factory=Event)  # from the attempt: engine or disk are away, claim no more
     renewed_at: float = field(default_factory=time.monotonic)
 
@@ -341,6 +342,7 @@ class Execution:
             persist(lambda: store.tidy(task=self.claim.task, attempt=self.claim.attempt))
         except Exception:
             logger.exception("%s: not removed yet", self.name)
+            self.signals.unclean.set()
 
 
 def persist(statement: Callable[[], T]) -> T:

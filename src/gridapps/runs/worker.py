@@ -50,6 +50,7 @@ class Worker:
         self._active: dict[Claim, Signals] = {}
         self._guard = threading.Lock()
         self._busy = threading.Event()  # tasks run, or the worker stops: the heart has something to do
+        self._unclean = threading.Event()  # something waits to be removed: compare soon
         self._bell: Bell | None = None
         # Since when the database answers: until a lease after it, silence is no sign of death.
         self._answers_since = time.monotonic()
@@ -89,9 +90,10 @@ class Worker:
                 if time.monotonic() - expired > EXPIRE:
                     self._expire()
                     expired = time.monotonic()
-                if time.monotonic() - compared > RECONCILE:
+                if self._unclean.is_set() or time.monotonic() - compared > RECONCILE:
                     self._remove_orphans(self._residents())
                     compared = time.monotonic()
+                    self._unclean.clear()
                 self._fill(pool)
             except DatabaseError as error:
                 self._note_outage(error)
@@ -146,6 +148,8 @@ class Worker:
             connections.close_all()
             with self._guard:
                 del self._active[claim]
+            if signals.unclean.is_set():
+                self._unclean.set()
             if self._bell:
                 self._bell.ring()
 

@@ -1,0 +1,42 @@
+"""Two long-lived instances to be crashed: PostgreSQL, Redis and an engine whose containers die with it;
+SQLite and an engine with live-restore."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.rig import Rig, new_rig
+from tests.fixtures.broker import start_broker
+from tests.fixtures.engine import Engine
+from tests.fixtures.postgresql import Cluster
+
+PROGRAM = Path(__file__).with_name("program.sh")
+
+
+@pytest.fixture(scope="package")
+def crashed_image(engine: Engine) -> str:
+    """The image of program.sh."""
+    return engine.image(entrypoint=["/program"], files={"/program": (PROGRAM.read_bytes(), 0o755)})
+
+
+@pytest.fixture(scope="package")
+def clustered(crashed_image: str) -> Iterator[Rig]:
+    """PostgreSQL, Redis, and an engine without live-restore."""
+    cluster = Cluster.start(Path(tempfile.gettempdir()))
+    try:
+        broker = start_broker("redis")
+        rig = new_rig(image=crashed_image, cluster=cluster, broker=broker, live_restore=False)
+        yield rig
+        rig.remove()
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(scope="package")
+def embedded(crashed_image: str) -> Iterator[Rig]:
+    """SQLite, no broker, and an engine with live-restore."""
+    rig = new_rig(image=crashed_image, cluster=None, broker=None, live_restore=True)
+    yield rig
+    rig.remove()

@@ -1,0 +1,135 @@
+"""Brings a run to a state and holds it there while something is killed. Nothing in the product helps: the
+real parts are stopped, slowed down or locked from outside."""
+
+import contextlib
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import psycopg
+
+from tests.chaos.rig import FILES, Rig
+
+Hold = Callable[[Rig], AbstractContextManager[str]]  # gives the run's id
+
+
+@contextlib.contextmanager
+def queued(rig: Rig) -> Iterator[str]:
+    """No worker looks at the queue."""
+    with _stopped(rig.instance.part("worker")):
+        run = rig.submit(seconds=0)
+        assert {state for state, _, _ in rig.tasks(run)} == {"QUEUED"}
+        yield run
+
+
+@contextlib.contextmanager
+def preparing(rig: Rig) -> Iterator[str]:
+    """The engine pulls the image, and the registry does not answer it."""
+    rig.forget_image()
+    with _stopped(rig.instance.part("registry")):
+        run = rig.submit(seconds=0)
+        rig.until(lambda: rig.tasks(run)[0][0] == "RUNNING", "claimed")
+        time.sleep(0.3)
+        assert all(deadline is None for _, deadline, _ in rig.tasks(run)), "it was started already"
+        yield run
+
+
+@contextlib.contextmanager
+def running(rig: Rig) -> Iterator[str]:
+    """The programs of all tasks have said that they began."""
+    run = rig.submit(seconds=2)
+    _await_begin(rig, run)
+    yield run
+
+
+@contextlib.contextmanager
+def collecting(rig: Rig) -> Iterator[str]:
+    """Some of the outputs are copied, and not all: the worker is stopped in the middle of it."""
+    for _ in range(5):
+        run = rig.submit(seconds=0.5)
+        copies = rig.place(run, 0) / "1" / "files"
+        end = time.monotonic() + 30
+        while not copies.exists() and time.monotonic() < end:
+            time.sleep(0.001)
+        with _stopped(rig.instance.part("worker")):
+            if _count(copies) < 303:
+                yield run
+                return
+        rig.assert_nothing_lost(run)  # it was quicker
+    raise AssertionError("collection was too quick to be met, five times")
+
+
+@contextlib.contextmanager
+def finishing(rig: Rig) -> Iterator[str]:
+    """Everything is collected, and the transaction that ends the task waits for a lock."""
+    run = rig.submit(seconds=1.5)
+    _await_begin(rig, run)  # and has been noted: on SQLite the lock is one against every write
+    with _locked(rig):
+        rig.until(
+            lambda: any(_count(rig.place(run, n) / "1" / "files") == 303 for n in range(FILES)), "ready"
+        )
+        time.sleep(0.3)
+        assert "RUNNING" in {state for state, _, _ in rig.tasks(run)}
+        yield run
+
+
+def _await_begin(rig: Rig, run: str) -> None:
+    begun = "SELECT count(*) FROM runs_task WHERE run_id = ? AND progress > 0"
+    rig.until(lambda: rig.query(begun, run)[0][0] == FILES, "begun")
+
+
+STATES: dict[str, Hold] = {
+    "queued": queued,
+    "preparing": preparing,
+    "running": running,
+    "collecting": collecting,
+    "finishing": finishing,
+}
+
+
+@contextlib.contextmanager
+def _stopped(process: int) -> Iterator[None]:
+    """Stop a process, and let it go on afterwards if it still lives."""
+    born = _born(process)
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        if _born(process) == born:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT)
+
+
+def _born(process: int) -> str:
+    """When it was started: tells it from another one under the same id."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+@contextlib.contextmanager
+def _locked(rig: Rig) -> Iterator[None]:
+    """Nobody can write outputs (PostgreSQL), or anything at all (SQLite)."""
+    if rig.cluster is None:
+        path = rig.instance.data / "gridapps.sqlite3"
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield
+            connection.execute("ROLLBACK")
+        return
+    connection = psycopg.connect(rig.instance.settings["GRIDAPPS_DATABASE"])
+    try:
+        connection.execute("LOCK TABLE runs_output IN EXCLUSIVE MODE")
+        yield
+    finally:
+        with contextlib.suppress(psycopg.Error):  # it may have died meanwhile
+            connection.close()
+
+
+def _count(directory: Path) -> int:
+    return sum(len(files) for _, _, files in os.walk(directory))

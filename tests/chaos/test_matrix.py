@@ -1,0 +1,62 @@
+"""kill -9 of every part, at every state of a run, over both databases: nothing is lost, nothing completes
+twice, nothing is left over.
+
+The gate runs a choice in which every victim and every state occurs on each instance that has them;
+`scripts/chaos` runs all cases and prints how long each took.
+"""
+
+import os
+import time
+
+import pytest
+
+from tests.chaos.rig import RECOVERS, Rig
+from tests.chaos.states import STATES
+from tests.chaos.victims import VICTIMS
+
+pytestmark = [pytest.mark.engine, pytest.mark.instance]
+
+_ONLY_CLUSTERED = ("broker", "PostgreSQL", "PostgreSQL, longer than a lease", "engine")
+_ONLY_EMBEDDED = ("engine with live-restore",)
+# In this order the same part is not killed again before it has run for a while.
+ALL = {
+    "clustered": [(victim, state) for state in STATES for victim in VICTIMS if victim not in _ONLY_EMBEDDED],
+    "embedded": [(victim, state) for state in STATES for victim in VICTIMS if victim not in _ONLY_CLUSTERED],
+}
+
+
+def _choice(cases: list[tuple[str, str]], shift: int) -> list[tuple[str, str]]:
+    """One case per victim, the states in turn."""
+    victims, states = list(dict.fromkeys(victim for victim, _ in cases)), list(STATES)
+    return [(victim, states[(n + shift) % len(states)]) for n, victim in enumerate(victims)]
+
+
+CHOSEN = ALL if os.environ.get("CHAOS") == "all" else {
+    "clustered": _choice(ALL["clustered"], 0), "embedded": _choice(ALL["embedded"], 3),
+}  # fmt: skip
+
+
+def _crash(rig: Rig, victim: str, state: str) -> tuple[float, int]:
+    """One case; how long it took from the death to the end of everything, and how many attempts."""
+    rig.until(rig.up, "up before the case", seconds=RECOVERS)
+    with STATES[state](rig) as run:
+        VICTIMS[victim].kill(rig)
+        begun = time.monotonic()
+    VICTIMS[victim].recover(rig)
+    attempts = rig.assert_nothing_lost(run)
+    return time.monotonic() - begun, attempts
+
+
+@pytest.mark.parametrize(("victim", "state"), CHOSEN["clustered"])
+def test_on_postgresql(clustered: Rig, victim: str, state: str, record_property):
+    _record(record_property, *_crash(clustered, victim, state))
+
+
+@pytest.mark.parametrize(("victim", "state"), CHOSEN["embedded"])
+def test_on_sqlite(embedded: Rig, victim: str, state: str, record_property):
+    _record(record_property, *_crash(embedded, victim, state))
+
+
+def _record(record_property, seconds: float, attempts: int) -> None:
+    record_property("seconds", f"{seconds:.1f}")
+    record_property("attempts", attempts)
