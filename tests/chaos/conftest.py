@@ -40,3 +40,21 @@ def embedded(crashed_image: str) -> Iterator[Rig]:
     rig = new_rig(image=crashed_image, cluster=None, broker=None, live_restore=True)
     yield rig
     rig.remove()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of cases: what died, at which state, how long until all was well, after how many attempts."""
+    rows = []
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        known = dict(report.user_properties)
+        if "victim" in known and report.when == "call":
+            rows.append(
+                f"| {known['database']} | {known['victim']} | {known['state']} | {report.outcome} "
+                f"| {known.get('seconds', '')} | {known.get('attempts', '')} |"
+            )
+    if rows:
+        terminalreporter.section("crashes")
+        terminalreporter.write_line("| database | what died | state | outcome | seconds | attempts |")
+        terminalreporter.write_line("|---|---|---|---|---|---|")
+        for row in rows:
+            terminalreporter.write_line(row)

@@ -7,6 +7,7 @@ The gate runs a choice in which every victim and every state occurs on each inst
 
 import os
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -36,27 +37,25 @@ CHOSEN = ALL if os.environ.get("CHAOS") == "all" else {
 }  # fmt: skip
 
 
-def _crash(rig: Rig, victim: str, state: str) -> tuple[float, int]:
-    """One case; how long it took from the death to the end of everything, and how many attempts."""
+def _crash(rig: Rig, victim: str, state: str, note: Callable[[str, object], None]) -> None:
+    """One case."""
+    for name, value in (("database", "PostgreSQL" if rig.cluster else "SQLite"), ("victim", victim)):
+        note(name, value)
+    note("state", state)
     rig.until(rig.up, "up before the case", seconds=RECOVERS)
     with STATES[state](rig) as run:
         VICTIMS[victim].kill(rig)
         begun = time.monotonic()
     VICTIMS[victim].recover(rig)
-    attempts = rig.assert_nothing_lost(run)
-    return time.monotonic() - begun, attempts
+    note("attempts", rig.assert_nothing_lost(run))
+    note("seconds", f"{time.monotonic() - begun:.1f}")
 
 
 @pytest.mark.parametrize(("victim", "state"), CHOSEN["clustered"])
 def test_on_postgresql(clustered: Rig, victim: str, state: str, record_property):
-    _record(record_property, *_crash(clustered, victim, state))
+    _crash(clustered, victim, state, record_property)
 
 
 @pytest.mark.parametrize(("victim", "state"), CHOSEN["embedded"])
 def test_on_sqlite(embedded: Rig, victim: str, state: str, record_property):
-    _record(record_property, *_crash(embedded, victim, state))
-
-
-def _record(record_property, seconds: float, attempts: int) -> None:
-    record_property("seconds", f"{seconds:.1f}")
-    record_property("attempts", attempts)
+    _crash(embedded, victim, state, record_property)
