@@ -62,7 +62,7 @@ def test_of_a_csr_only_the_key_counts(cast: Cast, key: Any) -> None:
     constraints = made.extensions.get_extension_for_class(x509.BasicConstraints).value
     usages = made.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert (constraints.ca, list(usages)) == (False, [ExtendedKeyUsageOID.CLIENT_AUTH])
-    assert certificates.holder(quote(issued.pem)) == issued.certificate
+    assert certificates.presented_by(quote(issued.pem)) == issued.certificate
 
 
 def test_a_generated_key_belongs_to_the_certificate(cast: Cast) -> None:
@@ -153,7 +153,7 @@ def test_revocation_acts_at_once_and_once(developer: Developer) -> None:
     revoked = certificate.revoked_at
     assert revoked is not None
     with pytest.raises(NotTrusted, match="'laptop' was revoked on"):
-        certificates.holder(developer.presented)
+        certificates.presented_by(developer.presented)
     certificates.revoke(certificate=certificate)
     assert certificate.revoked_at == revoked
 
@@ -161,24 +161,24 @@ def test_revocation_acts_at_once_and_once(developer: Developer) -> None:
 def test_a_developer_who_is_no_longer_one_is_not_trusted(developer: Developer, cast: Cast) -> None:
     access.refuse_developer(user=cast.developer, by=None)
     with pytest.raises(NotTrusted, match="developer is not a verified developer"):
-        certificates.holder(developer.presented)
+        certificates.presented_by(developer.presented)
     access.verify_developer(user=cast.developer, by=None)
-    certificates.holder(developer.presented)
+    certificates.presented_by(developer.presented)
     cast.developer.is_active = False
     cast.developer.save()
     with pytest.raises(NotTrusted):
-        certificates.holder(developer.presented)
+        certificates.presented_by(developer.presented)
 
 
 def test_an_expired_certificate_is_not_trusted(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(authority, "CLOCK_SKEW", timedelta(days=400))
     issued = certificates.issue(user=cast.developer, name="old")
-    certificates.holder(quote(issued.pem))
+    certificates.presented_by(quote(issued.pem))
     with monkeypatch.context() as patch:
         late = load(issued.pem).not_valid_after_utc + timedelta(seconds=1)
         patch.setattr(certificates, "datetime", type("Clock", (), {"now": staticmethod(lambda _: late)}))
         with pytest.raises(NotTrusted, match="has expired"):
-            certificates.holder(quote(issued.pem))
+            certificates.presented_by(quote(issued.pem))
 
 
 def test_certificates_of_others_are_not_trusted(developer: Developer, tmp_path: Any) -> None:
@@ -186,25 +186,25 @@ def test_certificates_of_others_are_not_trusted(developer: Developer, tmp_path: 
     key = ec.generate_private_key(ec.SECP256R1()).public_key()
     foreign = stranger.issue_client(key=key, common_name="developer", days=10)
     with pytest.raises(NotTrusted, match="not issued by this instance"):
-        certificates.holder(quote(foreign.public_bytes(PEM).decode()))
+        certificates.presented_by(quote(foreign.public_bytes(PEM).decode()))
     # One that the authority signed, but that nobody recorded: as after the loss of the database.
     unknown = authority.current().issue_client(key=key, common_name="developer", days=10)
     with pytest.raises(NotTrusted, match="not known"):
-        certificates.holder(quote(unknown.public_bytes(PEM).decode()))
+        certificates.presented_by(quote(unknown.public_bytes(PEM).decode()))
     ours = authority.current().ca_pem
     with pytest.raises(NotTrusted):
-        certificates.holder(quote(ours))
+        certificates.presented_by(quote(ours))
 
 
 @given(text=st.text(max_size=300))
 def test_whatever_is_presented_is_judged(text: str) -> None:
     with pytest.raises(NotTrusted):
-        certificates.holder(text)
+        certificates.presented_by(text)
 
 
 def test_no_certificate_says_where_one_goes() -> None:
     with pytest.raises(NotTrusted, match=r"certs\.d/localhost:5443"):
-        certificates.holder("")
+        certificates.presented_by("")
 
 
 def test_the_bundle_is_what_an_engine_reads(cast: Cast) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gridapps.sandbox.protocol import ImageUnavailable, SandboxError
+from gridapps.sandbox.protocol import ImageUnavailable, NodeRefused, SandboxError
 from tests.fixtures.engine import Engine
 from tests.sandbox.conftest import Bench
 
@@ -118,7 +118,7 @@ def test_an_image_is_pulled_by_digest_with_the_token_and_runs(
     bench: Bench, registry: Registry, engine: Engine
 ) -> None:
     reference = registry.reference()
-    with pytest.raises(ImageUnavailable):
+    with pytest.raises(NodeRefused):
         bench.sandbox.pull(reference, token="wrong")
     with pytest.raises(ImageUnavailable, match="pull it first"):
         bench.sandbox.start(bench.launch(reference))

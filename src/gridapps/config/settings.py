@@ -2,13 +2,28 @@
 
 import os
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from gridapps.config.environment import Environment
+from gridapps.registry import membership
 
 GRIDAPPS = Environment()
 DATA = GRIDAPPS.data.absolute()
 STORAGE = GRIDAPPS.storage  # empty: DATA
+MEMBERSHIP = membership.read(DATA)  # None on the instance's own machine
+
+
+# A peer that vanished without a word is given up within seconds, on both sides: a node that waits for ever
+# does no work, and the server would keep the locks of one that was cut off in the middle of a claim.
+_SILENCE = {
+    "connect_timeout": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "11000",
+    "options": "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 "
+    "-c tcp_user_timeout=11000 -c idle_in_transaction_session_timeout=60000",
+}
 
 
 def _secret_key() -> str:
@@ -29,6 +44,7 @@ def _database() -> dict[str, Any]:
             },
         }
     url = urlsplit(GRIDAPPS.database)
+    options: dict[str, str] = {**_SILENCE, **dict(parse_qsl(url.query))}
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": url.path.lstrip("/"),
@@ -37,6 +53,7 @@ def _database() -> dict[str, Any]:
         "HOST": unquote(url.hostname or ""),
         "PORT": str(url.port or ""),
         "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": options,
     }
 
 

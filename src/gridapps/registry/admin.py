@@ -4,8 +4,8 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from gridapps.registry import certificates
-from gridapps.registry.models import App, Certificate, Release, Tag
+from gridapps.registry import certificates, nodes
+from gridapps.registry.models import App, Certificate, NodeCertificate, Release, Tag
 
 
 class _ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -56,3 +56,17 @@ class CertificateAdmin(_ReadOnly):
     def revoke(self, request: HttpRequest, chosen: QuerySet[Certificate]) -> None:  # noqa: ARG002
         for certificate in chosen:
             certificates.revoke(certificate=certificate)
+
+
+@admin.register(NodeCertificate)
+class NodeCertificateAdmin(_ReadOnly):
+    """Certificates of nodes; the action revokes every one of the nodes chosen, at once."""
+
+    list_display = ("node", "serial", "not_after", "revoked_at")
+    search_fields = ("node", "serial", "fingerprint")
+    actions = ("revoke",)
+
+    @admin.action(description="Revoke every certificate of these nodes at once")
+    def revoke(self, request: HttpRequest, chosen: QuerySet[NodeCertificate]) -> None:  # noqa: ARG002
+        for name in set(chosen.values_list("node", flat=True)):
+            nodes.revoke(node=name)

@@ -1,9 +1,10 @@
-"""Client certificates: issue, hand over, revoke, and judge the one that a client presented."""
+"""Client certificates of developers: issue, hand over, revoke; and judge what a client presented."""
 
 import io
 import tarfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from cryptography import x509
@@ -20,7 +21,7 @@ from django.utils import timezone
 from gridapps.access import queries as access
 from gridapps.access.models import User
 from gridapps.registry import authority
-from gridapps.registry.models import Certificate
+from gridapps.registry.models import Certificate, NodeCertificate
 
 MAX_LIVE = 50  # certificates of one developer that are neither expired nor revoked
 MAX_NAME = 100  # characters
@@ -78,7 +79,7 @@ def issue(*, user: User, name: str, csr: str | None = None) -> Issued:
     return Issued(
         certificate=_record(user=user, name=name, made=made),
         pem=made.public_bytes(serialization.Encoding.PEM).decode(),
-        key=_private_pem(key) if key is not None else None,
+        key=private_pem(key) if key is not None else None,
         ca=ours.ca_pem,
     )
 
@@ -123,8 +124,8 @@ def bundle(*, issued: Issued) -> bytes:
     return buffer.getvalue()
 
 
-def holder(presented: str) -> Certificate:
-    """The record of the certificate that a client presented, judged at this moment.
+def presented_by(presented: str) -> Certificate | NodeCertificate:
+    """The record of the certificate that a developer or a node presented, judged at this moment.
 
     `presented` is PEM, percent-encoded as nginx hands it on; empty when the client sent none. Possession of
     the key was proved in the TLS handshake. Raises NotTrusted.
@@ -137,10 +138,10 @@ def holder(presented: str) -> Certificate:
     found = _parsed(presented)
     if not authority.current().has_issued(found):
         raise NotTrusted("The client certificate was not issued by this instance.")
+    known = {"fingerprint": fingerprint(found), "serial": serial(found)}
     record = (
-        Certificate.objects.select_related("user")
-        .filter(fingerprint=found.fingerprint(hashes.SHA256()).hex(), serial=_serial(found))
-        .first()
+        Certificate.objects.select_related("user").filter(**known).first()
+        or NodeCertificate.objects.filter(**known).first()
     )
     if record is None:
         raise NotTrusted("The client certificate is not known to this instance.")
@@ -153,7 +154,7 @@ def holder(presented: str) -> Certificate:
             f"The client certificate {record.name!r} has expired or is not valid yet: it holds from "
             f"{record.not_before:%Y-%m-%d} to {record.not_after:%Y-%m-%d}. Create a new one."
         )
-    if not access.is_developer(record.user):
+    if isinstance(record, Certificate) and not access.is_developer(record.user):
         raise NotTrusted(f"{record.user.username} is not a verified developer of this instance.")
     return record
 
@@ -166,18 +167,27 @@ def _record(*, user: User, name: str, made: x509.Certificate) -> Certificate:
             raise TooManyCertificates(
                 f"You hold {MAX_LIVE} valid certificates; revoke one that is not in use."
             )
-        return Certificate.objects.create(
-            user=user,
-            name=name,
-            serial=_serial(made),
-            fingerprint=made.fingerprint(hashes.SHA256()).hex(),
-            not_before=made.not_valid_before_utc,
-            not_after=made.not_valid_after_utc,
-        )
+        return Certificate.objects.create(user=user, name=name, **facts(made))
 
 
-def _serial(certificate: x509.Certificate) -> str:
+def facts(made: x509.Certificate) -> dict[str, Any]:
+    """What is kept of a certificate that was issued."""
+    return {
+        "serial": serial(made),
+        "fingerprint": fingerprint(made),
+        "not_before": made.not_valid_before_utc,
+        "not_after": made.not_valid_after_utc,
+    }
+
+
+def serial(certificate: x509.Certificate) -> str:
+    """As it is stored: hexadecimal, lower case."""
     return f"{certificate.serial_number:x}"
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 of the DER, hexadecimal."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def _parsed(presented: str) -> x509.Certificate:
@@ -223,7 +233,8 @@ def _is_strong(key: CertificatePublicKeyTypes) -> bool:
     return False
 
 
-def _private_pem(key: ec.EllipticCurvePrivateKey) -> str:
+def private_pem(key: ec.EllipticCurvePrivateKey) -> str:
+    """A key as PKCS#8 PEM, not locked."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()

@@ -1,4 +1,4 @@
-"""Apps, releases, the tags that point at them, and client certificates."""
+"""Apps, releases, the tags that point at them, and certificates of developers and nodes."""
 
 from django.contrib.auth import get_user_model
 from django.core.validators import RegexValidator
@@ -8,17 +8,25 @@ from django.db.models import Q
 APP_ID = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 
-class Certificate(models.Model):
-    """A client certificate that the instance issued to a developer. The private key is never stored."""
+class IssuedCertificate(models.Model):
+    """What is kept of every certificate that the instance issued. The private key is never stored."""
 
-    user = models.ForeignKey(get_user_model(), on_delete=models.CASCADE, related_name="certificates")
-    name = models.CharField(max_length=100)
     serial = models.CharField(max_length=40, unique=True, help_text="hexadecimal, lower case")
     fingerprint = models.CharField(max_length=64, unique=True, help_text="SHA-256 of the DER, hexadecimal")
     not_before = models.DateTimeField()
     not_after = models.DateTimeField()
     created_at = models.DateTimeField(auto_now_add=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        abstract = True
+
+
+class Certificate(IssuedCertificate):
+    """A client certificate of a developer."""
+
+    user = models.ForeignKey(get_user_model(), on_delete=models.CASCADE, related_name="certificates")
+    name = models.CharField(max_length=100)
 
     class Meta:
         ordering = ("-created_at", "-pk")
@@ -30,6 +38,39 @@ class Certificate(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.serial})"
+
+    @property
+    def holder(self) -> str:
+        """Who holds it."""
+        return str(self.user.username)
+
+
+class NodeCertificate(IssuedCertificate):
+    """A client certificate with which the engine of a node pulls, and does nothing else."""
+
+    node = models.CharField(max_length=63)
+
+    class Meta:
+        ordering = ("node", "-created_at", "-pk")
+        constraints = [
+            models.CheckConstraint(
+                name="node_certificate_validity_is_a_span",
+                condition=Q(not_after__gt=models.F("not_before")),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.holder} ({self.serial})"
+
+    @property
+    def name(self) -> str:
+        """As a refusal names it."""
+        return self.holder
+
+    @property
+    def holder(self) -> str:
+        """Who holds it."""
+        return f"node {self.node}"
 
 
 class App(models.Model):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qs
 
-from gridapps.registry.models import App, Certificate
+from gridapps.registry.models import App, Certificate, NodeCertificate
 
 Access = Mapping[str, Sequence[str]]  # actions by repository
 
@@ -84,11 +84,14 @@ def of_scopes(given: Sequence[str]) -> Access:
     return access
 
 
-def check(access: Access, *, certificate: Certificate) -> list[App]:
-    """The Apps that this certificate's holder owns among these repositories; Denied unless all are.
+def check(access: Access, *, certificate: Certificate | NodeCertificate) -> list[App]:
+    """The Apps of these repositories, if the certificate's holder may do all of this; else Denied.
 
-    A foreign App and none at all look the same.
+    A developer may push to and pull from Apps of one's own; a foreign one and none at all look the same. A
+    node may pull from every App, deleted ones as well, because accepted runs go on.
     """
+    if isinstance(certificate, NodeCertificate):
+        return _pulled_by(certificate, access)
     names = list(access)
     owned = App.objects.filter(owner=certificate.user_id, deleted_at__isnull=True)
     apps = {app.app_id: app for app in owned.filter(app_id__in=names)}
@@ -99,6 +102,18 @@ def check(access: Access, *, certificate: Certificate) -> list[App]:
                 "of yours: create the App first, or push to another name."
             )
     return [apps[name] for name in names]
+
+
+def _pulled_by(certificate: NodeCertificate, access: Access) -> list[App]:
+    if any(list(actions) != list(PULL) for actions in access.values()):
+        raise Denied(
+            f"The certificate of {certificate.holder} pulls and does nothing else: push with a developer's."
+        )
+    apps = {app.app_id: app for app in App.objects.filter(app_id__in=list(access))}
+    for name in access:
+        if name not in apps:
+            raise Denied(f"There is no App {name[:100]!r}.")
+    return [apps[name] for name in access]
 
 
 def _mounted_from(query: str) -> list[str]:

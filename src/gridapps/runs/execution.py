@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from django.db import InterfaceError, OperationalError, close_old_connections
 
 from gridapps.exports import storage
-from gridapps.registry import images, tokens
+from gridapps.registry import images
 from gridapps.runs import collection, queue, store
 from gridapps.runs.errors import LostLease
 from gridapps.runs.logs import LogRecorder
@@ -35,6 +35,7 @@ from gridapps.sandbox.protocol import (
     Launch,
     Limits,
     NameTaken,
+    NodeRefused,
     NoSpace,
     RegistryUnavailable,
     Sandbox,
@@ -50,6 +51,7 @@ LOG_SLACK = 1024**2  # bytes beyond a log's limit that are still read: a line ab
 GRACE = 5.0  # seconds between TERM and KILL
 PATIENCE = 2.0  # seconds before something that is away is asked again
 PULL_PATIENCE = 900.0  # seconds in which a registry that does not answer is asked again, in one attempt
+UNFIT = 60.0  # seconds in which a node that the registry refuses claims nothing
 PAUSE = 2.0  # seconds before a task that the platform failed is given back; then four times as long
 
 
@@ -117,6 +119,7 @@ class Execution:
         self.limits = Limits(cpus=run.cpus, memory=run.memory, disk=run.disk, log=min(node.max_log, run.disk))
         self._adopted = False
         self._canceled = False  # the container was ended because its user said so
+        self._unfit = False  # the registry refuses this node
         self._timed_out = False  # it was ended because its time was up
         # Until when the program may run, on a clock that nobody sets: that of the rows may jump.
         self._time_up = math.inf
@@ -136,6 +139,8 @@ class Execution:
             if self._goes_on_elsewhere():
                 return
         self._clean()
+        if self._unfit:
+            self._sit_out()
 
     def _goes_on_elsewhere(self) -> bool:
         """Whether this very attempt was adopted: then its container and its files are not ours any more."""
@@ -194,15 +199,25 @@ class Execution:
         release = task.run.release
         image = images.reference(release)
         try:
-            self._patiently(lambda: sandbox.pull(image, token=tokens.pull_token(release.app.app_id)))
+            self._patiently(lambda: sandbox.pull(image, token=images.token(release)))
             deadline = task.deadline = datetime.now(UTC) + timedelta(seconds=task.run.time)
             self._limit_time(task.run.time)
             persist(lambda: queue.starting(claim=self.claim, deadline=deadline))
             self._patiently(lambda: sandbox.start(self._launch(image, source)))
+        except NodeRefused as error:
+            self._unfit = True
+            raise _GivenBack("released", f"Node {self.node.name} cannot pull images. {error}") from None
         except NameTaken:
             logger.info("%s runs already: adopted", self.name)
         except ImageUnavailable as error:
             raise _EndedEarly(State.FAILURE, "image-refused", str(error)) from error
+
+    def _sit_out(self) -> None:
+        """Keep the node from claiming for a while: the next task would find it as unfit."""
+        self.signals.waiting.set()
+        end = time.monotonic() + UNFIT
+        while time.monotonic() < end and not (self.signals.stop.is_set() or self.signals.leave.is_set()):
+            time.sleep(LOOK)
 
     def _launch(self, image: str, source: Path) -> Launch:
         task = self.task

@@ -14,6 +14,7 @@ from gridapps.sandbox.protocol import (
     EngineUnavailable,
     ImageUnavailable,
     NameTaken,
+    NodeRefused,
     NoSpace,
     RegistryUnavailable,
     SandboxError,
@@ -21,8 +22,12 @@ from gridapps.sandbox.protocol import (
 
 _TIMEOUT = 120  # seconds for one answer; an engine under load takes several
 _REFUSED = (
-    *("manifest unknown", "not found", "unauthorized", "denied", "no matching manifest", "unsupported"),
-    *("name unknown", "invalid reference", "no basic auth", "authentication required"),
+    *("manifest unknown", "not found", "no matching manifest", "unsupported", "name unknown"),
+    "invalid reference",
+)
+_CREDENTIALS = (
+    *("unauthorized", "denied", "no basic auth", "authentication required", "certificate required"),
+    *("x509:", "tls: "),
 )
 _AWAY = (
     *("connection refused", "connection reset", "broken pipe", "unexpected eof", ": eof", "timeout"),
@@ -94,10 +99,12 @@ class Engine:
             raise _failed("describe the image", error) from error
 
     def pull(self, reference: str, *, token: str) -> None:
-        """Raises ImageUnavailable when the registry refuses, RegistryUnavailable when it is silent."""
+        """Raises ImageUnavailable when there is no such image, RegistryUnavailable when the registry is
+        silent, NodeRefused when it does not take the credentials."""
+        credentials = {"registrytoken": token} if token else {}
         try:
             with self._call() as client:
-                steps = client.pull(reference, stream=True, decode=True, auth_config={"registrytoken": token})
+                steps = client.pull(reference, stream=True, decode=True, auth_config=credentials)
                 for step in steps:
                     if "error" in step:
                         raise _refused_or_failed(reference, str(step["error"]))
@@ -177,7 +184,8 @@ def _failed(what: str, error: APIError) -> SandboxError:
 
 
 def _refused_or_failed(reference: str, text: str) -> SandboxError:
-    lower = text.lower()
+    # An App may be named like an error.
+    lower = text.lower().replace(reference.partition("@")[0].partition("/")[2], "")
     if "no space left on device" in lower:
         return NoSpace("The engine's disk has no room for the image.")
     if any(word in lower for word in _CLOSING):
@@ -185,6 +193,8 @@ def _refused_or_failed(reference: str, text: str) -> SandboxError:
     # A layer that is broken in itself ends too early as well, every time.
     if any(word in lower for word in _AWAY) and "layer" not in lower:
         return RegistryUnavailable(f"The registry does not answer the engine: {text}")
+    if any(word in lower for word in _CREDENTIALS):
+        return NodeRefused(f"The registry refuses this node: {text}")
     if any(word in lower for word in _REFUSED):
         return ImageUnavailable(f"The registry refused the image {reference}: {text}")
     return SandboxError(f"The image {reference} could not be pulled: {text}")

@@ -20,11 +20,15 @@ class EngineUnavailable(SandboxError):
 
 
 class ImageUnavailable(SandboxError):
-    """The image cannot be had: it is gone from the registry, or refused to this node."""
+    """The image cannot be had: it is gone from the registry, or of a kind that the engine does not take."""
 
 
 class RegistryUnavailable(SandboxError):
     """The registry does not answer the engine: ask again later."""
+
+
+class NodeRefused(SandboxError):
+    """The registry does not take the credentials of this node, for whatever image."""
 
 
 class NoSpace(SandboxError):
@@ -108,8 +112,8 @@ class Sandbox(Protocol):
     def pull(self, image: str, *, token: str) -> None:
         """Make the image of this reference (by digest) present on the node. Idempotent; free when present.
 
-        `token` is a registry bearer token that may pull it. Raises ImageUnavailable, RegistryUnavailable,
-        NoSpace.
+        `token` is a registry bearer token that may pull it; empty: the engine has credentials of its own.
+        Raises ImageUnavailable, RegistryUnavailable, NodeRefused, NoSpace.
         """
 
     def start(self, launch: Launch) -> None:

@@ -17,7 +17,7 @@ from gridapps.registry import certificates, permits, pushes, tokens
 from gridapps.registry.certificates import NotTrusted
 from gridapps.registry.distribution import Unavailable
 from gridapps.registry.manifests import MAX_MANIFEST, Invalid
-from gridapps.registry.models import Certificate
+from gridapps.registry.models import Certificate, NodeCertificate
 from gridapps.registry.permits import Denied
 
 View = Callable[..., HttpResponse]
@@ -48,14 +48,14 @@ def _plainly(view: View) -> View:
 @require_GET
 @_plainly
 def token(request: HttpRequest) -> HttpResponse:
-    """A token, if the certificate's holder owns every repository of the scopes asked for.
+    """A token, if the certificate's holder may do in every repository what the scopes ask for.
 
     Clients do not go on without one. It opens nothing but the bare `/v2/`: every other request is judged by
     itself and gets its own token from `authorize`, so that a token that got lost is worth nothing.
     """
     certificate = _holder(request)
     permits.check(permits.of_scopes(request.GET.getlist("scope")), certificate=certificate)
-    signed = tokens.token({}, subject=certificate.user.username)
+    signed = tokens.token({}, subject=certificate.holder)
     return JsonResponse(
         {
             "token": signed,
@@ -77,7 +77,7 @@ def authorize(request: HttpRequest) -> HttpResponse:
     permits.check(access, certificate=certificate)
     response = HttpResponse(status=204)
     if any(access.values()):
-        signed = tokens.token(access, subject=certificate.user.username)
+        signed = tokens.token(access, subject=certificate.holder)
         response["X-Registry-Authorization"] = f"Bearer {signed}"
     return response
 
@@ -90,6 +90,7 @@ def push_manifest(request: HttpRequest, *, name: str, reference: str) -> HttpRes
     certificate = _holder(request)
     access = permits.of_request(method="PUT", uri=request.path)
     (app,) = permits.check(access, certificate=certificate)
+    assert isinstance(certificate, Certificate), "no other pushes"
     digest = pushes.push(
         pushes.Push(
             app=app,
@@ -106,5 +107,5 @@ def push_manifest(request: HttpRequest, *, name: str, reference: str) -> HttpRes
     return response
 
 
-def _holder(request: HttpRequest) -> Certificate:
-    return certificates.holder(request.headers.get("X-Client-Certificate", ""))
+def _holder(request: HttpRequest) -> Certificate | NodeCertificate:
+    return certificates.presented_by(request.headers.get("X-Client-Certificate", ""))

@@ -1,0 +1,75 @@
+"""What makes another machine a node: a bundle, made on the first machine and unpacked on the other.
+
+It holds what an engine needs to pull images, and the instance's name. Of the instance's own keys nothing is
+in it.
+"""
+
+import io
+import json
+import re
+import tarfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+DIRECTORY = "node"  # in the data directory
+FACTS = "node.json"
+CERTIFICATES = ("ca.crt", "client.cert", "client.key")  # named as container engines read them
+_LARGEST = 64 * 1024  # bytes of a file in a bundle
+
+
+class InvalidBundle(ValueError):
+    """This is no bundle of `gridapps-server node add`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Membership:
+    """Which node of which instance a data directory is."""
+
+    node: str
+    instance: str  # the instance's short name, which stands in labels of containers
+    authority: str  # host and port of the instance, as in the names of images
+
+
+def read(data: Path) -> Membership | None:
+    """The membership of a data directory; None in the one of the instance itself."""
+    path = data / DIRECTORY / FACTS
+    return Membership(**json.loads(path.read_text())) if path.exists() else None
+
+
+def pack(membership: Membership, certificates: Mapping[str, str]) -> bytes:
+    """The bundle of a node: a tar archive. `certificates` holds the text of each of CERTIFICATES."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, text in {FACTS: json.dumps(asdict(membership)), **certificates}.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(text.encode()), 0o600
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    return buffer.getvalue()
+
+
+def unpack(bundle: bytes) -> tuple[Membership, dict[str, bytes]]:
+    """Membership and certificates of a bundle, checked. Raises InvalidBundle."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(bundle)) as tar:
+            files = {
+                name: file.read(_LARGEST)
+                for name in (FACTS, *CERTIFICATES)
+                if (file := tar.extractfile(name)) is not None
+            }
+        facts = {key: str(value) for key, value in json.loads(files.pop(FACTS)).items()}
+        membership = Membership(**facts)
+        key = serialization.load_pem_private_key(files["client.key"], password=None)
+        certificate = x509.load_pem_x509_certificate(files["client.cert"])
+        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(files["ca.crt"]))
+    except Exception as error:
+        raise InvalidBundle(f"This is no bundle of `gridapps-server node add` ({error}).") from error
+    if key.public_key() != certificate.public_key():
+        raise InvalidBundle("The bundle's key does not belong to its certificate.")
+    # The authority becomes a path and a part of images' names.
+    if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+:[0-9]{1,5}", membership.authority):
+        raise InvalidBundle(f"The bundle names {membership.authority!r}, which is no host and port.")
+    return membership, files
