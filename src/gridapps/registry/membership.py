@@ -40,14 +40,20 @@ def read(data: Path) -> Membership | None:
     return Membership(**json.loads(path.read_text())) if path.exists() else None
 
 
+def facts(membership: Membership) -> bytes:
+    """As `read` reads it."""
+    return json.dumps(asdict(membership)).encode()
+
+
 def pack(membership: Membership, certificates: Mapping[str, str]) -> bytes:
     """The bundle of a node: a tar archive. `certificates` holds the text of each of CERTIFICATES."""
+    files = {FACTS: facts(membership), **{name: text.encode() for name, text in certificates.items()}}
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, text in {FACTS: json.dumps(asdict(membership)), **certificates}.items():
+        for name, content in files.items():
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(text.encode()), 0o600
-            tar.addfile(entry, io.BytesIO(text.encode()))
+            entry.size, entry.mode = len(content), 0o600
+            tar.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
 
 
@@ -60,8 +66,7 @@ def unpack(bundle: bytes) -> tuple[Membership, dict[str, bytes]]:
                 for name in (FACTS, *CERTIFICATES)
                 if (file := tar.extractfile(name)) is not None
             }
-        facts = {key: str(value) for key, value in json.loads(files.pop(FACTS)).items()}
-        membership = Membership(**facts)
+        membership = Membership(**{key: str(value) for key, value in json.loads(files.pop(FACTS)).items()})
         key = serialization.load_pem_private_key(files["client.key"], password=None)
         certificate = x509.load_pem_x509_certificate(files["client.cert"])
         certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(files["ca.crt"]))

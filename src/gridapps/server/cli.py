@@ -1,14 +1,17 @@
 """The `gridapps-server` command."""
 
+import os
 import signal
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
-from gridapps.server.instance import Unusable, environment, prepare
+from gridapps.server.instance import Unusable, environment, prepare, prepare_worker
+from gridapps.server.join import join
+from gridapps.server.node_commands import BUNDLE, certificates_option, node
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -17,13 +20,26 @@ def main() -> None:
     """Run and administer an instance of GRiD Apps. Settings: GRIDAPPS_* variables."""
 
 
+main.add_command(node)
+
+
 @main.command()
-def up() -> None:
+@click.option(
+    "--no-worker", is_flag=True, help="leave all work to other nodes; no container engine is needed"
+)
+def up(no_worker: bool) -> None:
     """Start the instance and stay until interrupted."""
     settings = prepare()
     from gridapps.server.up import up as run
 
-    run(settings, say=_say)
+    run(settings, works=not no_worker, say=_say)
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database up to date, on the first machine. `up` does so by itself."""
+    prepare()
+    click.echo("The database is up to date.")
 
 
 @main.command()
@@ -41,9 +57,19 @@ def doctor() -> None:
 
 
 @main.command()
-def worker() -> None:
-    """Work on this node until interrupted (`up` starts one by itself)."""
-    settings = prepare()
+@click.option("--node", "name", help="name of this node  [default: GRIDAPPS_NODE, or the one it joined as]")
+@click.option("--join", "bundle", type=BUNDLE, help="make this machine a node first: see `node join`")
+@certificates_option
+def worker(name: str | None, bundle: BinaryIO | None, certificates: Path) -> None:
+    """Work on this node until interrupted (`up` starts one by itself).
+
+    Waits for as long as the database is away or its schema is older than this program.
+    """
+    if bundle is not None:
+        join(environment().data.absolute(), bundle.read(), certificates=certificates, say=_say)
+    if name is not None:
+        os.environ["GRIDAPPS_NODE"] = name
+    settings = prepare_worker(say=_say)
     from gridapps.runs.worker import NodeTaken
     from gridapps.server.node import hearing, worker_of
 

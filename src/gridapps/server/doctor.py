@@ -3,18 +3,24 @@
 import os
 import shutil
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from gridapps.config.environment import GIB, Environment
+from gridapps.registry import membership
+from gridapps.registry.membership import Membership
 from gridapps.sandbox.protocol import SandboxError
 from gridapps.server.engine import make_sandbox
 from gridapps.server.instance import Unusable
 from gridapps.server.parts import program
 
-PROGRAMS = ("docker-registry", "nginx", "mkfs.ext4")
+PROGRAMS = ("docker-registry", "nginx")
+PROGRAMS_OF_A_NODE = ("mkfs.ext4",)
 LEAST_DISK = 2 * GIB
 
 
@@ -27,14 +33,41 @@ class Finding:
     fault: str = ""
 
 
-def examine(settings: Environment) -> Iterator[Finding]:
-    """Run every check; none of them changes anything."""
-    yield from (_program(name) for name in PROGRAMS)
-    yield _permissions(settings)
-    yield _disk(settings.data.absolute())
-    yield _port("TLS port", settings.listen, settings.port, "GRIDAPPS_PORT")
-    yield _port("registry port", "127.0.0.1", settings.registry_port, "GRIDAPPS_REGISTRY_PORT")
-    yield _engine(settings)
+def examine(settings: Environment, *, works: bool = True) -> Iterator[Finding]:
+    """Run every check that concerns this machine; none of them changes anything.
+
+    A node apart from the first machine has no ports; a first machine that does not work itself, no engine.
+    """
+    data = settings.data.absolute()
+    member = membership.read(data)
+    if works:
+        yield from (_program(name) for name in PROGRAMS_OF_A_NODE)
+        yield _permissions(settings)
+    yield _disk(data)
+    if member is None:
+        yield from (_program(name) for name in PROGRAMS)
+        yield _port("TLS port", settings.listen, settings.port, "GRIDAPPS_PORT")
+        yield _port("registry port", "127.0.0.1", settings.registry_port, "GRIDAPPS_REGISTRY_PORT")
+    else:
+        yield _registry(member, data / membership.DIRECTORY)
+    if works:
+        yield _engine(settings)
+
+
+def _registry(member: Membership, certificates: Path) -> Finding:
+    """Whether the first machine takes this node's certificate."""
+    check, url = "registry", f"https://{member.authority}/registry/token"
+    try:
+        trusted = ssl.create_default_context(cafile=str(certificates / "ca.crt"))
+        trusted.load_cert_chain(certificates / "client.cert", certificates / "client.key")
+        answer = httpx.get(url, verify=trusted, trust_env=False, timeout=10)
+    except (httpx.HTTPError, OSError) as error:
+        fault = f"The first machine does not answer at {member.authority}: {error}."
+        return Finding(check=check, detail=member.authority, fault=fault)
+    if not answer.is_success:
+        fault = f"It does not take this node's certificate ({answer.text[:300]}): join with a new bundle."
+        return Finding(check=check, detail=member.authority, fault=fault)
+    return Finding(check=check, detail=f"{member.authority} takes the certificate of node {member.node}")
 
 
 def _program(name: str) -> Finding:

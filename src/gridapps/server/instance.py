@@ -2,14 +2,19 @@
 
 import os
 import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 from pydantic import ValidationError
 
 from gridapps.config.environment import Environment
+from gridapps.registry import membership
+from gridapps.server import schema
 
-DIRECTORIES = ("run", "log", "scratch", "registry", "static", "authority")
+OF_A_NODE = ("run", "log", "scratch")
+DIRECTORIES = (*OF_A_NODE, "registry", "static", "authority")
 SHARED = ("exports", "outputs")  # of the storage
 _OF_THE_CLIENT = {f"GRIDAPPS_{name}" for name in ("URL", "TOKEN", "CA", "CONFIG")}
 
@@ -37,25 +42,69 @@ def prepare() -> Environment:
     """Make the data directory where it is missing, set Django up, and bring the database up to date."""
     settings = environment()
     data = settings.data.absolute()
-    os.environ["GRIDAPPS_DATA"] = str(data)
-    os.environ["DJANGO_SETTINGS_MODULE"] = "gridapps.config.settings"
-    try:
-        _make(data)
-    except OSError as error:
+    if member := membership.read(data):
         raise Unusable(
-            f"The data directory {data} cannot be used: {error.strerror}. Set GRIDAPPS_DATA."
-        ) from None
-    import django
-    from django.core.management import call_command
+            f"This machine is node {member.node} of the instance {member.authority}: do it on the first one."
+        )
+    with _usable(data):
+        _make(data, DIRECTORIES)
+        _write_once(data / "secret-key", secrets.token_urlsafe(48))
+        _write_once(data / "instance-id", secrets.token_hex(4))
+    _set_up_django(data)
     from django.db import OperationalError
 
-    django.setup()
     try:
-        call_command("migrate", verbosity=0, interactive=False)
+        schema.migrate()
     except OperationalError as error:
         raise Unusable(f"The database cannot be used: {str(error).strip()}") from None
     _make_shared(settings.shared)
     return settings
+
+
+def prepare_worker(*, say: Callable[[str], None]) -> Environment:
+    """Set Django up for a worker, on the first machine or another node; wait for database and schema."""
+    settings = environment()
+    data = settings.data.absolute()
+    if member := membership.read(data):
+        os.environ.setdefault("GRIDAPPS_NODE", member.node)
+        settings = environment()
+        _check_membership(settings, member)
+        with _usable(data):
+            _make(data, OF_A_NODE)
+    elif not (data / "instance-id").exists():
+        raise Unusable(
+            f"The data directory {data} belongs to no instance yet. The first machine makes one with "
+            "`gridapps-server up`. Another one joins it: `gridapps-server node add NAME > NAME.tar` on the "
+            "first machine, and here `gridapps-server worker --join NAME.tar` (docs/cluster.md)."
+        )
+    _set_up_django(data)
+    schema.wait(say=say)
+    return settings
+
+
+def _set_up_django(data: Path) -> None:
+    """Make Django work in this data directory, here and in child processes."""
+    os.environ["GRIDAPPS_DATA"] = str(data)
+    os.environ["DJANGO_SETTINGS_MODULE"] = "gridapps.config.settings"
+    import django
+
+    django.setup()
+
+
+def _check_membership(settings: Environment, member: membership.Membership) -> None:
+    """A node shares database and storage with the first machine, and has the name of its certificate."""
+    if settings.node != member.node:
+        raise Unusable(f"This machine has joined as node {member.node!r}, not {settings.node!r}.")
+    if not settings.database:
+        raise Unusable(
+            "A node apart from the first machine needs the instance's PostgreSQL: set GRIDAPPS_DATABASE as "
+            "there. SQLite works on one machine only."
+        )
+    if not settings.storage:
+        raise Unusable(
+            "A node apart from the first machine needs the instance's exports and outputs: set GRIDAPPS_STORAGE "
+            "as there (docs/storage.md)."
+        )
 
 
 def identity(data: Path) -> str:
@@ -63,12 +112,20 @@ def identity(data: Path) -> str:
     return (data / "instance-id").read_text()
 
 
-def _make(data: Path) -> None:
+@contextmanager
+def _usable(data: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unusable(
+            f"The data directory {data} cannot be used: {error.strerror}. Set GRIDAPPS_DATA."
+        ) from None
+
+
+def _make(data: Path, names: Sequence[str]) -> None:
     data.mkdir(mode=0o711, parents=True, exist_ok=True)
-    for name in DIRECTORIES:
+    for name in names:
         (data / name).mkdir(mode=0o750, exist_ok=True)
-    _write_once(data / "secret-key", secrets.token_urlsafe(48))
-    _write_once(data / "instance-id", secrets.token_hex(4))
 
 
 def _make_shared(storage: Path) -> None:

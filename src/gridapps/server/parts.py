@@ -25,12 +25,12 @@ def program(name: str) -> str:
     return found
 
 
-def parts(settings: Environment) -> list[Part]:
-    """All parts, in the order in which they start."""
+def parts(settings: Environment, *, works: bool) -> list[Part]:
+    """All parts, in the order in which they start; the worker only where this machine works itself."""
     data = settings.data.absolute()
     Authority.create_or_load(data / "authority", host=settings.host)
     own = {**os.environ, "GRIDAPPS_DATA": str(data), "PYTHONUNBUFFERED": "1"}
-    return [
+    found = [
         Part(
             name="registry",
             command=[program("docker-registry"), "serve", str(distribution.write(settings))],
@@ -61,6 +61,7 @@ def parts(settings: Environment) -> list[Part]:
             ready=lambda: _exists(data / "run" / f"{settings.node}.bell"),
         ),
     ]  # fmt: skip
+    return found if works else found[:-1]
 
 
 def _exists(path: Path) -> bool:

@@ -15,8 +15,11 @@ from gridapps.server.supervise import NotStarted, Supervisor, end_leftovers
 PATIENCE = 20.0  # seconds for what the last start left running: a worker gives its tasks back
 
 
-def up(settings: Environment, *, say: Callable[[str], None]) -> None:
-    """Run the instance until SIGINT or SIGTERM. Raises Unusable with everything that is in the way."""
+def up(settings: Environment, *, works: bool, say: Callable[[str], None]) -> None:
+    """Run the instance until SIGINT or SIGTERM, with or without a worker on this machine.
+
+    Raises Unusable with everything that is in the way.
+    """
     data = settings.data.absolute()
     with (data / "run" / "instance.lock").open("w") as lock:
         try:
@@ -24,12 +27,12 @@ def up(settings: Environment, *, say: Callable[[str], None]) -> None:
         except OSError:
             raise Unusable(f"This instance runs already (data directory {data}).") from None
         end_leftovers(data / "run", patience=PATIENCE, say=say)
-        if faults := [finding.fault for finding in examine(settings) if finding.fault]:
+        if faults := [finding.fault for finding in examine(settings, works=works) if finding.fault]:
             raise Unusable("The instance cannot start:\n  " + "\n  ".join(faults))
         call_command("collectstatic", verbosity=0, interactive=False)
         for stale in (data / "run").glob("*.bell"):
             stale.unlink()
-        supervisor = Supervisor(parts=parts(settings), data=data, say=say)
+        supervisor = Supervisor(parts=parts(settings, works=works), data=data, say=say)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: supervisor.stop())
         try:

@@ -1,0 +1,69 @@
+"""Making another machine a node: the bundle goes into the data directory and to the container engine."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from gridapps.registry import membership
+from gridapps.registry.membership import DIRECTORY, FACTS, InvalidBundle, Membership
+from gridapps.server.instance import Unusable
+
+ENGINE_CERTIFICATES = Path("/etc/docker/certs.d")
+# What the engine shows to the registry. Its own names, beside those of a person who pushes from this machine.
+_OF_THE_ENGINE = {"ca.crt": "ca.crt", "client.cert": "00-node.cert", "client.key": "00-node.key"}
+
+
+def join(data: Path, bundle: bytes, *, certificates: Path, say: Callable[[str], None]) -> Membership:
+    """Put a bundle in place. Again with a newer one: its certificate takes the place of the older."""
+    try:
+        member, files = membership.unpack(bundle)
+    except InvalidBundle as error:
+        raise Unusable(str(error)) from None
+    _check(data, member)
+    place, engine = data / DIRECTORY, certificates / member.authority
+    try:
+        data.mkdir(mode=0o711, parents=True, exist_ok=True)
+        place.mkdir(mode=0o700, exist_ok=True)
+        for name, content in files.items():
+            _write(place / name, content)
+        _write(data / "instance-id", member.instance.encode())
+        # The last: with it, this is a node.
+        _write(place / FACTS, membership.facts(member))
+    except OSError as error:
+        raise Unusable(f"The data directory {data} cannot be used: {error.strerror}.") from None
+    try:
+        engine.mkdir(parents=True, exist_ok=True)
+        for name, there in _OF_THE_ENGINE.items():
+            shutil.copyfile(place / name, engine / there)
+            (engine / there).chmod(0o600 if there.endswith(".key") else 0o644)
+    except OSError as error:
+        copies = "; ".join(f"cp {place / name} {engine / there}" for name, there in _OF_THE_ENGINE.items())
+        raise Unusable(
+            f"The engine's certificates cannot be written to {engine}: {error.strerror}. As root: "
+            f"mkdir -p {engine}; {copies}"
+        ) from None
+    others = sorted(path.name for path in engine.glob("*.cert") if path.name != "00-node.cert")
+    if others:
+        say(f"{engine} holds {', '.join(others)} as well: pushes from here show the node's certificate.")
+    say(f"This machine is node {member.node} of the instance {member.authority}.")
+    return member
+
+
+def _check(data: Path, member: Membership) -> None:
+    if (data / "authority" / "ca.key").exists():
+        raise Unusable(f"{data} is the data directory of an instance itself: set GRIDAPPS_DATA to another.")
+    known = membership.read(data)
+    if known and (known.instance, known.node) != (member.instance, member.node):
+        raise Unusable(
+            f"{data} belongs to node {known.node} of the instance {known.authority} already: set "
+            "GRIDAPPS_DATA to another directory."
+        )
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replace a file whole; only this account reads it."""
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o600)
+    new.write_bytes(content)
+    new.replace(path)

@@ -1,0 +1,91 @@
+"""The commands `gridapps-server node ...`: who may be a node of this instance."""
+
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+from click import BadParameter, File
+
+from gridapps.server.instance import Unusable, environment, identity, prepare
+from gridapps.server.join import ENGINE_CERTIFICATES, join
+
+BUNDLE = File("rb")
+certificates_option = click.option(
+    "--certificates",
+    type=click.Path(path_type=Path),
+    default=ENGINE_CERTIFICATES,
+    show_default=True,
+    help="where the container engine reads certificates of registries",
+)
+
+
+@click.group()
+def node() -> None:
+    """Other machines that work for this instance (docs/cluster.md)."""
+
+
+@node.command("add")
+@click.argument("name")
+@click.option("--days", type=click.IntRange(1, 3650), default=825, show_default=True, help="validity")
+def add(name: str, days: int) -> None:
+    """Write a bundle for node NAME to standard output: with it, that machine may pull images.
+
+    It holds a private key: keep it from others, and delete it when the node has joined. Again for the same
+    NAME: a new certificate, beside those that it has.
+    """
+    if sys.stdout.isatty():
+        raise BadParameter(f"The bundle is a tar archive: gridapps-server node add {name} > {name}.tar")
+    settings = prepare()
+    from gridapps.registry import membership, nodes
+
+    try:
+        issued = nodes.issue(node=name, days=days)
+    except nodes.InvalidNode as error:
+        raise Unusable(str(error)) from None
+    member = membership.Membership(
+        node=name, instance=identity(settings.data.absolute()), authority=settings.authority
+    )
+    files = {"ca.crt": issued.ca, "client.cert": issued.pem, "client.key": issued.key}
+    sys.stdout.buffer.write(membership.pack(member, files))
+    if settings.host in ("localhost", "127.0.0.1", "::1"):
+        click.echo("Other machines cannot reach this one as GRIDAPPS_HOST=localhost: set its name.", err=True)
+
+
+@node.command("list")
+def show() -> None:
+    """Show the certificates of nodes."""
+    prepare()
+    from django.utils import timezone
+
+    from gridapps.registry import nodes
+
+    for each in nodes.issued():
+        state = "revoked" if each.revoked_at else "expired" if each.not_after <= timezone.now() else "valid"
+        click.echo(f"{each.node:20}  {state:8}  until {each.not_after:%Y-%m-%d}  {each.serial}")
+
+
+@node.command("remove")
+@click.argument("name")
+def remove(name: str) -> None:
+    """Revoke every certificate of node NAME: from now on its engine pulls nothing.
+
+    What runs there goes on, and ends as ever. Stop the worker on the node to give its tasks to others.
+    """
+    prepare()
+    from gridapps.registry import nodes
+
+    try:
+        count = nodes.revoke(node=name)
+    except nodes.InvalidNode as error:
+        raise Unusable(str(error)) from None
+    click.echo(f"Node {name}: {count} certificate{'' if count == 1 else 's'} revoked.")
+
+
+@node.command("join")
+@click.argument("bundle", type=BUNDLE)
+@certificates_option
+def join_instance(bundle: BinaryIO, certificates: Path) -> None:
+    """Make this machine a node, with the BUNDLE that `node add` wrote on the first machine (- reads it)."""
+    data = environment().data.absolute()
+    join(data, bundle.read(), certificates=certificates, say=lambda text: click.echo(text, err=True))
