@@ -29,6 +29,7 @@ def doctor(**variables: str) -> subprocess.CompletedProcess[str]:
         ("GRIDAPPS_NODE", "../x"),
         ("GRIDAPPS_QUOTA", "none"),
         ("GRIDAPPS_STORAGE", "shared/files"),
+        ("GRIDAPPS_BROKER", "http://broker"),
     ],
 )
 def test_a_wrong_value_is_named_without_a_stack_trace(name, value):

@@ -102,8 +102,8 @@ def _check_membership(settings: Environment, member: membership.Membership) -> N
         )
     if not settings.storage:
         raise Unusable(
-            "A node apart from the first machine needs the instance's exports and outputs: set GRIDAPPS_STORAGE "
-            "as there (docs/storage.md)."
+            "A node apart from the first machine needs the instance's exports and outputs: set "
+            "GRIDAPPS_STORAGE as there (docs/storage.md)."
         )
 
 

@@ -1,0 +1,66 @@
+"""A worker of an earlier version works on against a newer schema: what is added is optional."""
+
+import pytest
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.operations import (
+    AddField,
+    DeleteModel,
+    RemoveField,
+    RenameField,
+    RenameModel,
+)
+from django.db.models import NOT_PROVIDED
+from django.utils import timezone
+
+from gridapps.runs import queue
+from gridapps.runs.states import State
+from tests.runs.test_queue import LEASE
+
+OURS = ("access", "exports", "registry", "runs")
+FIRST = [("access", "0002_command_line_client"), *((name, "0001_initial") for name in OURS[1:])]
+
+
+def test_no_migration_takes_anything_away_or_demands_what_an_older_program_does_not_write():
+    graph = MigrationExecutor(None).loader.disk_migrations
+    found = [
+        (f"{app}.{name}", operation)
+        for (app, name), migration in sorted(graph.items())
+        if app in OURS
+        for operation in migration.operations
+    ]
+    assert found
+    for name, operation in found:
+        assert not isinstance(operation, DeleteModel | RemoveField | RenameField | RenameModel), name
+        if isinstance(operation, AddField):
+            field = operation.field
+            optional = field.null or field.many_to_many or field.db_default is not NOT_PROVIDED
+            assert optional, f"{name}: {operation.name} has to be nullable or have a db_default"
+
+
+@pytest.mark.django_db
+def test_the_models_of_the_first_version_write_into_todays_schema(make_run, cast):
+    """What a worker of that version does: an attempt, its outputs, the end of the task, by its own models."""
+    make_run(points=(1,))
+    claim = queue.claim(node="new", lease=LEASE)
+    assert claim is not None
+    old = MigrationExecutor(connection).loader.project_state(FIRST).apps
+    task = old.get_model("runs", "Task").objects.get(pk=claim.task)
+    old.get_model("runs", "Attempt").objects.create(
+        task=task, number=2, node="old", started_at=timezone.now(), usage={}
+    )
+    old.get_model("runs", "Output").objects.create(
+        task=task, path="a", size=1, sha256="0" * 64, media_type="text/plain"
+    )
+    task.state, task.token, task.lease_until, task.ended_at = State.SUCCESS, None, None, timezone.now()
+    task.save()
+    run = old.get_model("runs", "Run").objects.get(pk=claim.run)
+    run.pk, run.request_key = None, None
+    old.get_model("runs", "Run").objects.create(
+        **{
+            field.attname: getattr(run, field.attname)
+            for field in run._meta.concrete_fields
+            if field.name not in {"id", "state", "started_at", "ended_at", "reason", "progress"}
+        }
+    )
+    assert old.get_model("runs", "Run").objects.count() == 2
