@@ -13,12 +13,13 @@ from django.utils import timezone
 from gridapps.exports.models import ExportFile
 from gridapps.registry import images
 from gridapps.runs import bell, execution, operations, queries, worker
+from gridapps.runs.errors import NodeTaken
 from gridapps.runs.execution import Node
 from gridapps.runs.logs import lines
 from gridapps.runs.models import Run, Task
 from gridapps.runs.states import TERMINAL, State
 from gridapps.runs.store import Place
-from gridapps.runs.worker import NodeTaken, Worker
+from gridapps.runs.worker import Worker
 from gridapps.sandbox.fake import Call, Ending, FakeSandbox, Program
 from gridapps.sandbox.protocol import NoSpace
 

@@ -41,6 +41,15 @@ class Environment(BaseSettings):
     engine: str = Field("unix:///var/run/docker.sock", description="address of the container engine")
     node: str = Field("local", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="name of this node")
     slots: int = Field(0, ge=0, le=1024, description="tasks at once on this node; 0 means one per processor")
+    node_cpus: float = Field(
+        0, ge=0, description="processors of this node for tasks; 0 means all, or one per slot if that is more"
+    )
+    node_memory: int = Field(
+        0, ge=0, description="memory of this node for tasks; 0 means 3/4 of the machine's"
+    )
+    node_disk: int = Field(
+        0, ge=0, description="disk of this node for running tasks; 0 means the data directory's file system"
+    )
     quota: Literal["loop", "watchdog"] = Field("loop", description="how the output limit is enforced")
     on_stop: Literal["requeue", "leave"] = Field(
         "requeue", description="what a stopping worker does with running containers"

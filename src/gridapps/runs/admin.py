@@ -1,8 +1,8 @@
-"""Runs in the administration: to be looked at."""
+"""Nodes and runs in the administration: to be looked at; nodes can be told to drain."""
 
 from django.contrib import admin
 
-from gridapps.runs.models import Run, Task
+from gridapps.runs.models import Node, Run, Task
 
 
 class _TaskInline(admin.TabularInline):  # type: ignore[type-arg]
@@ -11,6 +11,23 @@ class _TaskInline(admin.TabularInline):  # type: ignore[type-arg]
     show_change_link = False
     extra = 0
     can_delete = False
+
+    def has_add_permission(self, *_: object, **__: object) -> bool:
+        return False
+
+
+@admin.register(Node)
+class NodeAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Nodes as their workers describe them. One that drains claims nothing more; one that is gone may be
+    deleted: a worker that works there writes its row again."""
+
+    list_display = ("name", "last_seen_at", "slots", "cpus", "memory", "disk", "version", "draining")
+    list_filter = ("draining",)
+    readonly_fields = (
+        *("name", "slots", "cpus", "memory", "disk", "version", "engine_version", "engine_latency"),
+        *("started_at", "last_seen_at"),
+    )
+    exclude = ("session", "place")
 
     def has_add_permission(self, *_: object, **__: object) -> bool:
         return False

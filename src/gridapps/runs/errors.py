@@ -25,3 +25,7 @@ class TooManyQueued(Exception):
 
 class LostLease(Exception):
     """The task belongs to another attempt now; what this one found out no longer counts."""
+
+
+class NodeTaken(Exception):
+    """Another worker works in this node's name."""

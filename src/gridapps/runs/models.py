@@ -1,4 +1,4 @@
-"""Runs, tasks, attempts and outputs. The row is the truth; the queue is only a bell."""
+"""Nodes, runs, tasks, attempts and outputs. The row is the truth; the queue is only a bell."""
 
 import uuid
 
@@ -12,6 +12,45 @@ from gridapps.runs.states import State
 
 _STATES = [(state.value, state.value) for state in State]
 _TERMINAL = Q(state__in=["SUCCESS", "FAILURE", "CANCELED"])
+
+
+class Node(models.Model):
+    """A machine with a container engine, as its worker describes it. Written at the worker's start and every
+    few seconds from then on; only `draining` is the administrators'."""
+
+    name = models.CharField(max_length=63, primary_key=True)
+    session = models.UUIDField(
+        null=True, help_text="fence: the worker that speaks for the node; none when it stopped in order"
+    )
+    place = models.CharField(
+        max_length=64, blank=True, help_text="tells the machine and data directory of the worker from others"
+    )
+    slots = models.PositiveIntegerField(help_text="tasks at once")
+    cpus = models.FloatField(help_text="processors for tasks")
+    memory = models.BigIntegerField(help_text="bytes for tasks")
+    disk = models.BigIntegerField(help_text="bytes for the outputs of running tasks")
+    version = models.CharField(max_length=32, help_text="of the worker")
+    engine_version = models.CharField(max_length=100, blank=True)
+    engine_latency = models.FloatField(
+        null=True, help_text="seconds that the engine took to answer; none when it did not"
+    )
+    started_at = models.DateTimeField()
+    last_seen_at = models.DateTimeField(help_text="on the database's clock")
+    draining = models.BooleanField(
+        default=False, db_default=False, help_text="claims no more tasks; those that run go on"
+    )
+
+    class Meta:
+        ordering = ("name",)
+        constraints = [
+            models.CheckConstraint(
+                name="node_capacity_is_positive",
+                condition=Q(slots__gt=0, cpus__gt=0, memory__gt=0, disk__gt=0),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Run(models.Model):

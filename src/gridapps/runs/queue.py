@@ -16,7 +16,7 @@ from django.db.models import Count, F, OuterRef, QuerySet, Subquery, Sum, Value
 from django.db.models.functions import Coalesce, Now
 
 from gridapps.runs.errors import LostLease
-from gridapps.runs.models import Attempt, Output, Run, Task
+from gridapps.runs.models import Attempt, Node, Output, Run, Task
 from gridapps.runs.states import MOVES, TERMINAL, State, run_state
 
 MAX_ATTEMPTS = 3  # tries that the platform failed; a program's own failure is final
@@ -35,10 +35,16 @@ class Claim:
     token: uuid.UUID
 
 
-def claim(*, node: str, lease: timedelta) -> Claim | None:
-    """Take the next task for this node, or None. Users take turns: fewest running tasks first, then age."""
+def claim(*, node: str, lease: timedelta, session: uuid.UUID | None = None) -> Claim | None:
+    """Take the next task for this node, or None. Users take turns: fewest running tasks first, then age.
+
+    A node that drains gets none, nor does a worker whose `session` is not the one that speaks for the node.
+    """
     with transaction.atomic():
         _lock()
+        place = Node.objects.filter(pk=node).first()
+        if place and (place.draining or session not in {None, place.session}):
+            return None
         task = _head_of_the_queue()
         if task is None:
             return None

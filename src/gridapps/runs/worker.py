@@ -5,21 +5,27 @@ predecessor, gives back the attempts that have none, and removes the containers 
 """
 
 import fcntl
+import hashlib
 import logging
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from uuid import UUID
+from typing import IO
+from uuid import UUID, uuid4
 
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
 
-from gridapps.runs import queue
+from gridapps.runs import nodes, queue
 from gridapps.runs.bell import Bell
+from gridapps.runs.errors import NodeTaken
 from gridapps.runs.execution import Execution, Node, Signals
 from gridapps.runs.models import Task
+from gridapps.runs.nodes import Capacity, Speaker
 from gridapps.runs.queue import Claim
 from gridapps.runs.states import State
 from gridapps.runs.store import tidy
@@ -30,19 +36,33 @@ logger = logging.getLogger(__name__)
 BEAT = 1.0  # seconds between two looks at the rows of running tasks
 SLEEP = 5.0  # seconds after which a worker looks at the queue although nobody rang
 RECONCILE = 30.0  # seconds between two comparisons of rows and containers
+PULSE = 5.0  # seconds between two reports of a node that it is alive
 EXPIRE = 5.0  # seconds between two looks for leases that ran out
 
 
-class NodeTaken(Exception):
-    """Another worker of this node runs on this machine."""
-
-
 class Worker:
-    """One per node and machine; a lock file sees to that."""
+    """One per node: a lock file sees to that on one machine, the node's row among machines."""
 
-    def __init__(self, *, node: Node, slots: int, lease: timedelta, on_stop: str, lock: Path) -> None:
+    def __init__(
+        self,
+        *,
+        node: Node,
+        slots: int,
+        lease: timedelta,
+        on_stop: str,
+        lock: Path,
+        capacity: Capacity | None = None,
+    ) -> None:
         self._node = node
         self._slots = slots
+        self._capacity = capacity or Capacity.of_machine(lock.parent, slots=slots)
+        self._session = uuid4()
+        self._speaker: Speaker | None = None  # once the node's row is this worker's
+        self._pulse = min(PULSE, lease.total_seconds() / 4)
+        self._reported = 0.0
+        self._engine: tuple[str, float | None] = ("", None)  # version, and seconds until it answered
+        self._taken: NodeTaken | None = None
+        self._given_up: list[str] = []  # containers, when the node was taken
         self._lease = lease
         self._on_stop = on_stop
         self._lock = lock
@@ -63,12 +83,13 @@ class Worker:
             self._bell.ring()
 
     def run(self) -> None:
-        """Work until `stop`. Raises NodeTaken."""
-        with self._lock.open("w") as lock:
+        """Work until `stop`. Raises NodeTaken, then with no container left that it was working on."""
+        with self._lock.open("a+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise NodeTaken(f"A worker of node {self._node.name!r} runs already.") from None
+            self._place = _place(lock)
             heart = threading.Thread(target=self._beat, name="heart")
             heart.start()
             # More threads than slots: what a predecessor left running is adopted, however much it is.
@@ -76,14 +97,29 @@ class Worker:
                 self._loop(pool, self._bell)
                 self._tell_all()
             heart.join()
+            if self._taken is None:
+                self._sign_off()
             connections.close_all()
+            if self._taken is not None:
+                self._remove_given_up()
+                raise self._taken
+
+    def _sign_off(self) -> None:
+        """Whoever comes next need not wait, unless containers were left here for a worker of this place."""
+        if self._speaker and self._on_stop == "requeue":
+            with suppress(DatabaseError):
+                nodes.sign_off(self._speaker)
 
     def _loop(self, pool: ThreadPoolExecutor, bell: Bell) -> None:
         adopted = False
-        compared = expired = 0.0
+        compared = expired = examined = 0.0
         while not self._stopping.is_set():
             try:
+                if time.monotonic() - examined > RECONCILE:
+                    self._examine()
+                    examined = time.monotonic()
                 if not adopted:
+                    self._register()
                     self._adopt(pool)
                     adopted = True
                     compared = time.monotonic()
@@ -97,12 +133,61 @@ class Worker:
                 self._fill(pool)
             except DatabaseError as error:
                 self._note_outage(error)
+            except NodeTaken as error:
+                self._yield_to(error)
             except SandboxError as error:
                 logger.warning("Node %s cannot work now: %s", self._node.name, error)
             except Exception:
                 # A worker that ends here would wait for its tasks and claim no other for as long as they run.
                 logger.exception("Node %s: tried again in %s s", self._node.name, SLEEP)
             bell.wait(SLEEP)
+
+    def _register(self) -> None:
+        """Become the worker that speaks for the node. Raises NodeTaken."""
+        speaker = Speaker(
+            node=self._node.name,
+            session=self._session,
+            place=self._place,
+            capacity=self._capacity,
+            lease=self._lease,
+        )
+        nodes.register(speaker)
+        self._speaker = speaker
+
+    def _examine(self) -> None:
+        """Note how quickly the engine answers, and which one it is."""
+        began = time.monotonic()
+        try:
+            version = self._node.sandbox.version()
+        except SandboxError:
+            self._engine = (self._engine[0], None)
+        else:
+            self._engine = (version, time.monotonic() - began)
+
+    def _report(self) -> None:
+        if self._speaker and time.monotonic() - self._reported >= self._pulse:
+            version, latency = self._engine
+            nodes.report(self._speaker, engine_version=version, engine_latency=latency)
+            self._reported = time.monotonic()
+
+    def _yield_to(self, error: NodeTaken) -> None:
+        """Another worker speaks for the node: whatever runs here is given up, and this worker ends."""
+        logger.error("%s", error)
+        self._taken = error
+        with self._guard:
+            for claim, signals in self._active.items():
+                self._given_up.append(self._node.container(claim))
+                signals.lost.set()
+        self.stop()
+
+    def _remove_given_up(self) -> None:
+        """Nobody adopts them here: whoever speaks for the node now is elsewhere."""
+        for name in self._given_up:
+            try:
+                self._node.sandbox.stop(name, grace=0)
+                self._node.sandbox.remove(name)
+            except SandboxError as error:
+                logger.warning("%s: not removed: %s", name, error)
 
     def _expire(self) -> None:
         """Give back what silent workers hold. Nobody is silent who had no time to renew a lease: after this
@@ -122,7 +207,7 @@ class Worker:
     def _fill(self, pool: ThreadPoolExecutor) -> None:
         """Claim until every slot is taken, the queue is empty, or a task found the node unfit."""
         while not self._stopping.is_set() and len(self._active) < self._slots and not self._waiting():
-            claim = queue.claim(node=self._node.name, lease=self._lease)
+            claim = queue.claim(node=self._node.name, lease=self._lease, session=self._session)
             if claim is None:
                 return
             self._submit(pool, claim, adopted=False)
@@ -154,9 +239,9 @@ class Worker:
                 self._bell.ring()
 
     def _beat(self) -> None:
-        """The heart: renews leases and passes cancellations on, for as long as tasks run."""
+        """The heart: says that the node is alive; renews leases and passes cancellations on."""
         while not (self._stopping.is_set() and not self._active):
-            self._busy.wait()
+            self._busy.wait(self._pulse)
             with self._guard:
                 active = dict(self._active)
                 if not active and not self._stopping.is_set():
@@ -165,8 +250,11 @@ class Worker:
                 self._tell_all()
             try:
                 self._look_after(active)
+                self._report()
             except DatabaseError as error:
                 self._note_outage(error)
+            except NodeTaken as error:
+                self._yield_to(error)
             except Exception:
                 logger.exception("Node %s: its heart goes on", self._node.name)
             time.sleep(BEAT)
@@ -238,6 +326,19 @@ class Worker:
                 logger.warning("%s: not removed yet: %s", resident.name, error)
             if key:
                 tidy(task=key[0], attempt=key[1])
+
+
+def _place(lock: IO[str]) -> str:
+    """Tells this machine and data directory from every other, also from a copy of the directory elsewhere."""
+    lock.seek(0)
+    key = lock.read().strip()
+    if not key:
+        key = uuid4().hex
+        lock.write(key)
+        lock.flush()
+    machine = Path("/etc/machine-id")
+    known = (key, socket.gethostname(), machine.read_text() if machine.exists() else "")
+    return hashlib.sha256("\n".join(known).encode()).hexdigest()
 
 
 def _key(resident: Resident) -> tuple[UUID, int] | None:

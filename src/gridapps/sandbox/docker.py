@@ -77,6 +77,9 @@ class DockerSandbox:
         cgroup.release(instance=self._instance)
         self._cgroup = ""
 
+    def version(self) -> str:
+        return f"docker {self._engine.version()}"
+
     def pull(self, image: str, *, token: str) -> None:
         if self._engine.image(image) is None:
             self._engine.pull(image, token=token)

@@ -88,6 +88,10 @@ class Engine:
         with self._call() as client:
             return dict(client.info())
 
+    def version(self) -> str:
+        with self._call() as client:
+            return f"{client.version()['Version']}"
+
     def image(self, reference: str) -> dict[str, Any] | None:
         """The image's description, or None when the node does not have it."""
         try:

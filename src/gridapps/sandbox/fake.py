@@ -170,6 +170,10 @@ class FakeSandbox:
         if not self.available:
             raise EngineUnavailable("The fake engine was switched off.")
 
+    def version(self) -> str:
+        self.check()
+        return "fake 1"
+
     def pull(self, image: str, *, token: str) -> None:  # noqa: ARG002 - nobody checks it here
         self.check()
         if image not in self._programs:

@@ -109,6 +109,9 @@ class Sandbox(Protocol):
     def check(self) -> None:
         """Raise a SandboxError that names the fault and its remedy, unless containers can be started now."""
 
+    def version(self) -> str:
+        """The engine's name and version. One round trip, whose time is the engine's latency."""
+
     def pull(self, image: str, *, token: str) -> None:
         """Make the image of this reference (by digest) present on the node. Idempotent; free when present.
 

@@ -70,7 +70,7 @@ def worker(name: str | None, bundle: BinaryIO | None, certificates: Path) -> Non
     if name is not None:
         os.environ["GRIDAPPS_NODE"] = name
     settings = prepare_worker(say=_say)
-    from gridapps.runs.worker import NodeTaken
+    from gridapps.runs.errors import NodeTaken
     from gridapps.server.node import hearing, worker_of
 
     with worker_of(settings) as mine, hearing(settings):

@@ -1,12 +1,12 @@
 """This machine as a node: its worker, as the settings say."""
 
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import timedelta
 
 from gridapps.config.environment import Environment
 from gridapps.runs.execution import Node
+from gridapps.runs.nodes import Capacity
 from gridapps.runs.worker import Worker
 from gridapps.server.engine import make_sandbox
 from gridapps.server.instance import identity
@@ -19,9 +19,17 @@ def worker_of(settings: Environment) -> Iterator[Worker]:
     data = settings.data.absolute()
     instance = identity(data)
     with closing(make_sandbox(settings, instance=instance)) as sandbox:
+        capacity = Capacity.of_machine(
+            data,
+            slots=settings.slots,
+            cpus=settings.node_cpus,
+            memory=settings.node_memory,
+            disk=settings.node_disk,
+        )
         yield Worker(
             node=Node(name=settings.node, instance=instance, sandbox=sandbox, max_log=settings.max_log),
-            slots=settings.slots or os.cpu_count() or 1,
+            slots=capacity.slots,
+            capacity=capacity,
             lease=timedelta(seconds=settings.lease),
             on_stop=settings.on_stop,
             lock=data / "run" / f"{settings.node}.lock",

@@ -1,0 +1,100 @@
+"""Nodes: what each has for tasks, and which worker may speak in a node's name.
+
+One worker does at a time. On one machine a lock file sees to that; among machines the node's row does: it
+holds the session of the worker that spoke last, and a worker elsewhere is refused until that one was silent
+for a whole lease.
+"""
+
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Value
+from django.db.models.functions import Now
+
+from gridapps.runs.errors import NodeTaken
+from gridapps.runs.models import Node
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capacity:
+    """What a node has for tasks. Sizes in bytes."""
+
+    slots: int
+    cpus: float
+    memory: int
+    disk: int
+
+    @classmethod
+    def of_machine(
+        cls, directory: Path, *, slots: int = 0, cpus: float = 0, memory: int = 0, disk: int = 0
+    ) -> Self:
+        """What is given, and for each 0 what this machine has: a slot per processor, all processors (or one
+        per slot, where more slots are wanted), 3/4 of the memory, the file system of `directory`."""
+        slots = slots or os.cpu_count() or 1
+        return cls(
+            slots=slots,
+            cpus=cpus or max(os.cpu_count() or 1, slots),
+            memory=memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4,
+            disk=disk or shutil.disk_usage(directory).total,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speaker:
+    """A worker, as it introduces itself. `place` is the same for all workers that share one lock file."""
+
+    node: str
+    session: UUID
+    place: str
+    capacity: Capacity
+    lease: timedelta
+
+
+def register(speaker: Speaker) -> None:
+    """Speak for the node from now on. Idempotent. Raises NodeTaken while a worker elsewhere does.
+
+    A predecessor in the same place is dead for certain, because the lock is held; one elsewhere is taken for
+    dead when it was silent for a lease.
+    """
+    said: dict[str, Any] = {
+        **asdict(speaker.capacity),
+        "session": speaker.session,
+        "place": speaker.place,
+        "version": version("gridapps"),
+        "last_seen_at": Now(),
+    }
+    with transaction.atomic():
+        rows = Node.objects.select_for_update()
+        row, new = rows.get_or_create(name=speaker.node, defaults={**said, "started_at": Now()})
+        if new or row.session == speaker.session:
+            rows.filter(pk=speaker.node).update(**said)
+            return
+        elsewhere = rows.filter(pk=speaker.node, session__isnull=False).exclude(place=speaker.place)
+        if elsewhere.filter(last_seen_at__gt=Now() - Value(speaker.lease)).exists():
+            raise NodeTaken(
+                f"Another machine or data directory has a worker of node {speaker.node!r}, which reported "
+                f"less than {speaker.lease.total_seconds():.0f} s ago. Give each node a name of its own "
+                "(GRIDAPPS_NODE), or wait for that time when the other one is gone."
+            )
+        rows.filter(pk=speaker.node).update(**said, started_at=Now())
+
+
+def report(speaker: Speaker, *, engine_version: str, engine_latency: float | None) -> None:
+    """Say that the node is alive. Raises NodeTaken when another worker speaks for it by now."""
+    alive = Node.objects.filter(pk=speaker.node, session=speaker.session).update(
+        last_seen_at=Now(), engine_version=engine_version[:100], engine_latency=engine_latency
+    )
+    if not alive:
+        register(speaker)
+
+
+def sign_off(speaker: Speaker) -> None:
+    """Speak for the node no more: a worker elsewhere need not wait."""
+    Node.objects.filter(pk=speaker.node, session=speaker.session).update(session=None, last_seen_at=Now())
