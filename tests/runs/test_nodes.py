@@ -1,6 +1,5 @@
 """Nodes: what their rows say, who may speak for one, and what the administrators' word does."""
 
-import threading
 from datetime import timedelta
 from uuid import uuid4
 
@@ -9,14 +8,10 @@ from django.db import IntegrityError, transaction
 
 from gridapps.runs import nodes, queue
 from gridapps.runs.errors import NodeTaken
-from gridapps.runs.execution import Node as Site
 from gridapps.runs.models import Node, Task
 from gridapps.runs.nodes import Capacity, Speaker
 from gridapps.runs.states import State
-from gridapps.runs.worker import Worker
-from gridapps.sandbox.fake import FakeSandbox
 from tests.runs.test_queue import LEASE
-from tests.runs.test_worker import Stage, ended, running, sleeper, until
 
 ROOM = Capacity(slots=2, cpus=2, memory=10**9, disk=10**9)
 
@@ -109,69 +104,3 @@ def test_what_is_not_set_is_the_machines(tmp_path):
     assert Capacity.of_machine(tmp_path, slots=9, cpus=1, memory=2, disk=3) == Capacity(
         slots=9, cpus=1, memory=2, disk=3
     )
-
-
-@pytest.mark.django_db(transaction=True)
-def test_of_two_machines_with_one_name_the_second_stops_and_harms_nothing(
-    settings, tmp_path, make_run, release
-):
-    from gridapps.registry import images
-
-    settings.DATA = tmp_path
-    (tmp_path / "exports").mkdir()
-    stage = Stage(tmp_path, make_run, images.reference(release))
-    with stage.worker() as first:
-        run = stage.run(sleeper)
-        until(lambda: running(run))
-        there = tmp_path / "there"
-        there.mkdir()
-        second = Worker(
-            node=Site(
-                name="one", instance="test", max_log=10**6,
-                sandbox=FakeSandbox(scratch=there / "scratch", programs=stage.programs),
-            ),
-            slots=2, lease=LEASE, on_stop="requeue", lock=there / "one.lock",
-        )  # fmt: skip
-        with pytest.raises(NodeTaken):
-            second.run()
-        assert [resident.running for resident in stage.residents()] == [True]
-        assert running(run)
-        assert Node.objects.get().session == first._session
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_worker_whose_node_was_taken_over_ends_its_containers_and_itself(
-    settings, tmp_path, make_run, release, monkeypatch
-):
-    from gridapps.registry import images
-    from gridapps.runs import execution, worker
-
-    monkeypatch.setattr(execution, "LOOK", 0.02)
-    monkeypatch.setattr(worker, "BEAT", 0.02)
-    monkeypatch.setattr(worker, "PULSE", 0.1)
-    settings.DATA = tmp_path
-    (tmp_path / "exports").mkdir()
-    (tmp_path / "run").mkdir()
-    stage = Stage(tmp_path, make_run, images.reference(release))
-    cut_off = Worker(
-        node=Site(name="one", instance="test", sandbox=stage.sandbox, max_log=10**6),
-        slots=2, lease=LEASE, on_stop="requeue", lock=tmp_path / "one.lock",
-    )  # fmt: skip
-    ends: list[Exception] = []
-
-    def work():
-        try:
-            cut_off.run()
-        except NodeTaken as error:
-            ends.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    run = stage.run(sleeper)
-    until(lambda: running(run))
-    # Its reports did not come through for a lease, and another machine has taken over.
-    Node.objects.update(session=uuid4(), place="there")
-    thread.join(20)
-    assert len(ends) == 1
-    assert stage.residents() == []
-    assert not ended(run)

@@ -5,6 +5,7 @@ import threading
 import time
 from contextlib import contextmanager
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.db import transaction
@@ -16,6 +17,7 @@ from gridapps.runs import bell, execution, operations, queries, worker
 from gridapps.runs.errors import NodeTaken
 from gridapps.runs.execution import Node
 from gridapps.runs.logs import lines
+from gridapps.runs.models import Node as NodeRow
 from gridapps.runs.models import Run, Task
 from gridapps.runs.states import TERMINAL, State
 from gridapps.runs.store import Place
@@ -328,3 +330,47 @@ def test_a_node_has_one_worker(stage):
         )
         with pytest.raises(NodeTaken):
             second.run()
+
+
+def test_of_two_machines_with_one_node_name_the_second_stops_and_harms_nothing(stage):
+    with stage.worker():
+        run = stage.run(sleeper)
+        until(lambda: running(run))
+        there = stage.data / "there"
+        there.mkdir()
+        sandbox = FakeSandbox(scratch=there / "scratch", programs=stage.programs)
+        second = Worker(
+            node=Node(name="one", instance="test", sandbox=sandbox, max_log=10**6),
+            slots=2, lease=timedelta(seconds=60), on_stop="requeue", lock=there / "one.lock",
+        )  # fmt: skip
+        with pytest.raises(NodeTaken, match="GRIDAPPS_NODE"):
+            second.run()
+        assert [resident.running for resident in stage.residents()] == [True]
+        assert running(run)
+
+
+def test_a_worker_whose_node_was_taken_over_ends_its_containers_and_itself(stage, monkeypatch):
+    monkeypatch.setattr(worker, "PULSE", 0.1)
+    cut_off = Worker(
+        node=Node(name="one", instance="test", sandbox=stage.sandbox, max_log=10**6),
+        slots=2, lease=timedelta(seconds=60), on_stop="requeue", lock=stage.data / "one.lock",
+    )  # fmt: skip
+    (stage.data / "run").mkdir()
+    ends: list[Exception] = []
+
+    def work():
+        try:
+            cut_off.run()
+        except NodeTaken as error:
+            ends.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    run = stage.run(sleeper)
+    until(lambda: running(run))
+    # Its reports did not come through for a lease, and another machine has taken over.
+    NodeRow.objects.update(session=uuid4(), place="there")
+    thread.join(20)
+    assert len(ends) == 1
+    assert stage.residents() == []
+    assert not ended(run)
