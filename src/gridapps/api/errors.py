@@ -31,6 +31,7 @@ CODES = {
     "not-found": 404,
     "method-not-allowed": 405,
     "conflict": 409,
+    "quota-exceeded": 409,
     "precondition-failed": 412,
     "too-large": 413,
     "unsupported-media-type": 415,
@@ -69,6 +70,7 @@ _REFUSED: dict[type[Exception], str] = {
     runs.InvalidRequest: "invalid-request",
     runs.Conflict: "conflict",
     runs.TooManyQueued: "too-many-queued",
+    runs.QuotaExceeded: "quota-exceeded",
 }
 REFUSALS = tuple(_REFUSED)
 

@@ -66,6 +66,11 @@ class Environment(BaseSettings):
     )
     max_layers: int = Field(127, ge=1, le=127, description="layers that an image may have")
     max_queued: int = Field(100_000, ge=1, description="tasks that one user may have waiting or running")
+    max_running: int = Field(0, ge=0, description="tasks of one user at once; 0 means no limit")
+    max_outputs: int = Field(0, ge=0, description="outputs that one user may keep; 0 means no limit")
+    reserve_after: int = Field(
+        300, ge=0, description="how long a large task is passed over before a node keeps its room for it"
+    )
     certificate_days: int = Field(365, ge=1, le=3650, description="validity of a client certificate")
     debug: bool = Field(False, description="Django's debug pages; never on a reachable instance")
 

@@ -1,7 +1,7 @@
 """Apps, releases, the tags that point at them, and certificates of developers and nodes."""
 
 from django.contrib.auth import get_user_model
-from django.core.validators import RegexValidator
+from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
 
@@ -85,6 +85,13 @@ class App(models.Model):
     memory = models.BigIntegerField(help_text="bytes per task")
     disk = models.BigIntegerField(help_text="bytes of outputs and log per task")
     time = models.IntegerField(help_text="seconds of wall-clock time per task")
+    max_running = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="tasks of it at once on all nodes together, for a licence that allows no more; "
+        "empty means no limit",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
     deleted_at = models.DateTimeField(
@@ -100,6 +107,10 @@ class App(models.Model):
             models.CheckConstraint(
                 name="app_resources_are_positive",
                 condition=Q(cpus__gt=0, memory__gt=0, disk__gt=0, time__gt=0),
+            ),
+            models.CheckConstraint(
+                name="app_max_running_is_positive",
+                condition=Q(max_running__isnull=True) | Q(max_running__gt=0),
             ),
         ]
 

@@ -23,6 +23,10 @@ class TooManyQueued(Exception):
     """The user has as many tasks waiting as the instance allows."""
 
 
+class QuotaExceeded(Exception):
+    """The user's outputs would take more than the instance allows."""
+
+
 class LostLease(Exception):
     """The task belongs to another attempt now; what this one found out no longer counts."""
 

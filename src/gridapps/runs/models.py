@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models import Q
 
 from gridapps.exports.models import Export, ExportFile
-from gridapps.registry.models import Release
+from gridapps.registry.models import App, Release
 from gridapps.runs.states import State
 
 _STATES = [(state.value, state.value) for state in State]
@@ -40,6 +40,11 @@ class Node(models.Model):
         default=False, db_default=False, help_text="claims no more tasks; those that run go on"
     )
 
+    reserved = models.ForeignKey(
+        "Lane", null=True, blank=True, on_delete=models.SET_NULL, related_name="+",
+        help_text="the node claims nothing else until a task of this lane fits",
+    )  # fmt: skip
+
     class Meta:
         ordering = ("name",)
         constraints = [
@@ -51,6 +56,43 @@ class Node(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Lane(models.Model):
+    """Queued tasks that are alike: of one user, of one App, asking for the same. What keeps the head of a
+    lane waiting keeps all of it waiting, so a claim looks at lanes, of which there are few, not at tasks."""
+
+    owner = models.ForeignKey(get_user_model(), on_delete=models.CASCADE, related_name="+")
+    app = models.ForeignKey(App, on_delete=models.CASCADE, related_name="+")
+    cpus = models.FloatField()
+    memory = models.BigIntegerField()
+    disk = models.BigIntegerField()
+    turn = models.DateTimeField(help_text="when a task of the owner was claimed last")
+    passed_over_at = models.DateTimeField(
+        null=True, help_text="since when it is the lane's turn and no node has the room"
+    )
+
+    class Meta:
+        ordering = ("pk",)
+        indexes = [models.Index(name="lane_by_turn", fields=["turn", "id"])]
+        constraints = [
+            models.UniqueConstraint(name="lane_once", fields=["owner", "app", "cpus", "memory", "disk"])
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.owner_id}/{self.app_id}: {self.cpus} processors, {self.memory} and {self.disk} bytes"
+
+
+class Turn(models.Model):
+    """When a task of a user was claimed last. Users whose turn is longest ago are next."""
+
+    owner = models.OneToOneField(
+        get_user_model(), primary_key=True, on_delete=models.CASCADE, related_name="+"
+    )
+    at = models.DateTimeField(help_text="on the database's clock")
+
+    def __str__(self) -> str:
+        return f"{self.owner_id}: {self.at}"
 
 
 class Run(models.Model):
@@ -66,6 +108,9 @@ class Run(models.Model):
     memory = models.BigIntegerField(help_text="bytes")
     disk = models.BigIntegerField(help_text="bytes")
     time = models.IntegerField(help_text="seconds")
+    priority = models.SmallIntegerField(
+        default=0, db_default=0, help_text="among the owner's own runs: -10 to 10, higher goes first"
+    )
     state = models.CharField(max_length=8, choices=_STATES, default=State.QUEUED)
     progress = models.FloatField(default=0, help_text="0 to 1, weighted by points")
     message = models.CharField(max_length=200, blank=True, help_text="the newest progress message")
@@ -84,7 +129,10 @@ class Run(models.Model):
 
     class Meta:
         ordering = ("-created_at", "-id")
-        indexes = [models.Index(name="run_by_owner", fields=["owner", "-created_at", "-id"])]
+        indexes = [
+            models.Index(name="run_by_owner", fields=["owner", "-created_at", "-id"]),
+            models.Index(name="run_by_owner_and_state", fields=["owner", "state", "-created_at", "-id"]),
+        ]
         constraints = [
             models.UniqueConstraint(
                 name="run_once_per_request_key",
@@ -97,6 +145,9 @@ class Run(models.Model):
             ),
             models.CheckConstraint(
                 name="run_progress_in_range", condition=Q(progress__gte=0, progress__lte=1)
+            ),
+            models.CheckConstraint(
+                name="run_priority_in_range", condition=Q(priority__gte=-10, priority__lte=10)
             ),
             models.CheckConstraint(
                 name="run_failure_has_reason", condition=~Q(state="FAILURE") | ~Q(reason="")
@@ -131,15 +182,25 @@ class Task(models.Model):
     lease_until = models.DateTimeField(null=True, help_text="on the database's clock")
     deadline = models.DateTimeField(null=True)
     queued_at = models.DateTimeField()
+    lane = models.ForeignKey(
+        Lane, null=True, on_delete=models.SET_NULL, related_name="tasks",
+        help_text="where it waits; a queued task without one is put into its lane by the next claim",
+    )  # fmt: skip
+    rank = models.DateTimeField(
+        null=True, help_text="its place in the lane: queued_at, moved by the priority; the earliest is next"
+    )
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
 
     class Meta:
         ordering = ("run", "index")
         indexes = [
+            models.Index(name="task_in_lane", fields=["lane", "rank", "index"], condition=Q(state="QUEUED")),
             models.Index(
-                name="task_queue", fields=["owner", "queued_at", "index"], condition=Q(state="QUEUED")
+                name="task_without_lane", fields=["queued_at"], condition=Q(state="QUEUED", lane__isnull=True)
             ),
+            models.Index(name="task_queue", fields=["owner", "rank", "index"], condition=Q(state="QUEUED")),
+            models.Index(name="task_by_run_and_state", fields=["run", "state"]),
             models.Index(name="task_running", fields=["node", "lease_until"], condition=Q(state="RUNNING")),
             models.Index(name="task_running_by_owner", fields=["owner"], condition=Q(state="RUNNING")),
         ]

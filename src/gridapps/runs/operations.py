@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import Sum
 from django.db.models.functions import Now
 
 from gridapps.access.models import User
@@ -16,15 +17,18 @@ from gridapps.exports.models import Export, ExportFile
 from gridapps.registry import queries as registry
 from gridapps.registry import schemas
 from gridapps.registry.models import App, Release
-from gridapps.runs import bell, queue
-from gridapps.runs.errors import Conflict, InvalidRequest, NotFound, TooManyQueued
-from gridapps.runs.models import Run, Task
+from gridapps.runs import bell, lanes, queue
+from gridapps.runs.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded, TooManyQueued
+from gridapps.runs.models import Output, Run, Task
 from gridapps.runs.states import ACTIVE, State
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a user asks for. `release` is a digest or a tag; `resources` may name cpus, memory, disk, time."""
+    """What a user asks for. `release` is a digest or a tag; `resources` may name cpus, memory, disk, time.
+
+    `priority` (-10 to 10) counts among the user's own runs.
+    """
 
     app: str
     arguments: dict[str, Any]
@@ -32,17 +36,20 @@ class Request:
     exportfile: int | None = None
     release: str | None = None
     resources: dict[str, float] | None = None
+    priority: int = 0
 
     def digest(self) -> str:
         """SHA-256 of the request, to tell a repeated submission from another one under the same key."""
-        return hashlib.sha256(json.dumps(vars(self), sort_keys=True).encode()).hexdigest()
+        # Keys that were given out before there were priorities stay good.
+        asked = {name: value for name, value in vars(self).items() if name != "priority" or value}
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def submit(*, by: User, request: Request, request_key: UUID | None = None) -> tuple[Run, bool]:
     """Accept a run of one task per export file. Returns the run, and whether it is new.
 
     With `request_key` the same request again returns the same run. Raises NotFound, InvalidRequest,
-    `schemas.InvalidArguments`, Conflict, TooManyQueued.
+    `schemas.InvalidArguments`, Conflict, TooManyQueued, QuotaExceeded.
     """
     try:
         with transaction.atomic():
@@ -74,7 +81,8 @@ def cancel(*, run: Run) -> Run:
 def retry(*, run: Run) -> Run:
     """Submit a new run of the tasks that failed or were canceled, with the same release and arguments.
 
-    Raises Conflict while the run is active or when nothing failed, TooManyQueued.
+    Raises Conflict while the run is active or when nothing failed, TooManyQueued,
+    QuotaExceeded.
     """
     with transaction.atomic():
         if Run.objects.get(pk=run.pk).state in ACTIVE:
@@ -83,7 +91,8 @@ def retry(*, run: Run) -> Run:
         files = [task.exportfile for task in failed.select_related("exportfile")]
         if not files:
             raise Conflict("Every task of the run succeeded: there is nothing to run again.")
-        same = ("owner", "release", "export", "exportfile", "arguments", "cpus", "memory", "disk", "time")
+        resources = ("cpus", "memory", "disk", "time")
+        same = ("owner", "release", "export", "exportfile", "arguments", "priority", *resources)
         again = Run(retry_of=run, **{name: getattr(run, name) for name in same})
         return _enqueue(again, files)
 
@@ -103,6 +112,7 @@ def _submit(by: User, request: Request, request_key: UUID | None) -> tuple[Run, 
         export=export,
         exportfile=exportfile,
         arguments=schemas.complete(app.arguments, request.arguments),
+        priority=_priority(request.priority),
         request_key=request_key,
         request_hash=request.digest(),
         **_resources(app, request.resources or {}),
@@ -162,22 +172,52 @@ def _resources(app: App, wanted: dict[str, float]) -> dict[str, Any]:
     return resources
 
 
+def _priority(wanted: int) -> int:
+    if not -10 <= wanted <= 10:
+        raise InvalidRequest("No such priority.", [("/priority", "From -10 to 10; higher goes first.")])
+    return wanted
+
+
 def _enqueue(run: Run, files: list[ExportFile]) -> Run:
-    # The user's row is the lock under which the limit is counted.
-    User.objects.select_for_update().get(pk=run.owner_id)
+    # The user's row is the lock under which limits are counted; rows that only refer to it need not wait.
+    User.objects.select_for_update(no_key=True).get(pk=run.owner_id)
     active = Task.objects.filter(owner=run.owner_id, state__in=ACTIVE).count()
     if active + len(files) > settings.GRIDAPPS.max_queued:
         raise TooManyQueued(
             f"You have {active} tasks waiting or running, and this run would add {len(files)}; "
             f"at most {settings.GRIDAPPS.max_queued} are allowed. Wait for some to end, or cancel a run."
         )
+    _reserve_outputs(run, len(files))
+    if lanes.too_large_for_all(run):
+        run.message = "Waits for a larger node: none that this instance has could hold a task of this run."
     run.save(force_insert=True)
+    lane, rank = lanes.lane_of(run), lanes.rank(run)
     Task.objects.bulk_create(
         (
-            Task(run=run, owner_id=run.owner_id, index=index, exportfile=file, queued_at=Now())
+            Task(
+                run=run, owner_id=run.owner_id, index=index, exportfile=file, queued_at=Now(),
+                lane=lane, rank=rank,
+            )
             for index, file in enumerate(files)
         ),
         batch_size=500,
-    )
+    )  # fmt: skip
     bell.ring_on_commit()
     return run
+
+
+def _reserve_outputs(run: Run, tasks: int) -> None:
+    """What is kept, and what may still come of every active task, must stay below the limit. Call it under
+    the lock on the user's row: the tasks that are queued then are the reservation."""
+    limit = settings.GRIDAPPS.max_outputs
+    if not limit:
+        return
+    kept = Output.objects.filter(task__owner=run.owner_id).aggregate(sum=Sum("size"))["sum"] or 0
+    active = Task.objects.filter(owner=run.owner_id, state__in=ACTIVE).order_by()
+    reserved = active.aggregate(sum=Sum("run__disk"))["sum"] or 0
+    if kept + reserved + tasks * run.disk > limit:
+        raise QuotaExceeded(
+            f"You keep {kept} bytes of outputs, your waiting and running tasks may write {reserved} more, "
+            f"and this run asks for {tasks * run.disk}; at most {limit} are allowed. Ask for less disk, or "
+            "wait for tasks to end."
+        )

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.db import connection, transaction
-from django.db.models import Count, F, OuterRef, QuerySet, Subquery, Sum, Value
+from django.db.models import F, QuerySet, Sum, Value
 from django.db.models.functions import Coalesce, Now
 
+from gridapps.runs import lanes
 from gridapps.runs.errors import LostLease
 from gridapps.runs.models import Attempt, Node, Output, Run, Task
 from gridapps.runs.states import MOVES, TERMINAL, State, run_state
@@ -36,16 +36,16 @@ class Claim:
 
 
 def claim(*, node: str, lease: timedelta, session: uuid.UUID | None = None) -> Claim | None:
-    """Take the next task for this node, or None. Users take turns: fewest running tasks first, then age.
+    """Take the next task for this node, or None: `lanes` says who is next.
 
     A node that drains gets none, nor does a worker whose `session` is not the one that speaks for the node.
     """
     with transaction.atomic():
         _lock()
-        place = Node.objects.filter(pk=node).first()
+        place = Node.objects.select_related("reserved").filter(pk=node).first()
         if place and (place.draining or session not in {None, place.session}):
             return None
-        task = _head_of_the_queue()
+        task = lanes.choose(place)
         if task is None:
             return None
         mine = Claim(
@@ -57,11 +57,13 @@ def claim(*, node: str, lease: timedelta, session: uuid.UUID | None = None) -> C
             attempt=mine.attempt,
             token=mine.token,
             node=node,
+            lane=None,
             lease_until=_from_now(lease),
             progress=0,
             message="",
             started_at=Coalesce(F("started_at"), Now()),
         )
+        lanes.taken(task)
         Attempt.objects.create(task=task, number=mine.attempt, node=node, started_at=Now())
         refresh_run(task.run_id)
         return mine
@@ -164,7 +166,7 @@ def cancel(*, run: uuid.UUID) -> None:
         _lock()
         Run.objects.filter(pk=run, cancel_requested_at__isnull=True).update(cancel_requested_at=Now())
         Task.objects.filter(run=run, state=State.QUEUED).update(
-            state=State.CANCELED, ended_at=Now(), reason="canceled", reason_text=CANCELED
+            state=State.CANCELED, lane=None, ended_at=Now(), reason="canceled", reason_text=CANCELED
         )
         refresh_run(run)
 
@@ -200,7 +202,8 @@ def refresh_run(run_id: uuid.UUID, *, message: str | None = None) -> None:
     """Derive a run's state and progress from its tasks. Call it in the transaction that changed a task."""
     run = Run.objects.select_for_update().get(pk=run_id)
     tasks = Task.objects.filter(run=run_id)
-    counts = {State(row["state"]): row["n"] for row in tasks.values("state").annotate(n=Count("pk"))}
+    # A look for each state, because counting would cost more the more tasks the run has.
+    counts = {state: int(tasks.filter(state=state).exists()) for state in State}
     weighed = tasks.aggregate(
         done=Sum(F("exportfile__points") * F("progress")), of=Sum(F("exportfile__points") * 1.0)
     )
@@ -216,31 +219,6 @@ def refresh_run(run_id: uuid.UUID, *, message: str | None = None) -> None:
         worst = tasks.filter(state=run.state).exclude(reason="").order_by("index").first()
         run.reason, run.reason_text = (worst.reason, worst.reason_text) if worst else ("", "")
     run.save()
-
-
-def _head_of_the_queue() -> Task | None:
-    """One look per user at the head of the user's own queue: the cost does not grow with the tasks queued."""
-    head = Task.objects.filter(owner=OuterRef("pk"), state=State.QUEUED).order_by("queued_at", "index")
-    running = (
-        Task.objects.filter(owner=OuterRef("pk"), state=State.RUNNING)
-        .order_by()
-        .values("owner")
-        .annotate(n=Count("pk"))
-        .values("n")
-    )
-    user = (
-        get_user_model()
-        .objects.annotate(
-            head=Subquery(head.values("pk")[:1]),
-            since=Subquery(head.values("queued_at")[:1]),
-            running=Coalesce(Subquery(running), Value(0)),
-        )
-        .filter(head__isnull=False)
-        .order_by("running", "since")
-        .values("head")
-        .first()
-    )
-    return Task.objects.get(pk=user["head"]) if user else None
 
 
 def _held(claim: Claim) -> QuerySet[Task]:
