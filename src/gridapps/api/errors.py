@@ -11,6 +11,7 @@ from django.http import Http404
 
 from gridapps.access import errors as access
 from gridapps.exports.headers import BadPointCloud
+from gridapps.hooks import errors as hooks
 from gridapps.registry import certificates
 from gridapps.registry import errors as registry
 from gridapps.registry.schemas import InvalidArguments, InvalidSchema
@@ -66,6 +67,9 @@ _REFUSED: dict[type[Exception], str] = {
     certificates.InvalidRequest: "invalid-request",
     certificates.TooManyCertificates: "conflict",
     BadPointCloud: "invalid-request",
+    hooks.HookNotFound: "not-found",
+    hooks.InvalidHook: "invalid-request",
+    hooks.HookConflict: "conflict",
     runs.NotFound: "not-found",
     runs.InvalidRequest: "invalid-request",
     runs.Conflict: "conflict",

@@ -4,13 +4,15 @@
 """
 
 import os
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from gridapps.hooks.targets import Rules
 
 GIB = 1024**3
 
@@ -71,6 +73,14 @@ class Environment(BaseSettings):
     reserve_after: int = Field(
         300, ge=0, description="how long a large task is passed over before a node keeps its room for it"
     )
+    max_hooks: int = Field(20, ge=0, le=1000, description="hooks that one user may have")
+    hook_networks: str = Field(
+        "", description="networks that hooks may reach although they are not public: 10.1.0.0/16,fd00::/8"
+    )
+    hook_http: bool = Field(False, description="whether hooks may lead to http:// as well")
+    hook_ca: str = Field("", description="CA file for the targets of hooks; empty: the system's")
+    hook_timeout: float = Field(10.0, gt=0, le=60, description="seconds for one delivery as a whole")
+    hook_pause: float = Field(10.0, gt=0, le=600, description="seconds between the first two tries")
     certificate_days: int = Field(365, ge=1, le=3650, description="validity of a client certificate")
     debug: bool = Field(False, description="Django's debug pages; never on a reachable instance")
 
@@ -114,6 +124,18 @@ class Environment(BaseSettings):
         if value and urlsplit(value).scheme not in ("amqp", "amqps", "redis", "rediss"):
             raise ValueError("must be an amqp://, amqps://, redis:// or rediss:// URL, or empty")
         return value
+
+    @field_validator("hook_networks")
+    @classmethod
+    def _hook_networks_are_networks(cls, value: str) -> str:
+        for network in value.split(",") if value else ():
+            ip_network(network.strip())
+        return value
+
+    def hook_rules(self) -> Rules:
+        """Where hooks may lead."""
+        names = self.hook_networks.split(",") if self.hook_networks else []
+        return Rules(networks=tuple(ip_network(name.strip()) for name in names), http=self.hook_http)
 
     def limits(self) -> dict[str, float]:
         """The largest request for each resource, the node's own size filled in where nothing is set."""

@@ -75,6 +75,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "oauth2_provider",
     "gridapps.access",
+    "gridapps.hooks",
     "gridapps.registry",
     "gridapps.exports",
     "gridapps.runs",

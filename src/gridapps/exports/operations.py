@@ -9,12 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from django.conf import settings
 from django.db import transaction
 
 from gridapps.access.models import User
 from gridapps.exports import facts, storage
 from gridapps.exports.headers import BadPointCloud
 from gridapps.exports.models import Export, ExportFile
+from gridapps.hooks import outbox
+from gridapps.hooks.events import Event
 
 _ENDINGS = (".las", ".laz")
 _MOST_FILES = 10_000
@@ -131,5 +134,17 @@ def _record(owner: User, name: str, files: list[_Imported]) -> Export:
             footprint=file.facts.footprint,
         )
         for file in files
+    )
+    outbox.note(
+        event=Event.EXPORT_COMPLETE,
+        owner=owner.pk,
+        subject=f"export:{export.pk}",
+        facts=lambda: {
+            "export": {
+                "pk": str(export.pk),
+                "name": export.name,
+                "url": f"{settings.GRIDAPPS.origin}/api/v3/exports/{export.pk}",
+            }
+        },
     )
     return export

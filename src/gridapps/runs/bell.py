@@ -3,13 +3,12 @@ those of other nodes through the broker where there is one. Losing a ring costs 
 the rows are the truth and every worker looks by itself now and then."""
 
 import contextlib
-import socket
 from pathlib import Path
-from typing import Self
 
 from django.conf import settings
 from django.db import transaction
 
+from gridapps import doorbell
 from gridapps.runs.broker import caller
 
 
@@ -30,45 +29,14 @@ def ring() -> None:
 
 
 def ring_here() -> None:
-    """Ring the workers of this machine. A full or dead socket is skipped."""
+    """Ring the workers of this machine. A dead socket is skipped."""
     for path in _directory().glob("*.bell"):
-        _ring(path)
+        with contextlib.suppress(OSError):
+            doorbell.ring(path)
 
 
-def _ring(path: Path) -> None:
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
-        bell.setblocking(False)
-        bell.sendto(b"!", str(path))
-
-
-class Bell:
-    """The worker's end: a datagram socket named after its node."""
+class Bell(doorbell.Doorbell):
+    """The worker's end, named after its node."""
 
     def __init__(self, node: str) -> None:
-        self.path = _directory() / f"{node}.bell"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.unlink(missing_ok=True)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(self.path))
-        self.path.chmod(0o660)
-
-    def wait(self, timeout: float) -> None:
-        """Return when somebody rang, or after `timeout` seconds. Rings that piled up count as one."""
-        self._socket.settimeout(max(timeout, 0.001))
-        with contextlib.suppress(TimeoutError):
-            self._socket.recv(1)
-            self._socket.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                while True:
-                    self._socket.recv(1)
-
-    def ring(self) -> None:
-        """Wake this worker: from one of its threads or from a signal handler."""
-        _ring(self.path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._socket.close()
-        self.path.unlink(missing_ok=True)
+        super().__init__(_directory() / f"{node}.bell")

@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from gridapps.access.models import User
 from gridapps.exports import queries as exports
 from gridapps.exports.models import Export, ExportFile
+from gridapps.hooks import operations as hooks
 from gridapps.registry import queries as registry
 from gridapps.registry import schemas
 from gridapps.registry.models import App, Release
@@ -27,7 +28,8 @@ from gridapps.runs.states import ACTIVE, State
 class Request:
     """What a user asks for. `release` is a digest or a tag; `resources` may name cpus, memory, disk, time.
 
-    `priority` (-10 to 10) counts among the user's own runs.
+    `priority` (-10 to 10) counts among the user's own runs. `hook` has a target, a secret and events, for this
+    run alone.
     """
 
     app: str
@@ -37,11 +39,13 @@ class Request:
     release: str | None = None
     resources: dict[str, float] | None = None
     priority: int = 0
+    hook: dict[str, Any] | None = None
 
     def digest(self) -> str:
         """SHA-256 of the request, to tell a repeated submission from another one under the same key."""
-        # Keys that were given out before there were priorities stay good.
-        asked = {name: value for name, value in vars(self).items() if name != "priority" or value}
+        # Keys that were given out before there were priorities and hooks stay good.
+        later = {"priority": 0, "hook": None}
+        asked = {name: value for name, value in vars(self).items() if value != later.get(name, ...)}
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
@@ -49,7 +53,7 @@ def submit(*, by: User, request: Request, request_key: UUID | None = None) -> tu
     """Accept a run of one task per export file. Returns the run, and whether it is new.
 
     With `request_key` the same request again returns the same run. Raises NotFound, InvalidRequest,
-    `schemas.InvalidArguments`, Conflict, TooManyQueued, QuotaExceeded.
+    `schemas.InvalidArguments`, InvalidHook, Conflict, TooManyQueued, QuotaExceeded.
     """
     try:
         with transaction.atomic():
@@ -117,7 +121,10 @@ def _submit(by: User, request: Request, request_key: UUID | None) -> tuple[Run, 
         request_hash=request.digest(),
         **_resources(app, request.resources or {}),
     )
-    return _enqueue(run, files), True
+    _enqueue(run, files)
+    if request.hook is not None:
+        hooks.bind(by=by, run=run.pk, **request.hook)
+    return run, True
 
 
 def _known(by: User, request: Request, request_key: UUID | None) -> Run | None:

@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.db.models import F, QuerySet, Sum, Value
 from django.db.models.functions import Coalesce, Now
 
-from gridapps.runs import lanes
+from gridapps.runs import hooks, lanes
 from gridapps.runs.errors import LostLease
 from gridapps.runs.models import Attempt, Node, Output, Run, Task
 from gridapps.runs.states import MOVES, TERMINAL, State, run_state
@@ -207,18 +207,21 @@ def refresh_run(run_id: uuid.UUID, *, message: str | None = None) -> None:
     weighed = tasks.aggregate(
         done=Sum(F("exportfile__points") * F("progress")), of=Sum(F("exportfile__points") * 1.0)
     )
+    before = run.state, run.progress
     run.state = run_state(counts)
     run.progress = min(max((weighed["done"] or 0) / weighed["of"], 0), 1)
     run.version += 1
     if message is not None:
         run.message = message[:200]
-    if run.state != State.QUEUED and run.started_at is None:
+    starts = run.state != State.QUEUED and run.started_at is None
+    if starts:
         run.started_at = _now()
     if run.state in TERMINAL:
         run.ended_at = _now()
         worst = tasks.filter(state=run.state).exclude(reason="").order_by("index").first()
         run.reason, run.reason_text = (worst.reason, worst.reason_text) if worst else ("", "")
     run.save()
+    hooks.announce(run, started=starts, before=before)
 
 
 def _held(claim: Claim) -> QuerySet[Task]:

@@ -82,6 +82,18 @@ def worker(name: str | None, bundle: BinaryIO | None, certificates: Path) -> Non
             raise Unusable(str(error)) from None
 
 
+@main.command()
+def courier() -> None:
+    """Deliver what hooks are told of until interrupted (`up` starts one by itself)."""
+    settings = prepare()
+    from gridapps.server.courier import courier_of
+
+    mine = courier_of(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: mine.stop())
+    mine.run()
+
+
 @main.group()
 def user() -> None:
     """Create users, verify developers."""

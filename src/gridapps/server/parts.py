@@ -60,6 +60,12 @@ def parts(settings: Environment, *, works: bool) -> list[Part]:
             environment=own,
             ready=lambda: _exists(data / "run" / f"{settings.node}.bell"),
         ),
+        Part(
+            name="courier",
+            command=[sys.executable, "-m", "gridapps.server.cli", "courier"],
+            environment=own,
+            ready=lambda: any((data / "run").glob("*.courier")),
+        ),
     ]  # fmt: skip
     return found if works else found[:-1]
 

@@ -30,7 +30,7 @@ def up(settings: Environment, *, works: bool, say: Callable[[str], None]) -> Non
         if faults := [finding.fault for finding in examine(settings, works=works) if finding.fault]:
             raise Unusable("The instance cannot start:\n  " + "\n  ".join(faults))
         call_command("collectstatic", verbosity=0, interactive=False)
-        for stale in (data / "run").glob("*.bell"):
+        for stale in (*(data / "run").glob("*.bell"), *(data / "run").glob("*.courier")):
             stale.unlink()
         supervisor = Supervisor(parts=parts(settings, works=works), data=data, say=say)
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -18,6 +18,7 @@ from gridapps.api.native import (
     certificates,
     developer,
     exports,
+    hooks,
     log,
     me,
     outputs,
@@ -114,5 +115,5 @@ api.add_exception_handler(Exception, _on_error)
 api.add_exception_handler(HttpError, _on_http_error)
 api.add_exception_handler(ValidationError, _on_invalid)
 api.add_decorator(_strict_query, mode="view")
-for _module in (me, developer, certificates, apps, releases, exports, runs, log, outputs, tasks):
+for _module in (me, developer, certificates, apps, releases, exports, runs, log, outputs, tasks, hooks):
     api.add_router("", _module.router)

@@ -12,7 +12,7 @@ from ninja.operation import Operation
 from pydantic import WithJsonSchema
 
 from gridapps.api.native.authentication import Bearer
-from gridapps.api.native.parsing import PKS_PATTERN, UUID_PATTERN, UUIDS_PATTERN
+from gridapps.api.native.parsing import PK_PATTERN, PKS_PATTERN, UUID_PATTERN, UUIDS_PATTERN
 from gridapps.registry.models import APP_ID
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ RunId = Annotated[str, Path(), _key(f"^{UUID_PATTERN}$", "key of a run")]
 RunIds = Annotated[str, Path(), _key(UUIDS_PATTERN, "key of a run, or several separated by commas")]
 OutputPath = Annotated[str, Path(), _key("^[0-9]{1,9}/.+$", "index of the task, and the path below /grid")]
 Serial = Annotated[str, Path(), _key("^[0-9a-f]{1,40}$", "serial number of a certificate")]
+Pk = Annotated[str, Path(), _key(f"^{PK_PATTERN}$", "key")]
 Pks = Annotated[str, Path(), _key(PKS_PATTERN, "key, or several separated by commas")]
 
 

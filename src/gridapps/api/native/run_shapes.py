@@ -6,8 +6,10 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
 
 from gridapps.api.native.answers import Shape
+from gridapps.api.native.hook_shapes import Events, Target
 from gridapps.api.native.parsing import PK_PATTERN
 from gridapps.api.native.shapes import Digest, ResourceRequest, Resources, State, Text, Time, whole
+from gridapps.hooks.operations import LONGEST_SECRET, SHORTEST_SECRET
 
 TAG_OR_DIGEST = "^(sha256:[0-9a-f]{64}|[A-Za-z0-9_][A-Za-z0-9._-]{0,127})$"
 
@@ -124,12 +126,29 @@ class SubmittedAnswer(Shape):
     runs: list[Submitted]
 
 
+class RunHook(Shape):
+    """Tells of this run alone: without `event`, all. Signed with a secret that the client chose."""
+
+    target: Target
+    secret: Annotated[Text, Field(min_length=SHORTEST_SECRET, max_length=LONGEST_SECRET)]
+    event: Events = ""  # all of a run's
+
+    def wanted(self) -> dict[str, Any]:
+        """What the operation takes."""
+        return {
+            "target": self.target,
+            "secret": self.secret,
+            "events": self.event.split(",") if self.event else [],
+        }
+
+
 class _Submission(Shape):
     arguments: dict[str, Any] = Field(default_factory=dict)
     release: Annotated[
         Text, Field(pattern=TAG_OR_DIGEST, description="digest or tag; the newest by default")
     ] = ""
     resources: ResourceRequest = Field(default_factory=ResourceRequest)
+    hook: RunHook | None = None
 
 
 class ExportSubmission(_Submission):

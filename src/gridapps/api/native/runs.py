@@ -157,4 +157,5 @@ def _request(app_id: str, body: ExportSubmission | ExportFileSubmission) -> oper
         arguments=body.arguments,
         release=body.release or None,
         resources=body.resources.named() or None,
+        hook=body.hook.wanted() if body.hook else None,
     )

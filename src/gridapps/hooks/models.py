@@ -1,0 +1,84 @@
+"""Hooks, and the outbox: what is to be told, written together with what happened."""
+
+import uuid
+
+from django.contrib.auth import get_user_model
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from gridapps.hooks.events import Event
+
+
+class Hook(models.Model):
+    """A webhook subscription: the instance POSTs signed events to a target URL."""
+
+    owner = models.ForeignKey(get_user_model(), on_delete=models.CASCADE, related_name="hooks")
+    target = models.CharField(max_length=1000, help_text="URL that events are POSTed to")
+    site = models.CharField(max_length=270, help_text="scheme, host and port of the target")
+    events = models.JSONField(help_text="names of the events that are told")
+    secret = models.CharField(max_length=200, help_text="key of the signatures")
+    active = models.BooleanField(default=True)
+    run = models.UUIDField(null=True, help_text="the one run that it tells of; of everything otherwise")
+    done_at = models.DateTimeField(null=True, help_text="when its run had ended")
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ("pk",)
+        indexes = [models.Index(name="hook_by_owner", fields=["owner", "run"])]
+
+    def __str__(self) -> str:
+        return f"{self.pk} {self.site}"
+
+
+class Delivery(models.Model):
+    """One event for one hook: waiting, until it is delivered or has failed for good."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        DELIVERED = "delivered"
+        FAILED = "failed"
+
+    key = models.UUIDField(unique=True, default=uuid.uuid4, help_text="the same at every try")
+    hook = models.ForeignKey(Hook, on_delete=models.CASCADE, related_name="deliveries")
+    event = models.CharField(max_length=20, choices=[(event.value, event.value) for event in Event])
+    subject = models.CharField(max_length=50, help_text="what it is about; told of in order")
+    facts = models.JSONField()
+    state = models.CharField(max_length=9, choices=State, default=State.WAITING)
+    tries = models.PositiveSmallIntegerField(default=0)
+    created_at = models.DateTimeField(db_default=Now())
+    due_at = models.DateTimeField(db_default=Now(), help_text="of the next try")
+    token = models.UUIDField(null=True, help_text="fence: of the courier that tries right now")
+    lease_until = models.DateTimeField(null=True, help_text="on the database's clock")
+    tried_at = models.DateTimeField(null=True, help_text="the last try")
+    status = models.PositiveSmallIntegerField(null=True, help_text="HTTP status that was answered last")
+    error = models.CharField(max_length=300, blank=True)
+    settled_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ("pk",)
+        verbose_name_plural = "deliveries"
+        indexes = [
+            models.Index(name="delivery_due", fields=["due_at", "id"], condition=Q(state="waiting")),
+            models.Index(
+                name="delivery_order", fields=["hook", "subject", "id"], condition=Q(state="waiting")
+            ),
+            models.Index(name="delivery_flying", fields=["lease_until"], condition=Q(token__isnull=False)),
+            models.Index(name="delivery_pace", fields=["hook", "event", "subject", "created_at"]),
+            models.Index(name="delivery_settled", fields=["settled_at"]),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                name="delivery_settled_exactly_when_not_waiting",
+                condition=Q(state="waiting", settled_at__isnull=True)
+                | (~Q(state="waiting") & Q(settled_at__isnull=False)),
+            ),
+            models.CheckConstraint(
+                name="delivery_leased_exactly_with_token",
+                condition=Q(token__isnull=True, lease_until__isnull=True)
+                | Q(token__isnull=False, lease_until__isnull=False, state="waiting"),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event} {self.key}"

@@ -1,0 +1,158 @@
+"""One POST to a target nobody trusts: to an address that was judged, in bounded time, reading little back.
+
+httpcore below httpx, because its network backend is where the address is chosen: the name is resolved once,
+and the connection goes to what was judged. There is no proxy, no redirect and no retry at this level.
+"""
+
+import socket
+import ssl
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import httpcore
+
+from gridapps.hooks.targets import Rules
+
+LARGEST_ANSWER = 4096  # bytes of a body that are read; nothing of it is kept
+
+
+class Refused(Exception):
+    """The target leads where hooks must not go."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a try: a status, or an error's sentence."""
+
+    status: int | None = None
+    error: str = ""
+
+
+class Poster:
+    """Posts to targets. Safe to share between threads: each POST has a connection of its own."""
+
+    def __init__(self, *, rules: Rules, timeout: float, ca: str = "") -> None:
+        self._rules = rules
+        self._timeout = timeout
+        self._tls = ssl.create_default_context(cafile=ca or None)
+
+    def post(self, target: str, *, headers: dict[str, str], body: bytes) -> Outcome:
+        """POST the body; every failure is an outcome."""
+        network = _Network(self._rules, until=time.monotonic() + self._timeout)
+        try:
+            with (
+                httpcore.ConnectionPool(
+                    ssl_context=self._tls, network_backend=network, max_connections=1
+                ) as pool,
+                pool.stream(
+                    "POST", target, headers=list(headers.items()), content=body,
+                    extensions={"timeout": {"pool": self._timeout}},  # the network keeps the time
+                ) as answer,
+            ):  # fmt: skip
+                return _judge(answer)
+        except Refused as error:
+            return Outcome(error=str(error))
+        except (httpcore.TimeoutException, TimeoutError):
+            return Outcome(error=f"No whole answer came within {self._timeout:g} s.")
+        except (httpcore.NetworkError, httpcore.ProtocolError, OSError, ValueError) as error:
+            return Outcome(error=_sentence(error))
+
+
+def _judge(answer: httpcore.Response) -> Outcome:
+    read = 0
+    for chunk in answer.iter_stream():
+        read += len(chunk)
+        if read > LARGEST_ANSWER:
+            break  # the status is known; the rest is nobody's business
+    if 200 <= answer.status < 300:
+        return Outcome(answer.status)
+    if 300 <= answer.status < 400:
+        return Outcome(answer.status, "It answered with a redirect, and those are not followed.")
+    return Outcome(answer.status, f"It answered with {answer.status}.")
+
+
+def _sentence(error: Exception) -> str:
+    """Why there was no answer, without the words of libraries about their own insides."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"Its certificate cannot be trusted: {cause.verify_message}."
+        if isinstance(cause, ssl.SSLError):
+            return "It does not speak TLS as expected."
+        if isinstance(cause, socket.gaierror):
+            return "Its name cannot be resolved."
+        if isinstance(cause, ConnectionRefusedError):
+            return "It refused the connection."
+        cause = cause.__cause__ or cause.__context__
+    return "The connection broke, or what came was no HTTP."
+
+
+class _Network(httpcore.NetworkBackend):
+    """Connects to judged addresses only, until a moment after which nothing is waited for."""
+
+    def __init__(self, rules: Rules, *, until: float) -> None:
+        self._rules = rules
+        self._until = until
+        self._sockets = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ARG002 - the moment counts for everything together
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        allowed = [str(each[4][0]) for each in found if self._rules.allow(str(each[4][0]))]
+        if not allowed:
+            raise Refused("It leads to an address that hooks must not reach.")
+        failure: Exception = ConnectionRefusedError()
+        for address in dict.fromkeys(allowed):
+            try:
+                stream = self._sockets.connect_tcp(
+                    address, port, _left(self._until), local_address, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+            else:
+                return _Stream(stream, self._until)
+        raise failure
+
+
+class _Stream(httpcore.NetworkStream):
+    """A connection on which no single read or write, nor all of them together, outlast the moment."""
+
+    def __init__(self, stream: httpcore.NetworkStream, until: float) -> None:
+        self._stream = stream
+        self._until = until
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+        return self._stream.read(max_bytes, _left(self._until))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+        self._stream.write(buffer, _left(self._until))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ARG002
+    ) -> httpcore.NetworkStream:
+        stream = self._stream.start_tls(ssl_context, server_hostname, _left(self._until))
+        return _Stream(stream, self._until)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+def _left(until: float) -> float:
+    left = until - time.monotonic()
+    if left <= 0:
+        raise httpcore.ReadTimeout("the time is up")
+    return left

@@ -1,0 +1,115 @@
+"""Where hooks may lead: the form of a target's URL, and the addresses that may be connected to."""
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import urlsplit
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+# Strictly what RFC 3986 allows in each place, so that no two readers of the URL can differ about the host.
+TARGET = (
+    r"^https?://([A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*"
+    r"|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?][!$%&'()*+,./0-9:;=?@A-Z_a-z~-]*)?$"
+)
+LONGEST = 1000
+# IANA's registries of special-purpose addresses. Python's own idea of them changes from release to release.
+_NOT_PUBLIC_4 = tuple(
+    IPv4Network(each)
+    for each in (
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+        "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15",
+        "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+    )
+)  # fmt: skip
+_UNICAST_6 = IPv6Network("2000::/3")
+_NOT_PUBLIC_6 = tuple(IPv6Network(each) for each in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
+_NAT64 = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
+
+
+class BadTarget(ValueError):
+    """The URL cannot be a target; the sentence says why."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the operator allows beyond public addresses and TLS."""
+
+    networks: tuple[Network, ...] = ()
+    http: bool = False
+
+    def allow(self, address: str) -> bool:
+        """Whether a hook may connect to this address."""
+        found = _plain(address)
+        if found is None:
+            return False
+        return _public(found) or any(
+            found in network for network in self.networks if network.version == found.version
+        )
+
+
+def site(target: str, rules: Rules) -> str:
+    """Scheme, host and port of a URL that may be a target. Raises BadTarget."""
+    if len(target) > LONGEST or not re.fullmatch(TARGET, target):
+        raise BadTarget(
+            "A target is a URL such as https://example.org/hook: no user, no fragment, other than ASCII "
+            f"characters encoded, at most {LONGEST} of them."
+        )
+    url = urlsplit(target)
+    host = (url.hostname or "").rstrip(".")
+    if url.scheme == "http" and not rules.http:
+        raise BadTarget("This instance delivers over https only.")
+    port = _port(target) or (443 if url.scheme == "https" else 80)
+    _check_host(host, rules)
+    return f"{url.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _port(target: str) -> int | None:
+    try:
+        port = urlsplit(target).port
+    except ValueError:
+        port = 0
+    if port is not None and port not in {80, 443} and not 1024 <= port <= 65535:
+        # What listens below is no web server, and would be sent what it might understand.
+        raise BadTarget("The port must be 80, 443, or one from 1024 to 65535.")
+    return port
+
+
+def _check_host(host: str, rules: Rules) -> None:
+    """Refuse at once what can be refused without a resolver. What a name leads to is judged at delivery."""
+    last = host.rpartition(".")[2]
+    if ":" not in host and not re.fullmatch(r"[0-9]+|0[xX][0-9A-Fa-f]*", last):
+        if host == "localhost" or host.endswith(".localhost"):
+            host = "127.0.0.1"
+        elif len(host) > 253 or any(len(label) > 63 for label in host.split(".")):
+            raise BadTarget("The host's name is too long.")
+        else:
+            return
+    # Readers take 0177.1 and 2130706433 for addresses as well, each in its own way.
+    if _plain(host) is None:
+        raise BadTarget(f"{host} is neither a name nor an address written in full.")
+    if not rules.allow(host):
+        raise BadTarget("Hooks must not lead to private addresses, nor to any other that is not public.")
+
+
+def _plain(address: str) -> Address | None:
+    """The address that is meant: the IPv4 address inside an IPv6 address that only wraps one."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return None
+    if isinstance(found, IPv6Address):
+        if found.scope_id:
+            return None
+        if found.ipv4_mapped:
+            return found.ipv4_mapped
+        if any(found in network for network in _NAT64):
+            return IPv4Address(int(found) & 0xFFFFFFFF)
+    return found
+
+
+def _public(address: Address) -> bool:
+    if isinstance(address, IPv4Address):
+        return not any(address in network for network in _NOT_PUBLIC_4)
+    return address in _UNICAST_6 and not any(address in network for network in _NOT_PUBLIC_6)
