@@ -84,8 +84,11 @@ def worker(name: str | None, bundle: BinaryIO | None, certificates: Path) -> Non
 
 @main.command()
 def courier() -> None:
-    """Deliver what hooks are told of until interrupted (`up` starts one by itself)."""
-    settings = prepare()
+    """Deliver what hooks are told of until interrupted (`up` starts one by itself).
+
+    Any node may run more of them. Waits for as long as the database is away or its schema is older.
+    """
+    settings = prepare_worker(say=_say)
     from gridapps.server.courier import courier_of
 
     mine = courier_of(settings)

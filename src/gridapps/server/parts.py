@@ -55,16 +55,16 @@ def parts(settings: Environment, *, works: bool) -> list[Part]:
             stop_signal=signal.SIGTERM,
         ),
         Part(
-            name="worker",
-            command=[sys.executable, "-m", "gridapps.server.cli", "worker"],
-            environment=own,
-            ready=lambda: _exists(data / "run" / f"{settings.node}.bell"),
-        ),
-        Part(
             name="courier",
             command=[sys.executable, "-m", "gridapps.server.cli", "courier"],
             environment=own,
             ready=lambda: any((data / "run").glob("*.courier")),
+        ),
+        Part(
+            name="worker",
+            command=[sys.executable, "-m", "gridapps.server.cli", "worker"],
+            environment=own,
+            ready=lambda: _exists(data / "run" / f"{settings.node}.bell"),
         ),
     ]  # fmt: skip
     return found if works else found[:-1]
