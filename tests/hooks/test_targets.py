@@ -44,6 +44,7 @@ def test_a_setting_opens_networks_and_no_others() -> None:
         "https://exa mple.org/", "https://example.org\\@127.0.0.1/", "https://example.org/\n",
         "https://ex\u00e4mple.org/",
         "https://example.org:22/", "https://example.org:0/", "https://example.org:99999/", "https://[::1/",
+        "https://[Dbcc]/", "https://[1.2.3.4]/", "https://[v1.x]/",
         "https://127.0.0.1/", "https://[::1]:8443/", "https://[::ffff:127.0.0.1]/", "https://169.254.169.254/latest",
         "https://0/", "https://127.1/", "https://2130706433/", "https://0177.0.0.1/", "https://0x7f.0.0.1/",
         "https://0x7f000001/", "https://localhost/", "https://x.localhost:8443/",

@@ -56,7 +56,10 @@ def site(target: str, rules: Rules) -> str:
             "A target is a URL such as https://example.org/hook: no user, no fragment, other than ASCII "
             f"characters encoded, at most {LONGEST} of them."
         )
-    url = urlsplit(target)
+    try:
+        url = urlsplit(target)
+    except ValueError:
+        raise BadTarget("What stands in brackets must be an IPv6 address.") from None
     host = (url.hostname or "").rstrip(".")
     if url.scheme == "http" and not rules.http:
         raise BadTarget("This instance delivers over https only.")
