@@ -28,8 +28,8 @@ from gridapps.runs.states import ACTIVE, State
 class Request:
     """What a user asks for. `release` is a digest or a tag; `resources` may name cpus, memory, disk, time.
 
-    `priority` (-10 to 10) counts among the user's own runs. `hook` has a target, a secret and events, for this
-    run alone.
+    `priority` (-10 to 10) counts among the user's own runs. `hook` has a target, a secret and events, for
+    this run alone.
     """
 
     app: str
