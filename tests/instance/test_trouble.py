@@ -28,7 +28,7 @@ def _refusal(instance: Instance) -> str:
     return printed
 
 
-@pytest.mark.parametrize("setting", ["port", "registry_port"])
+@pytest.mark.parametrize("setting", ["port", "registry_port", "trusted_port"])
 def test_a_taken_port_is_named(make_instance: MakeInstance, setting):
     instance = make_instance()
     port = int(instance.settings[f"GRIDAPPS_{setting.upper()}"])

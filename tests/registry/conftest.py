@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from gridapps.registry import authority, certificates, operations, tokens
 from gridapps.registry.certificates import Issued
 from gridapps.registry.manifests import OCI_MANIFEST
 from gridapps.registry.models import App
+from gridapps.registry.tokens import Service
 from gridapps.server import distribution
 from tests.fixtures.cast import Cast
 from tests.fixtures.instance import free_port
@@ -78,28 +80,59 @@ def developer(cast: Cast) -> Developer:
     return Developer(issued, operations.create_app(by=cast.developer, app_id=app_id, title="Roads"))
 
 
+@dataclass(frozen=True)
+class Registry:
+    """A registry of its own process, which trusts the tokens of the tests' authority."""
+
+    port: int
+    storage: Path
+
+    def path(self, digest: str) -> Path:
+        """The file of a blob or manifest."""
+        value = digest.removeprefix("sha256:")
+        return self.storage / "docker/registry/v2/blobs/sha256" / value[:2] / value / "data"
+
+
 @pytest.fixture(scope="session")
-def registry_port() -> Iterator[int]:
-    """The port of a real developer registry, which trusts the tokens of the tests' authority."""
+def developer_registry() -> Iterator[Registry]:
+    """A real developer registry."""
+    with _registry(Service.DEVELOPER) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def trusted_registry() -> Iterator[Registry]:
+    """A real trusted registry."""
+    with _registry(Service.TRUSTED) as started:
+        yield started
+
+
+@contextmanager
+def _registry(service: Service) -> Iterator[Registry]:
     data = Path(tempfile.mkdtemp(prefix="registry-"))
     authority.current()
     (data / "run").mkdir()
     (data / "authority").symlink_to(django_settings.DATA / "authority")
     (data / "secret-key").write_text("secret")
-    environment = django_settings.GRIDAPPS.model_copy(update={"data": data, "registry_port": free_port()})
+    environment = django_settings.GRIDAPPS.model_copy(
+        update={"data": data, "registry_port": free_port(), "trusted_port": free_port()}
+    )
     process = subprocess.Popen(
-        ["docker-registry", "serve", str(distribution.write(environment))],
+        ["docker-registry", "serve", str(distribution.write(environment, service))],
         env={**distribution.clean_environment(), "TMPDIR": str(data)},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     end = time.monotonic() + 20
-    while not _listens(environment.registry_port):
+    port = distribution.port(environment, service)
+    while not _listens(port):
         assert process.poll() is None, "docker-registry ended"
         assert time.monotonic() < end, "docker-registry does not listen"
         time.sleep(0.05)
-    yield environment.registry_port
-    process.terminate()
-    process.wait(10)
+    try:
+        yield Registry(port, data / distribution.STORAGE[service])
+    finally:
+        process.terminate()
+        process.wait(10)
 
 
 def _listens(port: int) -> bool:
@@ -118,6 +151,14 @@ def set_limits(settings: Any) -> Callable[..., None]:
 
 
 @pytest.fixture
-def real_registry(registry_port: int, set_limits: Callable[..., None]) -> None:
+def both_registries(
+    developer_registry: Registry, trusted_registry: Registry, set_limits: Callable[..., None]
+) -> None:
+    """The application talks to both real registries."""
+    set_limits(registry_port=developer_registry.port, trusted_port=trusted_registry.port)
+
+
+@pytest.fixture
+def real_registry(developer_registry: Registry, set_limits: Callable[..., None]) -> None:
     """The application talks to the real developer registry."""
-    set_limits(registry_port=registry_port)
+    set_limits(registry_port=developer_registry.port)

@@ -17,6 +17,7 @@ from gridapps.registry.membership import InvalidBundle, Membership
 from gridapps.registry.models import NodeCertificate, Release
 from gridapps.registry.nodes import InvalidNode
 from gridapps.registry.permits import Denied
+from gridapps.registry.queries import Source
 from tests.registry.conftest import Developer
 
 pytestmark = pytest.mark.django_db
@@ -102,6 +103,45 @@ def test_tokens_are_for_pulling(node: Node, developer: Developer, asked: str, st
     assert node.ask("GET", f"/registry/token?scope={scope}").status_code == status
 
 
+@pytest.mark.parametrize("what", [f"manifests/{DIGEST}", f"blobs/{DIGEST}"])
+def test_a_node_pulls_what_is_shared_from_the_trusted_registry(
+    node: Node, developer: Developer, what: str
+) -> None:
+    uri = f"/v2/grid/{developer.name}/{what}"
+    answer = node.authorize("GET", uri)
+    assert answer.status_code == 204
+    signed = answer["X-Registry-Authorization"].removeprefix("Bearer ")
+    claims = jwt.decode(signed, options={"verify_signature": False})
+    assert claims["aud"] == "gridapps-trusted-registry"
+    assert claims["access"] == [{"type": "repository", "name": f"grid/{developer.name}", "actions": ["pull"]}]
+    assert developer.authorize("GET", uri).status_code == 401
+    assert node.authorize("GET", f"/v2/grid/none/{what}").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v2/grid/{}/blobs/uploads/"),
+        ("POST", "/v2/{}/blobs/uploads/?mount=" + DIGEST + "&from=grid/{}"),
+        ("POST", "/v2/grid/{}/blobs/uploads/?mount=" + DIGEST + "&from={}"),
+        ("PUT", "/v2/grid/{}/manifests/v1"),
+        ("DELETE", "/v2/grid/{}/manifests/" + DIGEST),
+        ("PUT", "/v2/{}/../grid/{}/manifests/v1"),
+        ("PUT", "/v2/grid%2f{}/manifests/v1"),
+        ("PUT", "/v2/grid/../{}/manifests/v1"),
+        ("PUT", "/v2//grid/{}/manifests/v1"),
+        ("PUT", "/v2/Grid/{}/manifests/v1"),
+        ("PUT", "/v2/grid/grid/{}/manifests/v1"),
+        ("GET", "/v2/grid/{}/manifests/v1/../../../other/manifests/v1"),
+    ],
+)
+def test_nobody_pushes_to_the_trusted_registry(
+    node: Node, developer: Developer, method: str, path: str
+) -> None:
+    for who in (node, developer):
+        assert who.authorize(method, path.replace("{}", developer.name)).status_code == 401
+
+
 def test_a_revocation_acts_at_once_and_on_every_certificate_of_the_node(
     node: Node, developer: Developer
 ) -> None:
@@ -175,8 +215,13 @@ def test_what_is_no_bundle_is_refused(node: Node) -> None:
 def test_images_are_named_and_authorised_by_where_the_node_is(developer: Developer, settings: Any) -> None:
     release = Release(app=developer.app, digest=DIGEST)
     port = settings.GRIDAPPS.registry_port
-    assert images.reference(release) == f"127.0.0.1:{port}/{developer.name}@{DIGEST}"
-    assert jwt.decode(images.token(release), options={"verify_signature": False})["iss"] == tokens.ISSUER
+    assert images.pull_of(release).reference == f"127.0.0.1:{port}/{developer.name}@{DIGEST}"
+    assert (
+        jwt.decode(images.pull_of(release).token(), options={"verify_signature": False})["iss"]
+        == tokens.ISSUER
+    )
     settings.MEMBERSHIP = MEMBER
-    assert images.reference(release) == f"grid.example:5443/{developer.name}@{DIGEST}"
-    assert images.token(release) == ""
+    assert images.pull_of(release).reference == f"grid.example:5443/{developer.name}@{DIGEST}"
+    assert images.pull_of(release).token() == ""
+    trusted = images.pull_of(release, Source.TRUSTED)
+    assert trusted.reference == f"grid.example:5443/grid/{developer.name}@{DIGEST}"

@@ -248,7 +248,7 @@ def test_a_pull_token_reads_one_repository_and_writes_none(developer: Developer)
     developer.upload(*image.blobs)
     developer.push(image.manifest)
     release = developer.app.releases.get()
-    place, _, _ = images.reference(release).partition("@")
+    place, _, _ = images.pull_of(release).reference.partition("@")
     assert place == f"127.0.0.1:{settings.GRIDAPPS.registry_port}/{developer.name}"
     base = f"http://127.0.0.1:{settings.GRIDAPPS.registry_port}/v2"
     for name, method, path, status in (

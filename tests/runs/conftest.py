@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from gridapps.access.models import User
+from gridapps.access.models import AccessTag, User
 from gridapps.exports.models import Export, ExportFile
-from gridapps.registry.models import App, Release
+from gridapps.registry.models import App, Release, Share
 from gridapps.runs.models import Run, Task
 from tests.fixtures.cast import Cast
 
@@ -28,11 +28,23 @@ def release(cast: Cast) -> Release:
 
 
 @pytest.fixture
-def make_run(release: Release) -> MakeRun:
+def shared_with(release: Release) -> AccessTag:
+    """The tag that the release is shared with."""
+    tag = AccessTag.objects.create(name="city")
+    Share.objects.create(
+        app=release.app, release=release, access_tag=tag, state="active", activated_at=timezone.now(),
+        title="Buildings", arguments={"type": "object"}, cpus=1, memory=1, disk=1, time=60,
+    )  # fmt: skip
+    return tag
+
+
+@pytest.fixture
+def make_run(release: Release, shared_with: AccessTag) -> MakeRun:
     """Make a run with one task per number of points; `age` is in seconds."""
 
     def make(*, owner: str = "analyst", points: tuple[int, ...] = (100,), age: float = 0) -> Run:
         user, _ = User.objects.get_or_create(username=owner)
+        shared_with.holders.add(user)
         export = Export.objects.create(owner=user, name="city")
         run = Run.objects.create(
             owner=user, release=release, export=export, arguments={}, cpus=1, memory=1, disk=10**6, time=60

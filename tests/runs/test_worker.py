@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from gridapps.exports.models import ExportFile
 from gridapps.registry import images
+from gridapps.registry.queries import Source
 from gridapps.runs import bell, execution, operations, queries, worker
 from gridapps.runs.errors import NodeTaken
 from gridapps.runs.execution import Node
@@ -42,7 +43,7 @@ def stage(settings, tmp_path, make_run, release):
     settings.DATA = tmp_path
     for name in ("exports", "outputs"):
         (tmp_path / name).mkdir()
-    return Stage(tmp_path, make_run, images.reference(release))
+    return Stage(tmp_path, make_run, images.pull_of(release, Source.TRUSTED).reference)
 
 
 class Stage:

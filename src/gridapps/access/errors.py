@@ -25,3 +25,11 @@ class NotADeveloper(PermissionError):
 
 class InvalidApplication(ValueError):
     """An OAuth application cannot be registered so."""
+
+
+class InvalidTag(ValueError):
+    """An access tag cannot be called so, or there is none of this name."""
+
+
+class TagTaken(Exception):
+    """There is an access tag of this name."""

@@ -9,6 +9,8 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
 
+TAG_NAME = r"^[a-z0-9][a-z0-9-]*$"
+
 
 class User(AbstractUser):
     """A person or a program that may log in. Administrators are superusers."""
@@ -35,7 +37,7 @@ class User(AbstractUser):
 class AccessTag(models.Model):
     """A named group permission: products and shared Apps carry tags, users hold them."""
 
-    name = models.CharField(max_length=63, unique=True, validators=[RegexValidator(r"^[a-z0-9][a-z0-9-]*$")])
+    name = models.CharField(max_length=63, unique=True, validators=[RegexValidator(TAG_NAME)])
     description = models.TextField(blank=True)
     holders = models.ManyToManyField(User, related_name="access_tags", blank=True)
 

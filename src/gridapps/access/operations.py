@@ -1,7 +1,8 @@
-"""Writes: users, developers, access tokens."""
+"""Writes: users, developers, access tags, access tokens."""
 
+import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Protocol
 
@@ -9,11 +10,13 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
-from oauth2_provider.models import AccessToken, set_token_value
+from oauth2_provider.models import AccessToken, Application, RefreshToken, set_token_value
 
-from gridapps.access.errors import InvalidUser, NotAnAdministrator, UsernameTaken
-from gridapps.access.models import Developer, User
+from gridapps.access.errors import InvalidTag, InvalidUser, NotAnAdministrator, TagTaken, UsernameTaken
+from gridapps.access.models import TAG_NAME, AccessTag, Developer, User
 from gridapps.access.scopes import DEFAULT
+
+MAX_TAG = 63  # characters
 
 
 class Decision(Protocol):
@@ -93,6 +96,59 @@ def issue_token(*, user: User, lifetime: timedelta, scopes: Sequence[str] = DEFA
     set_token_value(row, token)  # only its hash is stored
     row.save()
     return token
+
+
+def create_tag(*, name: str, description: str = "") -> AccessTag:
+    """Create an access tag. Raises InvalidTag, TagTaken."""
+    tag = AccessTag(name=name, description=description)
+    if len(name) > MAX_TAG or not re.fullmatch(TAG_NAME, name):
+        raise InvalidTag(
+            f"{name[:100]!r} cannot be an access tag: 1 to {MAX_TAG} of a-z, 0-9 and -, not beginning with -."
+        )
+    try:
+        with transaction.atomic():
+            tag.save(force_insert=True)
+    except IntegrityError:
+        raise TagTaken(f"There is an access tag {name!r} already.") from None
+    return tag
+
+
+def give_tag(*, name: str, users: Iterable[User]) -> None:
+    """Give an access tag to users. Raises InvalidTag."""
+    _tag(name).holders.add(*users)
+
+
+def take_tag(*, name: str, users: Iterable[User]) -> None:
+    """Take an access tag from users: what they queued with it does not start any more. Raises InvalidTag."""
+    _tag(name).holders.remove(*users)
+
+
+def retire_user(*, user: User, by: User) -> None:
+    """Deactivate a user for good and forget who it was. Runs, Apps and what is shared of them stay.
+
+    The row stays because runs, Apps and shares name it. Raises NotAnAdministrator.
+    """
+    if not (by.is_active and by.is_superuser):
+        raise NotAnAdministrator("Only administrators retire users.")
+    with transaction.atomic():
+        for credentials in (RefreshToken, AccessToken, Application):
+            credentials.objects.filter(user=user).delete()
+        user.access_tags.clear()
+        Developer.objects.filter(user=user).update(
+            state=Developer.State.REFUSED, statement="", decided_at=timezone.now(), decided_by=by
+        )
+        user.username = f"retired-{user.pk}"
+        user.first_name = user.last_name = user.email = ""
+        user.is_active = user.is_staff = user.is_superuser = False
+        user.set_unusable_password()
+        user.save()
+
+
+def _tag(name: str) -> AccessTag:
+    found = AccessTag.objects.filter(name=name).first()
+    if found is None:
+        raise InvalidTag(f"There is no access tag {name[:100]!r}.")
+    return found
 
 
 def _decide(*, user: User, by: User | None, state: Developer.State) -> Developer:

@@ -35,6 +35,7 @@ class Environment(BaseSettings):
     registry_port: int = Field(
         5001, ge=1, le=65535, description="loopback port of the developer registry itself"
     )
+    trusted_port: int = Field(5002, ge=1, le=65535, description="loopback port of the trusted registry")
     database: str = Field("", description="PostgreSQL URL; empty means SQLite in the data directory")
     broker: str = Field(
         "", description="amqp:// or redis:// URL that rings every node; empty: this machine only"

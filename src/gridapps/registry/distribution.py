@@ -1,18 +1,20 @@
-"""A thin client of the developer registry itself, CNCF Distribution on the loopback."""
+"""A thin client of the two registries themselves, CNCF Distribution on the loopback."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import httpx
 from django.conf import settings
 
 from gridapps.registry import tokens
+from gridapps.registry.tokens import Service
 
+CHUNK = 1024**2  # bytes
 TIMEOUT = httpx.Timeout(30, connect=2)
 
 
 class Unavailable(Exception):
-    """The developer registry does not answer, or not as it should. Trying again later helps."""
+    """The registry does not answer, or not as it should. Trying again later helps."""
 
 
 class Missing(LookupError):
@@ -20,16 +22,19 @@ class Missing(LookupError):
 
 
 class Rejected(Exception):
-    """The developer registry itself refuses a manifest. The message carries its reasons."""
+    """The registry itself refuses a manifest or blob. The message carries its reasons."""
 
 
 class Repository:
     """One repository. Use it as a context manager; its connection is closed at the end."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, service: Service = Service.DEVELOPER) -> None:
         self._name = name
+        self._service = service
+        limits = settings.GRIDAPPS
+        port = limits.registry_port if service is Service.DEVELOPER else limits.trusted_port
         self._client = httpx.Client(
-            base_url=f"http://127.0.0.1:{settings.GRIDAPPS.registry_port}/v2/{name}/",
+            base_url=f"http://127.0.0.1:{port}/v2/{name}/",
             timeout=TIMEOUT,
             trust_env=False,
         )
@@ -43,11 +48,11 @@ class Repository:
     def blob_size(self, digest: str) -> int:
         """Bytes of a blob. Raises Missing, Unavailable."""
         response = self._send("HEAD", f"blobs/{digest}", actions=["pull"])
-        _expect(response, httpx.codes.OK)
+        self._expect(response, httpx.codes.OK)
         try:
             return int(response.headers["Content-Length"])
         except (KeyError, ValueError):
-            raise Unavailable("The developer registry does not tell the size of a blob.") from None
+            raise Unavailable(f"{self._what} does not tell the size of a blob.") from None
 
     def blob(self, digest: str, *, limit: int) -> bytes:
         """The first `limit` bytes of a blob; the caller compares the digest. Raises Missing, Unavailable."""
@@ -68,13 +73,31 @@ class Repository:
         )  # fmt: skip
         if response.status_code == httpx.codes.BAD_REQUEST:
             raise Rejected(_sentence(response))
-        _expect(response, httpx.codes.CREATED)
+        self._expect(response, httpx.codes.CREATED)
         return str(response.headers.get("Docker-Content-Digest", ""))
+
+    @contextmanager
+    def reading(self, digest: str) -> Iterator[Iterator[bytes]]:
+        """The bytes of a blob, as they come. Raises Missing, Unavailable."""
+        with self._stream(f"blobs/{digest}", accept="*/*") as response:
+            self._expect(response, httpx.codes.OK)
+            yield response.iter_raw(CHUNK)
+
+    def put_blob(self, digest: str, content: Iterable[bytes], *, size: int) -> None:
+        """Store a blob of `size` bytes; the registry compares the digest. Raises Rejected, Unavailable."""
+        begun = self._send("POST", "blobs/uploads/", actions=["push", "pull"])
+        self._expect(begun, httpx.codes.ACCEPTED)
+        there = self._client.base_url.join(begun.headers["Location"]).copy_merge_params({"digest": digest})
+        headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
+        response = self._send("PUT", str(there), actions=["push", "pull"], content=content, headers=headers)
+        if response.status_code == httpx.codes.BAD_REQUEST:
+            raise Rejected(_sentence(response))
+        self._expect(response, httpx.codes.CREATED)
 
     def _read(self, path: str, *, limit: int, accept: str) -> bytes:
         content = bytearray()
         with self._stream(path, accept=accept) as response:
-            _expect(response, httpx.codes.OK)
+            self._expect(response, httpx.codes.OK)
             for part in response.iter_bytes():
                 content += part
                 if len(content) > limit:
@@ -83,34 +106,37 @@ class Repository:
 
     def _send(self, method: str, path: str, *, actions: Sequence[str], **rest: object) -> httpx.Response:
         headers = {**self._authorization(actions), **rest.pop("headers", {})}  # type: ignore[dict-item]
-        with _plainly():
+        with self._plainly():
             return self._client.request(method, path, headers=headers, **rest)  # type: ignore[arg-type]
 
     @contextmanager
     def _stream(self, path: str, *, accept: str) -> Iterator[httpx.Response]:
         headers = {**self._authorization(["pull"]), "Accept": accept, "Accept-Encoding": "identity"}
-        with _plainly(), self._client.stream("GET", path, headers=headers) as response:
+        with self._plainly(), self._client.stream("GET", path, headers=headers) as response:
             yield response
 
     def _authorization(self, actions: Sequence[str]) -> dict[str, str]:
-        return {"Authorization": f"Bearer {tokens.token({self._name: actions}, subject='application')}"}
+        signed = tokens.token({self._name: actions}, subject="application", service=self._service)
+        return {"Authorization": f"Bearer {signed}"}
 
+    @property
+    def _what(self) -> str:
+        return f"The {'developer' if self._service is Service.DEVELOPER else 'trusted'} registry"
 
-@contextmanager
-def _plainly() -> Iterator[None]:
-    try:
-        yield
-    except httpx.TransportError as error:
-        raise Unavailable("The developer registry does not answer; try again in a moment.") from error
+    @contextmanager
+    def _plainly(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.TransportError as error:
+            raise Unavailable(f"{self._what} does not answer; try again in a moment.") from error
 
-
-def _expect(response: httpx.Response, status: int) -> None:
-    if response.status_code == httpx.codes.NOT_FOUND:
-        raise Missing
-    if response.status_code != status:
-        raise Unavailable(
-            f"The developer registry answered {response.status_code} unexpectedly; try again in a moment."
-        )
+    def _expect(self, response: httpx.Response, status: int) -> None:
+        if response.status_code == httpx.codes.NOT_FOUND:
+            raise Missing
+        if response.status_code != status:
+            raise Unavailable(
+                f"{self._what} answered {response.status_code} unexpectedly; try again in a moment."
+            )
 
 
 def _sentence(response: httpx.Response) -> str:

@@ -21,3 +21,31 @@ class AppIdTaken(Exception):
 
 class AppChanged(Exception):
     """The App is not any more what the caller last saw."""
+
+
+class InvalidShare(ValueError):
+    """A share or a block is asked for wrongly. `fields` holds pairs of JSON pointer and sentence."""
+
+    def __init__(self, message: str, fields: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.fields = list(fields)
+
+
+class NotShareable(Exception):
+    """The release cannot be shared as things are."""
+
+
+class ShareNotFound(LookupError):
+    """There is no such share, or none that the user may see."""
+
+
+class ReleaseNotFound(LookupError):
+    """The App has no such release for this user: nobody can tell whether there is one for others."""
+
+
+class NothingToRun(Exception):
+    """The App has no release that could run now."""
+
+
+class NotAllowed(PermissionError):
+    """The user may not run the release now. The sentence is for the user."""

@@ -83,6 +83,7 @@ class Index:
     """An index with exactly one image for linux/amd64."""
 
     image: Blob
+    children: Sequence[Blob]  # the manifests of every platform
 
 
 @dataclass(frozen=True)
@@ -194,9 +195,10 @@ def _index(document: Document) -> Index:
     if len(children) > MAX_CHILDREN:
         raise Invalid(f"The index has {len(children)} entries; at most {MAX_CHILDREN} are taken.")
     images = [blob for child in children if (blob := _amd64(child)) is not None]
+    named = [_blob(child, "An entry of the index") for child in children]
     if len(images) != 1:
         raise Invalid(f"The index has {len(images)} images for linux/amd64; exactly one is needed.")
-    return Index(images[0])
+    return Index(images[0], named)
 
 
 def _amd64(child: Document) -> Blob | None:

@@ -1,9 +1,11 @@
-"""Apps, releases, the tags that point at them, and certificates of developers and nodes."""
+"""Apps, releases, the tags that point at them, shares, and certificates of developers and nodes."""
 
 from django.contrib.auth import get_user_model
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
+
+from gridapps.access.models import AccessTag
 
 APP_ID = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
@@ -73,7 +75,20 @@ class NodeCertificate(IssuedCertificate):
         return f"node {self.node}"
 
 
-class App(models.Model):
+class Blockable(models.Model):
+    """What administrators can keep from starting, for a reason that users read."""
+
+    blocked_at = models.DateTimeField(null=True, blank=True)
+    blocked_by = models.ForeignKey(
+        get_user_model(), null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    blocked_reason = models.CharField(max_length=500, blank=True, default="", db_default="")
+
+    class Meta:
+        abstract = True
+
+
+class App(Blockable):
     """An algorithm of a developer. Its app-id is the name of its repository in the developer registry."""
 
     app_id = models.CharField(max_length=63, unique=True, validators=[RegexValidator(APP_ID)])
@@ -112,13 +127,16 @@ class App(models.Model):
                 name="app_max_running_is_positive",
                 condition=Q(max_running__isnull=True) | Q(max_running__gt=0),
             ),
+            models.CheckConstraint(
+                name="app_blocked_has_reason", condition=Q(blocked_at__isnull=True) | ~Q(blocked_reason="")
+            ),
         ]
 
     def __str__(self) -> str:
         return self.app_id
 
 
-class Release(models.Model):
+class Release(Blockable):
     """One pushed image of an App, known by the digest of its manifest."""
 
     class State(models.TextChoices):
@@ -147,6 +165,10 @@ class Release(models.Model):
             models.CheckConstraint(
                 name="release_refused_has_reasons", condition=Q(state="valid") | ~Q(reasons=[])
             ),
+            models.CheckConstraint(
+                name="release_blocked_has_reason",
+                condition=Q(blocked_at__isnull=True) | ~Q(blocked_reason=""),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -167,3 +189,65 @@ class Tag(models.Model):
 
     def __str__(self) -> str:
         return f"{self.app}:{self.name}"
+
+
+class Share(models.Model):
+    """An administrator's grant: holders of the access tag may run the release, from the trusted registry.
+
+    What users see of the App is kept here as it was at that moment: the owner's later changes are not theirs.
+    """
+
+    class State(models.TextChoices):
+        COPYING = "copying"
+        ACTIVE = "active"
+        REVOKED = "revoked"
+        FAILED = "failed"
+
+    OPEN = (State.COPYING, State.ACTIVE)
+
+    app = models.ForeignKey(App, on_delete=models.PROTECT, related_name="shares")
+    release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="shares")
+    access_tag = models.ForeignKey(AccessTag, on_delete=models.PROTECT, related_name="shares")
+    state = models.CharField(max_length=7, choices=State, default=State.COPYING)
+    copied = models.BigIntegerField(default=0, help_text="bytes that are in the trusted registry and checked")
+    size = models.BigIntegerField(default=0, help_text="bytes to copy, of every image of the release")
+    created_at = models.DateTimeField(auto_now_add=True)
+    created_by = models.ForeignKey(get_user_model(), null=True, on_delete=models.SET_NULL, related_name="+")
+    activated_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    ended_by = models.ForeignKey(
+        get_user_model(), null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    reason = models.TextField(blank=True, help_text="why it failed, or what copying waits for")
+    title = models.CharField(max_length=200)
+    description = models.TextField(blank=True)
+    arguments = models.JSONField()
+    cpus = models.FloatField()
+    memory = models.BigIntegerField()
+    disk = models.BigIntegerField()
+    time = models.IntegerField()
+
+    class Meta:
+        ordering = ("-created_at", "-pk")
+        constraints = [
+            models.UniqueConstraint(
+                name="share_open_once_per_release_and_tag",
+                fields=["release", "access_tag"],
+                condition=Q(state__in=["copying", "active"]),
+            ),
+            models.CheckConstraint(
+                name="share_active_is_whole",
+                condition=~Q(state="active") | Q(activated_at__isnull=False, copied=models.F("size")),
+            ),
+            models.CheckConstraint(
+                name="share_ended_exactly_when_over",
+                condition=Q(state__in=["copying", "active"], ended_at__isnull=True)
+                | Q(state__in=["revoked", "failed"], ended_at__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="share_failed_has_reason", condition=~Q(state="failed") | ~Q(reason="")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.release} for {self.access_tag}"

@@ -1,4 +1,6 @@
-"""Who may do what in the developer registry: each single request and each token, by certificate alone.
+"""Who may do what in the registries: each single request and each token, by certificate alone.
+
+Repositories whose name begins with `grid/` are the trusted registry's: nodes pull from them, nobody pushes.
 
 What is not written here is denied. Source of the requests: the OCI distribution specification 1.0.
 """
@@ -8,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qs
 
 from gridapps.registry.models import App, Certificate, NodeCertificate
+from gridapps.registry.tokens import Service
 
+TRUSTED_PREFIX = "grid/"  # no app-id has a slash: no developer's repository can be called so
 Access = Mapping[str, Sequence[str]]  # actions by repository
 
 PULL, PUSH = ("pull",), ("push", "pull")
@@ -25,7 +29,7 @@ _PATHS = {
     "upload": r"blobs/uploads/[0-9a-zA-Z=_-]{1,128}",
     "tags": r"tags/list",
 }
-_NAME = r"/v2/(?P<name>[a-z0-9][a-z0-9-]{0,62})/"
+_NAME = rf"/v2/(?P<name>(?:{TRUSTED_PREFIX})?[a-z0-9][a-z0-9-]{{0,62}})/"
 _ALLOWED: Mapping[tuple[str, str], Sequence[str]] = {
     ("GET", "manifest"): PULL,
     ("HEAD", "manifest"): PULL,
@@ -109,11 +113,20 @@ def _pulled_by(certificate: NodeCertificate, access: Access) -> list[App]:
         raise Denied(
             f"The certificate of {certificate.holder} pulls and does nothing else: push with a developer's."
         )
-    apps = {app.app_id: app for app in App.objects.filter(app_id__in=list(access))}
-    for name in access:
-        if name not in apps:
-            raise Denied(f"There is no App {name[:100]!r}.")
-    return [apps[name] for name in access]
+    ids = {name: name.removeprefix(TRUSTED_PREFIX) for name in access}
+    apps = {app.app_id: app for app in App.objects.filter(app_id__in=list(ids.values()))}
+    for app_id in ids.values():
+        if app_id not in apps:
+            raise Denied(f"There is no App {app_id[:100]!r}.")
+    return [apps[app_id] for app_id in ids.values()]
+
+
+def service_of(access: Access) -> Service:
+    """The registry that the request goes to. Raises Denied for one that concerns both."""
+    trusted = {name.startswith(TRUSTED_PREFIX) for name in access}
+    if len(trusted) > 1:
+        raise Denied("Nothing is moved between what developers push and what is shared.")
+    return Service.TRUSTED if trusted == {True} else Service.DEVELOPER
 
 
 def _mounted_from(query: str) -> list[str]:

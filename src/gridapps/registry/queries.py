@@ -1,12 +1,33 @@
-"""Reads: who sees which App, and who may run it. The one place that decides either."""
+"""Reads: who sees which App, who may run it, and from where. The one place that decides any of it.
+
+An App is its owner's, and the holders' of the access tags that a release of it is shared with. Owners run
+what they pushed; everybody else runs what was shared, as it was shared, from the trusted registry.
+"""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
 
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from gridapps.access.models import User
-from gridapps.registry.errors import AppNotFound
-from gridapps.registry.models import App, Release
+from gridapps.registry.errors import AppNotFound, NotAllowed, NothingToRun, ReleaseNotFound
+from gridapps.registry.models import App, Release, Share
+
+
+class Source(Enum):
+    """The registry that a node pulls a release from."""
+
+    DEVELOPER = "developer"
+    TRUSTED = "trusted"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The release that a run gets, and what says what it takes: the App itself, or the share."""
+
+    release: Release
+    terms: App | Share
 
 
 def owned_by(user: User) -> QuerySet[App]:
@@ -14,16 +35,39 @@ def owned_by(user: User) -> QuerySet[App]:
     return App.objects.filter(owner=user.pk, deleted_at__isnull=True).select_related("owner")
 
 
+def granted_to(user: User) -> QuerySet[App]:
+    """The Apps that are the user's own or shared with a tag that the user holds, blocked ones as well."""
+    own = Q(owner=user.pk, deleted_at__isnull=True)
+    return App.objects.filter(own | Exists(_grants(user).filter(app=OuterRef("pk")))).select_related("owner")
+
+
 def runnable_by(user: User) -> QuerySet[App]:
-    """The Apps that this user may run: the user's own."""
-    return owned_by(user)
+    """The Apps that this user may run: own ones, and shared ones with a release that is not blocked."""
+    own = Q(owner=user.pk, deleted_at__isnull=True)
+    shared = Exists(_grants(user).filter(app=OuterRef("pk"), release__blocked_at__isnull=True))
+    allowed = App.objects.filter(own | shared, blocked_at__isnull=True)
+    return (allowed if user.is_active else allowed.none()).select_related("owner")
 
 
 def visible_to(user: User) -> QuerySet[App]:
-    """The Apps that this user may see: those the user may run, and for administrators every one."""
+    """The Apps that this user may see: those of `granted_to`, and for administrators every one.
+
+    A deleted App is still there for administrators once a release of it was shared.
+    """
     if user.is_superuser:
-        return App.objects.filter(deleted_at__isnull=True).select_related("owner")
-    return runnable_by(user)
+        shared = Exists(Share.objects.filter(app=OuterRef("pk")))
+        return App.objects.filter(Q(deleted_at__isnull=True) | shared).select_related("owner")
+    return granted_to(user)
+
+
+def grants(user: User, apps: Iterable[App]) -> dict[int, Share]:
+    """By primary key of App the share that says what this user sees of it: the newest active one among the
+    user's tags. Apps of the user's own, and for administrators all, are absent: they are seen themselves."""
+    foreign = [] if user.is_superuser else [app.pk for app in apps if not _owns(user, app)]
+    rows = _grants(user).filter(app__in=foreign).select_related("release")
+    # Of what is blocked only the reason is left, so anything else comes first.
+    ordered = sorted(rows, key=lambda share: (share.release.blocked_at is None, share.activated_at, share.pk))
+    return {share.app_id: share for share in ordered}
 
 
 def releases_visible_to(user: User, app: App) -> QuerySet[Release]:
@@ -31,9 +75,17 @@ def releases_visible_to(user: User, app: App) -> QuerySet[Release]:
 
     Raises AppNotFound for everybody else.
     """
-    if not (user.is_superuser or app.owner_id == user.pk):
-        raise AppNotFound(f"There is no App {app.app_id!r} of yours.")
+    _require_owner_or_administrator(user, app)
     return app.releases.prefetch_related("tags").order_by("-pushed_at", "-pk")
+
+
+def shares_visible_to(user: User, app: App) -> QuerySet[Share]:
+    """The shares of an App, also those that are over, for its owner and administrators.
+
+    Raises AppNotFound for everybody else.
+    """
+    _require_owner_or_administrator(user, app)
+    return app.shares.select_related("app", "release", "access_tag", "created_by")
 
 
 def newest_releases(apps: Iterable[App]) -> dict[int, str]:
@@ -41,3 +93,89 @@ def newest_releases(apps: Iterable[App]) -> dict[int, str]:
     valid = Release.objects.filter(app__in=[app.pk for app in apps], state=Release.State.VALID)
     rows = valid.order_by("pushed_at", "pk").values_list("app_id", "digest")
     return dict(rows)
+
+
+def choose(user: User, app_id: str, wanted: str | None) -> Choice:
+    """What a run of this App by this user runs: the digest named (an owner may name a tag), or the newest.
+
+    Raises AppNotFound, ReleaseNotFound, NothingToRun, and NotAllowed for what is blocked.
+    """
+    app = granted_to(user).filter(app_id=app_id).first() if user.is_active else None
+    if app is None:
+        raise AppNotFound(f"There is no App {app_id!r} that you may run.")
+    _require_not_blocked(app)
+    chosen = _own_choice(app, wanted) if _owns(user, app) else _shared_choice(user, app, wanted)
+    _require_not_blocked(chosen.release)
+    return chosen
+
+
+def source_for(user: User, release: Release) -> Source:
+    """Where this user's run of the release pulls it from, asked when it is about to start.
+
+    Raises NotAllowed with a sentence when the user may not run it any more.
+    """
+    app = release.app
+    _require_not_blocked(app)
+    _require_not_blocked(release)
+    if not user.is_active:
+        raise NotAllowed("The user's account is not active any more.")
+    if _owns(user, app):
+        return Source.DEVELOPER
+    if _grants(user).filter(release=release).exists():
+        return Source.TRUSTED
+    if app.owner_id == user.pk:
+        return Source.DEVELOPER  # a run that stood in the queue when its App was deleted
+    raise NotAllowed("The release is not shared with an access tag of yours any more.")
+
+
+def blocked_sentence(thing: App | Release) -> str:
+    """What users read of a block; empty without one."""
+    if thing.blocked_at is None:
+        return ""
+    what = "App" if isinstance(thing, App) else "release"
+    return f"An administrator has blocked this {what}: {thing.blocked_reason}"
+
+
+def _grants(user: User) -> QuerySet[Share]:
+    """The active shares with the tags that the user holds."""
+    return Share.objects.filter(state=Share.State.ACTIVE, access_tag__holders=user.pk)
+
+
+def _owns(user: User, app: App) -> bool:
+    return app.owner_id == user.pk and app.deleted_at is None
+
+
+def _own_choice(app: App, wanted: str | None) -> Choice:
+    valid = app.releases.filter(state=Release.State.VALID)
+    if wanted is None:
+        found = valid.order_by("-pushed_at", "-pk").filter(blocked_at__isnull=True).first() or valid.first()
+        if found is None:
+            raise NothingToRun(f"The App {app.app_id} has no valid release yet: push an image first.")
+    else:
+        found = valid.filter(digest=wanted).first() or valid.filter(tags__name=wanted, tags__app=app).first()
+        if found is None:
+            raise ReleaseNotFound(f"The App {app.app_id} has no valid release {wanted!r}.")
+    return Choice(found, app)
+
+
+def _shared_choice(user: User, app: App, wanted: str | None) -> Choice:
+    shares = _grants(user).filter(app=app).select_related("release").order_by("-activated_at", "-pk")
+    if wanted is not None:
+        share = shares.filter(release__digest=wanted).first()
+        if share is None:
+            raise ReleaseNotFound(f"No release {wanted!r} of the App {app.app_id} is shared with you.")
+    else:
+        share = shares.filter(release__blocked_at__isnull=True).first() or shares.first()
+        if share is None:  # it was revoked since
+            raise AppNotFound(f"There is no App {app.app_id!r} that you may run.")
+    return Choice(share.release, share)
+
+
+def _require_owner_or_administrator(user: User, app: App) -> None:
+    if not (user.is_superuser or _owns(user, app)):
+        raise AppNotFound(f"There is no App {app.app_id!r} of yours.")
+
+
+def _require_not_blocked(thing: App | Release) -> None:
+    if thing.blocked_at is not None:
+        raise NotAllowed(blocked_sentence(thing))

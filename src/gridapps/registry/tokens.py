@@ -1,4 +1,4 @@
-"""Short-lived bearer tokens of the developer registry: ES256, signed with the instance's own key.
+"""Short-lived bearer tokens of the two registries: ES256, signed with the instance's own key.
 
 Source: the token authentication of CNCF Distribution; its 2.8 wants `aud` as a string and `x5c` in the head.
 """
@@ -7,13 +7,13 @@ import base64
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 
 import jwt
 from cryptography.hazmat.primitives import serialization
 
 from gridapps.registry import authority
 
-SERVICE = "gridapps-registry"
 ISSUER = "gridapps"
 LIFETIME = timedelta(seconds=60)
 # A node cannot ask for a new token in the middle of a pull, and the last layer of a large image starts late.
@@ -21,13 +21,26 @@ LIFETIME = timedelta(seconds=60)
 PULL_LIFETIME = timedelta(hours=1)
 
 
-def token(access: Mapping[str, Sequence[str]], *, subject: str, lifetime: timedelta = LIFETIME) -> str:
+class Service(StrEnum):
+    """The registries, as tokens name them: each takes its own tokens alone."""
+
+    DEVELOPER = "gridapps-registry"
+    TRUSTED = "gridapps-trusted-registry"
+
+
+def token(
+    access: Mapping[str, Sequence[str]],
+    *,
+    subject: str,
+    lifetime: timedelta = LIFETIME,
+    service: Service = Service.DEVELOPER,
+) -> str:
     """A token that allows the actions (pull, push, delete) on each repository of `access`; empty: none."""
     ours = authority.current()
     now = datetime.now(UTC)
     claims = {
         "iss": ISSUER,
-        "aud": SERVICE,
+        "aud": service.value,
         "sub": subject,
         "iat": now,
         "nbf": now,
@@ -43,6 +56,6 @@ def token(access: Mapping[str, Sequence[str]], *, subject: str, lifetime: timede
     )
 
 
-def pull_token(app_id: str) -> str:
-    """A token with which a node's engine may pull the images of one App."""
-    return token({app_id: ["pull"]}, subject="node", lifetime=PULL_LIFETIME)
+def pull_token(repository: str, *, service: Service = Service.DEVELOPER) -> str:
+    """A token with which a node's engine may pull the images of one repository."""
+    return token({repository: ["pull"]}, subject="node", lifetime=PULL_LIFETIME, service=service)

@@ -20,11 +20,12 @@ from typing import Any, TypeVar
 from django.db import InterfaceError, OperationalError, close_old_connections
 
 from gridapps.exports import storage
-from gridapps.registry import images
+from gridapps.registry import images, queries
+from gridapps.registry.errors import NotAllowed
 from gridapps.runs import collection, queue, store
 from gridapps.runs.errors import LostLease
 from gridapps.runs.logs import LogRecorder
-from gridapps.runs.models import Output, Task
+from gridapps.runs.models import Output, Run, Task
 from gridapps.runs.queue import Claim
 from gridapps.runs.states import State
 from gridapps.sandbox.ending import Verdict, judge
@@ -196,10 +197,11 @@ class Execution:
             source = self._patiently(lambda: storage.verified(task.exportfile))
         except storage.ExportFileChanged as error:
             raise _EndedEarly(State.FAILURE, "input-unreadable", str(error)) from None
-        release = task.run.release
-        image = images.reference(release)
+        pull = self._pull()
+        image = pull.reference
         try:
-            self._patiently(lambda: sandbox.pull(image, token=images.token(release)))
+            self._patiently(lambda: sandbox.pull(image, token=pull.token()))
+            self._pull()  # again, because a pull may take long
             deadline = task.deadline = datetime.now(UTC) + timedelta(seconds=task.run.time)
             self._limit_time(task.run.time)
             persist(lambda: queue.starting(claim=self.claim, deadline=deadline))
@@ -218,6 +220,24 @@ class Execution:
         end = time.monotonic() + UNFIT
         while time.monotonic() < end and not (self.signals.stop.is_set() or self.signals.leave.is_set()):
             time.sleep(LOOK)
+
+    def _run_now(self) -> Run:
+        """The run with its owner and release, as the rows are now."""
+        runs = Run.objects.select_related("owner", "release__app")
+        return persist(lambda: runs.get(pk=self.claim.run))
+
+    def _why_canceled(self) -> str:
+        release = self._run_now().release
+        blocked = queries.blocked_sentence(release.app) or queries.blocked_sentence(release)
+        return blocked or queue.CANCELED
+
+    def _pull(self) -> images.Pull:
+        """Where the image comes from, if the run's owner may still run it."""
+        run = self._run_now()
+        try:
+            return images.pull_of(run.release, persist(lambda: queries.source_for(run.owner, run.release)))
+        except NotAllowed as error:
+            raise _EndedEarly(State.FAILURE, "not-allowed", str(error)) from None
 
     def _launch(self, image: str, source: Path) -> Launch:
         task = self.task
@@ -268,7 +288,7 @@ class Execution:
         if self.signals.stop.is_set():
             raise _GivenBack("released", f"Node {self.node.name} was stopped.")
         if self.signals.cancel.is_set():
-            raise _EndedEarly(State.CANCELED, "canceled", queue.CANCELED)
+            raise _EndedEarly(State.CANCELED, "canceled", self._why_canceled())
 
     def _patiently(self, action: Callable[[], T], *, heed: bool = True) -> T:
         """Do it, waiting for as long as engine or storage are away or the disk is full: no program's fault.
@@ -329,7 +349,7 @@ class Execution:
         self._end(
             state=State(verdict.state),
             reason=verdict.reason,
-            text=verdict.text,
+            text=self._why_canceled() if verdict.state == "CANCELED" else verdict.text,
             exit_code=None if ended.not_started else ended.exit_code,
             usage=asdict(ended.usage),
             outputs=[

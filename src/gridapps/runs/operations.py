@@ -1,4 +1,4 @@
-"""Writes: submit, cancel, retry. Each is one transaction that rings the bell when it has committed."""
+"""Writes: submit, cancel, block, retry. Each is one transaction that rings the bell when it has committed."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Sum
+from django.db.models import Q, Sum
 from django.db.models.functions import Now
 
 from gridapps.access.models import User
@@ -16,8 +16,10 @@ from gridapps.exports import queries as exports
 from gridapps.exports.models import Export, ExportFile
 from gridapps.hooks import operations as hooks
 from gridapps.registry import queries as registry
-from gridapps.registry import schemas
-from gridapps.registry.models import App, Release
+from gridapps.registry import schemas, sharing
+from gridapps.registry.errors import AppNotFound, NotAllowed, NothingToRun, ReleaseNotFound
+from gridapps.registry.models import App, Release, Share
+from gridapps.registry.queries import Choice
 from gridapps.runs import bell, lanes, queue
 from gridapps.runs.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded, TooManyQueued
 from gridapps.runs.models import Output, Run, Task
@@ -82,6 +84,24 @@ def cancel(*, run: Run) -> Run:
     return run
 
 
+def block(
+    *, by: User, app_id: str, release: str | None = None, reason: str, stop: bool = False
+) -> App | Release:
+    """Block an App or a release at once: what is queued never starts. What runs goes on to its end, or with
+    `stop` it is stopped.
+
+    Raises NotAnAdministrator, AppNotFound, ReleaseNotFound, InvalidShare.
+    """
+    blocked = sharing.block(by=by, app_id=app_id, release=release, reason=reason)
+    if stop:
+        of_it = Q(release=blocked) if isinstance(blocked, Release) else Q(release__app=blocked)
+        for pk in Run.objects.filter(of_it, state__in=ACTIVE).values_list("pk", flat=True):
+            with transaction.atomic():
+                queue.cancel(run=pk, text=registry.blocked_sentence(blocked))
+        bell.ring()
+    return blocked
+
+
 def retry(*, run: Run) -> Run:
     """Submit a new run of the tasks that failed or were canceled, with the same release and arguments.
 
@@ -93,6 +113,10 @@ def retry(*, run: Run) -> Run:
             raise Conflict("The run has not ended yet: wait for its end, or cancel it.")
         failed = run.tasks.filter(state__in=[State.FAILURE, State.CANCELED]).order_by("index")
         files = [task.exportfile for task in failed.select_related("exportfile")]
+        try:
+            registry.source_for(run.owner, run.release)
+        except NotAllowed as error:
+            raise Conflict(str(error)) from None
         if not files:
             raise Conflict("Every task of the run succeeded: there is nothing to run again.")
         resources = ("cpus", "memory", "disk", "time")
@@ -105,21 +129,18 @@ def _submit(by: User, request: Request, request_key: UUID | None) -> tuple[Run, 
     known = _known(by, request, request_key)
     if known is not None:
         return known, False
-    app = registry.runnable_by(by).filter(app_id=request.app).first()
-    if app is None:
-        raise NotFound(f"There is no App {request.app!r} that you may run.")
+    chosen = _choice(by, request)
     export, exportfile, files = _files(by, request)
-    release = _release(app, request.release)
     run = Run(
         owner=by,
-        release=release,
+        release=chosen.release,
         export=export,
         exportfile=exportfile,
-        arguments=schemas.complete(app.arguments, request.arguments),
+        arguments=schemas.complete(chosen.terms.arguments, request.arguments),
         priority=_priority(request.priority),
         request_key=request_key,
         request_hash=request.digest(),
-        **_resources(app, request.resources or {}),
+        **_resources(chosen.terms, request.resources or {}),
     )
     _enqueue(run, files)
     if request.hook is not None:
@@ -149,26 +170,22 @@ def _files(by: User, request: Request) -> tuple[Export, ExportFile | None, list[
     return export, None, list(export.files.order_by("pk"))
 
 
-def _release(app: App, wanted: str | None) -> Release:
-    """The release of this digest or tag, or the newest valid one."""
-    valid = app.releases.filter(state=Release.State.VALID)
-    if wanted is None:
-        newest = valid.order_by("-pushed_at", "-pk").first()
-        if newest is None:
-            raise Conflict(f"The App {app.app_id} has no valid release yet: push an image first.")
-        return newest
-    found = valid.filter(digest=wanted).first() or valid.filter(tags__name=wanted, tags__app=app).first()
-    if found is None:
-        raise InvalidRequest(
-            "No such release.", [("/release", f"The App {app.app_id} has no valid release {wanted!r}.")]
-        )
-    return found
+def _choice(by: User, request: Request) -> Choice:
+    """The release that runs: see `registry.queries.choose`."""
+    try:
+        return registry.choose(by, request.app, request.release)
+    except AppNotFound as error:
+        raise NotFound(str(error)) from None
+    except ReleaseNotFound as error:
+        raise InvalidRequest("No such release.", [("/release", str(error))]) from None
+    except (NothingToRun, NotAllowed) as error:
+        raise Conflict(str(error)) from None
 
 
-def _resources(app: App, wanted: dict[str, float]) -> dict[str, Any]:
-    """The App's resources where the request names none; a request beyond the instance's limits is refused."""
+def _resources(terms: App | Share, wanted: dict[str, float]) -> dict[str, Any]:
+    """The resources of App or share where the request names none. Beyond the instance's limits is refused."""
     limits = settings.GRIDAPPS.limits()
-    resources = {"cpus": app.cpus, "memory": app.memory, "disk": app.disk, "time": app.time, **wanted}
+    resources = {"cpus": terms.cpus, "memory": terms.memory, "disk": terms.disk, "time": terms.time, **wanted}
     faults = [
         (f"/resources/{name}", f"At most {limits[name]} on this instance.")
         for name, value in resources.items()

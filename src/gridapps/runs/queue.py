@@ -160,13 +160,13 @@ def release(*, claim: Claim, reason: str, text: str) -> State:
         return state
 
 
-def cancel(*, run: uuid.UUID) -> None:
+def cancel(*, run: uuid.UUID, text: str = CANCELED) -> None:
     """Ask for the end of a run, and end its queued tasks now. Running ones end when their workers see it."""
     with transaction.atomic():
         _lock()
         Run.objects.filter(pk=run, cancel_requested_at__isnull=True).update(cancel_requested_at=Now())
         Task.objects.filter(run=run, state=State.QUEUED).update(
-            state=State.CANCELED, lane=None, ended_at=Now(), reason="canceled", reason_text=CANCELED
+            state=State.CANCELED, lane=None, ended_at=Now(), reason="canceled", reason_text=text
         )
         refresh_run(run)
 

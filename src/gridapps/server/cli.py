@@ -97,6 +97,59 @@ def courier() -> None:
     mine.run()
 
 
+@main.command()
+def promoter() -> None:
+    """Copy shared releases into the trusted registry until interrupted (`up` starts one by itself)."""
+    prepare_worker(say=_say)
+    from gridapps.registry.promoter import Promoter
+
+    mine = Promoter()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: mine.stop())
+    mine.run()
+
+
+@main.group()
+def tag() -> None:
+    """Access tags: create them, give them to users, take them back."""
+
+
+@tag.command("create")
+@click.argument("name")
+@click.option("--description", default="", help="what it covers, for administrators")
+def create_tag(name: str, description: str) -> None:
+    """Create the access tag NAME."""
+    prepare()
+    from gridapps.access import operations
+
+    _do(operations.create_tag, name=name, description=description)
+    click.echo(f"Access tag {name} created.")
+
+
+@tag.command("give")
+@click.argument("name")
+@click.argument("usernames", nargs=-1, required=True)
+def give_tag(name: str, usernames: tuple[str, ...]) -> None:
+    """Give the access tag NAME to users."""
+    prepare()
+    from gridapps.access import operations
+
+    _do(operations.give_tag, name=name, users=[_user(username) for username in usernames])
+    click.echo(f"{', '.join(usernames)}: given {name}.")
+
+
+@tag.command("take")
+@click.argument("name")
+@click.argument("usernames", nargs=-1, required=True)
+def take_tag(name: str, usernames: tuple[str, ...]) -> None:
+    """Take the access tag NAME from users. What they have queued with it does not start any more."""
+    prepare()
+    from gridapps.access import operations
+
+    _do(operations.take_tag, name=name, users=[_user(username) for username in usernames])
+    click.echo(f"{', '.join(usernames)}: {name} taken back.")
+
+
 @main.group()
 def user() -> None:
     """Create users, verify developers."""

@@ -1,4 +1,7 @@
-"""Configuration and environment of the developer registry, CNCF Distribution, as a child process."""
+"""Configuration and environment of the two registries, CNCF Distribution, as child processes.
+
+The trusted registry differs in its port, its storage, and the tokens that it takes.
+"""
 
 import json
 import os
@@ -9,6 +12,9 @@ from django.utils.crypto import salted_hmac
 
 from gridapps.config.environment import Environment
 from gridapps.registry import tokens
+from gridapps.registry.tokens import Service
+
+STORAGE = {Service.DEVELOPER: "registry", Service.TRUSTED: "trusted"}  # below the data directory
 
 
 def realm(environment: Environment) -> str:
@@ -18,18 +24,23 @@ def realm(environment: Environment) -> str:
 
 def challenge(environment: Environment) -> str:
     """The WWW-Authenticate with which the registry sends clients to the realm."""
-    return f'Bearer realm="{realm(environment)}",service="{tokens.SERVICE}"'
+    return f'Bearer realm="{realm(environment)}",service="{Service.DEVELOPER}"'
 
 
-def configuration(environment: Environment, *, secret: str) -> str:
-    """The registry's configuration file. It is JSON, which is YAML: nothing needs quoting by hand."""
+def port(environment: Environment, service: Service) -> int:
+    """The loopback port of a registry."""
+    return environment.registry_port if service is Service.DEVELOPER else environment.trusted_port
+
+
+def configuration(environment: Environment, service: Service, *, secret: str) -> str:
+    """A registry's configuration file. It is JSON, which is YAML: nothing needs quoting by hand."""
     data = environment.data.absolute()
     return json.dumps(
         {
             "version": "0.1",
             "log": {"level": "warn", "formatter": "text", "accesslog": {"disabled": True}},
             "storage": {
-                "filesystem": {"rootdirectory": str(data / "registry")},
+                "filesystem": {"rootdirectory": str(data / STORAGE[service])},
                 "delete": {"enabled": False},
                 "redirect": {"disable": True},
                 "maintenance": {
@@ -37,7 +48,7 @@ def configuration(environment: Environment, *, secret: str) -> str:
                 },
             },
             "http": {
-                "addr": f"127.0.0.1:{environment.registry_port}",
+                "addr": f"127.0.0.1:{port(environment, service)}",
                 # The same after a restart: uploads that are under way go on.
                 "secret": secret,
                 # Without it a push through nginx would be sent on to the loopback address.
@@ -47,7 +58,7 @@ def configuration(environment: Environment, *, secret: str) -> str:
             "auth": {
                 "token": {
                     "realm": realm(environment),
-                    "service": tokens.SERVICE,
+                    "service": service.value,
                     "issuer": tokens.ISSUER,
                     "rootcertbundle": str(data / "authority" / "token.crt"),
                 }
@@ -58,14 +69,14 @@ def configuration(environment: Environment, *, secret: str) -> str:
     )
 
 
-def write(environment: Environment) -> Path:
+def write(environment: Environment, service: Service = Service.DEVELOPER) -> Path:
     """Write the configuration below the data directory and return its path."""
     data = environment.data.absolute()
     key = (data / "secret-key").read_text()
     secret = salted_hmac("gridapps.registry.http", "upload state", secret=key, algorithm="sha256").hexdigest()
-    path = data / "run" / "registry.json"
+    path = data / "run" / f"{STORAGE[service]}.json"
     path.touch(mode=0o600)
-    path.write_text(configuration(environment, secret=secret))
+    path.write_text(configuration(environment, service, secret=secret))
     return path
 
 

@@ -48,6 +48,7 @@ def examine(settings: Environment, *, works: bool = True) -> Iterator[Finding]:
         yield from (_program(name) for name in PROGRAMS)
         yield _port("TLS port", settings.listen, settings.port, "GRIDAPPS_PORT")
         yield _port("registry port", "127.0.0.1", settings.registry_port, "GRIDAPPS_REGISTRY_PORT")
+        yield _port("trusted port", "127.0.0.1", settings.trusted_port, "GRIDAPPS_TRUSTED_PORT")
     else:
         yield _registry(member, data / membership.DIRECTORY)
     if works:

@@ -14,7 +14,7 @@ from gridapps.registry import membership
 from gridapps.server import schema
 
 OF_A_NODE = ("run", "log", "scratch")
-DIRECTORIES = (*OF_A_NODE, "registry", "static", "authority")
+DIRECTORIES = (*OF_A_NODE, "registry", "trusted", "static", "authority")
 SHARED = ("exports", "outputs")  # of the storage
 _OF_THE_CLIENT = {f"GRIDAPPS_{name}" for name in ("URL", "TOKEN", "CA", "CONFIG")}
 

@@ -55,6 +55,7 @@ def configuration(environment: Environment, *, account: str | None) -> str:
                 *_block(
                     "upstream registry", f"server 127.0.0.1:{environment.registry_port};", "keepalive 16;"
                 ),
+                *_block("upstream trusted", f"server 127.0.0.1:{environment.trusted_port};", "keepalive 16;"),
                 # A manifest is judged by the application before the registry sees it.
                 *_block("map $request_method $manifests", "PUT application;", "default registry;"),
                 *_block("server", *_server(environment)),
@@ -211,6 +212,13 @@ def _registry(environment: Environment) -> list[str]:
             *judged,
             f"client_max_body_size {MAX_MANIFEST};",
             "proxy_pass http://$manifests;",
+        ),
+        # Nodes on other machines pull here what is shared. What is no GET is judged as well, and refused.
+        *_block(
+            "location ~ ^/v2/grid/[^/]+/(manifests|blobs)/",
+            *judged,
+            "client_max_body_size 1k;",
+            "proxy_pass http://trusted;",
         ),
         *_block(
             "location = /internal/authorize",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gridapps.config.environment import Environment
 from gridapps.registry.authority import Authority
+from gridapps.registry.tokens import Service
 from gridapps.server import distribution, nginx
 from gridapps.server.instance import Unusable
 from gridapps.server.supervise import Part, listens
@@ -31,12 +32,8 @@ def parts(settings: Environment, *, works: bool) -> list[Part]:
     Authority.create_or_load(data / "authority", host=settings.host)
     own = {**os.environ, "GRIDAPPS_DATA": str(data), "PYTHONUNBUFFERED": "1"}
     found = [
-        Part(
-            name="registry",
-            command=[program("docker-registry"), "serve", str(distribution.write(settings))],
-            environment=distribution.clean_environment(),
-            ready=lambda: listens(("127.0.0.1", settings.registry_port)),
-        ),
+        _registry(settings, Service.DEVELOPER),
+        _registry(settings, Service.TRUSTED),
         Part(
             name="application",
             command=[
@@ -61,6 +58,12 @@ def parts(settings: Environment, *, works: bool) -> list[Part]:
             ready=lambda: any((data / "run").glob("*.courier")),
         ),
         Part(
+            name="promoter",
+            command=[sys.executable, "-m", "gridapps.server.cli", "promoter"],
+            environment=own,
+            ready=lambda: True,  # nothing waits for it: shares are rows
+        ),
+        Part(
             name="worker",
             command=[sys.executable, "-m", "gridapps.server.cli", "worker"],
             environment=own,
@@ -68,6 +71,15 @@ def parts(settings: Environment, *, works: bool) -> list[Part]:
         ),
     ]  # fmt: skip
     return found if works else found[:-1]
+
+
+def _registry(settings: Environment, service: Service) -> Part:
+    return Part(
+        name=distribution.STORAGE[service],
+        command=[program("docker-registry"), "serve", str(distribution.write(settings, service))],
+        environment=distribution.clean_environment(),
+        ready=lambda: listens(("127.0.0.1", distribution.port(settings, service))),
+    )
 
 
 def _exists(path: Path) -> bool:

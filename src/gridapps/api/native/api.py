@@ -24,6 +24,7 @@ from gridapps.api.native import (
     outputs,
     releases,
     runs,
+    shares,
     tasks,
 )
 from gridapps.api.native.authentication import with_scope
@@ -115,5 +116,7 @@ api.add_exception_handler(Exception, _on_error)
 api.add_exception_handler(HttpError, _on_http_error)
 api.add_exception_handler(ValidationError, _on_invalid)
 api.add_decorator(_strict_query, mode="view")
-for _module in (me, developer, certificates, apps, releases, exports, runs, log, outputs, tasks, hooks):
+for _module in (
+    me, developer, certificates, apps, releases, shares, exports, runs, log, outputs, tasks, hooks,
+):  # fmt: skip
     api.add_router("", _module.router)

@@ -103,28 +103,56 @@ def visible(user: User, app_id: str) -> models.App:
 
 
 def shown(user: User, apps: Iterable[models.App]) -> list[App]:
-    """The Apps as the API shows them to this user."""
+    """The Apps as the API shows them to this user: of a shared one what was shared, and nothing newer."""
     apps = list(apps)
-    releases = queries.newest_releases(apps)
-    runnable = set(queries.runnable_by(user).filter(pk__in=releases).values_list("pk", flat=True))
+    releases, grants = queries.newest_releases(apps), queries.grants(user, apps)
+    runnable = set(
+        queries.runnable_by(user).filter(pk__in=[app.pk for app in apps]).values_list("pk", flat=True)
+    )
     return [
-        App(
-            id=app.app_id,
-            title=app.title,
-            description=app.description,
-            owner=app.owner.username,
-            arguments=app.arguments,
-            resources=Resources(cpus=app.cpus, memory=app.memory, disk=app.disk, time=app.time),
-            created_at=app.created_at,
-            updated_at=app.updated_at,
-            runnable=app.pk in runnable,
-            release=releases.get(app.pk),
-            repository=f"{settings.GRIDAPPS.authority}/{app.app_id}",
-        )
+        _granted(app, grants[app.pk], runnable=app.pk in runnable)
+        if app.pk in grants
+        else _whole(app, releases.get(app.pk), runnable=app.pk in runnable)
         for app in apps
     ]
 
 
+def _whole(app: models.App, release: str | None, *, runnable: bool) -> App:
+    return App(
+        release=release,
+        runnable=runnable and release is not None,
+        created_at=app.created_at,
+        updated_at=app.updated_at,
+        blocked=app.blocked_reason or None,
+        **_described(app, app),
+    )
+
+
+def _granted(app: models.App, share: models.Share, *, runnable: bool) -> App:
+    assert share.activated_at is not None, "a share that grants something is active"
+    return App(
+        release=share.release.digest,
+        runnable=runnable,
+        created_at=share.activated_at,
+        updated_at=share.activated_at,
+        blocked=app.blocked_reason or share.release.blocked_reason or None,
+        **_described(app, share),
+    )
+
+
+def _described(app: models.App, terms: models.App | models.Share) -> dict[str, Any]:
+    return {
+        "id": app.app_id,
+        "title": terms.title,
+        "description": terms.description,
+        "owner": app.owner.username,
+        "arguments": terms.arguments,
+        "resources": Resources(cpus=terms.cpus, memory=terms.memory, disk=terms.disk, time=terms.time),
+        "repository": f"{settings.GRIDAPPS.authority}/{app.app_id}",
+    }
+
+
 def _single(user: User, app: models.App, response: HttpResponse) -> AppsAnswer:
-    response["ETag"] = f'"{operations.version(app)}"'
+    share = queries.grants(user, [app]).get(app.pk)
+    response["ETag"] = f'"share-{share.pk}"' if share else f'"{operations.version(app)}"'
     return AppsAnswer(apps=shown(user, [app]))

@@ -25,10 +25,11 @@ def index(request: HttpRequest, app_id: AppId, limit: Limit = 100, after: After 
     user = user_of(request)
     rows = queries.releases_visible_to(user, visible(user, app_id))
     found, following = page(request, rows, ("-pushed_at", "-pk"), limit=limit, after=after)
-    return ReleasesAnswer(releases=[_shown(release) for release in found], **following)
+    return ReleasesAnswer(releases=[shown(release) for release in found], **following)
 
 
-def _shown(release: models.Release) -> Release:
+def shown(release: models.Release) -> Release:
+    """The release as its owner and administrators see it."""
     return Release(
         digest=release.digest,
         tags=[tag.name for tag in release.tags.all()],
@@ -39,4 +40,5 @@ def _shown(release: models.Release) -> Release:
         command=release.command,
         state=release.state,
         reasons=release.reasons,
+        blocked=release.blocked_reason or None,
     )

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, StringConstraints,
 from gridapps.api.native.answers import Shape
 from gridapps.registry.models import APP_ID
 from gridapps.registry.operations import MAX_DESCRIPTION, MAX_TITLE
+from gridapps.registry.sharing import MAX_REASON
 
 MAX_INTEGER = 2**53 - 1  # the largest that every reader of JSON holds exactly
 
@@ -27,6 +28,7 @@ Time = Annotated[
 ]
 Digest = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
 State = Literal["QUEUED", "RUNNING", "SUCCESS", "FAILURE", "CANCELED"]
+ShareState = Literal["copying", "active", "revoked", "failed"]
 DeveloperState = Literal["none", "requested", "verified", "refused"]
 Text = Annotated[str, StringConstraints(strict=True)]
 Positive = Annotated[int, Field(strict=True, ge=1, le=MAX_INTEGER), BeforeValidator(whole)]
@@ -92,6 +94,7 @@ class App(Shape):
     runnable: bool
     release: Digest | None
     repository: str
+    blocked: str | None
 
 
 class AppsAnswer(Shape):
@@ -128,11 +131,52 @@ class Release(Shape):
     command: list[str]
     state: Literal["valid", "refused"]
     reasons: list[str]
+    blocked: str | None
 
 
 class ReleasesAnswer(Shape):
     releases: list[Release]
     next: str = ""
+
+
+class Share(Shape):
+    """`copied` of `size` bytes are in the trusted registry. Users see the App as it was at that moment."""
+
+    pk: str
+    app: str
+    release: Digest
+    access_tag: str
+    state: ShareState
+    copied: int
+    size: int
+    reason: str
+    title: str
+    description: str
+    arguments: dict[str, Any]
+    resources: Resources
+    created_at: Time
+    created_by: str | None
+    activated_at: Time | None
+    ended_at: Time | None
+
+
+class SharesAnswer(Shape):
+    shares: list[Share]
+    next: str = ""
+
+
+class NewShare(Shape):
+    """`release`: a digest, or a tag, which is looked up now and not followed."""
+
+    access_tag: Annotated[Text, Field(min_length=1, max_length=63)]
+    release: Annotated[Text, Field(min_length=1, max_length=128)]
+
+
+class Block(Shape):
+    """`running`: what happens to what runs now."""
+
+    reason: Annotated[Text, Field(min_length=1, max_length=MAX_REASON)]
+    running: Literal["finish", "stop"] = "finish"
 
 
 class ExportFile(Shape):

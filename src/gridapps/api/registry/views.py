@@ -77,7 +77,7 @@ def authorize(request: HttpRequest) -> HttpResponse:
     permits.check(access, certificate=certificate)
     response = HttpResponse(status=204)
     if any(access.values()):
-        signed = tokens.token(access, subject=certificate.holder)
+        signed = tokens.token(access, subject=certificate.holder, service=permits.service_of(access))
         response["X-Registry-Authorization"] = f"Bearer {signed}"
     return response
 

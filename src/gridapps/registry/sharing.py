@@ -1,0 +1,122 @@
+"""Writes of administrators: share and revoke, block and unblock."""
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from gridapps.access.errors import NotAnAdministrator
+from gridapps.access.models import AccessTag, User
+from gridapps.registry.errors import AppNotFound, InvalidShare, NotShareable, ReleaseNotFound, ShareNotFound
+from gridapps.registry.models import App, Release, Share
+
+MAX_REASON = 500  # characters
+SNAPSHOT = ("title", "description", "arguments", "cpus", "memory", "disk", "time")
+
+
+def share(*, by: User, app_id: str, release: str, access_tag: str) -> tuple[Share, bool]:
+    """Grant holders of the tag a release (digest or tag). Returns the share, and whether it is new.
+
+    The promoter copies the image; the share is active, and the release runnable, when that is done. A share
+    of the same release with the same tag that is open is returned as it is. Raises NotAnAdministrator,
+    AppNotFound, InvalidShare, NotShareable.
+    """
+    require_administrator(by)
+    with transaction.atomic():
+        app = _locked(app_id)
+        if app.deleted_at is not None:
+            raise NotShareable(f"The App {app.app_id} was deleted by its owner.")
+        chosen = _release(app, release)
+        tag = AccessTag.objects.filter(name=access_tag).first()
+        if tag is None:
+            text = f"There is no access tag {access_tag[:100]!r}."
+            raise InvalidShare(text, [("/access_tag", text)])
+        open_share = chosen.shares.filter(access_tag=tag, state__in=Share.OPEN).first()
+        if open_share is not None:
+            return open_share, False
+        _require_sound(app, chosen)
+        kept = {name: getattr(app, name) for name in SNAPSHOT}
+        new = Share(app=app, release=chosen, access_tag=tag, created_by=by, size=chosen.size, **kept)
+        try:
+            with transaction.atomic():
+                new.save(force_insert=True)
+        except IntegrityError:  # another administrator was faster
+            return chosen.shares.get(access_tag=tag, state__in=Share.OPEN), False
+        return new, True
+
+
+def revoke(*, by: User, app_id: str, pk: int) -> None:
+    """Take a share back at once: what its holders have queued does not start any more, what runs goes on.
+
+    Doing it again changes nothing. Raises NotAnAdministrator, ShareNotFound.
+    """
+    require_administrator(by)
+    found = Share.objects.filter(pk=pk, app__app_id=app_id)
+    open_ones = found.filter(state__in=Share.OPEN)
+    ended = open_ones.update(state=Share.State.REVOKED, ended_at=timezone.now(), ended_by=by, reason="")
+    if not ended and not found.exists():
+        raise ShareNotFound("There is no such share of this App.")
+
+
+def block(*, by: User, app_id: str, release: str | None = None, reason: str) -> App | Release:
+    """Keep an App, or one release of it, from starting, for everybody and at once.
+
+    Raises NotAnAdministrator, AppNotFound, ReleaseNotFound, InvalidShare.
+    """
+    require_administrator(by)
+    reason = reason.strip()
+    if not reason or len(reason) > MAX_REASON or not reason.isprintable():
+        text = f"One line of 1 to {MAX_REASON} characters, which users will read."
+        raise InvalidShare("The reason cannot be taken.", [("/reason", text)])
+    return _set_block(app_id, release, blocked_at=timezone.now(), blocked_by=by, blocked_reason=reason)
+
+
+def unblock(*, by: User, app_id: str, release: str | None = None) -> App | Release:
+    """Let it run again. Raises NotAnAdministrator, AppNotFound, ReleaseNotFound."""
+    require_administrator(by)
+    return _set_block(app_id, release, blocked_at=None, blocked_by=None, blocked_reason="")
+
+
+def require_administrator(user: User) -> None:
+    """Raise NotAnAdministrator, whatever was asked for: who is none learns nothing of what there is."""
+    if not (user.is_active and user.is_superuser):
+        raise NotAnAdministrator("Only administrators may do this.")
+
+
+def _set_block(app_id: str, release: str | None, **values: object) -> App | Release:
+    with transaction.atomic():
+        app = _locked(app_id)
+        thing: App | Release = app
+        if release is not None:
+            found = app.releases.filter(digest=release).first()
+            if found is None:
+                raise ReleaseNotFound(f"The App {app.app_id} has no release {release[:100]!r}.")
+            thing = found
+        for name, value in values.items():
+            setattr(thing, name, value)
+        thing.save(update_fields=list(values))
+    return thing
+
+
+def _locked(app_id: str) -> App:
+    app = App.objects.select_for_update(of=("self",)).filter(app_id=app_id).first()
+    if app is None:
+        raise AppNotFound(f"There is no App {app_id[:100]!r}.")
+    return app
+
+
+def _release(app: App, wanted: str) -> Release:
+    found = (
+        app.releases.filter(digest=wanted).first()
+        or app.releases.filter(tags__name=wanted, tags__app=app).first()
+    )
+    if found is None:
+        text = f"The App {app.app_id} has no release {wanted[:150]!r}."
+        raise InvalidShare(text, [("/release", text)])
+    return found
+
+
+def _require_sound(app: App, release: Release) -> None:
+    if release.state != Release.State.VALID:
+        raise NotShareable(f"The release was refused: {' '.join(release.reasons)}")
+    for what, thing in (("App", app), ("release", release)):
+        if thing.blocked_at is not None:
+            raise NotShareable(f"The {what} is blocked: {thing.blocked_reason}")

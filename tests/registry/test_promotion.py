@@ -1,0 +1,251 @@
+"""Promotion between two real registries: the same bytes, or a share that says why not."""
+
+import secrets
+from collections.abc import Iterable, Iterator
+
+import httpx
+import pytest
+from django.conf import settings
+
+from gridapps.access.models import AccessTag
+from gridapps.registry import images, promotion, sharing, tokens
+from gridapps.registry.distribution import Missing, Repository, Unavailable
+from gridapps.registry.manifests import OCI_INDEX, OCI_MANIFEST
+from gridapps.registry.models import Share
+from gridapps.registry.promoter import Promoter
+from gridapps.registry.queries import Source
+from gridapps.registry.tokens import Service
+from tests.fixtures.cast import Cast
+from tests.fixtures.instance import free_port
+from tests.registry.built import Image, config, digest, encoded, entry, index
+from tests.registry.conftest import Developer, Registry
+
+pytestmark = pytest.mark.usefixtures("both_registries")
+
+
+def pushed(developer: Developer, image: Image, tag: str = "v1") -> str:
+    developer.upload(*image.blobs)
+    answer = developer.push(image.manifest, tag)
+    assert answer.status_code == 201, answer.content
+    return digest(image.manifest)
+
+
+def shared(developer: Developer, cast: Cast, release: str, tag: str = "city") -> Share:
+    AccessTag.objects.get_or_create(name=tag)
+    new, _ = sharing.share(by=cast.administrator, app_id=developer.name, release=release, access_tag=tag)
+    return new
+
+
+def new_image(size: int = 3 * 2**20) -> Image:
+    """An image that no test has pushed before: registries outlive each test's database."""
+    return Image(
+        layers=[secrets.token_bytes(size), secrets.token_bytes(1000)], config=encoded(config(layers=2))
+    )
+
+
+def trusted(developer: Developer) -> Repository:
+    return Repository(images.trusted_repository(developer.app), Service.TRUSTED)
+
+
+def blobs_in(repository: Repository, image: Image) -> list[bool]:
+    found = []
+    for blob in image.blobs:
+        try:
+            found.append(repository.blob_size(digest(blob)) == len(blob))
+        except Missing:
+            found.append(False)
+    return found
+
+
+def test_a_promoted_release_is_the_same_bytes(developer: Developer, cast: Cast) -> None:
+    image = new_image()
+    share = shared(developer, cast, pushed(developer, image))
+    assert share.state == "copying"
+    assert promotion.promote(share)
+    share.refresh_from_db()
+    assert (share.state, share.copied) == ("active", share.size)
+    assert share.size == sum(map(len, image.blobs)) + len(image.manifest)
+    with trusted(developer) as target:
+        content = target.manifest(share.release.digest, media_type=OCI_MANIFEST, limit=9999)
+        assert content == image.manifest
+        for blob in image.blobs:
+            with target.reading(digest(blob)) as chunks:
+                assert b"".join(chunks) == blob
+
+
+def test_every_manifest_of_an_index_is_tagged(developer: Developer, cast: Cast) -> None:
+    image, other = new_image(), Image(config=encoded(config(architecture="arm64")))
+    developer.upload(*image.blobs, *other.blobs)
+    for part in (image, other):
+        developer.push(part.manifest, digest(part.manifest))
+    arm = entry(other.manifest, {"os": "linux", "architecture": "arm64"})
+    whole = encoded(index(arm, entry(image.manifest)))
+    assert developer.push(whole, media_type=OCI_INDEX).status_code == 201
+    assert promotion.promote(shared(developer, cast, digest(whole)))
+    name = images.trusted_repository(developer.app)
+    signed = tokens.token({name: ["pull"]}, subject="test", service=Service.TRUSTED)
+    answer = httpx.get(
+        f"http://127.0.0.1:{settings.GRIDAPPS.trusted_port}/v2/{name}/tags/list",
+        headers={"Authorization": f"Bearer {signed}"}, trust_env=False,
+    )  # fmt: skip
+    expected = {digest(each).replace(":", "-") for each in (whole, image.manifest, other.manifest)}
+    assert set(answer.json()["tags"]) == expected
+
+
+@pytest.mark.parametrize("part", ["manifest", "layer", "shorter", "gone"])
+def test_what_was_changed_after_the_push_is_not_promoted(
+    developer: Developer, cast: Cast, developer_registry: Registry, part: str
+) -> None:
+    image = new_image()
+    share = shared(developer, cast, pushed(developer, image))
+    victim = image.manifest if part == "manifest" else image.layers[0]
+    path = developer_registry.path(digest(victim))
+    content = path.read_bytes()
+    if part == "gone":
+        path.unlink()
+    elif part == "manifest":
+        path.write_bytes(content.replace(digest(image.layers[0]).encode(), digest(image.config).encode()))
+    else:
+        path.write_bytes(content[:-1] if part == "shorter" else content[:-1] + bytes([content[-1] ^ 1]))
+    assert not promotion.promote(share)
+    share.refresh_from_db()
+    assert share.state == "failed"
+    assert digest(victim) in share.reason
+    with trusted(developer) as target:
+        assert not blobs_in(target, Image(config=victim, layers=[]))[0]
+        with pytest.raises(Missing):
+            target.manifest(share.release.digest, media_type=OCI_MANIFEST, limit=9999)
+
+
+def test_a_registry_that_never_recovers_is_not_waited_for_for_ever(
+    developer: Developer, cast: Cast, developer_registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = new_image(1000)
+    share = shared(developer, cast, pushed(developer, image))
+    developer_registry.path(digest(image.manifest)).write_bytes(b"not what it was")
+    promoter = Promoter()
+    for patience, state in ((60, "copying"), (0, "failed")):
+        monkeypatch.setattr("gridapps.registry.promoter.PATIENCE", patience)
+        assert not promoter.copy_pending()
+        share.refresh_from_db()
+        assert (share.state, "500" in share.reason) == (state, True)
+
+
+def test_a_copy_that_was_cut_off_goes_on_and_copies_nothing_twice(
+    developer: Developer, cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = new_image()
+    share = shared(developer, cast, pushed(developer, image))
+    written: list[str] = []
+    put_blob = Repository.put_blob
+
+    def counted(self: Repository, name: str, content: Iterable[bytes], *, size: int) -> None:
+        put_blob(self, name, content, size=size)
+        written.append(name)
+        if len(written) == 2:
+            raise KeyboardInterrupt  # as sudden as a kill, for what stands after it
+
+    monkeypatch.setattr(Repository, "put_blob", counted)
+    with pytest.raises(KeyboardInterrupt):
+        promotion.promote(share)
+    share.refresh_from_db()
+    assert share.state == "copying"
+    assert promotion.promote(share)
+    assert sorted(written) == sorted(digest(blob) for blob in image.blobs)
+    assert Promoter().copy_pending(), "nothing is left to do"
+
+
+def test_progress_is_visible_and_a_revoked_share_stays_revoked(
+    developer: Developer, cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(promotion, "NOTED_EVERY", 0)
+    share = shared(developer, cast, pushed(developer, new_image()))
+    seen: list[int] = []
+    checked = promotion._Copy._checked
+
+    def watched(self: promotion._Copy, chunks: Iterator[bytes], name: str, size: int) -> Iterator[bytes]:
+        for chunk in checked(self, chunks, name, size):
+            seen.append(Share.objects.get(pk=share.pk).copied)
+            if len(seen) == 5:
+                sharing.revoke(by=cast.administrator, app_id=developer.name, pk=share.pk)
+            yield chunk
+
+    monkeypatch.setattr(promotion._Copy, "_checked", watched)
+    assert not promotion.promote(share)
+    assert 0 < seen[-1] < share.size
+    assert seen == sorted(seen)
+    share.refresh_from_db()
+    assert share.state == "revoked"
+
+
+def test_a_registry_that_is_away_is_waited_for(developer: Developer, cast: Cast, set_limits) -> None:  # type: ignore[no-untyped-def]
+    share = shared(developer, cast, pushed(developer, new_image(1000)))
+    here = settings.GRIDAPPS.trusted_port
+    set_limits(trusted_port=free_port())
+    with pytest.raises(Unavailable):
+        promotion.promote(share)
+    assert not Promoter().copy_pending()
+    share.refresh_from_db()
+    assert (share.state, share.reason[:8]) == ("copying", "Waiting:")
+    set_limits(trusted_port=here)
+    assert Promoter().copy_pending()
+    share.refresh_from_db()
+    assert (share.state, share.reason) == ("active", "")
+
+
+def test_a_tag_that_moves_while_it_is_copied_changes_nothing(developer: Developer, cast: Cast) -> None:
+    first = pushed(developer, new_image(1000))
+    share = shared(developer, cast, "v1")
+    pushed(developer, new_image(1000), "v1")
+    assert promotion.promote(share)
+    share.refresh_from_db()
+    assert share.release.digest == first
+
+
+def test_a_blob_of_another_repository_of_the_trusted_registry_is_not_mounted(
+    developer: Developer, cast: Cast
+) -> None:
+    """What is in the trusted registry under another App's name stays out of a foreign one's reach."""
+    image = new_image(1000)
+    assert promotion.promote(shared(developer, cast, pushed(developer, image)))
+    signed = tokens.token({"grid/other": ["push", "pull"]}, subject="test", service=Service.TRUSTED)
+    query = f"?mount={digest(image.layers[0])}&from={images.trusted_repository(developer.app)}"
+    answer = httpx.post(
+        f"http://127.0.0.1:{settings.GRIDAPPS.trusted_port}/v2/grid/other/blobs/uploads/{query}",
+        headers={"Authorization": f"Bearer {signed}"}, trust_env=False,
+    )  # fmt: skip
+    assert answer.status_code in (202, 401), "an upload begins, or nothing does, but nothing is mounted"
+
+
+def test_no_token_of_one_registry_opens_the_other(developer: Developer, cast: Cast) -> None:
+    release = pushed(developer, new_image(1000))
+    share = shared(developer, cast, release)
+    assert promotion.promote(share)
+    own, repository = developer.name, images.trusted_repository(developer.app)
+    ports = {
+        Service.DEVELOPER: settings.GRIDAPPS.registry_port,
+        Service.TRUSTED: settings.GRIDAPPS.trusted_port,
+    }
+    names = {Service.DEVELOPER: own, Service.TRUSTED: repository}
+    for service, port in ports.items():
+        for of in Service:
+            signed = tokens.pull_token(names[service], service=of)
+            answer = httpx.get(
+                f"http://127.0.0.1:{port}/v2/{names[service]}/manifests/{release}",
+                headers={"Authorization": f"Bearer {signed}", "Accept": OCI_MANIFEST}, trust_env=False,
+            )  # fmt: skip
+            assert answer.status_code == (200 if of is service else 401), (service, of)
+
+
+def test_the_pull_credential_of_a_node_writes_nothing(developer: Developer, cast: Cast) -> None:
+    share = shared(developer, cast, pushed(developer, new_image(1000)))
+    assert promotion.promote(share)
+    pull = images.pull_of(share.release, Source.TRUSTED)
+    base = f"http://{pull.reference.partition('@')[0].replace('/grid/', '/v2/grid/')}"
+    headers = {"Authorization": f"Bearer {pull.token()}"}
+    for method, path in (
+        ("POST", "blobs/uploads/"),
+        ("PUT", "manifests/v1"),
+        ("DELETE", f"manifests/{share.release.digest}"),
+    ):
+        assert httpx.request(method, f"{base}/{path}", headers=headers, trust_env=False).status_code == 401
