@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from types import TracebackType
 from typing import Self
 
@@ -67,8 +68,10 @@ def listen(*, node: str, parent: int) -> None:
         return
     from gridapps.config.celery import app
 
-    quiet = ["--without-mingle", "--without-gossip", "--loglevel=WARNING"]
-    app.worker_main(["worker", "--pool=solo", f"--hostname=gridapps@{node}", *quiet])
+    # It is about pickled messages, which this one does not take.
+    warnings.filterwarnings("ignore", "You're running the worker with superuser privileges")
+    lean = ["--pool=solo", "--without-mingle", "--without-gossip", "--loglevel=WARNING"]
+    app.worker_main(["--quiet", "worker", f"--hostname=gridapps@{node}", *lean])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,116 @@
+"""What deploy/ says is true of the program: its settings exist and are valid, what it names is there."""
+
+import configparser
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from gridapps.config.environment import Environment
+from gridapps.server.cli import main
+
+TOP = Path(__file__).parents[2]
+DEPLOY = TOP / "deploy"
+
+
+def _settings_of(name: str) -> dict[str, str]:
+    lines = [line for line in (DEPLOY / name).read_text().splitlines() if line and not line.startswith("#")]
+    return dict(line.split("=", 1) for line in lines)
+
+
+@pytest.fixture(scope="module")
+def composed() -> dict[str, Any]:
+    """The compose file as docker-compose understands it, with the example's settings."""
+    if not shutil.which("docker-compose"):
+        pytest.skip("docker-compose is not installed: scripts/machine test")
+    given = {name: value or "example" for name, value in _settings_of(".env.example").items()}
+    done = subprocess.run(
+        ["docker-compose", "-f", str(DEPLOY / "compose.yaml"), "config"],
+        env={"PATH": os.environ["PATH"], **given}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "variable is not set" not in done.stderr
+    return dict(yaml.safe_load(done.stdout))
+
+
+def _check_settings(settings: dict[str, str]) -> Environment:
+    ours = {
+        name.removeprefix("GRIDAPPS_").lower(): str(value)
+        for name, value in settings.items()
+        if name.startswith("GRIDAPPS_")
+    }
+    assert set(ours) <= set(Environment.model_fields)
+    return Environment(**ours)  # type: ignore[arg-type]
+
+
+def _check_command(words: list[str]) -> None:
+    """That `gridapps-server` takes these words."""
+    command, *options = words
+    found = main.commands[command]
+    with click.Context(found) as context:
+        found.parse_args(context, list(options))
+
+
+def test_the_servers_settings_are_real_and_valid(composed):
+    found = _check_settings(composed["services"]["server"]["environment"])
+    assert found.authority == "grid.example:5443"
+    assert (found.database, found.broker, found.storage) != ("", "", "")
+
+
+def test_the_settings_of_a_node_are_real_and_valid(composed):
+    node = _check_settings(_settings_of("node.env.example"))
+    first = _check_settings(composed["services"]["server"]["environment"])
+    assert node.storage == first.storage
+    ports = {
+        name: [port["published"] for port in service["ports"]]
+        for name, service in composed["services"].items()
+    }
+    assert ports == {"postgres": [5432], "rabbitmq": [5671], "server": [5443]}
+    assert ":5671/" in node.broker
+    assert ":5671/" in first.broker
+
+
+def test_every_file_that_is_mounted_is_there_or_made_by_the_page(composed):
+    page = (TOP / "docs" / "cluster.md").read_text()
+    for service in composed["services"].values():
+        for volume in service["volumes"]:
+            source = Path(volume.partition(":")[0])
+            if DEPLOY not in source.parents:
+                continue
+            made = source.relative_to(DEPLOY).parts[0] == "tls" and f"-out {source.name}" in page
+            assert source.exists() or made or source.name == "tls", source
+
+
+def test_the_image_is_built_of_files_that_are_there_and_starts_a_command_that_exists():
+    text = (DEPLOY / "Dockerfile").read_text()
+    for words in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE):
+        for source in words.split()[:-1]:
+            assert (TOP / source).exists(), source
+    _check_command(yaml.safe_load(text.rpartition("CMD ")[2]))
+
+
+def test_the_unit_starts_a_command_that_exists():
+    unit = configparser.RawConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read(DEPLOY / "gridapps-worker.service")
+    program, *words = shlex.split(unit["Service"]["ExecStart"])
+    assert Path(program).name == "gridapps-server"
+    _check_command(words)
+
+
+def test_the_commands_of_the_page_exist():
+    page = (TOP / "docs" / "cluster.md").read_text()
+    named = set(re.findall(r"gridapps-server ((?:node )?[a-z]+)", page.replace("\n", " ")))
+    assert {"up", "worker", "node add", "node join", "node list", "node remove"} <= named
+    for words in named:
+        group: Any = main
+        for word in words.split():
+            assert word in group.commands, words
+            group = group.commands[word]

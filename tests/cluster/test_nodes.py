@@ -1,0 +1,263 @@
+"""Two nodes, each with an engine and a worker in namespaces of its own; the first machine does not work.
+
+PostgreSQL and the broker lie on the first machine. Whatever dies or is cut off: every run ends, every task
+completes once, the outputs are those of an undisturbed run, and nothing is left over.
+"""
+
+import contextlib
+import hashlib
+import shutil
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from kombu.common import Broadcast
+
+from tests.cluster.machines import Machine, Network
+from tests.fixtures.broker import Broker, start_broker
+from tests.fixtures.engine import Engine
+from tests.fixtures.instance import Instance, free_port, new_instance
+from tests.fixtures.people import Person
+from tests.fixtures.pointclouds import write_pointcloud
+from tests.fixtures.postgresql import Cluster
+
+pytestmark = [pytest.mark.engine, pytest.mark.instance]
+
+FILES = 12
+APP = "spread"
+NUMBERS = "".join(f"{number}\n" for number in range(1, 20001)).encode()
+
+
+@dataclass
+class Site:
+    """The machines, and a developer with an App and an export of twelve files."""
+
+    first: Instance
+    broker: Broker
+    a: Machine
+    b: Machine
+    developer: Person
+    export: str
+    outputs: set[tuple[str, str]]  # path, SHA-256
+
+    @property
+    def nodes(self) -> tuple[Machine, Machine]:
+        return self.a, self.b
+
+    def submit(self, seconds: float) -> str:
+        return self.developer.submit(APP, self.export, arguments={"seconds": seconds})
+
+    def check(self, ended: str) -> Counter[str]:
+        """Assert that the run has succeeded as if undisturbed; how many tasks each node has completed."""
+        shown = self.developer.wait(ended, "SUCCESS", seconds=120)
+        assert len(shown["tasks"]) == FILES
+        completed: Counter[str] = Counter()
+        for task in shown["tasks"]:
+            good = [attempt for attempt in task["attempts"] if not attempt["reason"]]
+            assert len(good) == 1, task
+            assert good[0]["number"] == len(task["attempts"]), task
+            completed[good[0]["node"]] += 1
+        listed = self.developer.ask("GET", f"/runs/{ended}/outputs?limit=1000").json()["outputs"]
+        assert {(output["path"], output["sha256"]) for output in listed} == self.outputs
+        assert self.developer.output(ended, "0/numbers.txt") == NUMBERS
+        return completed
+
+    def until(self, condition: Callable[[], Any], *, what: str, seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            logs = "".join(f"--- {node.name}\n{node.log.read_text()[-3000:]}\n" for node in self.nodes)
+            assert time.monotonic() < end, f"not {what}\n{logs}{self.first.tail()}"
+            time.sleep(0.2)
+
+    def until_both_run(self, started: str) -> None:
+        """Until containers of this run run on both nodes."""
+        self.until(
+            lambda: (
+                {"a", "b"} <= {task["node"] for task in self._running(started)}
+                and all(node.containers() for node in self.nodes)
+            ),
+            what="running on both nodes",
+        )
+
+    def _running(self, started: str) -> list[dict[str, Any]]:
+        tasks: list[dict[str, Any]] = self.developer.show(started)["tasks"]
+        return [{"node": task["attempts"][-1]["node"]} for task in tasks if task["state"] == "RUNNING"]
+
+    def until_clean(self) -> None:
+        """Until nothing of any attempt is left on the nodes."""
+        self.until(lambda: not any(node.leftovers() for node in self.nodes), what="clean")
+
+
+@pytest.fixture(scope="module")
+def network(engine: Engine) -> Iterator[Network]:
+    for program in ("ip", "nsenter", "unshare"):
+        if not shutil.which(program):
+            pytest.skip(f"{program} is missing: scripts/machine test")
+    try:
+        found = Network().__enter__()
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no bridge can be made here: {error.stderr}")
+    yield found
+    found.__exit__()
+
+
+@pytest.fixture(scope="module")
+def site(network: Network, engine: Engine) -> Iterator[Site]:
+    with contextlib.ExitStack() as stack:
+        cluster = Cluster.start(Path(tempfile.gettempdir()), address=network.address, port=free_port())
+        stack.callback(cluster.stop)
+        broker = start_broker("redis", address=network.address)
+        stack.callback(broker.remove)
+        storage = Path(tempfile.mkdtemp(prefix="storage-"))
+        storage.chmod(0o711)
+        first = new_instance(
+            host=network.address, listen=network.address, database=cluster.create_database("site"),
+            broker=broker.url, storage=storage, lease=5, engine="unix:///nowhere.sock",
+        )  # fmt: skip
+        first.options = ("--no-worker",)
+        stack.callback(first.remove)
+        first.start()
+        nodes = []
+        for number, name in enumerate(("a", "b")):
+            node = Machine(name, network=network, number=number, first=first)
+            stack.callback(node.remove)
+            node.join()
+            nodes.append(node)
+        for node in nodes:
+            node.start()
+        yield _furnished(first, broker, nodes[0], nodes[1], engine)
+
+
+def _furnished(first: Instance, broker: Broker, a: Machine, b: Machine, engine: Engine) -> Site:
+    developer = Person(first, "developer", first.user("developer", developer=True), Path(tempfile.mkdtemp()))
+    developer.create_app(APP)
+    developer.push(_image(engine, "v1"), APP)
+    files = [write_pointcloud(developer.home / f"{n:02}.laz", points=100 + n) for n in range(FILES)]
+    export = first.import_export(*files, owner="developer")
+    outputs = set()
+    for index, file in enumerate(files):
+        line = f"{hashlib.sha256(file.read_bytes()).hexdigest()}  -\n".encode()
+        for path, content in (("input.sha256", line), ("numbers.txt", NUMBERS), ("stdout.txt", b"")):
+            outputs.add((f"{index}/{path}", hashlib.sha256(content).hexdigest()))
+    return Site(first, broker, a, b, developer, export, outputs)
+
+
+def _image(engine: Engine, version: str) -> str:
+    program = Path(__file__).with_name("program.sh").read_bytes()
+    files = {"/program": (program, 0o755), "/version": (version.encode(), 0o644)}
+    return engine.image(entrypoint=["/program"], files=files)
+
+
+def test_a_run_spreads_over_both_nodes(site: Site):
+    started = site.submit(2)
+    site.until_both_run(started)
+    # The same message, ten times: ten looks at the queue.
+    application = Celery(broker=site.broker.url)
+    bell: Any = Broadcast("gridapps-bell")
+    for _ in range(10):
+        application.send_task("gridapps.ring", queue=bell, declare=[bell.exchange], task_id="the-same")
+    completed = site.check(started)
+    assert set(completed) == {"a", "b"}
+    assert min(completed.values()) >= 3
+    shown = site.developer.show(started)
+    assert all(len(task["attempts"]) == 1 for task in shown["tasks"])
+    site.until_clean()
+
+
+def test_the_keys_of_the_instance_stay_on_the_first_machine(site: Site):
+    for node in site.nodes:
+        assert not (node.data / "authority").exists()
+        assert not (node.data / "secret-key").exists()
+        assert not (node.data / "gridapps.sqlite3").exists()
+
+
+def test_a_broker_that_is_killed_costs_no_run_and_no_time(site: Site):
+    site.broker.kill()
+    try:
+        began = time.monotonic()
+        started = site.submit(0)
+        assert time.monotonic() - began < 2
+        site.check(started)
+    finally:
+        site.broker.start()
+
+
+def test_a_node_that_is_cut_off_loses_its_tasks_and_none_completes_twice(site: Site):
+    started = site.submit(6)
+    site.until_both_run(started)
+    site.a.cut()
+    try:
+        kept = site.a.containers()
+        completed = site.check(started)
+        assert completed["b"] >= FILES - 3, completed
+        lost = [
+            attempt
+            for task in site.developer.show(started)["tasks"]
+            for attempt in task["attempts"]
+            if attempt["reason"]
+        ]
+        assert [(each["node"], each["reason"]) for each in lost] == [("a", "platform")] * len(lost) != []
+        assert set(kept) <= set(site.a.containers()), "a node that cannot ask leaves its containers alone"
+    finally:
+        site.a.mend()
+    site.until_clean()
+    assert site.check(started) == completed
+    _assert_no_stray_files(site, started)
+    assert set(site.check(site.submit(2))) == {"a", "b"}
+
+
+def _assert_no_stray_files(site: Site, ended: str) -> None:
+    """In the storage lie the outputs of the winning attempts alone."""
+    top = Path(site.first.settings["GRIDAPPS_STORAGE"]) / "outputs" / ended
+    found = {(int(path.parts[-4]), int(path.parts[-3])) for path in top.glob("*/*/files/*")}
+    shown = site.developer.show(ended)
+    assert found == {(task["index"], len(task["attempts"])) for task in shown["tasks"]}
+
+
+def test_a_node_that_dies_with_its_engine_gives_its_tasks_back_and_comes_back_clean(site: Site):
+    started = site.submit(4)
+    site.until_both_run(started)
+    site.a.kill()
+    completed = site.check(started)
+    assert completed["b"] >= FILES - 3
+    site.a.start()
+    site.until_clean()
+    _assert_no_stray_files(site, started)
+    assert set(site.check(site.submit(2))) == {"a", "b"}
+
+
+def test_a_node_pushes_nothing_and_once_removed_pulls_nothing(site: Site, engine: Engine):
+    directory = site.a.directory / "docker" / "certs.d" / site.first.authority
+    for old, new in (("00-node.cert", "client.cert"), ("00-node.key", "client.key"), ("ca.crt", "ca.crt")):
+        (site.a.directory / "held").mkdir(exist_ok=True)
+        shutil.copy(directory / old, site.a.directory / "held" / new)
+    image = _image(engine, "v2")
+    done = subprocess.run(
+        ["skopeo", "--insecure-policy", "copy", "--dest-cert-dir", str(site.a.directory / "held"),
+         f"docker-daemon:{image}", f"docker://{site.first.authority}/{APP}:v2"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "node a pulls and does nothing else" in done.stderr
+
+    site.first.run_server_command("node", "remove", "a")
+    site.developer.push(image, APP, tag="v2")  # an image that no node has
+    started = site.submit(1)
+    assert set(site.check(started)) == {"b"}
+    attempts = [each for task in site.developer.show(started)["tasks"] for each in task["attempts"]]
+    refused = [each for each in attempts if each["node"] == "a"]
+    assert refused
+    assert all("was revoked" in each["reason_text"] for each in refused), refused
+
+    site.a.stop_worker()
+    site.a.join()
+    site.a.start_worker()
+    assert set(site.check(site.submit(2))) == {"a", "b"}
+    assert "takes the certificate of node a" in site.a.command("doctor")
