@@ -1,8 +1,8 @@
 """Machines on a network, on one machine: namespaces with an engine and a worker in each, and a wire to cut.
 
 A bridge is the network, and the first machine is at its address, in the namespaces of the tests. Each node
-has a network and a mount namespace, so that it reaches the rest through its wire alone, and so that its engine
-has certificates of its own in /etc/docker.
+has a network and a mount namespace: it reaches the rest through its wire alone, and its engine has
+certificates of its own in /etc/docker.
 """
 
 import contextlib

@@ -5,6 +5,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.operations import (
     AddField,
+    CreateModel,
     DeleteModel,
     RemoveField,
     RenameField,
@@ -17,25 +18,23 @@ from gridapps.runs import queue
 from gridapps.runs.states import State
 from tests.runs.test_queue import LEASE
 
-OURS = ("access", "exports", "registry", "runs")
-FIRST = [("access", "0002_command_line_client"), *((name, "0001_initial") for name in OURS[1:])]
+OURS = ("access", "exports", "registry", "runs", "hooks")
+FIRST = [("access", "0002_command_line_client"), *((name, "0001_initial") for name in OURS[1:4])]
 
 
 def test_no_migration_takes_anything_away_or_demands_what_an_older_program_does_not_write():
     graph = MigrationExecutor(None).loader.disk_migrations
-    found = [
-        (f"{app}.{name}", operation)
-        for (app, name), migration in sorted(graph.items())
-        if app in OURS
-        for operation in migration.operations
-    ]
-    assert found
-    for name, operation in found:
-        assert not isinstance(operation, DeleteModel | RemoveField | RenameField | RenameModel), name
-        if isinstance(operation, AddField):
-            field = operation.field
-            optional = field.null or field.many_to_many or field.db_default is not NOT_PROVIDED
-            assert optional, f"{name}: {operation.name} has to be nullable or have a db_default"
+    ours = {key: migration for key, migration in graph.items() if key[0] in OURS}
+    assert ours
+    for (app, name), migration in ours.items():
+        new = {each.name_lower for each in migration.operations if isinstance(each, CreateModel)}
+        for operation in migration.operations:
+            where = f"{app}.{name}: {operation.describe()}"
+            assert not isinstance(operation, DeleteModel | RemoveField | RenameField | RenameModel), where
+            if isinstance(operation, AddField) and operation.model_name_lower not in new:
+                field = operation.field
+                optional = field.null or field.many_to_many or field.db_default is not NOT_PROVIDED
+                assert optional, f"{where}: it has to be nullable or have a db_default"
 
 
 @pytest.mark.django_db
