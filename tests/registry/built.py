@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,13 +36,18 @@ def layer(name: str = "program") -> bytes:
     return gzip.compress(buffer.getvalue(), mtime=0)
 
 
-def config(*, layers: int = 1, **changes: Any) -> dict[str, Any]:
+def diff_id(content: bytes) -> str:
+    """The digest of what is in a compressed layer, or of the bytes if they are none."""
+    return digest(gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content)
+
+
+def config(*, layers: Sequence[bytes] = (layer(),), **changes: Any) -> dict[str, Any]:
     """An image configuration that is taken; `changes` replace parts of it."""
     return {
         "os": "linux",
         "architecture": "amd64",
         "config": {"Entrypoint": ["/program"], "Cmd": ["--fast"]},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{number:064x}" for number in range(layers)]},
+        "rootfs": {"type": "layers", "diff_ids": [diff_id(each) for each in layers]},
         **changes,
     }
 
@@ -51,8 +56,11 @@ def config(*, layers: int = 1, **changes: Any) -> dict[str, Any]:
 class Image:
     """One image. `manifest` and `blobs` follow from the parts; change the parts first."""
 
-    config: bytes = field(default_factory=lambda: encoded(config()))
+    config: bytes = b""  # by default what fits the layers
     layers: list[bytes] = field(default_factory=lambda: [layer()])
+
+    def __post_init__(self) -> None:
+        self.config = self.config or encoded(config(layers=self.layers))
 
     @property
     def document(self) -> dict[str, Any]:

@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 
 from gridapps.registry import manifests
 from gridapps.registry.manifests import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Index, Invalid, Manifest
-from tests.registry.built import CONFIG, LAYER, Image, config, descriptor, encoded, entry, index
+from tests.registry.built import (
+    CONFIG,
+    LAYER,
+    Image,
+    config,
+    descriptor,
+    diff_id,
+    encoded,
+    entry,
+    index,
+    layer,
+)
 
 MAX_IMAGE = 10_000_000
 
@@ -47,7 +58,7 @@ def test_a_good_image_is_taken() -> None:
     parsed = parse(Image().document)
     assert isinstance(parsed, Manifest)
     assert parsed.size == sum(map(len, Image().blobs))
-    assert program() == manifests.Program(["/program"], ["--fast"])
+    assert program() == manifests.Program(["/program"], ["--fast"], [diff_id(layer())])
 
 
 def test_the_manifest_of_dockers_own_format_is_taken() -> None:
@@ -146,6 +157,13 @@ def test_what_two_readers_would_understand_differently_is_refused(old: str, new:
         ({"config": {"Entrypoint": ["/\ud800"]}}, "not a list of strings"),
         ({"config": {"Entrypoint": ["/a"], "entrypoint": ["/b"]}}, "only 'Entrypoint' is meant"),
         ({"config": {"Entrypoint": ["/a"], "Cmd": ["x" * 70_000]}}, "longer than"),
+        ({"config": {"Entrypoint": ["/a"], "Env": ["A=" + "x" * 70_000]}}, "ENV is longer than"),
+        (
+            {"config": {"Entrypoint": ["/a"], "Env": ["A=1\0"]}},
+            "Env in the image configuration is not a list",
+        ),
+        ({"config": {"Entrypoint": ["/a"], "WorkingDir": 1}}, "WorkingDir in the image configuration is not"),
+        ({"config": {"Entrypoint": ["/a"], "User": {}}}, "User in the image configuration is not a string"),
         ({"config": {"Entrypoint": ["/a"], "Volumes": {"/data": {}}}}, "VOLUME '/data'"),
         ({"config": {"Entrypoint": ["/a"], "Volumes": {"/grid/../etc": {}}}}, "VOLUME '/grid/../etc'"),
         ({"config": {"Entrypoint": ["/a"], "Volumes": {"/gridlock": {}}}}, "VOLUME '/gridlock'"),
@@ -157,6 +175,7 @@ def test_what_two_readers_would_understand_differently_is_refused(old: str, new:
         ({"OS": "windows"}, "only 'os' is meant"),
         ({"rootfs": {"type": "layers", "diff_ids": []}}, "does not list the layers"),
         ({"rootfs": None}, "does not list the layers"),
+        ({"rootfs": {"type": "layers", "diff_ids": ["md5:0"]}}, "does not list the layers"),
     ],
 )
 def test_configurations_are_refused_with_the_reason(changes: dict[str, Any], words: str) -> None:

@@ -68,6 +68,8 @@ class Environment(BaseSettings):
         8 * GIB, ge=1024**2, description="largest image, as the sum of its compressed layers"
     )
     max_layers: int = Field(127, ge=1, le=127, description="layers that an image may have")
+    max_unpacked: int = Field(32 * GIB, ge=1024**2, description="largest image when unpacked")
+    max_image_files: int = Field(1_000_000, ge=1, le=2**31 - 1, description="files that an image may have")
     max_queued: int = Field(100_000, ge=1, description="tasks that one user may have waiting or running")
     max_running: int = Field(0, ge=0, description="tasks of one user at once; 0 means no limit")
     max_outputs: int = Field(0, ge=0, description="outputs that one user may keep; 0 means no limit")

@@ -17,6 +17,7 @@ MAX_MANIFEST = 4 * 1024**2  # bytes
 MAX_CONFIG = 4 * 1024**2  # bytes
 MAX_CHILDREN = 64
 MAX_COMMAND = 64 * 1024  # bytes of ENTRYPOINT and CMD together
+MAX_ENVIRONMENT = 64 * 1024  # bytes of ENV; the kernel starts no program with much more
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -88,10 +89,11 @@ class Index:
 
 @dataclass(frozen=True)
 class Program:
-    """What an image runs."""
+    """What an image runs, and the digests of its layers when unpacked."""
 
     entrypoint: list[str]
     command: list[str]
+    diff_ids: list[str]
 
 
 def digest_of(content: bytes) -> str:
@@ -127,7 +129,7 @@ def program(content: bytes, *, manifest: Manifest) -> Program:
         document = read(content, what="The image configuration").knowing(_CONFIG)
         run = document.document("config").knowing(_RUN)
         rootfs = document.document("rootfs").knowing(("type", "diff_ids"))
-        entrypoint, command = _words(run, "Entrypoint"), _words(run, "Cmd")
+        entrypoint, command, environment = (_words(run, name) for name in ("Entrypoint", "Cmd", "Env"))
         volumes = run.document("Volumes")
         layers = rootfs.entries("diff_ids")
     except Ambiguous as error:
@@ -142,16 +144,24 @@ def program(content: bytes, *, manifest: Manifest) -> Program:
         reasons.append('The image has no ENTRYPOINT; add one to the Dockerfile: ENTRYPOINT ["/program"].')
     if sum(len(word.encode()) + 1 for word in entrypoint + command) > MAX_COMMAND:
         reasons.append(f"ENTRYPOINT and CMD are longer than {MAX_COMMAND} bytes together.")
+    if sum(len(word.encode()) + 1 for word in environment) > MAX_ENVIRONMENT:
+        reasons.append(f"ENV is longer than {MAX_ENVIRONMENT} bytes.")
+    reasons += [
+        f"{name} in the image configuration is not a string."
+        for name in ("User", "WorkingDir")
+        if not isinstance(run.get(name) or "", str)
+    ]
     reasons += [
         f"The image declares VOLUME {name[:200]!r}; only /grid and /tmp are writable."
         for name in volumes
         if not _may_write(name)
     ]
-    if rootfs.get("type") != "layers" or len(layers) != len(manifest.layers):
+    named = all(isinstance(layer, str) and re.fullmatch(r"sha256:[0-9a-f]{64}", layer) for layer in layers)
+    if rootfs.get("type") != "layers" or len(layers) != len(manifest.layers) or not named:
         reasons.append("The image configuration does not list the layers of the manifest.")
     if reasons:
         raise Invalid(*reasons)
-    return Program(entrypoint, command)
+    return Program(entrypoint, command, layers)
 
 
 def _manifest(document: Document, *, max_image: int, max_layers: int) -> Manifest:
@@ -245,7 +255,7 @@ def _platform(configuration: Document) -> str:
 
 
 def _words(run: Document, name: str) -> list[str]:
-    """ENTRYPOINT or CMD, which the kernel takes as strings without NUL."""
+    """ENTRYPOINT, CMD or ENV, which the kernel takes as strings without NUL."""
     words = run.entries(name)
     for word in words:
         if not isinstance(word, str) or "\0" in word or not _is_unicode(word):

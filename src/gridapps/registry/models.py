@@ -175,6 +175,18 @@ class Release(Blockable):
         return f"{self.app}@{self.digest}"
 
 
+class Layer(models.Model):
+    """What a layer unpacks to, found when it was pushed first. The same for every image that has it."""
+
+    digest = models.CharField(max_length=71, unique=True, help_text="sha256:... of the pushed blob")
+    diff_id = models.CharField(max_length=71, help_text="sha256:... of the tar in it")
+    size = models.BigIntegerField(help_text="bytes when unpacked")
+    files = models.IntegerField()
+
+    def __str__(self) -> str:
+        return self.digest
+
+
 class Tag(models.Model):
     """A tag of an App's repository. It may move to another release; releases stay."""
 

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from gridapps.registry import manifests
+from gridapps.registry import manifests, unpacking
 from gridapps.registry.distribution import Missing, Rejected, Repository
 from gridapps.registry.manifests import Index, Invalid, Manifest, Program
 from gridapps.registry.models import App, Certificate, Release, Tag
@@ -81,7 +81,9 @@ def _judge(push: Push, repository: Repository) -> _Judged | None:
         config = repository.blob(parsed.config.digest, limit=manifests.MAX_CONFIG + 1)
     except Missing:
         raise Invalid("The image configuration was not pushed.") from None
-    return _Judged(parsed, manifests.program(config, manifest=parsed))
+    program = manifests.program(config, manifest=parsed)
+    unpacking.check(parsed, program, repository)
+    return _Judged(parsed, program)
 
 
 def _parse(content: bytes, media_type: str) -> Manifest | Index:

@@ -225,20 +225,21 @@ class DockerSandbox:
         report = self._report(name)
         if report is None:
             return self._as_the_engine_saw_it(name, space)
+        used = space.disk_used()
+        # A large write may fail while there is room for small ones, and init sees no full disk.
+        full = report.disk_full or used - _size(space.log) >= known["disk"] or (space.root / _OVER).exists()
         return Ended(
             exit_code=report.exit_code,
             started_at=report.started,
             ended_at=report.ended,
             out_of_memory=report.oom_kills > 0,
-            out_of_disk=report.disk_full or (space.root / _OVER).exists(),
+            out_of_disk=full,
             out_of_processes=report.forks_refused > 0,
             log_dropped=report.log_dropped,
             output_dropped=report.output_dropped,
             not_started=_not_started(report, known),
             interrupted=report.asked,
-            usage=Usage(
-                cpu_seconds=report.cpu_seconds, memory_bytes=report.memory, disk_bytes=space.disk_used()
-            ),
+            usage=Usage(cpu_seconds=report.cpu_seconds, memory_bytes=report.memory, disk_bytes=used),
         )
 
     def _as_the_engine_saw_it(self, name: str, space: Workspace) -> Ended:
@@ -339,6 +340,10 @@ class DockerSandbox:
         if not self._scratch.is_dir():
             return []
         return [Workspace(path) for path in self._scratch.iterdir() if _NAME.fullmatch(path.name)]
+
+
+def _size(path: Path) -> int:
+    return path.lstat().st_size if path.exists() else 0
 
 
 def _not_started(report: Report, known: Mapping[str, Any]) -> str:

@@ -46,9 +46,8 @@ def judge(ended: Ended, *, canceled: bool, past_deadline: bool, limits: Limits) 
         return Verdict("FAILURE", "image-refused", ended.not_started)
     if past_deadline:
         seconds = max(0, round((ended.ended_at - ended.started_at).total_seconds()))
-        return Verdict(
-            "FAILURE", "out-of-time", f"Out of time: it was ended at its deadline, after {seconds} s."
-        )
+        text = f"Out of time: it was ended at its deadline, after {seconds} s.{_meanwhile(ended, limits)}"
+        return Verdict("FAILURE", "out-of-time", text)
     if ended.output_dropped:
         text = f"Out of disk: {ended.output_dropped} bytes of standard output could not be kept within "
         return Verdict("FAILURE", "out-of-disk", f"{text}{_size(limits.disk)}.")
@@ -73,6 +72,17 @@ def _failure(ended: Ended, limits: Limits) -> Verdict:
         text = f"Too many processes: more than {limits.processes} at once; the program {how}."
         return Verdict("FAILURE", "out-of-processes", text)
     return Verdict("FAILURE", "program-failed", f"The program {how}.")
+
+
+def _meanwhile(ended: Ended, limits: Limits) -> str:
+    """Which limits it had met before its deadline: often they are why it did not come to its end."""
+    met = {
+        f"reached its memory of {_size(limits.memory)}": ended.out_of_memory,
+        f"reached its disk of {_size(limits.disk)} or {limits.inodes} files": ended.out_of_disk,
+        f"asked for more than {limits.processes} processes": ended.out_of_processes,
+    }
+    names = [name for name, was in met.items() if was]
+    return f" It had {' and '.join(names)}." if names else ""
 
 
 def _how(exit_code: int) -> str:

@@ -150,14 +150,14 @@ def _host(launch: Launch, workspace: Workspace, *, runtime: str, cgroup: str) ->
 
 def _ulimits(launch: Launch) -> list[dict[str, Any]]:
     """The pids limit is the one on processes: nproc counts those of all containers, whose user is the same,
-    so it only stands far above what they may have together."""
+    so it only stands far above what they may have together. fsize is for any file, of /tmp as well."""
     limits = launch.limits
     values = {
         "nofile": limits.open_files,
         "nproc": 32768,
         "core": 0,
         "memlock": 65536,
-        "fsize": max(limits.disk, limits.log + 65536),
+        "fsize": max(limits.disk, limits.tmp, limits.log + 65536),
     }
     return [{"Name": name, "Soft": value, "Hard": value} for name, value in values.items()]
 

@@ -1,0 +1,78 @@
+"""The faults of hostile.c, and how the run of each ends. docs/hostile-apps.md is the same list for people."""
+
+from dataclasses import dataclass
+
+MIB = 1024**2
+FOR_EVER = 5  # seconds of wall-clock time for programs that would never end
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """What a user reads in the end. `words` stand in the reason's sentence; `time` (in seconds) and
+    `disk` (in bytes) are the run's limits."""
+
+    name: str
+    state: str = "SUCCESS"
+    reason: str | None = None
+    words: str = ""
+    exit_code: int | None = 0
+    time: float = 60
+    disk: int = 16 * MIB
+    grace: float = 30  # seconds that it may take beyond that
+
+    @property
+    def time_matters(self) -> bool:
+        return self.time == FOR_EVER
+
+
+def _never_ends(name: str, exit_code: int, words: str = "") -> Fault:
+    return Fault(
+        name=name, state="FAILURE", reason="out-of-time", words=words, exit_code=exit_code, time=FOR_EVER
+    )
+
+
+def _out_of(what: str, name: str, words: str, exit_code: int) -> Fault:
+    return Fault(name=name, state="FAILURE", reason=f"out-of-{what}", words=words, exit_code=exit_code)
+
+
+_ALL = (
+    _never_ends("fork-bomb", 143, "more than 256 processes"),
+    _out_of("processes", "fork-and-give-up", "more than 256", 1),
+    Fault(name="leave-daemons"),
+    _never_ends("ignore-term", 137),
+    _never_ends("sleep-for-ever", 143),
+    _never_ends("stop-itself", 137),
+    _never_ends("spin", 143),
+    Fault(name="attack-init", state="FAILURE", reason="program-failed", words="SIGKILL", exit_code=137),
+    _out_of("memory", "memory-bomb", "64 MiB", 137),
+    Fault(name="memory-child"),
+    _out_of("memory", "memory-memfd", "64 MiB", 137),
+    _out_of("memory", "memory-tmp", "64 MiB", 137),
+    Fault(name="memory-shm"),
+    _out_of("memory", "memory-segments", "64 MiB", 137),
+    _out_of("memory", "memory-pipes", "64 MiB", 137),
+    _out_of("disk", "disk-grid", "16 MiB", 1),
+    Fault(name="disk-root"),
+    _out_of("disk", "million-files", "100000 files", 1),
+    _out_of("disk", "sparse-file", "16 MiB", 153),
+    Fault(name="log-flood"),
+    Fault(name="log-short-lines"),
+    Fault(name="log-long-line"),
+    _never_ends("log-for-ever", 143),
+    _out_of("disk", "stdout-flood", "standard output", 0),
+    Fault(name="log-bytes"),
+    Fault(name="forged-progress", state="FAILURE", reason="program-failed", words="3", exit_code=3),
+    Fault(name="links"),
+    Fault(name="special-files"),
+    Fault(name="deep", disk=64 * MIB),
+    Fault(name="names"),
+    Fault(name="closed"),
+    Fault(name="changing"),
+    Fault(name="write-input"),
+    Fault(name="network"),
+    Fault(name="kernel-files"),
+    Fault(name="kernel-calls"),
+    Fault(name="identity"),
+    Fault(name="close-input"),
+)
+FAULTS = {fault.name: fault for fault in _ALL}

@@ -1,0 +1,192 @@
+"""Each fault of hostile.c over the whole path: it ends in time, for the right reason, and harms nobody."""
+
+import hashlib
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tests.hostile.conftest import MAX_LOG, Campaign, settled
+from tests.hostile.faults import FAULTS
+
+pytestmark = [pytest.mark.engine, pytest.mark.instance]
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_it_ends_in_time_for_the_right_reason_and_keeps_what_it_may(campaign: Campaign, name: str):
+    fault, shown = FAULTS[name], campaign.ended(name)
+    assert (shown["state"], shown["reason"]) == (fault.state, fault.reason), shown["reason_text"]
+    assert fault.words in shown["reason_text"]
+    assert shown["task"]["exit_code"] == fault.exit_code
+    assert len(shown["task"]["attempts"]) == 1, "what a program does itself is not tried again"
+    assert _seconds(shown) < fault.time + fault.grace
+    if name != "forged-progress":  # which makes none
+        assert campaign.outputs(name)["before.txt"] == len("made before the fault\n")
+        assert "made before the fault" in campaign.log(name)
+
+
+def _seconds(shown: dict[str, Any]) -> float:
+    began, ended = (datetime.fromisoformat(shown[f"{name}_at"]) for name in ("started", "ended"))
+    return (ended - began).total_seconds()
+
+
+@pytest.mark.parametrize("name", ["log-flood", "log-short-lines", "log-long-line"])
+def test_a_flooded_log_keeps_its_beginning_and_its_end(campaign: Campaign, name: str):
+    log = campaign.log(name)
+    assert log[0] == "made before the fault"
+    assert log[-1] == "the last line"
+    assert any("bytes of the log are left out" in line for line in log)
+    assert sum(len(line) for line in log) <= MAX_LOG
+
+
+def test_a_log_is_text_that_nothing_obeys(campaign: Campaign):
+    log = campaign.log("log-bytes")
+    raw = campaign.developer.log(campaign.runs["log-bytes"])
+    assert all(line.isprintable() for line in log), log
+    assert "\x1b" not in raw
+    assert "\u202e" not in raw
+    assert "2001-01-01T00:00:00.000000Z forged prefix" in log
+    stamps = [line.split(" ")[1] for line in raw.splitlines()]
+    assert not [stamp for stamp in stamps if stamp.startswith("2001")]
+    with campaign.developer.client() as client:
+        answer = client.get(f"/api/v3/runs/{campaign.runs['log-bytes']}/log")
+        assert answer.headers["Content-Type"].startswith("text/plain")
+        path = f"/api/v3/runs/{campaign.runs['log-bytes']}/log?follow=1"
+        followed = client.get(path).text
+    events = [line for line in followed.splitlines() if line.startswith("event:")]
+    assert len([line for line in events if "end" in line]) == 1, "a program can send no event of its own"
+
+
+def test_progress_that_is_forged_changes_no_state(campaign: Campaign):
+    shown = campaign.ended("forged-progress")
+    assert shown["task"]["progress"] <= 1
+    assert shown["message"] in ("done", "")
+    assert [line for line in campaign.log("forged-progress") if '"progress": 2' in line]
+
+
+def test_of_links_nothing_is_taken(campaign: Campaign):
+    assert set(campaign.outputs("links")) == {"before.txt", "hard-link"}
+    left_out = {item["path"]: item["why"] for item in campaign.ended("links")["task"]["left_out"]}
+    links = (
+        "shadow",
+        "root",
+        "init-root",
+        "status",
+        "arguments",
+        "up",
+        "a",
+        "b",
+        "self",
+        "passwd",
+        "stdout.txt",
+    )
+    for name in links:
+        assert "symbolic link" in left_out[name], name
+
+
+def test_of_special_files_nothing_but_the_content_is_taken(campaign: Campaign):
+    tried, outputs = campaign.tried("special-files"), campaign.outputs("special-files")
+    assert tried["block-device"] == tried["char-device"] == "EPERM"
+    assert set(outputs) == {"before.txt", "stdout.txt", "setuid"}
+    left_out = {item["path"]: item["why"] for item in campaign.ended("special-files")["task"]["left_out"]}
+    assert "named pipe" in left_out["fifo"]
+    assert "socket" in left_out["socket"]
+    stored = campaign.stored("special-files") / "setuid"
+    assert oct(stored.stat().st_mode & 0o7777) == "0o640"
+
+
+def test_of_a_deep_tree_the_top_is_taken(campaign: Campaign):
+    outputs = campaign.outputs("deep")
+    assert set(outputs) == {"before.txt", "stdout.txt", "d/d/d/d/file.txt"}
+    assert "deeper than 32" in campaign.ended("deep")["task"]["left_out"][0]["why"]
+
+
+def test_names_that_mislead_are_left_out(campaign: Campaign):
+    outputs = campaign.outputs("names")
+    assert {"...", ".. ", "-rf", "%2e%2e%2f", "<b>&\"'", "~", "*", "n" * 255} <= set(outputs)
+    assert not [
+        name for name in outputs if "\n" in name or "\x1b" in name or "\\" in name or "\u202e" in name
+    ]
+    left_out = campaign.ended("names")["task"]["left_out"]
+    assert len(left_out) == 7
+    assert all(item["path"].isprintable() for item in left_out)
+    for name in ("...", "%2e%2e%2f", "*"):
+        assert campaign.developer.output(campaign.runs["names"], f"0/{name.replace('%', '%25')}") == b"x"
+
+
+def test_what_is_closed_is_taken_all_the_same(campaign: Campaign):
+    assert {"closed.txt", "closed/file.txt"} <= set(campaign.outputs("closed"))
+    assert set(campaign.tried("closed").values()).isdisjoint({"ok"})
+
+
+def test_writers_are_gone_before_anything_is_taken(campaign: Campaign):
+    run = campaign.runs["changing"]
+    listed = campaign.developer.ask("GET", f"/runs/{run}/outputs").json()["outputs"]
+    for output in listed:
+        content = campaign.developer.output(run, output["path"])
+        assert hashlib.sha256(content).hexdigest() == output["sha256"], output["path"]
+
+
+def test_of_too_many_files_as_many_as_may_be_are_taken(campaign: Campaign):
+    assert len(campaign.outputs("million-files")) == 10_000
+    left_out = campaign.ended("million-files")["task"]["left_out"]
+    assert len(left_out) == 101
+    assert "more were left out" in left_out[-1]["why"]
+
+
+@pytest.mark.parametrize("name", ["write-input", "disk-root", "kernel-files", "attack-init"])
+def test_what_is_not_allowed_fails(campaign: Campaign, name: str):
+    tried = campaign.tried(name)
+    allowed = {"attack-init": {"prlimit-own"}}.get(name, set())
+    assert len(tried) > 5
+    assert {what for what, result in tried.items() if result == "ok"} == allowed
+
+
+def test_no_call_that_could_harm_the_kernel_gets_through(campaign: Campaign):
+    tried = campaign.tried("kernel-calls")
+    assert len(tried) == 21
+    assert {what for what, result in tried.items() if result == "ok"} == set()
+
+
+def test_the_input_is_as_it_was(campaign: Campaign):
+    campaign.ended("write-input")
+    stored = [path for path in (campaign.instance.data / "exports").rglob("*") if path.is_file()]
+    digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in stored}
+    assert hashlib.sha256(campaign.file.read_bytes()).hexdigest() in digests
+
+
+def test_nobody_can_be_reached(campaign: Campaign):
+    tried = campaign.tried("network")
+    places = {name: result for name, result in tried.items() if not name.startswith("family-")}
+    assert len(places) == 10
+    assert "ok" not in places.values()
+    families = {name.split("-")[1] for name in tried if name.startswith("family-")}
+    assert families <= {"1", "2", "10", "16"}, "UNIX, INET, INET6 and NETLINK, in a network of its own"
+
+
+def test_a_child_that_dies_of_memory_is_not_the_program(campaign: Campaign):
+    assert campaign.tried("memory-child")["child"] == "KILL"
+    assert campaign.tried("memory-shm")["dev-shm"] == "ENOSPC"
+
+
+def test_an_image_can_make_nobody_root(campaign: Campaign):
+    assert campaign.tried("identity") == {"uid": "65532", "effective": "65532"}
+
+
+def test_who_ignores_everything_is_canceled_all_the_same(campaign: Campaign):
+    run = campaign.submit(replace(FAULTS["ignore-term"], time=600))
+    campaign.developer.wait_for_progress(run)
+    campaign.developer.ask("POST", f"/runs/{run}/cancel", expect=202)
+    assert campaign.developer.wait(run, "CANCELED", seconds=30)["reason"] == "canceled"
+
+
+def test_afterwards_the_host_is_as_it_was(campaign: Campaign):
+    """Here because it waits for everything that was submitted."""
+    for name in FAULTS:
+        campaign.ended(name)
+    after = settled(campaign)
+    assert (after.processes, after.loops, after.containers, after.mounts) == (0, 0, 0, 0)
+    kept = sum(file.stat().st_blocks * 512 for file in (campaign.instance.data / "outputs").rglob("*"))
+    assert kept < len(FAULTS) * (16 + 4) * 1024**2, "outputs and logs have their limits"
+    assert not [path for path in (campaign.instance.data / "scratch").glob("*") if path.is_dir()]
