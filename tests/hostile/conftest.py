@@ -1,4 +1,4 @@
-"""A campaign: an instance of its own, one hostile image, and a run of each of its faults, all submitted at once."""
+"""A campaign: an instance of its own, one hostile image, and a run of each of its faults, all at once."""
 
 import shutil
 import subprocess

@@ -7,6 +7,7 @@ import lzma
 import tarfile
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -166,10 +167,8 @@ def test_any_bytes_are_judged(content: bytes, pack: bool) -> None:
 def test_a_tar_that_is_spoilt_anywhere_is_judged(at: int, value: bytes) -> None:
     content = bytearray(tar(("a", {"pax_headers": {"path": "b"}}, b"x" * 10)))
     content[at : at + len(value)] = value
-    try:
-        examined(bytes(content))
-    except (Invalid, TooLarge) as error:
-        assert str(error).isprintable()
+    with suppress(Invalid, TooLarge):
+        assert examined(bytes(content)).files <= 1
 
 
 pushing = pytest.mark.usefixtures("real_registry")

@@ -1,8 +1,10 @@
 """The sandbox over the real engine: the contract, and what only a real engine can do wrong."""
 
 import socket
+import tarfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from gridapps.sandbox.docker import DockerSandbox
 from gridapps.sandbox.ending import judge
 from gridapps.sandbox.protocol import EngineUnavailable, ImageUnavailable, Limits, NoSpace
 from tests.fixtures.engine import Engine
+from tests.fixtures.leftovers import TEST_IMAGES
 from tests.sandbox.conftest import LIMITS, MIB, SOCKET, Bench
 from tests.sandbox.contract import SCRIPTS, SandboxContract
 
@@ -120,6 +123,37 @@ def test_an_image_whose_files_stand_in_the_way_is_refused_and_leaves_nothing(
     with pytest.raises(ImageUnavailable, match="/grid"):
         bench.sandbox.start(launch)
     assert launch.name not in [resident.name for resident in bench.sandbox.residents(labels={})]
+
+
+@pytest.mark.parametrize("target", ["../../../../../../../etc", "/proc/1/root/etc", "grid"])
+@pytest.mark.parametrize("place", ["grid", "input", ".gridapps"])
+def test_links_of_an_image_lead_no_mount_out_of_it(
+    bench: Bench, engine: Engine, place: str, target: str
+) -> None:
+    link = tarfile.TarInfo(place)
+    link.type, link.linkname = tarfile.SYMTYPE, target
+    launch = bench.launch(engine.image(command=["echo ran > $GRID_OUTPUT/ran"], nodes=[link]))
+    before = sorted(path.name for path in Path("/etc").iterdir())
+    try:
+        bench.sandbox.start(launch)
+        bench.finish(launch.name)
+    except ImageUnavailable:
+        assert launch.name not in [resident.name for resident in bench.sandbox.residents(labels={})]
+    assert sorted(path.name for path in Path("/etc").iterdir()) == before
+
+
+def test_an_image_with_too_long_an_environment_is_refused(bench: Bench, engine: Engine) -> None:
+    container = engine.client.create_container(engine.image(command=["true"]), "")
+    reference = f"{TEST_IMAGES}{uuid.uuid4().hex[:12]}"
+    long = {"Env": ["LONG=" + "x" * 140_000], "Entrypoint": ["/bin/true"]}
+    engine.client.commit(container["Id"], reference, conf=long)
+    engine.client.remove_container(container["Id"])
+    try:
+        launch = bench.launch(reference)
+        with pytest.raises(ImageUnavailable, match="ENV"):
+            bench.sandbox.start(launch)
+    finally:
+        engine.client.remove_image(reference, force=True)
 
 
 def test_memory_is_limited_and_the_reason_known(bench: Bench, script: Script) -> None:

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gridapps.registry.documents import Ambiguous, Document, read
+from gridapps.sandbox.profile import MAX_ENVIRONMENT
 
 MAX_MANIFEST = 4 * 1024**2  # bytes
 MAX_CONFIG = 4 * 1024**2  # bytes
 MAX_CHILDREN = 64
 MAX_COMMAND = 64 * 1024  # bytes of ENTRYPOINT and CMD together
-MAX_ENVIRONMENT = 64 * 1024  # bytes of ENV; the kernel starts no program with much more
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"

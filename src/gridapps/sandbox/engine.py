@@ -24,6 +24,9 @@ _TIMEOUT = 120  # seconds for one answer; an engine under load takes several
 _REFUSED = (
     *("manifest unknown", "not found", "no matching manifest", "unsupported", "name unknown"),
     "invalid reference",
+    # What the image itself is to blame for, on every node.
+    *("verification failed", "invalid tar header", "cannot unmarshal", "invalid diffid"),
+    *("processing tar file(exit status", "duplicates of file paths"),
 )
 _CREDENTIALS = (
     *("unauthorized", "denied", "no basic auth", "authentication required", "certificate required"),
@@ -130,7 +133,7 @@ class Engine:
             raise _failed("create the container", error) from error
 
     def start(self, container: str) -> None:
-        """Raises ImageUnavailable when the image's own files stand in the way of the profile's mounts."""
+        """Raises ImageUnavailable when the image's own files stand in the way of the start."""
         try:
             with self._call() as client:
                 client.start(container)

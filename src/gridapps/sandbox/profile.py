@@ -19,6 +19,7 @@ from gridapps.sandbox.workspace import Workspace
 PROGRAM_USER = 65532
 INIT_BINARY = Path(__file__).parent / "init" / "gridapps-init"
 SECCOMP = Path(__file__).parent / "seccomp.json"
+MAX_ENVIRONMENT = 64 * 1024  # bytes of an image's ENV; the kernel starts no program with much more
 SHARED_MEMORY = 16 * 1024**2  # bytes of /dev/shm
 
 _INSIDE = "/.gridapps"
@@ -51,6 +52,8 @@ class Entry:
         command = [*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])]
         if not config.get("Entrypoint"):
             raise ImageUnavailable("The image has no ENTRYPOINT, so there is nothing to run.")
+        if sum(len(word.encode()) + 1 for word in config.get("Env") or []) > MAX_ENVIRONMENT:
+            raise ImageUnavailable(f"The image's ENV is longer than {MAX_ENVIRONMENT} bytes.")
         platform = (inspected.get("Os"), inspected.get("Architecture"))
         if platform != ("linux", "amd64"):
             raise ImageUnavailable(f"The image is for {'/'.join(map(str, platform))}, not for linux/amd64.")
