@@ -213,7 +213,9 @@ ARM = {"os": "linux", "architecture": "arm64", "variant": "v8"}
 
 def test_an_index_may_hold_other_platforms_and_attestations() -> None:
     image, other = Image(), Image(layers=[b"other"])
-    document = index(entry(other.manifest, ARM), entry(image.manifest), entry(other.manifest, ATTESTATION))
+    document = index(
+        *[entry(other.manifest, ARM)] * 48, entry(image.manifest), entry(other.manifest, ATTESTATION)
+    )
     parsed = parse(document, media_type=OCI_INDEX)
     assert isinstance(parsed, Index)
     assert parsed.image.digest == manifests.digest_of(image.manifest)
