@@ -67,7 +67,7 @@ def _turn() -> Iterator[None]:
 @contextmanager
 def _pieces(blob: Blob, repository: Repository) -> Iterator[Iterator[bytes]]:
     try:
-        with repository.blob_pieces(blob.digest) as pieces:
+        with repository.reading(blob.digest) as pieces:
             yield pieces
     except Missing:
         raise Invalid("was not pushed.") from None

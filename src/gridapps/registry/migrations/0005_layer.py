@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('registry', '0003_app_max_running'),
+        ('registry', '0004_shares'),
     ]
 
     operations = [
