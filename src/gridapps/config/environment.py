@@ -85,6 +85,8 @@ class Environment(BaseSettings):
     hook_timeout: float = Field(10.0, gt=0, le=60, description="seconds for one delivery as a whole")
     hook_pause: float = Field(10.0, gt=0, le=600, description="seconds between the first two tries")
     certificate_days: int = Field(365, ge=1, le=3650, description="validity of a client certificate")
+    metrics_token: str = Field("", repr=False, description="bearer token that may read /metrics")
+    log_format: Literal["json", "text"] = Field("json", description="how log lines are written")
     debug: bool = Field(False, description="Django's debug pages; never on a reachable instance")
 
     @field_validator("host")

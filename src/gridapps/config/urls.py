@@ -6,6 +6,7 @@ from django.urls import include, path
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v3/", include("gridapps.api.native.urls")),
+    path("", include("gridapps.api.metrics.urls")),
     path("", include("gridapps.api.registry.urls")),
     path("", include("gridapps.web.urls")),
 ]

@@ -130,6 +130,7 @@ class Run(models.Model):
     class Meta:
         ordering = ("-created_at", "-id")
         indexes = [
+            models.Index(name="run_by_end", fields=["ended_at"]),
             models.Index(name="run_by_owner", fields=["owner", "-created_at", "-id"]),
             models.Index(name="run_by_owner_and_state", fields=["owner", "state", "-created_at", "-id"]),
         ]
@@ -239,6 +240,7 @@ class Attempt(models.Model):
 
     class Meta:
         ordering = ("task", "number")
+        indexes = [models.Index(name="attempt_by_end", fields=["ended_at"])]
         constraints = [models.UniqueConstraint(name="attempt_once", fields=["task", "number"])]
 
     def __str__(self) -> str:

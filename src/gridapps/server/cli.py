@@ -1,5 +1,6 @@
 """The `gridapps-server` command."""
 
+import json
 import os
 import signal
 import sys
@@ -9,7 +10,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from gridapps.server.instance import Unusable, environment, prepare, prepare_worker
+from gridapps.server.instance import Unusable, environment, prepare, prepare_look, prepare_worker
 from gridapps.server.join import join
 from gridapps.server.node_commands import BUNDLE, certificates_option, node
 
@@ -54,6 +55,18 @@ def doctor() -> None:
         if finding.fault:
             click.echo(f"      {finding.fault}")
     sys.exit(1 if faults else 0)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="print JSON and nothing else")
+def status(as_json: bool) -> None:
+    """Show parts, queue, running tasks, nodes and hooks. Exit status 1: something of it is down."""
+    settings = prepare_look()
+    from gridapps.server import status as page
+
+    found = page.examine(settings)
+    click.echo(json.dumps(found, indent=2) if as_json else "\n".join(page.shown(found)))
+    sys.exit(0 if page.healthy(found) else 1)
 
 
 @main.command()

@@ -82,6 +82,16 @@ def prepare_worker(*, say: Callable[[str], None]) -> Environment:
     return settings
 
 
+def prepare_look() -> Environment:
+    """Set Django up to look at an instance, whether its database answers or not. Nothing is changed."""
+    settings = environment()
+    data = settings.data.absolute()
+    if not (data / "run").is_dir():
+        raise Unusable(f"There is no instance in the data directory {data}. Set GRIDAPPS_DATA.")
+    _set_up_django(data)
+    return settings
+
+
 def _set_up_django(data: Path) -> None:
     """Make Django work in this data directory, here and in child processes."""
     os.environ["GRIDAPPS_DATA"] = str(data)

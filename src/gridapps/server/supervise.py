@@ -155,18 +155,18 @@ def end_leftovers(run: Path, *, patience: float, say: Callable[[str], None]) -> 
     """
     for held in sorted(run.glob("*.held")):
         for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, _AFTER_KILL)):
-            if _is_free(held):
+            if is_free(held):
                 break
             for process in _holders(held):
                 say(f"{held.stem}: process {process} of the last start still runs: {number.name}")
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, number)
             end = time.monotonic() + seconds
-            while time.monotonic() < end and not _is_free(held):
+            while time.monotonic() < end and not is_free(held):
                 time.sleep(0.05)
 
 
-def _is_free(held: Path) -> bool:
+def is_free(held: Path) -> bool:
     """Whether no process has the lock file open any more."""
     with held.open() as file:
         try:

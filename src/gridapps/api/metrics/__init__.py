@@ -1,0 +1,1 @@
+"""`GET /metrics`: how the instance stands, for Prometheus."""

@@ -1,0 +1,109 @@
+"""`gridapps-server status`: how the instance stands, for people and, as JSON, for programs.
+
+What cannot be asked is said, and the rest is shown all the same.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gridapps.config.environment import Environment
+from gridapps.server.supervise import is_free
+
+SHOWN = 20  # running tasks in a terminal
+_GIB = 1024**3
+
+
+def examine(settings: Environment) -> dict[str, Any]:
+    """Everything that is to be said. `database` is empty, or why it cannot be asked."""
+    found: dict[str, Any] = {"instance": settings.origin, "parts": _parts(settings.data.absolute() / "run")}
+    from django.db import Error
+
+    from gridapps.runs import overview
+
+    try:
+        found |= {
+            "database": "",
+            "queue": {name: asdict(waiting) for name, waiting in overview.queue().items()},
+            "nodes": [asdict(node) for node in overview.nodes()],
+            "running": [asdict(task) for task in overview.running(limit=1000)],
+            "hooks": asdict(overview.hooks()),
+        }
+    except Error as error:
+        found["database"] = str(error).strip() or type(error).__name__
+    return found
+
+
+def healthy(found: dict[str, Any]) -> bool:
+    """Whether all parts of this machine run and the database answers."""
+    return not found["database"] and bool(found["parts"]) and all(found["parts"].values())
+
+
+def shown(found: dict[str, Any]) -> Iterator[str]:
+    """The lines for a terminal."""
+    yield f"Instance  {found['instance']}"
+    yield from _shown_parts(found["parts"])
+    if found["database"]:
+        yield f"Database  does not answer: {found['database']}"
+        return
+    yield "Database  answers"
+    for name, waiting in found["queue"].items():
+        oldest = f", the oldest for {_span(waiting['oldest'])}" if waiting["count"] else ""
+        yield f"Queue     {name}: {waiting['count']} tasks wait{oldest}"
+    yield from _shown_nodes(found["nodes"])
+    yield f"Running   {_many(len(found['running']))}"
+    for task in found["running"][:SHOWN]:
+        late = "" if task["lease"] > 0 else ", its lease has run out"
+        yield (
+            f"          {task['task']}  {task['app']} of {task['user']} on {task['node']}, "
+            f"attempt {task['attempt']}, {task['progress']:.0%}, for {_span(task['age'])}{late}"
+        )
+    if len(found["running"]) > SHOWN:
+        yield f"          and {_many(len(found['running']) - SHOWN)} more"
+    hooks = found["hooks"]
+    oldest = f", the oldest for {_span(hooks['oldest'])}" if hooks["count"] else ""
+    yield f"Hooks     {hooks['count']} deliveries wait{oldest}"
+
+
+def _parts(run: Path) -> dict[str, bool]:
+    """Each part that was started here, and whether it runs: one that does holds its file."""
+    return {held.stem: not is_free(held) for held in sorted(run.glob("*.held"))}
+
+
+def _shown_parts(parts: dict[str, bool]) -> Iterator[str]:
+    if not parts:
+        yield "Parts     none was ever started in this data directory"
+    else:
+        yield "Parts     " + ", ".join(f"{name} {'up' if up else 'DOWN'}" for name, up in parts.items())
+
+
+def _shown_nodes(nodes: list[dict[str, Any]]) -> Iterator[str]:
+    if not nodes:
+        yield "Nodes     none has reported yet"
+    for node in nodes:
+        engine = (
+            "the engine does not answer"
+            if node["engine_latency"] is None
+            else f"engine {node['engine_latency'] * 1000:.0f} ms"
+        )
+        state = "" if node["speaks"] else ", stopped"
+        yield (
+            f"Node      {node['name']}: {node['running']}/{node['slots']} tasks, "
+            f"{node['used_cpus']:g}/{node['cpus']:g} processors, "
+            f"{node['used_memory'] / _GIB:.1f}/{node['memory'] / _GIB:.1f} GiB memory, "
+            f"{node['used_disk'] / _GIB:.1f}/{node['disk'] / _GIB:.1f} GiB disk, {engine}, "
+            f"seen {_span(node['silent'])} ago{state}{', draining' if node['draining'] else ''}"
+        )
+
+
+def _many(count: int) -> str:
+    return f"{count} task" if count == 1 else f"{count} tasks"
+
+
+def _span(seconds: float) -> str:
+    """A time in the unit that says most."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,84 @@
+"""`gridapps-server status`: what it says of rows, of parts that are down, and while the database is away."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.conf import settings as django_settings
+from django.utils import timezone
+
+from gridapps.hooks import operations as hooks
+from gridapps.runs.models import Node
+from gridapps.server import status
+from tests.runs.conftest import make_run, release
+from tests.runs.test_queue import claim
+
+__all__ = ["make_run", "release"]
+SERVER = Path(sys.executable).with_name("gridapps-server")
+
+
+@pytest.fixture
+def found(cast, make_run, tmp_path, settings):
+    Node.objects.create(
+        name="one", slots=4, cpus=4, memory=2**32, disk=2**33, version="1", started_at=timezone.now(),
+        last_seen_at=timezone.now() - timedelta(minutes=5), engine_latency=0.25,
+    )  # fmt: skip
+    hooks.create(by=cast.analyst, target="https://example.org/", events=["run.started"])
+    make_run(owner="analyst", points=(1,), age=7300)
+    make_run(owner="developer", points=(1, 1), age=7200)
+    first = claim()
+    Node.objects.update(draining=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "worker.held").touch()
+    own = django_settings.GRIDAPPS.model_copy(update={"data": tmp_path})
+    return first, status.examine(own)
+
+
+def test_what_there_is(found):
+    first, said = found
+    assert said["parts"] == {"worker": False}
+    assert not status.healthy(said)
+    (task,) = said["running"]
+    assert (task["task"], task["node"], task["app"]) == (str(first.task), "one", "buildings")
+    assert sum(each["count"] for each in said["queue"].values()) == 2
+    assert said["nodes"][0]["running"] == 1
+    json.dumps(said)
+
+
+def test_what_a_terminal_shows(found):
+    text = "\n".join(status.shown(found[1]))
+    for part in (
+        "worker DOWN", "2 h", "one: 1/4 tasks, 1/4 processors, 0.0/4.0 GiB memory", "engine 250 ms",
+        "seen 5 min ago, stopped, draining", "Running   1 task", "attempt 1, 0%",
+        "Hooks     1 deliveries wait",
+    ):  # fmt: skip
+        assert part in text, text
+
+
+def run(data: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    rest = {name: value for name, value in os.environ.items() if not name.startswith("GRIDAPPS_")}
+    return subprocess.run(
+        [str(SERVER), "status", *words], env=rest | {"GRIDAPPS_DATA": str(data)} | settings,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_a_database_that_is_away(tmp_path):
+    (tmp_path / "run").mkdir()
+    away = {"GRIDAPPS_DATABASE": f"postgresql://nobody@{str(tmp_path).replace('/', '%2F')}/none"}
+    done = run(tmp_path, **away)
+    assert done.returncode == 1
+    assert "Database  does not answer" in done.stdout
+    assert "Traceback" not in done.stderr
+    done = run(tmp_path, "--json", **away)
+    assert json.loads(done.stdout)["database"]
+
+
+def test_no_instance_is_a_sentence(tmp_path):
+    done = run(tmp_path)
+    assert done.returncode == 1
+    assert "no instance" in done.stderr
