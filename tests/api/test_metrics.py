@@ -17,10 +17,10 @@ from gridapps.runs import queue
 from gridapps.runs.models import Node, Run, Task
 from gridapps.runs.states import State
 from tests.api.conftest import Callers
-from tests.runs.conftest import make_run, release
+from tests.runs.conftest import make_run, release, shared_with
 from tests.runs.test_queue import claim, succeed
 
-__all__ = ["make_run", "release"]
+__all__ = ["make_run", "release", "shared_with"]
 pytestmark = pytest.mark.django_db
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "operations.md"
 OUR = "gridapps"

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.hooks.receiver import Receiver, receiving
-from tests.runs.conftest import make_run, release
+from tests.runs.conftest import make_run, release, shared_with
 
-__all__ = ["make_run", "release"]
+__all__ = ["make_run", "release", "shared_with"]
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,10 @@ from django.utils import timezone
 from gridapps.hooks import operations as hooks
 from gridapps.runs.models import Node
 from gridapps.server import status
-from tests.runs.conftest import make_run, release
+from tests.runs.conftest import make_run, release, shared_with
 from tests.runs.test_queue import claim
 
-__all__ = ["make_run", "release"]
+__all__ = ["make_run", "release", "shared_with"]
 SERVER = Path(sys.executable).with_name("gridapps-server")
 
 
