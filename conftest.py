@@ -23,6 +23,7 @@ pytest_plugins = [
     "tests.fixtures.engine",
     "tests.fixtures.own_engine",
     "tests.fixtures.instance",
+    "tests.fixtures.s3",
     "tests.fixtures.broker",
     "tests.fixtures.cast",
 ]

@@ -3,6 +3,7 @@
 import json
 from datetime import timedelta
 
+from django.conf import settings
 from django.utils import timezone
 from shapely import Point
 
@@ -12,7 +13,6 @@ from gridapps.exports.models import Export, ExportFile
 from gridapps.registry import operations as registry
 from gridapps.registry.models import Release
 from gridapps.runs import operations as runs
-from gridapps.runs import store
 from gridapps.runs.models import Output, Run, Task
 from gridapps.runs.store import Place
 
@@ -64,7 +64,7 @@ def _export(owner: User) -> Export:
 
 def _end(run: Run) -> None:
     now = timezone.now()
-    store.root().mkdir(exist_ok=True)
+    (settings.DATA / "outputs").mkdir(exist_ok=True)
     for task in Task.objects.filter(run=run):
         place = Place(run.pk, task.index, 1)
         place.make()

@@ -16,6 +16,7 @@ from gridapps.registry import certificates
 from gridapps.registry import errors as registry
 from gridapps.registry.schemas import InvalidArguments, InvalidSchema
 from gridapps.runs import errors as runs
+from gridapps.storage.protocol import StorageUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ CODES = {
     "precondition-failed": 412,
     "too-large": 413,
     "unsupported-media-type": 415,
+    "range-not-satisfiable": 416,
     "too-many-queued": 429,
     "internal-error": 500,
     "unavailable": 503,
@@ -79,6 +81,7 @@ _REFUSED: dict[type[Exception], str] = {
     runs.NotFound: "not-found",
     runs.InvalidRequest: "invalid-request",
     runs.Conflict: "conflict",
+    StorageUnavailable: "unavailable",
     runs.TooManyQueued: "too-many-queued",
     runs.QuotaExceeded: "quota-exceeded",
 }

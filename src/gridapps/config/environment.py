@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from gridapps.hooks.targets import Rules
 
 GIB = 1024**3
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 class Environment(BaseSettings):
@@ -25,8 +27,11 @@ class Environment(BaseSettings):
     data: Path = Field(Path("instance"), description="directory that holds everything of the instance")
     storage: str = Field(
         "",
-        description="directory of exports and outputs that every node sees; empty: the data directory",
+        description="exports and outputs: a directory or s3://bucket/prefix; empty: the data directory",
     )
+    s3_endpoint: str = Field("", description="URL of the S3 service; empty means Amazon's own")
+    s3_region: str = Field("us-east-1", description="region of the bucket")
+    cache: int = Field(100 * GIB, ge=1, description="a node's cache of export files that lie in S3")
     host: str = Field(
         "localhost", description="name or address that clients use; it stands in the certificate"
     )
@@ -107,8 +112,20 @@ class Environment(BaseSettings):
     @field_validator("storage")
     @classmethod
     def _storage_is_a_place(cls, value: str) -> str:
-        if value and not Path(value).is_absolute():
-            raise ValueError("must be an absolute path, or empty for the data directory")
+        if value.startswith("s3://"):
+            parts = urlsplit(value)
+            if not _BUCKET.fullmatch(parts.netloc) or parts.query or parts.fragment or len(parts.path) > 200:
+                raise ValueError("must be s3://BUCKET or s3://BUCKET/PREFIX")
+        elif value and not Path(value).is_absolute():
+            raise ValueError("must be an absolute path, s3://BUCKET/PREFIX, or empty for the data directory")
+        return value
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _endpoint_is_a_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.username):
+            raise ValueError("must be an http:// or https:// URL without a user, or empty")
         return value
 
     @field_validator("listen")
@@ -154,8 +171,8 @@ class Environment(BaseSettings):
 
     @property
     def shared(self) -> Path:
-        """The directory that holds `exports/` and `outputs/`."""
-        return Path(self.storage or self.data.absolute())
+        """The directory that holds `exports/` and `outputs/`, unless they lie in S3."""
+        return Path(self.storage) if self.storage.startswith("/") else self.data.absolute()
 
     @property
     def origin(self) -> str:

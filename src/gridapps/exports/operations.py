@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,12 @@ from django.conf import settings
 from django.db import transaction
 
 from gridapps.access.models import User
-from gridapps.exports import facts, storage
+from gridapps.exports import facts, storage, uploads
 from gridapps.exports.headers import BadPointCloud
 from gridapps.exports.models import Export, ExportFile
 from gridapps.hooks import outbox
 from gridapps.hooks.events import Event
+from gridapps.storage.directory import settle
 
 _ENDINGS = (".las", ".laz")
 _MOST_FILES = 10_000
@@ -34,14 +35,20 @@ class _Imported:
 def import_export(*, owner: User, name: str, files: Sequence[Path]) -> Export:
     """Take point-cloud files in as an export of `owner`: all of them, or none.
 
-    Raises BadPointCloud with a line `FILE: sentence` for each file that cannot be taken, and OSError when the
-    instance's own disk fails.
+    Raises BadPointCloud with a line `FILE: sentence` for each file that cannot be taken, OSError when the
+    instance's own disk fails, StorageUnavailable.
     """
     _check_names(name, files)
-    directory = storage.root() / uuid.uuid4().hex
+    root = storage.root()
+    if root is None:
+        return _record(owner, name, _take_all(files, lambda file, _number: _upload(file)))
+    directory = root / uuid.uuid4().hex
     directory.mkdir(parents=True, mode=0o755)
     try:
-        return _record(owner, name, _take_all(directory, files))
+        with storage.in_progress(directory):
+            taken = _take_all(files, lambda file, number: _take(file, directory / f"{number}.laz"))
+            settle(directory)
+            return _record(owner, name, taken)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
@@ -82,11 +89,11 @@ def _shown(name: str) -> str:
     return name if name.isprintable() else ascii(name)[1:-1]
 
 
-def _take_all(directory: Path, files: Sequence[Path]) -> list[_Imported]:
+def _take_all(files: Sequence[Path], take: Callable[[Path, int], _Imported]) -> list[_Imported]:
     """Take the files in, some at a time; every bad one is named, not only the first."""
     taken, bad = [], []
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        futures = [pool.submit(_take, file, directory / f"{number}.laz") for number, file in enumerate(files)]
+        futures = [pool.submit(take, file, number) for number, file in enumerate(files)]
         try:
             for file, future in zip(files, futures, strict=True):
                 try:
@@ -101,6 +108,12 @@ def _take_all(directory: Path, files: Sequence[Path]) -> list[_Imported]:
     return taken
 
 
+def _upload(source: Path) -> _Imported:
+    content = uploads.upload(source)
+    stored = storage.Stored(path=content.sha256, size=content.size, linked_mtime_ns=None)
+    return _Imported(name=source.name, stored=stored, sha256=content.sha256, facts=content.facts)
+
+
 def _take(source: Path, target: Path) -> _Imported:
     stored = storage.store(source, target)
     found = facts.measure(target)
@@ -108,9 +121,7 @@ def _take(source: Path, target: Path) -> _Imported:
         sha256 = hashlib.file_digest(content, "sha256").hexdigest()
         after = os.fstat(content.fileno())
     if after.st_size != stored.size or stored.linked_mtime_ns not in {None, after.st_mtime_ns}:
-        raise BadPointCloud(
-            "The file was changed while it was imported. Import it again when it is complete."
-        )
+        raise BadPointCloud(uploads.CHANGED)
     return _Imported(name=source.name, stored=stored, sha256=sha256, facts=found)
 
 
@@ -121,7 +132,7 @@ def _record(owner: User, name: str, files: list[_Imported]) -> Export:
         ExportFile(
             export=export,
             name=file.name,
-            path=str(file.stored.path.relative_to(storage.root())),
+            path=file.stored.path,
             size=file.stored.size,
             linked_mtime_ns=file.stored.linked_mtime_ns,
             sha256=file.sha256,

@@ -41,9 +41,12 @@ from gridapps.sandbox.protocol import (
     RegistryUnavailable,
     Sandbox,
 )
+from gridapps.storage.cache import CacheFull
 from gridapps.storage.protocol import StorageUnavailable
 
 logger = logging.getLogger(__name__)
+# What passes without the program's doing.
+_AWAY = (EngineUnavailable, RegistryUnavailable, StorageUnavailable, NoSpace, CacheFull)
 T = TypeVar("T")
 
 INPUT_NAME = "pointcloud.laz"  # for LAS, LAZ and COPC alike: readers go by the header, not the ending
@@ -180,7 +183,15 @@ class Execution:
         if reason == "platform" and self.claim.attempt < queue.MAX_ATTEMPTS:
             self._note(fraction=None, message=f"Tried again soon: {text}")
             self._pause(PAUSE * 4 ** (self.claim.attempt - 1))
+        self._keep_log()
         persist(lambda: queue.release(claim=self.claim, reason=reason, text=text))
+
+    def _keep_log(self) -> None:
+        """If the storage is away, what was sent of it while the program ran is the log."""
+        try:
+            self._place.publish_log()
+        except (StorageUnavailable, OSError) as error:
+            logger.warning("%s: its log is not kept whole: %s", self.name, error)
 
     def _pause(self, seconds: float) -> None:
         """Wait, but not longer than the attempt is anybody's business here."""
@@ -194,7 +205,7 @@ class Execution:
     def _start(self) -> None:
         task, sandbox = self.task, self.node.sandbox
         try:
-            source = self._patiently(lambda: storage.verified(task.exportfile))
+            source = self._patiently(lambda: storage.provide(task.exportfile, by=self.name, heed=self._heed))
         except storage.ExportFileChanged as error:
             raise _EndedEarly(State.FAILURE, "input-unreadable", str(error)) from None
         pull = self._pull()
@@ -260,7 +271,7 @@ class Execution:
         """Follow the container until it has ended."""
         sandbox = self.node.sandbox
         log = LogRecorder(
-            log=lambda: sandbox.log(self.name), target=self._place.log, limit=LOG_SLACK + self.limits.log
+            log=lambda: sandbox.log(self.name), place=self._place, limit=LOG_SLACK + self.limits.log
         )
         while True:
             try:
@@ -299,7 +310,7 @@ class Execution:
         while True:
             try:
                 result = action()
-            except (EngineUnavailable, RegistryUnavailable, StorageUnavailable, NoSpace, OSError) as error:
+            except (*_AWAY, OSError) as error:
                 if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
                 if isinstance(error, RegistryUnavailable) and time.monotonic() > began + PULL_PATIENCE:
@@ -342,7 +353,7 @@ class Execution:
             ),
             heed=False,
         )
-        self._patiently(self._place.settle, heed=False)
+        self._patiently(lambda: self._place.publish(collected.outputs), heed=False)
         if verdict.state == "CANCELED":
             # When it says so, the container is gone: that is what the API promises.
             self._patiently(lambda: self.node.sandbox.remove(self.name), heed=False)
@@ -367,13 +378,14 @@ class Execution:
 
     def _end(self, **end: Any) -> None:
         persist(lambda: queue.finish(claim=self.claim, **end))
-        self._place.remove_others()
+        self._place.remove_earlier()
 
     def _clean(self) -> None:
         """Remove container and workspace; what cannot be removed now is found by the reconciler."""
         try:
             self.node.sandbox.stop(self.name, grace=0)
             self.node.sandbox.remove(self.name)
+            storage.release(self.name)
             persist(lambda: store.tidy(task=self.claim.task, attempt=self.claim.attempt))
         except Exception:
             logger.exception("%s: not removed yet", self.name)

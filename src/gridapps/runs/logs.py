@@ -1,9 +1,25 @@
-"""The log of an attempt, copied out of the sandbox line by line while it runs, and read back for users."""
+"""The log of an attempt, copied out of the sandbox line by line while it runs, and read back for users.
 
-from collections.abc import Callable, Iterator
+Where the storage is a directory, readers see the file grow. Where it is S3, new lines go there as objects
+named by their offset: every second at first, then more and more seldom, some 250 in a week. At the end
+they become one object.
+"""
+
+import logging
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+from gridapps.exports.storage import current
+from gridapps.runs.store import Place, is_shared
 from gridapps.sandbox.log import LogFollower, Progress
+from gridapps.storage.protocol import Missing, StorageUnavailable
+
+logger = logging.getLogger(__name__)
+
+FIRST = 1.0  # seconds between two pieces at first
+_SLOWER = 20  # later they come after a 20th of the time that the log has been written
+_AFTER_FAULT = 30.0  # seconds before a storage that was away is tried again
 
 
 class LogRecorder:
@@ -13,16 +29,17 @@ class LogRecorder:
     have left half done.
     """
 
-    def __init__(self, *, log: Callable[[], Path | None], target: Path, limit: int) -> None:
+    def __init__(self, *, log: Callable[[], Path | None], place: Place, limit: int) -> None:
         """`limit`: bytes of the container's log that are looked at."""
         self._log = log
         self._limit = limit
         self._follower: LogFollower | None = None
-        self._target = target
+        self._target = place.log
         self._size = 0
         self._new = b""
-        target.write_bytes(b"")
-        target.chmod(0o640)
+        self._pieces = None if is_shared() else _Pieces(place)
+        self._target.write_bytes(b"")
+        self._target.chmod(0o640)
 
     def record(self) -> Progress | None:
         """Copy what is new; return the newest progress in it, if any."""
@@ -39,6 +56,8 @@ class LogRecorder:
                 self._new += f"{item.at} {item.text}\n".encode()
         if self._new:
             self._write()
+        if self._pieces is not None:
+            self._pieces.send(self._size)
         return latest
 
     def _write(self) -> None:
@@ -54,13 +73,62 @@ class LogRecorder:
         self._new = b""
 
 
-def lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Time and text of each line stored so far; nothing when there is no log yet."""
-    try:
-        with path.open(encoding="utf-8", newline="\n") as file:
-            for line in file:
-                if line.endswith("\n"):
-                    at, _, text = line[:-1].partition(" ")
-                    yield at, text
-    except FileNotFoundError:
-        return
+class _Pieces:
+    """Sends what a log has grown by, now and then."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._sent = 0
+        self._began = self._due = time.monotonic()
+
+    def send(self, size: int) -> None:
+        """A program does not wait for a storage that is away: the next piece has it all."""
+        now = time.monotonic()
+        if size == self._sent or now < self._due:
+            return
+        self._due = now + max(FIRST, (now - self._began) / _SLOWER)
+        try:
+            with self._place.log.open("rb") as file:
+                file.seek(self._sent)
+                current().put(_piece_key(self._place, self._sent), file, size=size - self._sent)
+        except StorageUnavailable as error:
+            logger.warning("%s: %s", self._place.key, error)
+            self._due = time.monotonic() + _AFTER_FAULT
+        else:
+            self._sent = size
+
+
+def read(place: Place, offset: int, limit: int, *, ended: bool) -> bytes:
+    """Up to `limit` bytes of an attempt's log from `offset`, as far as it is written.
+
+    `ended`: it grows no more. Raises StorageUnavailable.
+    """
+    if is_shared():
+        try:
+            with place.log.open("rb") as file:
+                file.seek(offset)
+                return file.read(limit)
+        except FileNotFoundError:
+            return b""
+    if ended:
+        try:
+            return b"".join(current().read(f"{place.key}/log", start=offset, stop=offset + limit))
+        except Missing:
+            pass  # its worker died before the end: there are the pieces
+    return _read_piece(place, offset, limit)
+
+
+def _read_piece(place: Place, offset: int, limit: int) -> bytes:
+    for entry in current().entries(f"{place.key}/log.d/"):
+        start = int(entry.key.rpartition("/")[2])
+        if start <= offset < start + entry.size:
+            try:
+                here = offset - start
+                return b"".join(current().read(entry.key, start=here, stop=here + limit))
+            except Missing:
+                break  # it has just become part of the whole
+    return b""
+
+
+def _piece_key(place: Place, offset: int) -> str:
+    return f"{place.key}/log.d/{offset:012}"

@@ -20,6 +20,7 @@ from uuid import UUID, uuid4
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
 
+from gridapps.exports import storage, tidying
 from gridapps.runs import nodes, queue
 from gridapps.runs.bell import Bell
 from gridapps.runs.errors import NodeTaken
@@ -28,7 +29,7 @@ from gridapps.runs.models import Task
 from gridapps.runs.nodes import Capacity, Speaker
 from gridapps.runs.queue import Claim
 from gridapps.runs.states import State
-from gridapps.runs.store import tidy
+from gridapps.runs.store import clear_workshop, tidy
 from gridapps.sandbox.protocol import EngineUnavailable, Resident, SandboxError
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ BEAT = 1.0  # seconds between two looks at the rows of running tasks
 SLEEP = 5.0  # seconds after which a worker looks at the queue although nobody rang
 RECONCILE = 30.0  # seconds between two comparisons of rows and containers
 PULSE = 5.0  # seconds between two reports of a node that it is alive
+TIDY = 86400.0  # seconds between two looks for what killed imports left; the first is at the start
 EXPIRE = 5.0  # seconds between two looks for leases that ran out
 
 
@@ -72,6 +74,7 @@ class Worker:
         self._busy = threading.Event()  # tasks run, or the worker stops: the heart has something to do
         self._unclean = threading.Event()  # something waits to be removed: compare soon
         self._bell: Bell | None = None
+        self._tidied = -TIDY
         # Since when the database answers: until a lease after it, silence is no sign of death.
         self._answers_since = time.monotonic()
 
@@ -90,6 +93,7 @@ class Worker:
             except OSError:
                 raise NodeTaken(f"A worker of node {self._node.name!r} runs already.") from None
             self._place = _place(lock)
+            clear_workshop()
             heart = threading.Thread(target=self._beat, name="heart")
             heart.start()
             # More threads than slots: what a predecessor left running is adopted, however much it is.
@@ -130,6 +134,9 @@ class Worker:
                     self._remove_orphans(self._residents())
                     compared = time.monotonic()
                     self._unclean.clear()
+                if time.monotonic() > self._tidied + TIDY:
+                    self._tidied = time.monotonic()
+                    pool.submit(_tidy_exports)
                 self._fill(pool)
             except DatabaseError as error:
                 self._note_outage(error)
@@ -326,6 +333,9 @@ class Worker:
                 logger.warning("%s: not removed yet: %s", resident.name, error)
             if key:
                 tidy(task=key[0], attempt=key[1])
+        with self._guard:
+            active = {self._node.container(claim) for claim in self._active}
+        storage.release_others(active | {resident.name for resident in residents})
 
 
 def _place(lock: IO[str]) -> str:
@@ -339,6 +349,17 @@ def _place(lock: IO[str]) -> str:
     machine = Path("/etc/machine-id")
     known = (key, socket.gethostname(), machine.read_text() if machine.exists() else "")
     return hashlib.sha256("\n".join(known).encode()).hexdigest()
+
+
+def _tidy_exports() -> None:
+    """It may look at very many: the worker does not wait for it."""
+    try:
+        for key in tidying.tidy():
+            logger.info("%s: nobody refers to it, removed", key)
+    except Exception:
+        logger.exception("The storage was not tidied")
+    finally:
+        connections.close_all()
 
 
 def _key(resident: Resident) -> tuple[UUID, int] | None:

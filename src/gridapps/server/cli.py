@@ -227,6 +227,19 @@ def import_files(files: tuple[Path, ...], owner: str, name: str) -> None:
     click.echo(f"Export {export.pk}: {len(rows)} files, {sum(row.points for row in rows):,} points.")
 
 
+@main.command()
+def tidy() -> None:
+    """Remove from the storage what no export and no run refers to."""
+    prepare()
+    from gridapps.exports.tidying import tidy as tidy_exports
+    from gridapps.runs.tidying import tidy as tidy_runs
+
+    removed = [*_do(tidy_exports), *_do(tidy_runs)]
+    for key in removed:
+        click.echo(key)
+    click.echo(f"{len(removed)} removed.")
+
+
 def _do(operation: Any, **arguments: Any) -> Any:
     """Call an operation; what it refuses becomes one sentence and exit status 1."""
     from gridapps.api.errors import REFUSALS

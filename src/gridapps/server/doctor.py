@@ -18,6 +18,8 @@ from gridapps.sandbox.protocol import SandboxError
 from gridapps.server.engine import make_sandbox
 from gridapps.server.instance import Unusable
 from gridapps.server.parts import program
+from gridapps.storage.choice import open_storage
+from gridapps.storage.protocol import StorageUnavailable
 
 PROGRAMS = ("docker-registry", "nginx")
 PROGRAMS_OF_A_NODE = ("mkfs.ext4",)
@@ -44,6 +46,7 @@ def examine(settings: Environment, *, works: bool = True) -> Iterator[Finding]:
         yield from (_program(name) for name in PROGRAMS_OF_A_NODE)
         yield _permissions(settings)
     yield _disk(data)
+    yield _storage(settings)
     if member is None:
         yield from (_program(name) for name in PROGRAMS)
         yield _port("TLS port", settings.listen, settings.port, "GRIDAPPS_PORT")
@@ -96,6 +99,20 @@ def _disk(data: Path) -> Finding:
         fault = f"At least {LEAST_DISK // GIB} GiB are needed: free some, or move GRIDAPPS_DATA."
         return Finding(check="disk", detail=detail, fault=fault)
     return Finding(check="disk", detail=detail)
+
+
+def _storage(settings: Environment) -> Finding:
+    location = settings.storage or str(settings.shared)
+    storage = open_storage(location, endpoint=settings.s3_endpoint, region=settings.s3_region)
+    try:
+        if (place := storage.local("")) is None:
+            next(storage.entries("exports/"), None)
+        elif settings.storage and not os.access(place, os.W_OK):
+            raise StorageUnavailable(f"{place} is missing or cannot be written: mount it.")
+    except StorageUnavailable as error:
+        fault = f"{error} See GRIDAPPS_STORAGE, and docs/storage.md."
+        return Finding(check="storage", detail=location, fault=fault)
+    return Finding(check="storage", detail=location)
 
 
 def _port(check: str, host: str, port: int, setting: str) -> Finding:

@@ -57,7 +57,8 @@ def prepare() -> Environment:
         schema.migrate()
     except OperationalError as error:
         raise Unusable(f"The database cannot be used: {str(error).strip()}") from None
-    _make_shared(settings.shared)
+    if not settings.storage.startswith("s3://"):
+        _make_shared(settings.shared)
     return settings
 
 

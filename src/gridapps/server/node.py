@@ -1,10 +1,12 @@
 """This machine as a node: its worker, as the settings say."""
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import timedelta
 
 from gridapps.config.environment import Environment
+from gridapps.exports import storage
 from gridapps.runs.execution import Node
 from gridapps.runs.nodes import Capacity
 from gridapps.runs.worker import Worker
@@ -18,6 +20,9 @@ def worker_of(settings: Environment) -> Iterator[Worker]:
     """The worker of this machine, not yet running; its sandbox is closed at the end."""
     data = settings.data.absolute()
     instance = identity(data)
+    storage.current()
+    for secret in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        os.environ.pop(secret, None)  # the storage has read it; what the worker starts has no use for it
     with closing(make_sandbox(settings, instance=instance)) as sandbox:
         capacity = Capacity.of_machine(
             data,

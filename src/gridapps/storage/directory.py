@@ -5,13 +5,85 @@ directory of its own, and rows of the database make it visible after `settle`.
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
 
-from gridapps.storage.protocol import StorageUnavailable
+from gridapps.storage.protocol import Entry, Missing, Readable, StorageUnavailable
 
 _AT_ONCE = 8  # a journal commits for all who wait
+_PIECE = 1024**2
+
+
+class DirectoryStorage:
+    """Files below a directory, which is not made: it has to be there."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def local(self, key: str) -> Path | None:
+        return self._root / key
+
+    def put(self, key: str, source: Readable, *, size: int) -> None:
+        place = self._top(key)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        new = place.with_name(f".{uuid4().hex}")
+        try:
+            with new.open("xb") as file:
+                os.posix_fallocate(file.fileno(), 0, max(size, 1))
+                shutil.copyfileobj(source, file, _PIECE)
+                file.truncate()
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(place)
+        finally:
+            new.unlink(missing_ok=True)
+        _sync(place.parent)
+
+    def read(self, key: str, *, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        try:
+            file = self._top(key).open("rb")
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise Missing(key) from None
+        return _pieces(file, start, stop)
+
+    def size(self, key: str) -> int:
+        place = self._top(key)
+        if not place.is_file():
+            raise Missing(key)
+        return place.stat().st_size
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        top = self._top(prefix.rstrip("/"))
+        for path in sorted(path for path in top.rglob("*") if path.is_file()):
+            found = path.stat()
+            modified = datetime.fromtimestamp(found.st_mtime, UTC)
+            yield Entry(key=str(path.relative_to(self._root)), size=found.st_size, modified=modified)
+
+    def remove(self, key: str) -> None:
+        place = self._top(key)
+        if place.is_dir():
+            shutil.rmtree(place)
+        with suppress(FileNotFoundError):
+            place.unlink()
+
+    def _top(self, key: str) -> Path:
+        """The place of a key, if the first directory of it is there."""
+        check_present(self._root / key.partition("/")[0])
+        return self._root / key
+
+
+def _pieces(file: BinaryIO, start: int, stop: int | None) -> Iterator[bytes]:
+    with file:
+        file.seek(start)
+        while piece := file.read(_PIECE if stop is None else max(min(_PIECE, stop - start), 0)):
+            start += len(piece)
+            yield piece
 
 
 def check_present(directory: Path) -> None:

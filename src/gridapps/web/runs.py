@@ -11,8 +11,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from gridapps.runs import models, operations, queries
 from gridapps.runs.errors import Conflict
-from gridapps.runs.position import position
-from gridapps.runs.states import ACTIVE, State
+from gridapps.runs.states import ACTIVE
 from gridapps.web.forms import user_of
 
 OUTPUTS_SHOWN = 500
@@ -30,8 +29,7 @@ def show(request: HttpRequest, run_id: UUID) -> HttpResponse:
             "run": run,
             "active": run.state in ACTIVE,
             "arguments": json.dumps(run.arguments, indent=2, ensure_ascii=False),
-            "position": position(run) if run.state == State.QUEUED else None,
-            "tasks": queries.with_tasks(queries.visible_to(user_of(request))).get(pk=run.pk).tasks.all(),
+            "tasks": run.tasks.select_related("exportfile").order_by("index"),
             "outputs": queries.outputs(run)[:OUTPUTS_SHOWN],
         },
     )

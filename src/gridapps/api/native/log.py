@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -20,10 +20,13 @@ from gridapps.api.native.openapi import RunId, content
 from gridapps.api.native.paging import Digits
 from gridapps.api.native.runs import only
 from gridapps.api.native.watching import release_thread, watch
+from gridapps.runs import logs, store
 from gridapps.runs.models import Run, Task
 from gridapps.runs.states import TERMINAL, State
 from gridapps.runs.store import Place
+from gridapps.storage.protocol import StorageUnavailable
 
+logger = logging.getLogger(__name__)
 router = Router(tags=["runs"], auth=with_scope("runs:read"))
 TaskIndex = Annotated[int | None, Field(strict=True, ge=0, lt=2**31, description="only this task"), Digits]
 Follow = Annotated[
@@ -33,6 +36,7 @@ Follow = Annotated[
 ]
 _CHUNK = 256 * 1024
 _LOOK = 0.3  # seconds between looks at the files
+_LOOK_AT_OBJECTS = 1.0  # that often there are new ones
 _KEEP_ALIVE = 15.0  # seconds of silence that no proxy takes for death
 _TEXT = {"schema": {"type": "string"}}
 
@@ -66,23 +70,22 @@ async def show(
 
 @dataclass
 class _Tail:
-    """Reads the complete lines of a growing file, a piece at a time."""
+    """Reads the complete lines of a growing log, a piece at a time."""
 
     index: int
-    path: Path
+    place: Place
     offset: int = 0
+    done: bool = False
 
-    def read(self) -> list[str]:
-        """The next complete lines; nothing when there are none yet, or no file."""
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self.offset)
-                piece = file.read(_CHUNK)
-        except FileNotFoundError:
+    def read(self, *, ended: bool) -> list[str]:
+        """The next complete lines; none when there are none yet. `ended`: there will be no others."""
+        if self.done:
             return []
+        piece = logs.read(self.place, self.offset, _CHUNK, ended=ended)
         # A line longer than a piece is cut; it cannot end otherwise.
         end = piece.rfind(b"\n") + 1 or (len(piece) if len(piece) == _CHUNK else 0)
         self.offset += end
+        self.done = ended and not end and not store.is_shared()  # S3 is not asked in vain again
         # Only the line feed ends a line here: a program may write the other marks into one.
         return piece[:end].decode("utf-8", "replace").removesuffix("\n").split("\n") if end else []
 
@@ -93,7 +96,7 @@ class _Present:
 
     state: State
     version: int
-    attempts: list[tuple[int, int]]  # index of the task, number of its last attempt
+    attempts: dict[tuple[int, int], bool]  # index of the task, number of its last attempt: whether it ended
 
 
 def _present(run: UUID, task: int | None) -> _Present | None:
@@ -103,21 +106,24 @@ def _present(run: UUID, task: int | None) -> _Present | None:
     row = Run.objects.filter(pk=run).values("state", "version").first()
     if row is None:
         return None
-    return _Present(State(row["state"]), row["version"], list(tasks.values_list("index", "attempt")))
+    rows = tasks.values_list("index", "attempt", "state")
+    attempts = {(index, attempt): state != State.RUNNING for index, attempt, state in rows}
+    return _Present(State(row["state"]), row["version"], attempts)
 
 
 async def _lines(run: UUID, task: int | None) -> AsyncIterator[bytes]:
     present = await sync_to_async(_present)(run, task)
     await release_thread()
-    for index, attempt in present.attempts if present else []:
-        tail = _Tail(index, Place(run, index, attempt).log)
-        while lines := await asyncio.to_thread(tail.read):
+    for (index, attempt), ended in present.attempts.items() if present else ():
+        tail = _Tail(index, Place(run, index, attempt))
+        while lines := await asyncio.to_thread(tail.read, ended=ended):
             yield "".join(f"{index} {line}\n" for line in lines).encode()
 
 
 async def _events(user: User, run: UUID, task: int | None) -> AsyncIterator[bytes]:
     watching = watch()
     loop = asyncio.get_running_loop()
+    look = _LOOK if store.is_shared() else _LOOK_AT_OBJECTS
     tails: dict[tuple[int, int], _Tail] = {}
     async with watching.place(user.pk):
         yield b": the log begins\n\n"
@@ -128,10 +134,10 @@ async def _events(user: User, run: UUID, task: int | None) -> AsyncIterator[byte
             await release_thread()
             if present is None:
                 return
-            tails = {key: tails.get(key) or _Tail(key[0], Place(run, *key).log) for key in present.attempts}
+            tails = {key: tails.get(key) or _Tail(key[0], Place(run, *key)) for key in present.attempts}
             changed = False
             while not changed:
-                async for piece in _drain(tails):
+                async for piece in _drain(tails, present.attempts):
                     last = loop.time()
                     yield piece
                 if present.state in TERMINAL:
@@ -140,13 +146,20 @@ async def _events(user: User, run: UUID, task: int | None) -> AsyncIterator[byte
                 if loop.time() - last > _KEEP_ALIVE:
                     last = loop.time()
                     yield b": still here\n\n"
-                changed = await watching.change({run: present.version}, seconds=_LOOK, interval=_LOOK)
+                changed = await watching.change({run: present.version}, seconds=look, interval=look)
 
 
-async def _drain(tails: dict[tuple[int, int], _Tail]) -> AsyncIterator[bytes]:
-    for tail in tails.values():
-        while lines := await asyncio.to_thread(tail.read):
-            yield b"".join(_event(tail.index, line) for line in lines)
+async def _drain(
+    tails: dict[tuple[int, int], _Tail], ended: Mapping[tuple[int, int], bool]
+) -> AsyncIterator[bytes]:
+    for key, tail in tails.items():
+        try:
+            while lines := await asyncio.to_thread(tail.read, ended=ended[key]):
+                yield b"".join(_event(tail.index, line) for line in lines)
+        except StorageUnavailable as error:
+            if all(ended.values()):  # there is no later
+                raise
+            logger.warning("The log is asked for again: %s", error)
 
 
 def _event(index: int, line: str) -> bytes:

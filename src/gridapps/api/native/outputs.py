@@ -1,4 +1,7 @@
-"""`/runs/{id}/outputs`: the list, one file (which nginx sends), everything as a zip (made on the way)."""
+"""`/runs/{id}/outputs`: the list, one file (which nginx sends), everything as a zip (made on the way).
+
+What lies in S3 is streamed through here, in pieces: clients need neither a way to it nor its certificate.
+"""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import TypeVar
@@ -6,11 +9,13 @@ from urllib.parse import quote
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from ninja import Router
 from zipstream import ZipStream
 
+from gridapps.api import errors
+from gridapps.api.native import ranges
 from gridapps.api.native.answers import reads
 from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.openapi import OutputPath, RunId, content
@@ -18,7 +23,7 @@ from gridapps.api.native.paging import After, Limit, page
 from gridapps.api.native.parsing import not_found
 from gridapps.api.native.run_shapes import Output, OutputsAnswer
 from gridapps.api.native.runs import only
-from gridapps.runs import models, queries
+from gridapps.runs import models, queries, store
 from gridapps.runs.states import State
 from gridapps.runs.store import Place
 
@@ -52,7 +57,10 @@ def everything(request: HttpRequest, run_id: RunId) -> StreamingHttpResponse:
     run = only(user_of(request), run_id)
     archive = ZipStream(sized=True)
     for output in queries.outputs(run).iterator():
-        archive.add_path(_place(output).files / output.path, _zip_name(output))
+        if (file := store.path(output)) is not None:
+            archive.add_path(file, _zip_name(output))
+        else:
+            archive.add(_content(output), _zip_name(output), size=output.size)
     answer = StreamingHttpResponse(_pieces(iter(archive)), content_type="application/zip")
     # The length lets a client see that a download broke off.
     answer["Content-Length"] = str(len(archive))
@@ -65,7 +73,7 @@ def everything(request: HttpRequest, run_id: RunId) -> StreamingHttpResponse:
     operation_id="download_output",
     openapi_extra=content(200, **{"application/octet-stream": _BINARY}),
 )
-def single(request: HttpRequest, run_id: RunId, path: OutputPath) -> HttpResponse:
+def single(request: HttpRequest, run_id: RunId, path: OutputPath) -> HttpResponseBase:
     """The bytes of one output; ranges are possible. `path` is the task's index and the path below /grid."""
     run = only(user_of(request), run_id)
     number, _, inner = path.partition("/")
@@ -74,15 +82,44 @@ def single(request: HttpRequest, run_id: RunId, path: OutputPath) -> HttpRespons
     output = queries.outputs(run).filter(task__index=int(number), path=inner).first()
     if output is None:
         raise not_found()
-    place = _place(output)
-    inside = f"{place.run}/{place.index}/{place.attempt}/files/{output.path}"
-    answer = HttpResponse(content_type="application/octet-stream")
-    answer["X-Accel-Redirect"] = f"/internal/outputs/{quote(inside)}"
+    answer: HttpResponseBase
+    if (file := store.path(output)) is not None:
+        place = Place(output.task.run_id, output.task.index, output.task.attempt)
+        answer = HttpResponse(content_type="application/octet-stream")
+        inside = f"{place.run}/{place.index}/{place.attempt}/{file.relative_to(place.directory)}"
+        answer["X-Accel-Redirect"] = f"/internal/outputs/{quote(inside)}"
+    else:
+        answer = _streamed(request, output)
     return _attached(answer, output.path.rpartition("/")[2])
 
 
-def _place(output: models.Output) -> Place:
-    return Place(output.task.run_id, output.task.index, output.task.attempt)
+def _streamed(request: HttpRequest, output: models.Output) -> HttpResponseBase:
+    """An output that is an object, through here: as nginx answers for a file."""
+    tag = f'"{output.sha256}"'
+    answer: HttpResponseBase
+    span = ranges.requested(request.headers, size=output.size, tag=tag)
+    if ranges.known(request.headers, tag=tag):
+        answer = HttpResponse(status=304)
+    elif span is ranges.UNSATISFIABLE:
+        said = errors.say("range-not-satisfiable", f"The file ends after {output.size} bytes.")
+        answer = JsonResponse(said.body, status=said.status)
+        answer["Content-Range"] = f"bytes */{output.size}"
+    else:
+        start, stop = span or (0, output.size)
+        pieces = store.read(output, start=start, stop=stop)
+        answer = StreamingHttpResponse(_pieces(pieces), content_type="application/octet-stream")
+        answer["Content-Length"] = str(stop - start)
+        if span:
+            answer.status_code = 206
+            answer["Content-Range"] = f"bytes {start}-{stop - 1}/{output.size}"
+    answer["ETag"] = tag
+    answer["Accept-Ranges"] = "bytes"
+    return answer
+
+
+def _content(output: models.Output) -> Iterator[bytes]:
+    """Asked for when the zip has come to it."""
+    yield from store.read(output)
 
 
 def _shown(run: models.Run, output: models.Output) -> Output:

@@ -1,0 +1,74 @@
+"""Putting a point-cloud file into S3: once for each content, and only what was looked at."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from django.db import connections
+
+from gridapps.exports import facts, storage
+from gridapps.exports.headers import BadPointCloud
+from gridapps.exports.models import ExportFile
+from gridapps.storage.protocol import Missing
+
+CHANGED = "The file was changed while it was imported. Import it again when it is complete."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What a file holds."""
+
+    sha256: str
+    size: int  # bytes
+    facts: facts.Facts
+
+
+def upload(source: Path) -> Content:
+    """Measure the file and store its content, unless an export has it.
+
+    Raises BadPointCloud, StorageUnavailable.
+    """
+    with os.fdopen(storage.open_regular(source), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        found = facts.measure(source)
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        if not _stored(sha256, size):
+            file.seek(0)
+            storage.current().put(storage.key(sha256), _Same(file, sha256, size), size=size)
+        here, named = os.fstat(file.fileno()), source.lstat()
+        if (here.st_dev, here.st_ino, here.st_size) != (named.st_dev, named.st_ino, size):
+            raise BadPointCloud(CHANGED)
+    return Content(sha256=sha256, size=size, facts=found)
+
+
+def _stored(sha256: str, size: int) -> bool:
+    """Whether an export refers to this content and it is there: what nobody refers to may be removed."""
+    try:
+        used = ExportFile.objects.filter(path=sha256).exists()
+    finally:
+        connections.close_all()  # this is a thread of an import
+    try:
+        return used and storage.current().size(storage.key(sha256)) == size
+    except Missing:
+        return False
+
+
+class _Same:
+    """A file that is read to its end only if it still is what it was: else the reading fails before."""
+
+    def __init__(self, file: BinaryIO, sha256: str, size: int) -> None:
+        self._file = file
+        self._sha256 = sha256
+        self._left = size
+        self._digest = hashlib.sha256()
+
+    def read(self, size: int = -1, /) -> bytes:
+        piece = self._file.read(size)
+        self._digest.update(piece)
+        self._left -= len(piece)
+        last = self._left <= 0 or not piece
+        if last and (self._left or self._digest.hexdigest() != self._sha256):
+            raise BadPointCloud(CHANGED)
+        return piece

@@ -1,0 +1,119 @@
+"""What nobody refers to goes, what somebody does stays, and a young import is left alone."""
+
+import os
+import signal
+import subprocess
+import time
+import uuid
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.utils import timezone
+
+from gridapps.access.models import User
+from gridapps.exports import operations, storage, tidying
+from gridapps.exports.models import Export
+from gridapps.runs import tidying as runs_tidying
+from gridapps.runs.models import Run, Task
+from gridapps.runs.store import Place
+from tests.fixtures.instance import SERVER, new_instance
+from tests.fixtures.pointclouds import write_pointcloud
+from tests.fixtures.s3 import BUCKET, CREDENTIALS, S3Server
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(params=["directory", "s3"])
+def data(request, tmp_path: Path, settings, monkeypatch) -> Path:
+    settings.DATA, settings.STORAGE = tmp_path / "data", ""
+    for name in ("exports", "outputs"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    if request.param == "s3":
+        server: S3Server = request.getfixturevalue("s3")
+        for name, value in CREDENTIALS.items():
+            monkeypatch.setenv(name, value)
+        settings.STORAGE = f"s3://{BUCKET}/p"
+        settings.GRIDAPPS = settings.GRIDAPPS.model_copy(update={"s3_endpoint": server.endpoint})
+        monkeypatch.setattr(tidying, "GRACE_OF_OBJECTS", timedelta(seconds=2))
+    return tmp_path
+
+
+def age(data: Path) -> None:
+    """Let everything be older than its grace."""
+    if storage.root() is None:
+        time.sleep(2.5)
+    else:
+        for path in (data / "data" / "exports").iterdir():
+            os.utime(path, (0, 0))
+
+
+def test_exports_that_are_gone_go_and_the_others_stay(data: Path) -> None:
+    owner = User.objects.create(username="analyst")
+    clouds = [write_pointcloud(data / f"{n}.laz", points=100 + n) for n in range(3)]
+    kept = operations.import_export(owner=owner, name="kept", files=clouds[:2])
+    gone = operations.import_export(owner=owner, name="gone", files=clouds[1:])
+    Export.objects.filter(pk=gone.pk).delete()
+    assert tidying.tidy() == [], "too young"
+    age(data)
+    assert len(tidying.tidy()) == 1, "what both have stays, the rest goes"
+    assert tidying.tidy() == []
+    for file in kept.files.all():
+        if storage.root() is not None:
+            assert storage.verified(file).is_file()
+        else:
+            assert storage.current().size(storage.key(file.sha256)) == file.size
+    # What was removed can come again.
+    again = operations.import_export(owner=owner, name="again", files=clouds)
+    assert again.files.count() == 3
+
+
+def attempt(run: uuid.UUID, index: int, number: int) -> Place:
+    place = Place(run, index, number)
+    place.make()
+    place.log.write_text("x\n")
+    place.publish([])
+    return place
+
+
+def test_attempts_without_a_row_go(data: Path, make_run) -> None:
+    run: Run = make_run(points=(1, 1))
+    Task.objects.filter(run=run, index=0).update(
+        attempt=2, state="SUCCESS", ended_at=timezone.now(), progress=1
+    )
+    Task.objects.filter(run=run, index=1).update(attempt=10)
+    kept = [attempt(run.pk, 0, 2), attempt(run.pk, 1, 10)]
+    lost = [attempt(run.pk, 0, 1), attempt(run.pk, 1, 1), attempt(uuid.uuid4(), 0, 1)]
+    assert set(runs_tidying.tidy()) == {place.key for place in lost}
+    assert runs_tidying.tidy() == []
+    if storage.root() is None:
+        left = {entry.key for entry in storage.current().entries("outputs/")}
+        assert left == {f"{place.key}/log" for place in kept}
+    else:
+        assert [place.log.exists() for place in (*kept, *lost)] == [True, True, False, False, False]
+
+
+@pytest.mark.instance
+def test_what_a_killed_import_left_goes_when_it_is_old(tmp_path: Path) -> None:
+    instance = new_instance()
+    try:
+        instance.run_server_command("user", "create", "analyst")
+        cloud = write_pointcloud(tmp_path / "a.laz", points=1_000_000)
+        importing = subprocess.Popen(
+            [str(SERVER), "import", str(cloud), "--owner",
+             "analyst", "--name", "x"],
+            env=instance.environment, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        exports = instance.data / "exports"
+        deadline = time.monotonic() + 60
+        while not (found := list(exports.iterdir())):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        importing.send_signal(signal.SIGKILL)
+        importing.wait()
+        assert instance.run_server_command("tidy") == "0 removed.\n", "it may be going on"
+        os.utime(found[0], (0, 0))
+        assert instance.run_server_command("tidy") == f"exports/{found[0].name}\n1 removed.\n"
+        assert list(exports.iterdir()) == []
+    finally:
+        instance.remove()
