@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F, QuerySet, Sum, Value
+from django.db.models import Exists, F, QuerySet, Sum, Value
 from django.db.models.functions import Coalesce, Now
 
 from gridapps.runs import hooks, lanes
@@ -65,7 +65,7 @@ def claim(*, node: str, lease: timedelta, session: uuid.UUID | None = None) -> C
         )
         lanes.taken(task)
         Attempt.objects.create(task=task, number=mine.attempt, node=node, started_at=Now())
-        refresh_run(task.run_id)
+        refresh_run(task.run_id, moved=False)
         return mine
 
 
@@ -168,7 +168,7 @@ def cancel(*, run: uuid.UUID, text: str = CANCELED) -> None:
         Task.objects.filter(run=run, state=State.QUEUED).update(
             state=State.CANCELED, lane=None, ended_at=Now(), reason="canceled", reason_text=text
         )
-        refresh_run(run)
+        refresh_run(run, moved=False)
 
 
 def expire() -> int:
@@ -198,18 +198,23 @@ def lost(*, node: str, present: set[tuple[uuid.UUID, int]]) -> list[Claim]:
     ]
 
 
-def refresh_run(run_id: uuid.UUID, *, message: str | None = None) -> None:
-    """Derive a run's state and progress from its tasks. Call it in the transaction that changed a task."""
+def refresh_run(run_id: uuid.UUID, *, message: str | None = None, moved: bool = True) -> None:
+    """Derive a run's state and progress from its tasks. Call it in the transaction that changed a task.
+
+    `moved` is whether progress may have changed: to weigh it costs more the more tasks the run has.
+    """
     run = Run.objects.select_for_update().get(pk=run_id)
     tasks = Task.objects.filter(run=run_id)
-    # A look for each state, because counting would cost more the more tasks the run has.
-    counts = {state: int(tasks.filter(state=state).exists()) for state in State}
-    weighed = tasks.aggregate(
-        done=Sum(F("exportfile__points") * F("progress")), of=Sum(F("exportfile__points") * 1.0)
-    )
+    # A look for each state, because counting would cost more as well.
+    looks = [Exists(tasks.filter(state=state)) for state in State]
+    found = Run.objects.filter(pk=run_id).values_list(*looks).get()
     before = run.state, run.progress
-    run.state = run_state(counts)
-    run.progress = min(max((weighed["done"] or 0) / weighed["of"], 0), 1)
+    run.state = run_state({state: int(there) for state, there in zip(State, found, strict=True)})
+    if moved:
+        weighed = tasks.aggregate(
+            done=Sum(F("exportfile__points") * F("progress")), of=Sum(F("exportfile__points") * 1.0)
+        )
+        run.progress = min(max((weighed["done"] or 0) / weighed["of"], 0), 1)
     run.version += 1
     if message is not None:
         run.message = message[:200]

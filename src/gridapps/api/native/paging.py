@@ -70,7 +70,9 @@ def _beyond(keys: Sequence[str], values: Sequence[Any]) -> Q:
         name = key.removeprefix("-")
         further = Q(**{f"{name}__{'lt' if key.startswith('-') else 'gt'}": value})
         condition = further | (Q(**{name: value}) & condition) if condition else further
-    return condition
+    # Said once more, because no database finds the beginning of a range in an index by a disjunction.
+    name, value = keys[0].removeprefix("-"), values[0]
+    return Q(**{f"{name}__{'lte' if keys[0].startswith('-') else 'gte'}": value}) & condition
 
 
 def _value(row: Model, key: str) -> str | int:
