@@ -11,11 +11,12 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
+from gridapps.access.models import User
 from gridapps.exports.models import ExportFile
 from gridapps.registry import images
 from gridapps.registry.queries import Source
 from gridapps.runs import bell, execution, operations, queries, worker
-from gridapps.runs.errors import NodeTaken
+from gridapps.runs.errors import Conflict, NodeTaken
 from gridapps.runs.execution import Node
 from gridapps.runs.models import Node as NodeRow
 from gridapps.runs.models import Run, Task
@@ -378,3 +379,45 @@ def test_a_worker_whose_node_was_taken_over_ends_its_containers_and_itself(stage
     assert len(ends) == 1
     assert stage.residents() == []
     assert not ended(run)
+
+
+def test_who_lost_the_tag_while_queued_runs_nothing(stage, shared_with):
+    run = stage.run(sleeper, files=2)
+    shared_with.holders.clear()
+    with stage.worker():
+        until(lambda: ended(run))
+    assert (run.state, run.reason) == ("FAILURE", "not-allowed")
+    assert "not shared with an access tag of yours any more" in run.reason_text
+    assert stage.residents() == []
+    assert [attempt.number for task in run.tasks.all() for attempt in task.attempts.all()] == [1, 1]
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_block_while_it_runs_on_many_files(stage, release, stop):
+    administrator = User.objects.create_superuser(username="root")
+    go = threading.Event()
+
+    def program(call: Call) -> int:
+        while not go.wait(0.02):
+            if call.canceled.is_set():
+                return 143
+        return 0
+
+    run = stage.run(program, files=20)
+    with stage.worker(slots=2):
+        until(lambda: Task.objects.filter(run=run, deadline__isnull=False).count() == 2)
+        operations.block(
+            by=administrator, app_id="buildings", release=release.digest, reason="leaks", stop=stop
+        )
+        if not stop:
+            go.set()
+        until(lambda: ended(run))
+    ends = sorted(set(run.tasks.values_list("state", "reason")))
+    if stop:
+        assert ends == [("CANCELED", "canceled")]
+    else:
+        assert run.tasks.filter(state="SUCCESS").count() == 2, "what ran went on"
+        assert ends == [("FAILURE", "not-allowed"), ("SUCCESS", "")]
+    assert "An administrator has blocked this release: leaks" in run.reason_text
+    with pytest.raises(Conflict, match="leaks"):
+        operations.retry(run=run)

@@ -20,7 +20,7 @@ from tests.fixtures.cast import Cast
 pytestmark = pytest.mark.django_db
 MODELS = [
     "access_user", "access_developer", "access_accesstag", "registry_app", "registry_release", "registry_tag",
-    "registry_certificate", "exports_export", "runs_run",
+    "registry_certificate", "registry_share", "exports_export", "runs_run",
 ]  # fmt: skip
 
 

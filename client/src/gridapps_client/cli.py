@@ -16,6 +16,7 @@ from gridapps_client.commands.outputs import outputs
 from gridapps_client.commands.run import run
 from gridapps_client.commands.runs import logs, runs
 from gridapps_client.commands.shared import INSTANCE, JSON, choose
+from gridapps_client.commands.sharing import block, share, unblock
 from gridapps_client.errors import GridAppsError
 from gridapps_client.text import plain
 
@@ -46,5 +47,21 @@ def main(context: click.Context, as_json: bool, url: str | None) -> None:
     choose(context, as_json=as_json, url=url)
 
 
-for _command in (login, logout, whoami, developer, app, certificate, push, run, runs, logs, outputs, exports):
+for _command in (
+    login,
+    logout,
+    whoami,
+    developer,
+    app,
+    certificate,
+    push,
+    share,
+    block,
+    unblock,
+    run,
+    runs,
+    logs,
+    outputs,
+    exports,
+):
     main.add_command(_command)

@@ -31,6 +31,7 @@ from gridapps_client.models import (
     Output,
     Release,
     Run,
+    Share,
     Submitted,
 )
 from gridapps_client.streams import Seen, events, lines, log_line, log_lines
@@ -140,6 +141,28 @@ class Client:
     def releases(self, app_id: str) -> Iterator[Release]:
         """The images pushed for one's own App."""
         return self._pages(Release, f"/apps/{segment(app_id)}/releases", "releases")
+
+    def shares(self, app_id: str) -> Iterator[Share]:
+        """The shares of an App, for its owner and administrators."""
+        return self._pages(Share, f"/apps/{segment(app_id)}/shares", "shares")
+
+    def share(self, app_id: str, *, access_tag: str, release: str) -> Share:
+        """Let the holders of an access tag run a release (digest or tag), once it is copied."""
+        body = {"access_tag": access_tag, "release": release}
+        return self._one(Share, self._json("POST", f"/apps/{segment(app_id)}/shares", body=body), "shares")
+
+    def revoke_share(self, app_id: str, pk: str) -> None:
+        """Take a share back. Doing it again changes nothing."""
+        self._json("DELETE", f"/apps/{segment(app_id)}/shares/{segment(pk)}")
+
+    def block(self, app_id: str, *, reason: str, release: str | None = None, stop: bool = False) -> None:
+        """Keep an App, or one release (a digest) of it, from starting; `stop` what runs as well."""
+        body = {"reason": reason, "running": "stop" if stop else "finish"}
+        self._json("PUT", _block(app_id, release), body=body)
+
+    def unblock(self, app_id: str, *, release: str | None = None) -> None:
+        """Let it run again."""
+        self._json("DELETE", _block(app_id, release))
 
     def exports(self) -> Iterator[Export]:
         """One's exports."""
@@ -322,3 +345,8 @@ class _Patience:
             return False
         time.sleep(1.0)
         return True
+
+
+def _block(app_id: str, release: str | None) -> str:
+    middle = f"/releases/{segment(release)}" if release else ""
+    return f"/apps/{segment(app_id)}{middle}/block"

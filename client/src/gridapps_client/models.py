@@ -98,6 +98,30 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Share:
+    """A grant to the holders of an access tag. `state`: copying, active, revoked or failed; bytes `copied` of
+    `size`.
+    """
+
+    pk: str
+    app: str
+    release: str
+    access_tag: str
+    state: str
+    copied: int
+    size: int
+    reason: str
+    title: str
+    description: str
+    arguments: dict[str, Any]
+    resources: Resources
+    created_at: str
+    created_by: str | None
+    activated_at: str | None
+    ended_at: str | None
+
+
+@dataclass(frozen=True)
 class ExportFile:
     """One point cloud file. `bounds`: least x, y, z, then greatest; `geom`: WKT."""
 

@@ -12,7 +12,32 @@ from gridapps.access.models import AccessTag, Developer, User
 
 admin.site.unregister(Group)  # permissions are the access tags'
 admin.site.site_header = admin.site.site_title = "GRiD Apps administration"
-admin.site.register(User, UserAdmin)
+
+
+class _HeldTags(admin.TabularInline):  # type: ignore[type-arg]
+    model = AccessTag.holders.through
+    verbose_name_plural = "Access tags"
+    extra = 0
+
+
+@admin.register(User)
+class RetiringUserAdmin(UserAdmin):  # type: ignore[type-arg]
+    """Users and the access tags that they hold. They are retired, not deleted: runs and Apps name them."""
+
+    inlines = (_HeldTags,)
+    actions = ("retire",)
+
+    @admin.action(description="Retire: deactivate for good, and forget who it was")
+    def retire(self, request: HttpRequest, chosen: QuerySet[User]) -> None:
+        assert isinstance(request.user, User)
+        for user in chosen:
+            if user.pk == request.user.pk:
+                messages.error(request, "Nobody retires oneself: another administrator has to.")
+            else:
+                operations.retire_user(user=user, by=request.user)
+
+    def has_delete_permission(self, *_: object, **__: object) -> bool:
+        return False
 
 
 @admin.register(AccessTag)
@@ -21,7 +46,7 @@ class AccessTagAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     list_display = ("name", "description")
     search_fields = ("name",)
-    filter_horizontal = ("holders",)
+    autocomplete_fields = ("holders",)
 
 
 @admin.register(Developer)

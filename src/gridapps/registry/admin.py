@@ -4,8 +4,9 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from gridapps.registry import certificates, nodes
-from gridapps.registry.models import App, Certificate, NodeCertificate, Release, Tag
+from gridapps.access.models import User
+from gridapps.registry import certificates, nodes, sharing
+from gridapps.registry.models import App, Certificate, NodeCertificate, Release, Share, Tag
 
 
 class _ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -23,7 +24,7 @@ class _ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
 class AppAdmin(_ReadOnly):
     """Apps, deleted ones as well."""
 
-    list_display = ("app_id", "title", "owner", "updated_at", "deleted_at")
+    list_display = ("app_id", "title", "owner", "blocked_at", "updated_at", "deleted_at")
     search_fields = ("app_id", "title", "owner__username")
 
 
@@ -31,9 +32,25 @@ class AppAdmin(_ReadOnly):
 class ReleaseAdmin(_ReadOnly):
     """Releases with the reasons of refused ones."""
 
-    list_display = ("app", "digest", "state", "size", "pushed_at")
+    list_display = ("app", "digest", "state", "blocked_at", "size", "pushed_at")
     list_filter = ("state",)
     search_fields = ("app__app_id", "digest")
+
+
+@admin.register(Share)
+class ShareAdmin(_ReadOnly):
+    """Shares with their progress; the action takes them back at once."""
+
+    list_display = ("app", "access_tag", "release", "state", "copied", "size", "created_by", "created_at")
+    list_filter = ("state", "access_tag")
+    search_fields = ("app__app_id", "release__digest", "access_tag__name")
+    actions = ("revoke",)
+
+    @admin.action(description="Revoke at once")
+    def revoke(self, request: HttpRequest, chosen: QuerySet[Share]) -> None:
+        assert isinstance(request.user, User)
+        for share in chosen.select_related("app"):
+            sharing.revoke(by=request.user, app_id=share.app.app_id, pk=share.pk)
 
 
 @admin.register(Tag)

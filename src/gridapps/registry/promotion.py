@@ -74,10 +74,10 @@ def promote(share: Share) -> bool:
 def _contents(source: Repository, digest: str, media_type: str) -> _Contents:
     """Everything that the release names, each manifest checked against the digest it was asked for by."""
     found = _Contents()
-    content = _manifest(source, digest, media_type)
+    content = manifest(source, digest, media_type)
     parsed = _parsed(content, media_type)
     for child in parsed.children if isinstance(parsed, Index) else ():
-        inner = _manifest(source, child.digest, child.media_type, size=child.size)
+        inner = manifest(source, child.digest, child.media_type, size=child.size)
         _add_blobs(found, _parsed(inner, child.media_type))
         found.manifests[child.digest] = (inner, child.media_type)
     _add_blobs(found, parsed)
@@ -85,7 +85,8 @@ def _contents(source: Repository, digest: str, media_type: str) -> _Contents:
     return found
 
 
-def _manifest(source: Repository, digest: str, media_type: str, *, size: int | None = None) -> bytes:
+def manifest(source: Repository, digest: str, media_type: str, *, size: int | None = None) -> bytes:
+    """A manifest that is what its digest says. Raises Spoiled, Unavailable."""
     try:
         content = source.manifest(digest, media_type=media_type, limit=manifests.MAX_MANIFEST + 1)
     except Missing:

@@ -63,11 +63,16 @@ def visible_to(user: User) -> QuerySet[App]:
 def grants(user: User, apps: Iterable[App]) -> dict[int, Share]:
     """By primary key of App the share that says what this user sees of it: the newest active one among the
     user's tags. Apps of the user's own, and for administrators all, are absent: they are seen themselves."""
-    foreign = [] if user.is_superuser else [app.pk for app in apps if not _owns(user, app)]
+    foreign = [] if user.is_superuser else [app.pk for app in apps if not owns(user, app)]
     rows = _grants(user).filter(app__in=foreign).select_related("release")
     # Of what is blocked only the reason is left, so anything else comes first.
     ordered = sorted(rows, key=lambda share: (share.release.blocked_at is None, share.activated_at, share.pk))
     return {share.app_id: share for share in ordered}
+
+
+def owns(user: User, app: App) -> bool:
+    """Whether the App is the user's to change."""
+    return app.owner_id == user.pk and app.deleted_at is None
 
 
 def releases_visible_to(user: User, app: App) -> QuerySet[Release]:
@@ -104,7 +109,7 @@ def choose(user: User, app_id: str, wanted: str | None) -> Choice:
     if app is None:
         raise AppNotFound(f"There is no App {app_id!r} that you may run.")
     _require_not_blocked(app)
-    chosen = _own_choice(app, wanted) if _owns(user, app) else _shared_choice(user, app, wanted)
+    chosen = _own_choice(app, wanted) if owns(user, app) else _shared_choice(user, app, wanted)
     _require_not_blocked(chosen.release)
     return chosen
 
@@ -119,7 +124,7 @@ def source_for(user: User, release: Release) -> Source:
     _require_not_blocked(release)
     if not user.is_active:
         raise NotAllowed("The user's account is not active any more.")
-    if _owns(user, app):
+    if owns(user, app):
         return Source.DEVELOPER
     if _grants(user).filter(release=release).exists():
         return Source.TRUSTED
@@ -139,10 +144,6 @@ def blocked_sentence(thing: App | Release) -> str:
 def _grants(user: User) -> QuerySet[Share]:
     """The active shares with the tags that the user holds."""
     return Share.objects.filter(state=Share.State.ACTIVE, access_tag__holders=user.pk)
-
-
-def _owns(user: User, app: App) -> bool:
-    return app.owner_id == user.pk and app.deleted_at is None
 
 
 def _own_choice(app: App, wanted: str | None) -> Choice:
@@ -172,7 +173,7 @@ def _shared_choice(user: User, app: App, wanted: str | None) -> Choice:
 
 
 def _require_owner_or_administrator(user: User, app: App) -> None:
-    if not (user.is_superuser or _owns(user, app)):
+    if not (user.is_superuser or owns(user, app)):
         raise AppNotFound(f"There is no App {app.app_id!r} of yours.")
 
 

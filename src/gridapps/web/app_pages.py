@@ -1,17 +1,33 @@
 """The page of an App."""
 
 import json
+from typing import Any
 
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_POST
 
-from gridapps.registry import queries
+from gridapps.access import errors as access
+from gridapps.access.models import AccessTag
+from gridapps.exports import queries as exports
+from gridapps.registry import changes, queries, schemas, sharing
+from gridapps.registry import errors as registry
+from gridapps.registry.models import App, Release, Share
+from gridapps.runs import errors as runs
+from gridapps.runs import operations
+from gridapps.runs.operations import Request
 from gridapps.web.forms import user_of
 
-RELEASES_SHOWN = 50
+RELEASES_SHOWN = SHARES_SHOWN = 50
+EXPORTS_SHOWN = 100
+REFUSED = (
+    access.NotAnAdministrator, registry.AppNotFound, registry.InvalidShare, registry.NotShareable,
+    schemas.InvalidArguments, runs.NotFound, runs.InvalidRequest, runs.Conflict, runs.TooManyQueued,
+    runs.QuotaExceeded,
+)  # fmt: skip
 
 
 @require_GET
@@ -19,19 +35,82 @@ RELEASES_SHOWN = 50
 def show(request: HttpRequest, app_id: str) -> HttpResponse:
     """What the App does and takes; for its owner also the releases and how to push one."""
     user = user_of(request)
-    app = queries.visible_to(user).filter(app_id=app_id).first() if app_id.isascii() else None
-    if app is None:
-        raise Http404
-    owns = app.owner_id == user.pk
+    app = _visible(request, app_id)
+    owns = queries.owns(user, app)
     sees = owns or user.is_superuser
+    terms = queries.grants(user, [app]).get(app.pk, app)
     return render(
         request,
         "app.html",
         {
             "app": app,
+            "terms": terms,
             "owns": owns,
-            "schema": json.dumps(app.arguments, indent=2, ensure_ascii=False),
+            "schema": json.dumps(terms.arguments, indent=2, ensure_ascii=False),
             "releases": queries.releases_visible_to(user, app)[:RELEASES_SHOWN] if sees else [],
+            "shares": queries.shares_visible_to(user, app)[:SHARES_SHOWN] if sees else [],
+            "changes": _changes(app) if sees else [],
+            "tags": AccessTag.objects.order_by("name") if user.is_superuser else [],
+            "runnable": queries.runnable_by(user).filter(pk=app.pk).exists(),
+            "exports": exports.visible_to(user).order_by("-pk")[:EXPORTS_SHOWN],
             "authority": settings.GRIDAPPS.authority,
         },
     )
+
+
+@require_POST
+@login_required
+def run(request: HttpRequest, app_id: str) -> HttpResponse:
+    """Run the App on an export."""
+    _visible(request, app_id)
+    try:
+        export = request.POST.get("export", "")
+        wanted = Request(
+            app=app_id, arguments=_arguments(request), export=int(export) if export.isdecimal() else 0
+        )
+        submitted, _ = operations.submit(by=user_of(request), request=wanted)
+    except REFUSED as error:
+        messages.error(request, str(error))
+        return redirect("app", app_id)
+    return redirect("run", submitted.pk)
+
+
+@require_POST
+@login_required
+def share(request: HttpRequest, app_id: str) -> HttpResponse:
+    """Share a release with an access tag."""
+    _visible(request, app_id)
+    names = {name: request.POST.get(name, "") for name in ("release", "access_tag")}
+    try:
+        sharing.share(by=user_of(request), app_id=app_id, **names)
+    except REFUSED as error:
+        messages.error(request, str(error))
+    return redirect("app", app_id)
+
+
+def _arguments(request: HttpRequest) -> dict[str, Any]:
+    """The arguments that were typed. Raises schemas.InvalidArguments."""
+    try:
+        value = json.loads(request.POST.get("arguments", "").strip() or "{}")
+        # What no database takes: NaN, halves of surrogate pairs, NUL.
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        value, text = None, b""
+    if not isinstance(value, dict) or b"\\u0000" in text:
+        raise schemas.InvalidArguments("The arguments are not a JSON object.", [])
+    return value
+
+
+def _visible(request: HttpRequest, app_id: str) -> App:
+    found = queries.visible_to(user_of(request)).filter(app_id=app_id).first() if app_id.isascii() else None
+    if found is None:
+        raise Http404
+    return found
+
+
+def _changes(app: App) -> list[str]:
+    """What sharing the newest release would change for those who have the newest share."""
+    release = app.releases.filter(state=Release.State.VALID).first()
+    shares = app.shares.filter(state=Share.State.ACTIVE).select_related("app", "release")
+    share = shares.order_by("-activated_at").first()
+    return changes.since(share, app=app, release=release) if share and release else []

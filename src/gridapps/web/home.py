@@ -22,12 +22,14 @@ RUNS_SHOWN = 20
 def home(request: HttpRequest) -> HttpResponse:
     """The user's newest runs, Apps and exports."""
     user = user_of(request)
+    apps = list(registry.runnable_by(user))
+    grants = registry.grants(user, apps)
     return render(
         request,
         "home.html",
         {
             "runs": runs.visible_to(user).order_by("-created_at", "-id")[:RUNS_SHOWN],
-            "apps": registry.runnable_by(user),
+            "apps": [(app.app_id, grants.get(app.pk, app)) for app in apps],
             "exports": exports.visible_to(user).order_by("-pk")[:RUNS_SHOWN],
             "is_developer": access.is_developer(user),
         },
