@@ -82,6 +82,7 @@ INSTALLED_APPS = [
     "gridapps.web",
 ]
 MIDDLEWARE = [
+    "gridapps.web.requests.RequestIds",
     "gridapps.api.native.envelope.JsonErrors",
     "gridapps.web.policy.ContentPolicy",
     "django.middleware.security.SecurityMiddleware",
@@ -145,10 +146,18 @@ OAUTH2_PROVIDER = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    # One line for each request to the developer registry would bury everything else.
-    "loggers": {"httpx": {"level": "WARNING"}},
+    "formatters": {
+        "json": {"()": "gridapps.config.lines.Json"},
+        "text": {"()": "gridapps.config.lines.Text"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": GRIDAPPS.log_format}},
+    "loggers": {
+        # One line for each request to the developer registry would bury everything else.
+        "httpx": {"level": "WARNING"},
+        # The server's own lines are written like all others.
+        "uvicorn": {"handlers": [], "propagate": True},
+        "uvicorn.error": {"handlers": [], "propagate": True},
+    },
     "root": {"handlers": ["stderr"], "level": "INFO"},
 }
 

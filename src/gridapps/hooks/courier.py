@@ -17,6 +17,7 @@ from uuid import UUID
 
 from django.db import DatabaseError, close_old_connections, connections
 
+from gridapps import context
 from gridapps.hooks import deliveries
 from gridapps.hooks.bell import Bell
 from gridapps.hooks.deliveries import Claim
@@ -84,7 +85,8 @@ class Courier:
 
     def _deliver(self, claim: Claim) -> None:
         try:
-            self._try(claim)
+            with context.bound(hook=claim.hook, delivery=claim.key):
+                self._try(claim)
         except Exception:
             # The lease runs out, and it is tried again.
             logger.exception("delivery %s: its thread died", claim.key)

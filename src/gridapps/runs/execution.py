@@ -253,7 +253,11 @@ class Execution:
     def _launch(self, image: str, source: Path) -> Launch:
         task = self.task
         assert task.deadline is not None
-        labels = {"gridapps.task": str(task.id), "gridapps.attempt": str(self.claim.attempt)}
+        labels = {
+            "gridapps.run": str(self.claim.run),
+            "gridapps.task": str(task.id),
+            "gridapps.attempt": str(self.claim.attempt),
+        }
         return Launch(
             name=self.name,
             image=image,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -11,6 +12,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q, Sum
 from django.db.models.functions import Now
 
+from gridapps import context
 from gridapps.access.models import User
 from gridapps.exports import queries as exports
 from gridapps.exports.models import Export, ExportFile
@@ -24,6 +26,8 @@ from gridapps.runs import bell, lanes, queue
 from gridapps.runs.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded, TooManyQueued
 from gridapps.runs.models import Output, Run, Task
 from gridapps.runs.states import ACTIVE, State
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +206,12 @@ def _priority(wanted: int) -> int:
     return wanted
 
 
+def _log_submission(run: Run, tasks: int) -> None:
+    """The line that joins the request's id with the run's."""
+    with context.bound(run=run.pk):
+        logger.info("Run %s is submitted, with %s tasks", run.pk, tasks)
+
+
 def _enqueue(run: Run, files: list[ExportFile]) -> Run:
     # The user's row is the lock under which limits are counted; rows that only refer to it need not wait.
     User.objects.select_for_update(no_key=True).get(pk=run.owner_id)
@@ -226,6 +236,7 @@ def _enqueue(run: Run, files: list[ExportFile]) -> Run:
         ),
         batch_size=500,
     )  # fmt: skip
+    transaction.on_commit(lambda: _log_submission(run, len(files)), robust=True)
     bell.ring_on_commit()
     return run
 

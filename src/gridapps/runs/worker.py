@@ -20,6 +20,7 @@ from uuid import UUID, uuid4
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
 
+from gridapps import context
 from gridapps.exports import storage, tidying
 from gridapps.runs import nodes, queue
 from gridapps.runs.bell import Bell
@@ -231,11 +232,10 @@ class Worker:
         pool.submit(self._execute, claim, signals, adopted)
 
     def _execute(self, claim: Claim, signals: Signals, adopted: bool) -> None:
+        ids = {"run": claim.run, "task": claim.task, "attempt": claim.attempt, "node": self._node.name}
         try:
-            Execution(claim=claim, node=self._node, signals=signals).run(adopted=adopted)
-        except Exception:
-            # The lease runs out, and the reconciler gives the task back.
-            logger.exception("task %s: its thread died", claim.task)
+            with context.bound(**ids):
+                self._carry_out(claim, signals, adopted)
         finally:
             connections.close_all()
             with self._guard:
@@ -244,6 +244,16 @@ class Worker:
                 self._unclean.set()
             if self._bell:
                 self._bell.ring()
+
+    def _carry_out(self, claim: Claim, signals: Signals, adopted: bool) -> None:
+        logger.info("Attempt %s of task %s begins", claim.attempt, claim.task)
+        try:
+            Execution(claim=claim, node=self._node, signals=signals).run(adopted=adopted)
+        except Exception:
+            # The lease runs out, and the reconciler gives the task back.
+            logger.exception("task %s: its thread died", claim.task)
+        else:
+            logger.info("Attempt %s of task %s is over", claim.attempt, claim.task)
 
     def _beat(self) -> None:
         """The heart: says that the node is alive; renews leases and passes cancellations on."""

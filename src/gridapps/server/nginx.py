@@ -335,6 +335,7 @@ def _headers(own: Mapping[str, str]) -> list[str]:
         "X-Real-IP": "",
         "Forwarded": "",
         "X-Client-Certificate": "",
+        "X-Request-ID": "$request_id",
         **own,
     }
     return [f'proxy_set_header {name} "{value}";' for name, value in headers.items()]

@@ -4,6 +4,7 @@ from django import forms
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 
+from gridapps import context
 from gridapps.access.applications import Kind
 from gridapps.access.models import User
 from gridapps.access.scopes import DEFAULT, SCOPES
@@ -13,6 +14,7 @@ def user_of(request: HttpRequest) -> User:
     """Whoever is logged in."""
     if not isinstance(request.user, User):
         raise PermissionDenied
+    context.add(user=request.user.pk)
     return request.user
 
 

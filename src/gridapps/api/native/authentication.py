@@ -11,6 +11,7 @@ from ninja.security import APIKeyCookie, HttpBearer
 from ninja.utils import check_csrf
 from oauth2_provider.models import AccessToken, Application
 
+from gridapps import context
 from gridapps.access import scopes
 from gridapps.access.models import User
 from gridapps.api.errors import ApiError
@@ -58,6 +59,7 @@ class Bearer(HttpBearer):
             raise ApiError(
                 "insufficient-scope", f"The token lacks the scope {needed!r} that this call needs."
             )
+        context.add(user=user.pk)
         return user if scopes.ADMIN in covered else user.restricted()
 
 
@@ -72,6 +74,7 @@ class Session(APIKeyCookie):
             return None
         if request.method not in _SAFE and check_csrf(request) is not None:
             raise ApiError("csrf-failed", "The page is out of date: load it again, and then try again.")
+        context.add(user=user.pk)
         return User.objects.get(pk=user.pk)
 
     def authenticate(self, request: HttpRequest, key: str | None) -> None:

@@ -1,0 +1,144 @@
+"""Log lines: JSON with the ids of where they come from, and no secrets in them."""
+
+import json
+import logging
+import re
+import threading
+from pathlib import Path
+
+import pytest
+from django.conf import settings as django_settings
+from django.test import Client
+
+from gridapps import context
+from gridapps.config.lines import Json, Text, without_secrets
+from tests.api.conftest import Callers, MakeApp, MakeExport, callers, make_app, make_export
+from tests.runs.conftest import make_run, release, shared_with
+
+__all__ = ["callers", "make_app", "make_export", "make_run", "release", "shared_with"]
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
+
+
+class Kept(logging.Handler):
+    """Keeps what the instance's own formatter makes of each record, in the thread that logged it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.setFormatter(Json())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+    @property
+    def told(self) -> list[dict[str, str]]:
+        return [json.loads(line) for line in self.lines]
+
+
+@pytest.fixture
+def kept():
+    handler = Kept()
+    logging.getLogger().addHandler(handler)
+    yield handler
+    logging.getLogger().removeHandler(handler)
+
+
+def test_the_instance_writes_json_by_default():
+    assert django_settings.GRIDAPPS.log_format == "json"
+    (handler,) = (each for each in logging.getLogger().handlers if isinstance(each.formatter, Json))
+    assert isinstance(handler, logging.StreamHandler)
+
+
+def test_a_line_is_one_object_whatever_is_in_it(kept: Kept) -> None:
+    with context.bound(task="t", node="one", password="x"):
+        logging.getLogger("some").warning("two\nlines, %s", '"quoted"', extra={"request": "GET /?secret"})
+    (line,) = kept.lines
+    assert "\n" not in line
+    found = json.loads(line)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", found.pop("at"))
+    assert found == {
+        "level": "WARNING", "logger": "some", "message": 'two\nlines, "quoted"', "task": "t", "node": "one",
+    }  # fmt: skip
+
+
+def test_ids_end_with_what_they_belong_to_and_reach_no_other_thread(kept: Kept) -> None:
+    log = logging.getLogger("some")
+    with context.bound(run="1"):
+        with context.bound(task="2"):
+            context.add(user=3)
+            log.warning("inside")
+        other = threading.Thread(target=log.warning, args=("elsewhere",))
+        other.start()
+        other.join()
+        log.warning("outside")
+    inside, elsewhere, outside = kept.told
+    assert (inside["run"], inside["task"], inside["user"]) == ("1", "2", "3")
+    assert "run" not in elsewhere
+    assert {"task", "user"}.isdisjoint(outside)
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("Authorization: Bearer abcDEF123._-", "abcDEF123"),
+        ("{'Authorization': 'Bearer abcDEF123'}", "abcDEF123"),
+        ("Basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
+        ("cannot reach postgresql://gridapps:opensesame@db/gridapps", "opensesame"),
+        ("amqps://user:opensesame@broker//", "opensesame"),
+    ],
+)
+def test_secrets_are_taken_out(text: str, secret: str) -> None:
+    assert secret not in without_secrets(text)
+    record = logging.LogRecord("n", logging.ERROR, "", 0, "%s", (text,), None)
+    assert secret not in Json().format(record)
+    assert secret not in Text().format(record)
+
+
+def test_an_exception_shows_none_either(kept: Kept) -> None:
+    try:
+        raise ValueError("Bearer abcDEF123 was wrong")
+    except ValueError:
+        logging.getLogger("some").exception("It failed")
+    (found,) = kept.told
+    assert "Traceback" in found["exception"]
+    assert "abcDEF123" not in kept.lines[0]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_from_the_request_to_the_run(
+    kept: Kept, callers: Callers, make_app: MakeApp, make_export: MakeExport
+) -> None:
+    make_app()
+    export = make_export(callers.developer.user)
+    number = "0123456789abcdef" * 2
+    answer = callers.developer("POST", "/apps/roads/runs", {"export": export.pk}, **{"X-Request-ID": number})
+    assert answer["X-Request-ID"] == number
+    run = answer.json()["runs"][0]["run_id"]
+    (submitted,) = (line for line in kept.told if "submitted" in line["message"])
+    user = str(callers.developer.user.pk)
+    assert (submitted["request"], submitted["run"], submitted["user"]) == (number, run, user)
+    (asked,) = (line for line in kept.told if line["logger"] == "gridapps.web.requests")
+    assert asked["message"] == "POST /api/v3/apps/roads/runs: 202"
+    assert (asked["request"], asked["user"]) == (number, user)
+    assert not any(callers.developer.token in line for line in kept.lines)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("given", ["", "mine", "x" * 32, "0" * 31 + "\u0664"])
+def test_an_id_of_another_form_is_not_taken(given: str) -> None:
+    answer = Client().get("/login", secure=True, headers={"Host": "localhost", "X-Request-ID": given})
+    assert re.fullmatch("[0-9a-f]{32}", answer["X-Request-ID"])
+
+
+@pytest.mark.django_db
+def test_reading_is_not_logged_and_a_query_never(kept: Kept, callers: Callers) -> None:
+    callers.developer("GET", "/runs")
+    callers.developer("POST", "/developer?token=opensesame", {"statement": "x"})
+    lines = [line["message"] for line in kept.told if line["logger"] == "gridapps.web.requests"]
+    assert lines == ["POST /api/v3/developer: 400"]
+    assert not any("opensesame" in line or callers.developer.token in line for line in kept.lines)
+
+
+def test_every_field_is_documented():
+    documented = set(re.findall(r"^\| `(\w+)` \|", OPERATIONS.read_text().split("## Logs")[1], re.M))
+    assert documented == {*context.IDS, "exception"}
