@@ -3,8 +3,11 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -57,12 +60,6 @@ def set_up(stage: Stage) -> Sharing:
     return Sharing(stage, administrator, analyst, tag, export)
 
 
-@pytest.fixture
-def sharing(instance: Instance, set_stage: SetStage) -> Sharing:
-    """In the shared instance, with an App that no other test uses."""
-    return set_up(set_stage(instance))
-
-
 def test_what_is_shared_runs_after_its_developer_deleted_everything(
     make_instance: MakeInstance, set_stage: SetStage
 ) -> None:
@@ -86,11 +83,24 @@ def test_what_is_shared_runs_after_its_developer_deleted_everything(
     forget(image)
     again = sharing.analyst.wait(sharing.submit(), "SUCCESS")
     assert again["release"] == shown["release"]
-    sharing.administrator.ask("PUT", f"/apps/{stage.app}/block", json={"reason": "no longer"})
+    assert "active" in command(sharing.administrator, "share", "list", stage.app)
+    command(sharing.administrator, "block", stage.app, "--reason", "no longer")
     answer = sharing.analyst.ask(
         "POST", f"/apps/{stage.app}/runs", expect=409, json={"export": sharing.export, "arguments": {}}
     )
     assert "no longer" in answer.json()["error"]
+
+
+def command(person: Person, *words: str) -> str:
+    """What the client's command prints for this person. Fails unless it exits with 0."""
+    settings = {"GRIDAPPS_URL": person.instance.url, "GRIDAPPS_TOKEN": person.token}
+    paths = {"GRIDAPPS_CA": str(person.instance.ca), "GRIDAPPS_CONFIG": str(person.home / "configuration")}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("gridapps"), *words], env={**os.environ, **settings, **paths},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def forget(image: str) -> None:
