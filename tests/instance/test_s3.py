@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import os
+import signal
 import threading
 import time
 import zipfile
@@ -170,6 +172,20 @@ def test_a_storage_that_is_away_is_waited_for(remote: Stage, server: S3Server) -
         tasks = stage.developer.show(each)["tasks"]
         assert [len(task["attempts"]) for task in tasks] == [1]
     assert stage.developer.output(running, "0/started.txt")
+
+
+def test_a_killed_worker_is_succeeded_by_one_that_adopts(remote: Stage) -> None:
+    run = remote.submit("sleep", seconds=5)
+    remote.developer.wait_for_progress(run)
+    os.kill(remote.instance.part("worker"), signal.SIGKILL)
+    assert remote.developer.wait(run)["state"] == "SUCCESS"
+    assert [len(task["attempts"]) for task in remote.developer.show(run)["tasks"]] == [1]
+    assert [line.split(" ", 2)[2] for line in remote.developer.log(run).splitlines()] == [
+        "begin sleep",
+        "end",
+    ]
+    left = [remote.instance.data / name for name in ("attempts", "cache/used", "cache/partial")]
+    remote.instance.wait_until(lambda: not any(map(files_in, left)), what="cleaned up")
 
 
 def test_secrets_stay_where_they_are(remote: Stage) -> None:

@@ -29,6 +29,8 @@ def doctor(**variables: str) -> subprocess.CompletedProcess[str]:
         ("GRIDAPPS_NODE", "../x"),
         ("GRIDAPPS_QUOTA", "none"),
         ("GRIDAPPS_STORAGE", "shared/files"),
+        ("GRIDAPPS_STORAGE", "s3://key:secret@bucket"),
+        ("GRIDAPPS_S3_ENDPOINT", "ftp://files"),
         ("GRIDAPPS_BROKER", "http://broker"),
     ],
 )
