@@ -1,8 +1,14 @@
 """Each fault of hostile.c over the whole path: it ends in time, for the right reason, and harms nobody."""
 
 import hashlib
+import re
+import subprocess
+import sys
+import time
+import zipfile
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -190,3 +196,53 @@ def test_afterwards_the_host_is_as_it_was(campaign: Campaign):
     kept = sum(file.stat().st_blocks * 512 for file in (campaign.instance.data / "outputs").rglob("*"))
     assert kept < len(FAULTS) * (16 + 4) * 1024**2, "outputs and logs have their limits"
     assert not [path for path in (campaign.instance.data / "scratch").glob("*") if path.is_dir()]
+
+
+MANY = 100_000
+MAKE_MANY = """
+import sys
+from pathlib import Path
+import django
+django.setup()
+from gridapps.runs.models import Output, Task
+task = Task.objects.get(run=sys.argv[1])
+made = []
+for number in range(int(sys.argv[3])):
+    path = f"many/{number // 1000}/{number}.txt"
+    file = Path(sys.argv[2]) / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    made.append(Output(task=task, path=path, size=0, sha256="0" * 64, media_type="text/plain"))
+Output.objects.bulk_create(made, batch_size=5000)
+"""
+
+
+def test_very_many_outputs_are_downloaded_at_once(campaign: Campaign, tmp_path: Path):
+    """Ten tasks may leave so many. The files are made here: it is about the download."""
+    run, instance = campaign.runs["close-input"], campaign.instance
+    campaign.ended("close-input")
+    environment = {**instance.environment, "DJANGO_SETTINGS_MODULE": "gridapps.config.settings"}
+    words = [sys.executable, "-c", MAKE_MANY, run, str(campaign.stored("close-input")), str(MANY)]
+    subprocess.run(words, env=environment, check=True)
+    application = instance.part("application")
+    before = _memory(application)
+    slowest = 0.0
+    with campaign.developer.client() as client, (tmp_path / "all.zip").open("wb") as file:
+        with client.stream("GET", f"/api/v3/runs/{run}/outputs.zip") as answer:
+            assert answer.status_code == 200
+            for number, piece in enumerate(answer.iter_raw()):
+                file.write(piece)
+                if number % 50 == 0:
+                    asked = time.monotonic()
+                    campaign.developer.ask("GET", "/me")
+                    slowest = max(slowest, time.monotonic() - asked)
+    assert int(answer.headers["Content-Length"]) == (tmp_path / "all.zip").stat().st_size
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        assert len(archive.infolist()) == MANY + 2
+    assert _memory(application) - before < 256 * 1024
+
+
+def _memory(process: int) -> int:
+    """The most that a process has taken so far, in KiB."""
+    text = Path(f"/proc/{process}/status").read_text()
+    return int(re.findall(r"^VmHWM:\s+(\d+) kB", text, re.M)[0])
