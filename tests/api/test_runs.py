@@ -5,8 +5,9 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
+from gridapps.api.native import outputs
 from gridapps.registry.models import App
-from gridapps.runs.models import Run, Task
+from gridapps.runs.models import Output, Run, Task
 from tests.api.conftest import DIGEST, Callers, MakeApp, MakeExport
 
 pytestmark = pytest.mark.django_db
@@ -201,3 +202,17 @@ def test_if_none_match_answers_304_until_the_run_changes(
     assert changed.status_code == 200
     ended = callers.developer("GET", f"/runs/{key}?wait=60", **{"If-None-Match": changed["ETag"]})
     assert ended.status_code == 304, "a run that has ended does not change any more: nobody waits for it"
+
+
+def test_a_zip_of_too_many_outputs_is_refused(
+    callers: Callers, app: App, make_export: MakeExport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = submit(callers, str(make_export(callers.developer.user).pk), release="v1")
+    task = Task.objects.filter(run__pk=key)[0]
+    for name in ("a", "b"):
+        Output.objects.create(task=task, path=name, size=1, sha256="0" * 64, media_type="text/plain")
+    monkeypatch.setattr(outputs, "MAX_ZIPPED", 1)
+    answer = callers.developer("GET", f"/runs/{key}/outputs.zip")
+    assert answer.status_code == 413
+    assert answer.json()["code"] == "too-large"
+    assert "2 outputs" in answer.json()["error"]

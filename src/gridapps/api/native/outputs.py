@@ -30,6 +30,7 @@ from gridapps.runs.store import Place
 router = Router(tags=["runs"], auth=with_scope("runs:read"))
 T = TypeVar("T", bound=HttpResponseBase)
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
+MAX_ZIPPED = 200_000  # outputs in one zip, whose directory is kept in memory: 600 bytes each
 _PIECE = 1024**2  # bytes of a zip that are made in one step
 
 
@@ -48,13 +49,17 @@ def index(request: HttpRequest, run_id: RunId, limit: Limit = 100, after: After 
 
 @router.get(
     "/runs/{run_id}/outputs.zip",
-    response=reads(404, ok=None),
+    response=reads(404, 413, ok=None),
     operation_id="download_zip",
     openapi_extra=content(200, **{"application/zip": _BINARY}),
 )
 def everything(request: HttpRequest, run_id: RunId) -> StreamingHttpResponse:
     """Every output in one zip, streamed, not compressed again; names are those of the list."""
     run = only(user_of(request), run_id)
+    if (count := queries.outputs(run).count()) > MAX_ZIPPED:
+        raise errors.ApiError(
+            "too-large", f"There are {count} outputs; a zip has at most {MAX_ZIPPED}. Fetch them singly."
+        )
     archive = ZipStream(sized=True)
     for output in queries.outputs(run).iterator():
         if (file := store.path(output)) is not None:
