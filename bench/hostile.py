@@ -1,4 +1,4 @@
-"""What a neighbour of a hostile App loses: the same work alone, beside a harmless run, beside each of the worst.
+"""What a neighbour of a hostile App loses: the same work alone, beside a harmless run, beside a hostile one.
 
 Starts an instance of its own with two slots and prints a table. The ratio is against the harmless neighbour,
 since two runs share what the machine has. Meaningful only where nothing else runs.
@@ -13,8 +13,6 @@ import time
 import uuid
 from datetime import datetime
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.stage import ENDED, MIB, Stage, opened
 from tests.fixtures.people import RESOURCES
