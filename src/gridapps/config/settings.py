@@ -154,6 +154,7 @@ LOGGING = {
     "loggers": {
         # One line for each request to the developer registry would bury everything else.
         "httpx": {"level": "WARNING"},
+        "botocore": {"level": "WARNING"},
         # The server's own lines are written like all others.
         "uvicorn": {"handlers": [], "propagate": True},
         "uvicorn.error": {"handlers": [], "propagate": True},
