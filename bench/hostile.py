@@ -1,7 +1,8 @@
 """What a neighbour of a hostile App loses: the same work alone, beside a harmless run, beside a hostile one.
 
-`python -m bench.hostile [NEIGHBOUR...]` starts an instance of its own with two slots and prints a table. The ratio is against the harmless neighbour,
-since two runs share what the machine has. Meaningful only where nothing else runs.
+`python -m bench.hostile [NEIGHBOUR...]` starts an instance of its own with two slots and prints a table.
+The ratio is against the harmless neighbour, since two runs share what the machine has. Meaningful only where
+nothing else runs.
 """
 
 import argparse
