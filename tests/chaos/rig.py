@@ -216,8 +216,15 @@ class Rig:
                 self.broker.remove()
 
 
-def new_rig(*, image: str, cluster: Cluster | None, broker: Broker | None, live_restore: bool) -> Rig:
-    """A running rig."""
+def new_rig(
+    *,
+    image: str,
+    cluster: Cluster | None,
+    broker: Broker | None,
+    live_restore: bool,
+    environment: dict[str, str] | None = None,
+) -> Rig:
+    """A running rig; its processes get `environment` on top."""
     engine = OwnEngine(live_restore=live_restore)
     settings: dict[str, object] = {
         "lease": LEASE,
@@ -230,6 +237,7 @@ def new_rig(*, image: str, cluster: Cluster | None, broker: Broker | None, live_
     if broker is not None:
         settings["broker"] = broker.url
     rig = Rig(new_instance(**settings), engine, cluster, broker)
+    rig.instance.settings |= environment or {}
     try:
         engine.start()
         rig.instance.start()

@@ -42,7 +42,7 @@ def preparing(rig: Rig) -> Iterator[str]:
 def running(rig: Rig) -> Iterator[str]:
     """The programs of all tasks have said that they began."""
     run = rig.submit(seconds=2)
-    _await_begin(rig, run)
+    await_begin(rig, run)
     yield run
 
 
@@ -67,7 +67,7 @@ def collecting(rig: Rig) -> Iterator[str]:
 def finishing(rig: Rig) -> Iterator[str]:
     """Everything is collected, and the transaction that ends the task waits for a lock."""
     run = rig.submit(seconds=1.5)
-    _await_begin(rig, run)  # and has been noted: on SQLite the lock is one against every write
+    await_begin(rig, run)  # and has been noted: on SQLite the lock is one against every write
     with _locked(rig):
         rig.until(
             lambda: any(_count(rig.place(run, n) / "1" / "files") == 303 for n in range(FILES)), "ready"
@@ -77,7 +77,8 @@ def finishing(rig: Rig) -> Iterator[str]:
         yield run
 
 
-def _await_begin(rig: Rig, run: str) -> None:
+def await_begin(rig: Rig, run: str) -> None:
+    """Wait until the programs of all tasks have begun, and it has been noted."""
     begun = "SELECT count(*) FROM runs_task WHERE run_id = ? AND progress > 0"
     rig.until(lambda: rig.query(begun, run)[0][0] == FILES, "begun")
 

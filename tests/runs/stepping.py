@@ -1,0 +1,250 @@
+"""Workers that go on only when they are told to, over a clock that is set: so that a test decides who is
+where when something dies. Real code, real database; of the threads only one runs at a time.
+
+A thread stops before each call of the queue and of the sandbox and wherever it would sleep. There it may be
+killed, or the call may fail: before it did anything, or after it did everything and the answer was lost.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, Literal, Self
+
+import pytest
+from django.db import OperationalError, connection, connections
+from django.db.models.functions import Now
+
+from gridapps.runs import execution, queue, worker
+from gridapps.runs.worker import Worker
+from gridapps.sandbox.fake import Ending, FakeSandbox
+from gridapps.sandbox.protocol import EngineUnavailable
+
+Fault = Literal["kill", "database, before", "database, after", "engine, before", "engine, after"]
+_QUEUE = (
+    *("claim", "adopt", "renew", "cancel_requested", "starting", "progress", "finish", "release"),
+    *("expire", "lost"),
+)
+_SANDBOX = ("pull", "start", "wait", "stop", "outputs", "remove", "residents")
+_STUCK = 30.0  # seconds; a step is a few statements
+
+_SQLITE = "STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f', 'NOW', '+{:.3f} seconds')"
+_POSTGRESQL = "(STATEMENT_TIMESTAMP() + INTERVAL '{:.3f} seconds')"
+
+_here = threading.local()
+
+
+class Killed(BaseException):
+    """The process of this thread is killed: nothing of the product catches it."""
+
+
+class Clock:
+    """Seconds by which everybody's clock is ahead of the real one: the processes' and the database's."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+    def sleep(self, seconds: float) -> None:
+        """Sleeping takes no time but the clock's."""
+        self.ahead += seconds
+        pause()
+
+    def method(self, template: str) -> Callable[..., Any]:
+        """The database's clock, as a method of `Now`."""
+
+        def compiled(function: Now, compiler: Any, database: Any, **context: Any) -> Any:
+            return function.as_sql(compiler, database, template=template.format(self.ahead), **context)
+
+        return compiled
+
+
+class Stepped:
+    """A thread that does a step when told to, and then waits."""
+
+    def __init__(self, process: "Process", work: Callable[[], object]) -> None:
+        self.process = process
+        self.done = False
+        self._work = work
+        self._killed = False
+        self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def step(self) -> None:
+        """Let it go on until it pauses or ends."""
+        if not self.done:
+            self._go.release()
+            assert self._back.acquire(timeout=_STUCK), "a step does not end"
+
+    def kill(self) -> None:
+        self._killed = True
+        self.step()
+
+    def pause(self) -> None:
+        """In the thread itself: wait until told to go on."""
+        if self._killed:
+            raise Killed
+        self._back.release()
+        self._go.acquire()
+        if self._killed:
+            raise Killed
+
+    def _run(self) -> None:
+        _here.stepped = self
+        self._go.acquire()
+        try:
+            if not self._killed:
+                self._work()
+        except Killed:
+            self._killed = True
+        finally:
+            connections.close_all()
+            self.done = True
+            self._back.release()
+
+    @property
+    def was_killed(self) -> bool:
+        return self._killed
+
+
+def pause() -> None:
+    """Where a thread may be stopped. Other threads than stepped ones go on."""
+    stepped = getattr(_here, "stepped", None)
+    if stepped is not None:
+        stepped.pause()
+
+
+class Faults:
+    """At most one fault waits for the next call that it fits."""
+
+    def __init__(self) -> None:
+        self.armed: Fault | None = None
+
+    def around(self, part: str, error: Callable[[], Exception], call: Callable[..., Any]) -> Any:
+        """The call with a stop before it, and with the fault that waits for it."""
+
+        def called(*arguments: Any, **named: Any) -> Any:
+            if getattr(_here, "stepped", None) is None or connection.in_atomic_block:
+                return call(*arguments, **named)
+            pause()
+            fault = self.armed if self.armed and self.armed.startswith(("kill", part)) else None
+            if fault is None:
+                return call(*arguments, **named)
+            self.armed = None
+            if fault == "kill":
+                raise Killed
+            if fault.endswith("after"):
+                call(*arguments, **named)
+            raise error()
+
+        return called
+
+
+class SteppedSandbox(FakeSandbox):
+    """The fake, with stops; nothing in it waits."""
+
+    def meet(self, faults: Faults) -> None:
+        for name in _SANDBOX:
+            wrapped = faults.around("engine", lambda: EngineUnavailable("It is away."), getattr(self, name))
+            setattr(self, name, wrapped)
+
+    def wait(self, name: str, *, timeout: float) -> Any:  # noqa: ARG002 - it takes no time
+        return super().wait(name, timeout=0)
+
+    def die(self) -> None:
+        """The engine dies, and its containers with it."""
+        self.available = False
+        for container in self._containers.values():
+            container.canceled.set()
+            container.killed.set()
+            container.end(Ending(exit_code=137, interrupted=True))
+
+
+class Process:
+    """A worker's process: its loop, its heart and its tasks. It dies as a whole."""
+
+    def __init__(self, mine: Worker) -> None:
+        self.worker = mine
+        self.tasks: list[Stepped] = []
+        self.loop = Stepped(self, mine.run)
+
+    def beat(self) -> None:
+        """One look of the heart at the rows."""
+        heart = Stepped(self, self._look_after)
+        while not heart.done:
+            heart.step()
+        self._die_with(heart)
+
+    def _look_after(self) -> None:
+        try:
+            self.worker._look_after(dict(self.worker._active))
+        except OperationalError as error:
+            self.worker._note_outage(error)
+
+    def step(self, thread: Stepped) -> None:
+        thread.step()
+        self._die_with(thread)
+
+    def _die_with(self, thread: Stepped) -> None:
+        if thread.was_killed:
+            self.kill()
+
+    def kill(self) -> None:
+        for thread in (self.loop, *self.tasks):
+            thread.kill()
+
+    @property
+    def alive(self) -> bool:
+        return not self.loop.done
+
+
+class _Pool:
+    """In place of the worker's pool of threads: each task is a stepped one of the same process."""
+
+    def __init__(self, *_: Any) -> None:
+        self._process = _here.stepped.process
+
+    def submit(self, work: Callable[..., object], *arguments: Any) -> None:
+        self._process.tasks.append(Stepped(self._process, lambda: work(*arguments)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class _Bell:
+    """In place of the bell: the loop waits until it is told to turn."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def wait(self, _timeout: float) -> None:
+        pause()
+
+    def ring(self) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def install(patch: pytest.MonkeyPatch, clock: Clock, faults: Faults) -> None:
+    """Put clock, stops and faults into the place of the product's time, threads and bell."""
+    fake_time = SimpleNamespace(monotonic=clock.monotonic, sleep=clock.sleep)
+    for module in (worker, execution):
+        patch.setattr(module, "time", fake_time)
+    patch.setattr(worker, "ThreadPoolExecutor", _Pool)
+    patch.setattr(worker, "Bell", _Bell)
+    patch.setattr(Worker, "_beat", lambda _self: None)
+    patch.setattr(Now, "as_sqlite", clock.method(_SQLITE))
+    patch.setattr(Now, "as_postgresql", clock.method(_POSTGRESQL))
+    for name in _QUEUE:
+        away = faults.around("database", lambda: OperationalError("It is away."), getattr(queue, name))
+        patch.setattr(queue, name, away)
