@@ -1,5 +1,6 @@
 """Collecting what a hostile program left."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -277,6 +278,23 @@ def test_no_descriptor_is_left_open(grid: Path, target: Path) -> None:
     (grid / "a" / "b" / "y").touch()
     before = len(list(Path("/proc/self/fd").iterdir()))
     _collect(grid, target)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_no_descriptor_is_left_open_by_a_full_disk(
+    grid: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (grid / "a" / "b").mkdir(parents=True)
+    (grid / "a" / "b" / "y").write_text("y")
+
+    def full(*_arguments: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for place in (grid, grid / "a", grid / "a" / "b"):
+        with pytest.raises(OSError, match="No space"):
+            _collect(place, target)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 

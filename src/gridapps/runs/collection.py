@@ -120,6 +120,14 @@ class _Collection:
 
     def _enter(self, descriptor: int, parts: tuple[str, ...], hasher: ThreadPoolExecutor) -> _Directory:
         """Take the files of a directory; what is left of it are its subdirectories."""
+        try:
+            subdirectories = self._take_files(descriptor, parts, hasher)
+        except BaseException:
+            os.close(descriptor)  # of a file system that is to be unmounted
+            raise
+        return _Directory(descriptor, parts, iter(subdirectories))
+
+    def _take_files(self, descriptor: int, parts: tuple[str, ...], hasher: ThreadPoolExecutor) -> list[bytes]:
         subdirectories = []
         for name in sorted(os.fsencode(entry) for entry in os.listdir(descriptor)):
             try:
@@ -132,7 +140,7 @@ class _Collection:
                 self._leave_out(parts, name, str(why))
             except FileNotFoundError:
                 self._leave_out(parts, name, "vanished while it was collected.")
-        return _Directory(descriptor, parts, iter(subdirectories))
+        return subdirectories
 
     def _open_directory(self, here: _Directory, name: bytes, device: int) -> int:
         _plain_name(name)
