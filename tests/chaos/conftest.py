@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.clock import Clock
 from tests.chaos.rig import Rig, new_rig
 from tests.fixtures.broker import start_broker
 from tests.fixtures.engine import Engine
@@ -35,9 +36,17 @@ def clustered(crashed_image: str) -> Iterator[Rig]:
 
 
 @pytest.fixture(scope="package")
-def embedded(crashed_image: str) -> Iterator[Rig]:
+def clock() -> Clock:
+    """The time of day of the embedded rig."""
+    return Clock.build(Path(tempfile.mkdtemp(prefix="clock-")))
+
+
+@pytest.fixture(scope="package")
+def embedded(crashed_image: str, clock: Clock) -> Iterator[Rig]:
     """SQLite, no broker, and an engine with live-restore."""
-    rig = new_rig(image=crashed_image, cluster=None, broker=None, live_restore=True)
+    rig = new_rig(
+        image=crashed_image, cluster=None, broker=None, live_restore=True, environment=clock.environment
+    )
     yield rig
     rig.remove()
 

@@ -5,19 +5,16 @@ import os
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.chaos.rig import FILES, Rig, new_rig
+from tests.chaos.clock import Clock
+from tests.chaos.rig import Rig
 from tests.chaos.states import await_begin
-from tests.fixtures.leftovers import mounts_below
 
 pytestmark = [pytest.mark.engine, pytest.mark.instance]
-
-FAKE_TIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
 
 
 @pytest.fixture
@@ -69,29 +66,14 @@ def test_a_second_worker_of_the_node_is_refused_and_the_first_goes_on(embedded: 
     assert embedded.assert_nothing_lost(run) == 1
 
 
-@pytest.fixture
-def jumping(crashed_image: str) -> Iterator[tuple[Rig, Path]]:
-    """A rig whose application, worker and database see a clock that a file sets."""
-    if FAKE_TIME is None:
-        pytest.skip("libfaketime is not installed: scripts/machine test")
-    ahead = Path(tempfile.mkdtemp(prefix="clock-")) / "ahead"
-    ahead.write_text("+0")
-    environment = {
-        "LD_PRELOAD": str(FAKE_TIME), "FAKETIME_TIMESTAMP_FILE": str(ahead), "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1",
-    }  # fmt: skip
-    rig = new_rig(image=crashed_image, cluster=None, broker=None, live_restore=False, environment=environment)
-    yield rig, ahead
-    rig.remove()
-    assert not mounts_below(str(rig.instance.data))
-
-
-@pytest.mark.parametrize("jump", ["+1h", "-1h"])
-def test_a_clock_that_jumps_by_an_hour_ends_no_run(jumping: tuple[Rig, Path], jump: str):
-    rig, ahead = jumping
-    run = rig.submit(seconds=4)
-    await_begin(rig, run)
-    ahead.write_text(jump)
-    time.sleep(0.5)
-    assert rig.assert_nothing_lost(run) == 1
-    assert len(rig.developer.show(run)["tasks"]) == FILES
+@pytest.mark.parametrize("ahead", [3600, -3600])
+def test_a_clock_that_jumps_by_an_hour_ends_no_run(embedded: Rig, clock: Clock, ahead: int):
+    """That of application, worker and database, which is SQLite and so has theirs."""
+    run = embedded.submit(seconds=3)
+    await_begin(embedded, run)
+    clock.set(ahead)
+    try:
+        assert embedded.assert_nothing_lost(run) == 1
+        assert embedded.assert_nothing_lost(embedded.submit(seconds=0)) == 1
+    finally:
+        clock.set(0)

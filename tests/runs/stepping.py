@@ -180,6 +180,7 @@ class Process:
     def _look_after(self) -> None:
         try:
             self.worker._look_after(dict(self.worker._active))
+            self.worker._report()
         except OperationalError as error:
             self.worker._note_outage(error)
 
