@@ -11,6 +11,7 @@ from gridapps_client.commands.account import developer, login, logout, whoami
 from gridapps_client.commands.app import app
 from gridapps_client.commands.certificates import certificate
 from gridapps_client.commands.exports import exports
+from gridapps_client.commands.hooks import hook
 from gridapps_client.commands.images import push
 from gridapps_client.commands.outputs import outputs
 from gridapps_client.commands.run import run
@@ -63,5 +64,6 @@ for _command in (
     logs,
     outputs,
     exports,
+    hook,
 ):
     main.add_command(_command)

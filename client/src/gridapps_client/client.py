@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -23,8 +23,10 @@ from gridapps_client.login import Renewal
 from gridapps_client.models import (
     App,
     Certificate,
+    Delivery,
     Developer,
     Export,
+    Hook,
     IssuedCertificate,
     Line,
     Me,
@@ -163,6 +165,27 @@ class Client:
     def unblock(self, app_id: str, *, release: str | None = None) -> None:
         """Let it run again."""
         self._json("DELETE", _block(app_id, release))
+
+    def hooks(self) -> Iterator[Hook]:
+        """One's hooks, those of single runs as well."""
+        return self._pages(Hook, "/hooks", "hooks")
+
+    def create_hook(self, *, target: str, events: Sequence[str]) -> tuple[Hook, str]:
+        """Have events POSTed to a URL. Returns the hook, and the secret of its signatures, told this once."""
+        answer = self._json("POST", "/hooks", body={"target": target, "event": ",".join(events)})
+        return self._one(Hook, answer, "hooks"), decode(str, member(answer, "secret"), where="secret")
+
+    def delete_hook(self, pk: str) -> None:
+        """Delete a hook. Nothing more is told."""
+        self._json("DELETE", f"/hooks/{segment(pk)}")
+
+    def test_hook(self, pk: str) -> Delivery:
+        """Have a test event delivered, once and soon."""
+        return self._one(Delivery, self._json("POST", f"/hooks/{segment(pk)}/test"), "deliveries")
+
+    def hook_deliveries(self, pk: str) -> Iterator[Delivery]:
+        """What became of a hook's deliveries, the newest first."""
+        return self._pages(Delivery, f"/hooks/{segment(pk)}/deliveries", "deliveries")
 
     def exports(self) -> Iterator[Export]:
         """One's exports."""

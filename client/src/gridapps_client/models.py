@@ -248,6 +248,35 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Hook:
+    """Where the instance tells what happened. `event`: one, or several separated by commas."""
+
+    pk: str
+    user: str
+    created_at: str
+    target: str
+    event: str
+    active: bool
+    run: str | None
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One event for one hook. `state`: waiting, delivered or failed; `status` and `error` of the last try."""
+
+    id: str
+    event: str
+    state: str
+    tries: int
+    created_at: str
+    due_at: str | None
+    tried_at: str | None
+    settled_at: str | None
+    status: int | None
+    error: str | None
+
+
+@dataclass(frozen=True)
 class Line:
     """A line of a task's log."""
 

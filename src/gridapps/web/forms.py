@@ -8,6 +8,8 @@ from gridapps import context
 from gridapps.access.applications import Kind
 from gridapps.access.models import User
 from gridapps.access.scopes import DEFAULT, SCOPES
+from gridapps.hooks import targets
+from gridapps.hooks.events import OFFERED, Event
 
 
 def user_of(request: HttpRequest) -> User:
@@ -43,6 +45,21 @@ class CertificateForm(forms.Form):
         max_length=200,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
         help_text="Only if you want the generated key as a .p12 file.",
+    )
+
+
+class HookForm(forms.Form):
+    """A new hook."""
+
+    target = forms.CharField(
+        max_length=targets.LONGEST,
+        widget=forms.URLInput(attrs={"placeholder": "https://example.org/hook"}),
+        help_text="URL that events are POSTed to.",
+    )
+    events = forms.MultipleChoiceField(
+        choices=[(event.value, event.value) for event in OFFERED],
+        initial=[Event.RUN_COMPLETE.value],
+        widget=forms.SelectMultiple(attrs={"size": len(OFFERED)}),
     )
 
 

@@ -5,7 +5,7 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 from oauth2_provider.views import RevokeTokenView, TokenView
 
-from gridapps.web import app_pages, applications, certificates, home, oauth, runs
+from gridapps.web import app_pages, applications, certificates, home, hooks, oauth, runs
 
 urlpatterns = [
     path("", home.home, name="home"),
@@ -17,6 +17,12 @@ urlpatterns = [
     path("settings/certificates/<slug:serial>/revoke", certificates.revoke, name="revoke-certificate"),
     path("settings/applications", applications.register, name="register-application"),
     path("settings/applications/<int:pk>/delete", applications.delete, name="delete-application"),
+    path("settings/hooks", hooks.index, name="hooks"),
+    path("settings/hooks/create", hooks.create, name="create-hook"),
+    path("settings/hooks/<int:pk>", hooks.show, name="hook"),
+    path("settings/hooks/<int:pk>/secret", hooks.renew_secret, name="renew-hook-secret"),
+    path("settings/hooks/<int:pk>/test", hooks.test, name="test-hook"),
+    path("settings/hooks/<int:pk>/delete", hooks.delete, name="delete-hook"),
     path("apps/<slug:app_id>", app_pages.show, name="app"),
     path("apps/<slug:app_id>/run", app_pages.run, name="run-app"),
     path("apps/<slug:app_id>/share", app_pages.share, name="share-app"),
