@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 from celery import Celery
 from kombu.common import Broadcast
@@ -136,7 +137,8 @@ def site(network: Network, engine: Engine) -> Iterator[Site]:
 
 
 def _furnished(first: Instance, broker: Broker, a: Machine, b: Machine, engine: Engine) -> Site:
-    developer = Person(first, "developer", first.user("developer", developer=True), Path(tempfile.mkdtemp()))
+    token = first.user("developer", developer=True, administrator=True)
+    developer = Person(first, "developer", token, Path(tempfile.mkdtemp()))
     developer.create_app(APP)
     developer.push(_image(engine, "v1"), APP)
     files = [write_pointcloud(developer.home / f"{n:02}.laz", points=100 + n) for n in range(FILES)]
@@ -171,6 +173,30 @@ def test_a_run_spreads_over_both_nodes(site: Site):
     site.until_clean()
 
 
+def test_a_shared_release_comes_from_the_trusted_registry_through_the_one_port(site: Site):
+    first = site.first
+    analyst = Person(first, "ann", first.user("ann"), site.developer.home)
+    first.run_server_command("tag", "create", "city")
+    first.run_server_command("tag", "give", "city", "ann")
+    share = {"access_tag": "city", "release": "v1"}
+    made = site.developer.ask("POST", f"/apps/{APP}/shares", expect=202, json=share).json()["shares"][0]
+    site.until(
+        lambda: (
+            site.developer.ask("GET", f"/apps/{APP}/shares/{made['pk']}").json()["shares"][0]["state"]
+            == "active"
+        ),
+        what="shared",
+    )
+    export = first.import_export(site.developer.home / "00.laz", owner="ann")
+    ended = analyst.submit(APP, export, arguments={"seconds": 0})
+    analyst.wait(ended, "SUCCESS")
+    node = analyst.show(ended)["tasks"][0]["attempts"][0]["node"]
+    (worked,) = (each for each in site.nodes if each.name == node)
+    with contextlib.closing(docker.APIClient(worked.engine.address)) as client:
+        pulled = {name for image in client.images() for name in image["RepoDigests"] or []}
+    assert any(name.startswith(f"{first.authority}/grid/{APP}@") for name in pulled), pulled
+
+
 def test_the_keys_of_the_instance_stay_on_the_first_machine(site: Site):
     for node in site.nodes:
         assert not (node.data / "authority").exists()
@@ -190,7 +216,7 @@ def test_a_broker_that_is_killed_costs_no_run_and_no_time(site: Site):
 
 
 def test_a_node_that_is_cut_off_loses_its_tasks_and_none_completes_twice(site: Site):
-    started = site.submit(6)
+    started = site.submit(5)
     site.until_both_run(started)
     site.a.cut()
     try:

@@ -44,12 +44,13 @@ def migrate() -> None:
 
 
 @main.command()
-def doctor() -> None:
+@click.option("--no-worker", is_flag=True, help="this machine leaves all work to other nodes")
+def doctor(no_worker: bool) -> None:
     """Check engine, programs, permissions, disk and ports, and say what to do."""
     from gridapps.server.doctor import examine
 
     faults = 0
-    for finding in examine(environment()):
+    for finding in examine(environment(), works=not no_worker):
         faults += bool(finding.fault)
         click.echo(f"{'FAULT' if finding.fault else 'ok':6}{finding.check:18}{finding.detail}")
         if finding.fault:

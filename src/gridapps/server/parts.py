@@ -70,7 +70,7 @@ def parts(settings: Environment, *, works: bool) -> list[Part]:
             ready=lambda: _exists(data / "run" / f"{settings.node}.bell"),
         ),
     ]  # fmt: skip
-    return found if works else found[:-1]
+    return [part for part in found if works or part.name != "worker"]
 
 
 def _registry(settings: Environment, service: Service) -> Part:
