@@ -4,21 +4,17 @@
 """
 
 import argparse
-import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from bench import measures
 from bench.measures import Measured
-from bench.stage import Stage, opened
+from bench.stage import opened, second_worker
 from bench.table import table
-from tests.fixtures.instance import SERVER
 from tests.fixtures.postgresql import Cluster
 
 
@@ -40,7 +36,7 @@ def main() -> int:
             finally:
                 cluster.stop()
     if chosen.only in {None, "tasks"}:
-        with opened(slots=1) as stage, _second_worker(stage):
+        with opened(slots=1) as stage, second_worker(stage):
             rows.append(measures.burst(stage, runs=chosen.tasks, at_most=1 / 0.9, by="two workers"))
     print(f"\n{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f} at the end\n")
     print(table(rows))
@@ -59,22 +55,6 @@ def _in_rows(name: str, database: str, parent: Path, runs: int) -> list[Measured
         stdout=subprocess.PIPE, check=True,
     )  # fmt: skip
     return [Measured(**row) for row in json.loads(done.stdout)]
-
-
-@contextlib.contextmanager
-def _second_worker(stage: Stage) -> Iterator[None]:
-    """Another node on this machine, with the same engine and data."""
-    worker = subprocess.Popen(
-        [SERVER, "worker", "--node", "second"], env=stage.instance.environment, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    bell = stage.instance.data / "run" / "second.bell"
-    try:
-        stage.instance.wait_until(bell.exists, what="a second worker")
-        yield
-    finally:
-        worker.send_signal(signal.SIGTERM)
-        worker.wait(60)
 
 
 if __name__ == "__main__":

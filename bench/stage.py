@@ -1,5 +1,7 @@
 """An instance for the bench alone, with a developer, an App and exports, and the clocks that measure it."""
 
+import signal
+import subprocess
 import tempfile
 import time
 import uuid
@@ -12,7 +14,7 @@ from typing import Any
 import httpx
 
 from tests.fixtures.engine import Engine
-from tests.fixtures.instance import Instance, new_instance
+from tests.fixtures.instance import SERVER, Instance, new_instance
 from tests.fixtures.people import Person
 
 MIB = 1024**2
@@ -55,6 +57,22 @@ def opened(**settings: object) -> Iterator[Stage]:
         finally:
             instance.remove()
             engine.close()
+
+
+@contextmanager
+def second_worker(stage: Stage) -> Iterator[None]:
+    """Another node on this machine, with the same engine and data."""
+    worker = subprocess.Popen(
+        [SERVER, "worker", "--node", "second"], env=stage.instance.environment, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    bell = stage.instance.data / "run" / "second.bell"
+    try:
+        stage.instance.wait_until(bell.exists, what="a second worker")
+        yield
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        worker.wait(60)
 
 
 def submit(client: httpx.Client, app: str, export: str, arguments: dict[str, Any]) -> str:
