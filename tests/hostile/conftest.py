@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import docker
 import pytest
 
 from gridapps.server.instance import identity
@@ -35,17 +34,6 @@ FORGED = [
     "ENV GRID_OUTPUT=/etc LD_PRELOAD=/hostile HOME=/root",
     "LABEL gridapps.instance=other gridapps.deadline=2999-01-01T00:00:00Z gridapps.name=../../etc",
 ]
-
-
-def runtimes() -> list[str]:
-    """The engine's default runtime, and gVisor where the engine has it."""
-    try:
-        client = docker.APIClient(timeout=10)
-        found = client.info().get("Runtimes") or {}
-        client.close()
-    except (docker.errors.DockerException, OSError):
-        return [""]
-    return ["", *(["runsc"] if "runsc" in found else [])]
 
 
 @dataclass(frozen=True)
@@ -164,10 +152,10 @@ def _node(name: str, kind: bytes, major: int, minor: int) -> tarfile.TarInfo:
     return node
 
 
-@pytest.fixture(scope="module", params=runtimes(), ids=lambda name: name or "default")
-def campaign(request: pytest.FixtureRequest, engine: Engine, hostile_image: str) -> Iterator[Campaign]:
+@pytest.fixture(scope="module")
+def campaign(engine: Engine, hostile_image: str) -> Iterator[Campaign]:
     """Everything submitted: the instance works on it while the tests wait for one after the other."""
-    instance = new_instance(slots=SLOTS, max_log=MAX_LOG, runtime=request.param)
+    instance = new_instance(slots=SLOTS, max_log=MAX_LOG)
     try:
         instance.start()
         name = f"developer-{uuid.uuid4().hex[:6]}"
