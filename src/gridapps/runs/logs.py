@@ -36,7 +36,7 @@ class LogRecorder:
         self._follower: LogFollower | None = None
         self._target = place.log
         self._size = 0
-        self._new = b""
+        self._new = bytearray()
         self._pieces = None if is_shared() else _Pieces(place)
         self._target.write_bytes(b"")
         self._target.chmod(0o640)
@@ -70,7 +70,7 @@ class LogRecorder:
             file.seek(self._size)
             file.write(self._new)
         self._size += len(self._new)
-        self._new = b""
+        self._new = bytearray()
 
 
 class _Pieces:
