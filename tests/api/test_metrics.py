@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gridapps.api.metrics import collector, views
 from gridapps.hooks import operations as hooks
-from gridapps.runs import queue
+from gridapps.runs import overview, queue
 from gridapps.runs.models import Node, Run, Task
 from gridapps.runs.states import State
 from tests.api.conftest import Callers
@@ -162,6 +162,6 @@ def test_a_database_that_is_away_is_an_answer(token, monkeypatch):
         raise OperationalError("no")
 
     get(token)
-    monkeypatch.setattr(collector.overview, "nodes", away)
+    monkeypatch.setattr(overview, "nodes", away)
     answer = ask(token)
     assert (answer.status_code, answer["Retry-After"]) == (503, "5")

@@ -1,5 +1,6 @@
 """The calls around shares: what holders see, and that nobody else learns anything."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -126,7 +127,7 @@ def test_an_outsider_learns_nothing(cast: Cast, app: App, spelling: str) -> None
 
 
 def test_a_token_without_the_scope_administers_nothing(cast: Cast, app: App) -> None:
-    token = access.issue_token(user=cast.administrator, lifetime=timezone.timedelta(days=1))
+    token = access.issue_token(user=cast.administrator, lifetime=timedelta(days=1))
     answer = Client().put(
         "/api/v3/apps/roads/block", {"reason": "x"}, content_type="application/json", secure=True,
         headers={"Authorization": f"Bearer {token}", "Host": settings.GRIDAPPS.host},

@@ -226,7 +226,7 @@ def new_rig(
 ) -> Rig:
     """A running rig; its processes get `environment` on top."""
     engine = OwnEngine(live_restore=live_restore)
-    settings: dict[str, object] = {
+    settings: dict[str, Any] = {
         "lease": LEASE,
         "slots": FILES,
         "engine": engine.address,

@@ -123,13 +123,13 @@ def _locked(rig: Rig) -> Iterator[None]:
             yield
             connection.execute("ROLLBACK")
         return
-    connection = psycopg.connect(rig.instance.settings["GRIDAPPS_DATABASE"])
+    server = psycopg.connect(rig.instance.settings["GRIDAPPS_DATABASE"])
     try:
-        connection.execute("LOCK TABLE runs_output IN EXCLUSIVE MODE")
+        server.execute("LOCK TABLE runs_output IN EXCLUSIVE MODE")
         yield
     finally:
         with contextlib.suppress(psycopg.Error):  # it may have died meanwhile
-            connection.close()
+            server.close()
 
 
 def _count(directory: Path) -> int:

@@ -60,7 +60,9 @@ GOOD = {
 
 
 def stored_files() -> list[Path]:
-    return [path for path in storage.root().rglob("*") if path.is_file()]
+    root = storage.root()
+    assert root is not None
+    return [path for path in root.rglob("*") if path.is_file()]
 
 
 def refused(owner: User, *files: Path, name: str = "city") -> str:

@@ -28,6 +28,13 @@ def hook(cast) -> Hook:
     return operations.create(by=cast.analyst, target=TARGET, events=OFFERED)
 
 
+def due(*, lease: timedelta = LEASE) -> deliveries.Claim:
+    """The next delivery, which must be there."""
+    found = deliveries.claim(lease=lease)
+    assert found is not None
+    return found
+
+
 def noted(hook: Hook) -> list[tuple[str, str, float]]:
     return [
         (row.event, row.facts["run"]["state"], row.facts["run"]["progress"])
@@ -70,9 +77,9 @@ def test_progress_is_told_once_until_it_was_delivered_and_then_at_a_pace(hook, m
         queue.progress(claim=mine, fraction=step / 10, message="")
     queue.progress(claim=mine, fraction=0.5, message="only words")
     assert noted(hook)[1:] == [("run.progress", "RUNNING", 0.5)]
-    start = deliveries.claim(lease=LEASE)
+    start = due()
     deliveries.delivered(claim=start, status=200)
-    flying = deliveries.claim(lease=LEASE)
+    flying = due()
     assert flying.event == Event.RUN_PROGRESS
     queue.progress(claim=mine, fraction=0.6, message="")
     # What flies is not changed; the next is not due before its time.
@@ -139,19 +146,19 @@ def test_what_belongs_together_goes_in_order_and_others_do_not_wait(hook, make_r
     make_run(), make_run()
     succeed(claim())
     succeed(claim())
-    started = [deliveries.claim(lease=LEASE) for _ in range(2)]
+    started = [due() for _ in range(2)]
     assert [each.event for each in started] == ["run.started"] * 2
     assert deliveries.claim(lease=LEASE) is None  # both ends wait for their starts
     deliveries.delivered(claim=started[0], status=200)
-    end = deliveries.claim(lease=LEASE)
+    end = due()
     assert (end.event, end.facts["run"]["id"]) == ("run.complete", started[0].facts["run"]["id"])
 
 
 def test_a_lease_that_ran_out_gives_the_delivery_to_another_who_alone_settles_it(hook, make_run):
     make_run()
     claim()
-    lost = deliveries.claim(lease=timedelta(seconds=-1))
-    again = deliveries.claim(lease=LEASE)
+    lost = due(lease=timedelta(seconds=-1))
+    again = due()
     assert (again.key, again.tries) == (lost.key, 2)
     deliveries.failed(claim=lost, status=500, error="late", pause=1)
     assert hook.deliveries.get().error == ""

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from gridapps.hooks import posting
 from gridapps.hooks.posting import Outcome, Poster
 from gridapps.hooks.targets import Rules
 from tests.hooks.receiver import Receiver, receiving
@@ -92,7 +91,7 @@ def resolve(monkeypatch: pytest.MonkeyPatch, names: dict[str, list[str]]) -> lis
             host = names[host].pop(0) if len(names[host]) > 1 else names[host][0]
         return real(host, *rest, **more)
 
-    monkeypatch.setattr(posting.socket, "getaddrinfo", resolver)
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
     return asked
 
 

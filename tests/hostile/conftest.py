@@ -106,7 +106,8 @@ class Campaign:
     def outputs(self, name: str) -> dict[str, int]:
         """Path -> size of what the fault left."""
         self.ended(name)
-        found, after = {}, ""
+        found: dict[str, int] = {}
+        after = ""
         while True:
             path = f"/runs/{self.runs[name]}/outputs?limit=1000" + (f"&after={after}" if after else "")
             answer = self.developer.ask("GET", path).json()

@@ -27,12 +27,13 @@ def descriptor(content: bytes, media_type: str, **other: Any) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": digest(content), "size": len(content), **other}
 
 
-def layer(name: str = "program") -> bytes:
-    """A compressed layer with one small file."""
+def layer(name: str = "program", content: bytes = b"") -> bytes:
+    """A compressed layer with one file."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         entry = tarfile.TarInfo(name)
-        tar.addfile(entry, io.BytesIO())
+        entry.size = len(content)
+        tar.addfile(entry, io.BytesIO(content))
     return gzip.compress(buffer.getvalue(), mtime=0)
 
 

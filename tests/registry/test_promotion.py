@@ -17,7 +17,7 @@ from gridapps.registry.queries import Source
 from gridapps.registry.tokens import Service
 from tests.fixtures.cast import Cast
 from tests.fixtures.instance import free_port
-from tests.registry.built import Image, config, digest, encoded, entry, index
+from tests.registry.built import Image, config, digest, encoded, entry, index, layer
 from tests.registry.conftest import Developer, Registry
 
 pytestmark = pytest.mark.usefixtures("both_registries")
@@ -38,9 +38,7 @@ def shared(developer: Developer, cast: Cast, release: str, tag: str = "city") ->
 
 def new_image(size: int = 3 * 2**20) -> Image:
     """An image that no test has pushed before: registries outlive each test's database."""
-    return Image(
-        layers=[secrets.token_bytes(size), secrets.token_bytes(1000)], config=encoded(config(layers=2))
-    )
+    return Image(layers=[layer(content=secrets.token_bytes(size)), layer(content=secrets.token_bytes(1000))])
 
 
 def trusted(developer: Developer) -> Repository:
@@ -178,7 +176,7 @@ def test_progress_is_visible_and_a_revoked_share_stays_revoked(
     assert share.state == "revoked"
 
 
-def test_a_registry_that_is_away_is_waited_for(developer: Developer, cast: Cast, set_limits) -> None:  # type: ignore[no-untyped-def]
+def test_a_registry_that_is_away_is_waited_for(developer: Developer, cast: Cast, set_limits) -> None:
     share = shared(developer, cast, pushed(developer, new_image(1000)))
     here = settings.GRIDAPPS.trusted_port
     set_limits(trusted_port=free_port())

@@ -1,5 +1,6 @@
 """Who may share and block, and what owner, holders, outsiders and administrators then see and may run."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -297,7 +298,7 @@ def test_the_database_refuses_a_second_open_share_and_a_block_without_reason(
 
 
 def test_a_retired_user_is_forgotten(cast: Cast, tag: AccessTag) -> None:
-    token = access.issue_token(user=cast.analyst, lifetime=timezone.timedelta(days=1))
+    token = access.issue_token(user=cast.analyst, lifetime=timedelta(days=1))
     access.retire_user(user=cast.analyst, by=cast.administrator)
     cast.analyst.refresh_from_db()
     assert (cast.analyst.username, cast.analyst.is_active) == (f"retired-{cast.analyst.pk}", False)

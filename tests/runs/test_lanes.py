@@ -60,6 +60,7 @@ class Crowd:
         if age:
             for task in run.tasks.all():
                 past = timedelta(seconds=age)
+                assert task.rank is not None
                 Task.objects.filter(pk=task.pk).update(queued_at=task.queued_at - past, rank=task.rank - past)
         return run
 
@@ -222,7 +223,8 @@ def test_one_node_keeps_room_and_the_others_work_on(crowd, make_node, setting):
 
 
 def _any_of(node):
-    task = Task.objects.filter(state=State.RUNNING, node=node).first()
+    task = Task.objects.filter(state=State.RUNNING, node=node)[0]
+    assert task.token is not None
     return queue.Claim(
         task=task.pk, run=task.run_id, index=task.index, attempt=task.attempt, token=task.token
     )

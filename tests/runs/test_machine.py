@@ -7,7 +7,7 @@ import tempfile
 import threading
 from datetime import timedelta
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 from uuid import UUID
 
 import pytest
@@ -114,7 +114,7 @@ class Machine(RuleBasedStateMachine):
         which = list(self.setting.export.files.order_by("pk"))[:files]
         arguments = {"word": f"w{Run.objects.count()}", "exit": code}
         for file in which if files < 3 else [None]:
-            part = {"exportfile": file.pk} if file else {"export": self.setting.export.pk}
+            part: dict[str, Any] = {"exportfile": file.pk} if file else {"export": self.setting.export.pk}
             request = Request(app=self.setting.app, arguments=arguments, **part)
             operations.submit(by=self.setting.by, request=request)
 

@@ -2,6 +2,7 @@
 
 import html
 import re
+from typing import Any
 
 import pytest
 from django.urls import reverse
@@ -12,7 +13,7 @@ from tests.fixtures.cast import Cast
 from tests.web.test_pages import browser
 
 pytestmark = pytest.mark.django_db
-NEW = {"target": "https://example.com/told", "events": ["run.complete", "run.started"]}
+NEW: dict[str, Any] = {"target": "https://example.com/told", "events": ["run.complete", "run.started"]}
 
 
 def test_strangers_are_sent_to_the_login(db: None) -> None:
@@ -52,7 +53,7 @@ def test_a_hook_from_creation_to_deletion(cast: Cast) -> None:
         ({"events": ["newdata.loaded"]}, "not one of the available choices"),
     ],
 )
-def test_what_is_refused_stands_beside_the_form(cast: Cast, changes: object, words: str) -> None:
+def test_what_is_refused_stands_beside_the_form(cast: Cast, changes: dict[str, Any], words: str) -> None:
     answer = browser(cast.analyst).post(reverse("create-hook"), NEW | changes)
     assert answer.status_code == 400
     text = html.unescape(re.sub(r"\s+", " ", answer.content.decode()))

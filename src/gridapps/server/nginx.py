@@ -355,5 +355,7 @@ def _text(text: str) -> str:
 
 def _quoted(path: Path | str) -> str:
     if any(character in str(path) for character in "\"\\$'\r\n;{}"):
-        raise ValueError(f"A setting has a character that nginx cannot take in a path: {path}")
+        raise ValueError(
+            f"GRIDAPPS_DATA or GRIDAPPS_STORAGE has a character that nginx cannot take in a path: {path}"
+        )
     return f'"{path}"'
