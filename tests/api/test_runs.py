@@ -1,5 +1,7 @@
 """Submitting, seeing, canceling and retrying runs; exports; tasks in GRiD v3's shape."""
 
+from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -7,7 +9,9 @@ from django.utils import timezone
 
 from gridapps.api.native import outputs
 from gridapps.registry.models import App
+from gridapps.runs import queue
 from gridapps.runs.models import Output, Run, Task
+from gridapps.runs.states import State
 from tests.api.conftest import DIGEST, Callers, MakeApp, MakeExport
 
 pytestmark = pytest.mark.django_db
@@ -50,10 +54,61 @@ def test_a_run_from_submission_to_the_shape_of_its_tasks(
     assert [task["name"] for task in run["tasks"]] == ["0.laz", "1.laz"]
     assert run["urls"]["self"] == f"https://localhost:5443/api/v3/runs/{key}"
     (listed,) = callers.developer("GET", "/runs").json()["runs"]
-    assert listed == {name: value for name, value in run.items() if name != "tasks"}
+    in_full = {"tasks", "queue_position"}
+    assert listed == {name: value for name, value in run.items() if name not in in_full}
     (task,) = callers.developer("GET", f"/tasks/{key}").json()["tasks"]
     assert (task["task_id"], task["state"], task["object_id"]) == (key, "QUEUED", export.pk)
     assert callers.developer("GET", "/tasks?state=SUCCESS").json() == {"tasks": []}
+
+
+def test_a_run_shows_its_priority_its_place_in_the_queue_and_its_attempts(
+    callers: Callers, app: App, make_export: MakeExport
+) -> None:
+    export = make_export(callers.developer.user)
+    first, urgent = submit(callers, str(export.pk)), submit(callers, str(export.pk), priority=5.0)
+
+    def shown(key: str) -> dict[str, Any]:
+        (run,) = callers.developer("GET", f"/runs/{key}").json()["runs"]
+        return dict(run)
+
+    assert [(shown(key)["priority"], shown(key)["queue_position"]) for key in (first, urgent)] == [
+        (0, 2),
+        (5, 0),
+    ]
+    for _ in range(2):
+        mine = queue.claim(node="one", lease=timedelta(seconds=60))
+        assert mine is not None
+        used = {"cpu_seconds": 1.5, "memory_bytes": 10, "disk_bytes": 20}
+        queue.finish(
+            claim=mine, state=State.FAILURE, reason="program-failed", text="", exit_code=3, usage=used
+        )
+    done = shown(urgent)
+    assert done["queue_position"] is None
+    (attempt,) = done["tasks"][0]["attempts"]
+    assert (attempt["node"], attempt["reason"], attempt["exit_code"]) == ("one", "program-failed", 3)
+    assert attempt["usage"] == used
+    assert attempt["started_at"] <= attempt["ended_at"]
+    assert shown(first)["queue_position"] == 0
+
+
+@pytest.mark.parametrize("priority", [11, -11, 0.5, "1", None])
+def test_a_priority_out_of_range_has_its_pointer(
+    callers: Callers, app: App, make_export: MakeExport, priority: object
+) -> None:
+    export = make_export(callers.developer.user)
+    answer = callers.developer("POST", "/apps/roads/runs", {"export": str(export.pk), "priority": priority})
+    assert answer.status_code == 400
+    assert [field["pointer"] for field in answer.json()["fields"]] == ["/priority"]
+
+
+def test_a_quota_is_refused_with_numbers(
+    callers: Callers, app: App, make_export: MakeExport, settings: Any
+) -> None:
+    settings.GRIDAPPS = settings.GRIDAPPS.model_copy(update={"max_outputs": 1})
+    export = make_export(callers.developer.user)
+    answer = callers.developer("POST", "/apps/roads/runs", {"export": str(export.pk)})
+    assert (answer.status_code, answer.json()["code"]) == (409, "quota-exceeded")
+    assert "at most 1 are allowed" in answer.json()["error"]
 
 
 def test_one_export_file_makes_one_task(callers: Callers, app: App, make_export: MakeExport) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, transaction
@@ -14,6 +15,7 @@ from gridapps.registry.models import App, Release
 from gridapps.runs import lanes, operations, queue
 from gridapps.runs.errors import InvalidRequest, QuotaExceeded, TooManyQueued
 from gridapps.runs.models import Lane, Node, Output, Run, Task
+from gridapps.runs.position import position
 from gridapps.runs.states import State
 from tests.runs.test_queue import LEASE, claim, succeed
 
@@ -360,3 +362,34 @@ def test_nothing_is_lost_or_claimed_twice_when_everybody_acts_at_once(crowd):
     assert faults == []
     assert len(claims) == len(set(claims)) == 30
     assert not Task.objects.exclude(state=State.SUCCESS).exists()
+
+
+def test_the_position_of_a_run_is_how_many_tasks_go_first(crowd):
+    """As long as tasks are alike and nobody comes meanwhile, the estimate is exact."""
+    for name in ("a", "b", "c"):
+        crowd.submit(name)
+        succeed(claim())
+    runs = [
+        crowd.submit("a", tasks=5, age=9),
+        crowd.submit("b", tasks=2),
+        crowd.submit("a"),
+        crowd.submit("c", tasks=3),
+        crowd.submit("a", tasks=2, priority=1),
+    ]
+    expected = {run.pk: position(run) for run in runs}
+    started: dict[str, Any] = {}
+    for count in range(13):
+        mine = claim()
+        started.setdefault(mine.run, count)
+        succeed(mine)
+    assert expected == started
+    assert [position(run) for run in runs] == [None] * 5
+
+
+def test_the_position_takes_what_runs_into_account(crowd):
+    crowd.submit("a", tasks=4, age=9)
+    assert None not in claimed(3)
+    light = crowd.submit("b")
+    again = crowd.submit("a")
+    assert position(light) == 0
+    assert position(again) == 2

@@ -204,15 +204,22 @@ class Client:
         arguments: Mapping[str, Any] | None = None,
         release: str | None = None,
         resources: Mapping[str, Any] | None = None,
+        priority: int | None = None,
         key: uuid.UUID | None = None,
     ) -> Submitted:
-        """Run an App on an export or on one file of it.
+        """Run an App on an export or on one file of it. `priority`: -10 to 10, among one's own runs.
 
         The request goes under `key` (a new one by default) and is repeated under the same when the network
         fails, so it makes one run, however often it is sent.
         """
         body: dict[str, Any] = {"arguments": dict(arguments or {})}
-        given = {"export": export, "exportfile": exportfile, "release": release, "resources": resources}
+        given = {
+            "export": export,
+            "exportfile": exportfile,
+            "release": release,
+            "resources": resources,
+            "priority": priority,
+        }
         body |= {name: value for name, value in given.items() if value is not None}
         answer = self._json("PUT", f"/apps/{segment(app_id)}/runs/{key or uuid.uuid4()}", body=body)
         return self._one(Submitted, answer, "runs")

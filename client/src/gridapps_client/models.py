@@ -160,6 +160,7 @@ class Attempt:
     reason: str | None
     reason_text: str
     exit_code: int | None
+    usage: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,8 @@ class RunTask:
 
 @dataclass(frozen=True)
 class Run:
-    """A release applied to an export. `tasks` is filled only when a single run is asked for."""
+    """A release applied to an export. `tasks` and `queue_position` (an estimate: how many tasks go before the
+    run's next one) are filled only when a single run is asked for."""
 
     id: str
     task_id: str
@@ -218,6 +220,8 @@ class Run:
     task_counts: dict[str, int]
     usage: dict[str, Any]
     urls: dict[str, str]
+    priority: int = 0
+    queue_position: int | None = None
     tasks: list[RunTask] = field(default_factory=list)
 
     @property

@@ -68,10 +68,15 @@ class PlainLines:
 
 
 def counts(run: Run) -> str:
-    """`3/4 tasks`, and how many failed."""
+    """`3/4 tasks`, how many failed, and how many wait before it."""
     total, done = sum(run.task_counts.values()), run.task_counts.get("SUCCESS", 0)
     failed = run.task_counts.get("FAILURE", 0)
-    return f"{done}/{total} task{'s' if total != 1 else ''}" + (f", {failed} failed" if failed else "")
+    ahead = run.queue_position if run.state == "QUEUED" else None
+    return (
+        f"{done}/{total} task{'s' if total != 1 else ''}"
+        + (f", {failed} failed" if failed else "")
+        + (f", about {ahead} before it" if ahead else "")
+    )
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Apps, releases and certificates in the administration: to be looked at; certificates can be revoked."""
 
+from typing import Any
+
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -22,10 +24,17 @@ class _ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
 
 @admin.register(App)
 class AppAdmin(_ReadOnly):
-    """Apps, deleted ones as well."""
+    """Apps, deleted ones as well. Only the number of tasks at once is the administrators' to set."""
 
-    list_display = ("app_id", "title", "owner", "blocked_at", "updated_at", "deleted_at")
+    list_display = ("app_id", "title", "owner", "max_running", "blocked_at", "updated_at", "deleted_at")
+    readonly_fields = (
+        *("app_id", "owner", "title", "description", "arguments", "cpus", "memory", "disk", "time"),
+        *("deleted_at", "blocked_at", "blocked_by", "blocked_reason"),
+    )
     search_fields = ("app_id", "title", "owner__username")
+
+    def has_change_permission(self, *asked: Any, **more: Any) -> bool:
+        return admin.ModelAdmin.has_change_permission(self, *asked, **more)
 
 
 @admin.register(Release)

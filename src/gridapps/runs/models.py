@@ -201,7 +201,7 @@ class Task(models.Model):
                 name="task_without_lane", fields=["queued_at"], condition=Q(state="QUEUED", lane__isnull=True)
             ),
             models.Index(name="task_queue", fields=["owner", "rank", "index"], condition=Q(state="QUEUED")),
-            models.Index(name="task_by_run_and_state", fields=["run", "state"]),
+            models.Index(name="task_by_run_and_state", fields=["run", "state", "index"]),
             models.Index(name="task_running", fields=["node", "lease_until"], condition=Q(state="RUNNING")),
             models.Index(name="task_running_by_owner", fields=["owner"], condition=Q(state="RUNNING")),
         ]

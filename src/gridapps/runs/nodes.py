@@ -36,14 +36,20 @@ class Capacity:
         cls, directory: Path, *, slots: int = 0, cpus: float = 0, memory: int = 0, disk: int = 0
     ) -> Self:
         """What is given, and for each 0 what this machine has: a slot per processor, all processors (or one
-        per slot, where more slots are wanted), 3/4 of the memory, the file system of `directory`."""
+        per slot, where more slots are wanted), 3/4 of the memory, what is free where `directory` lies and
+        what the workspaces below it hold already."""
         slots = slots or os.cpu_count() or 1
         return cls(
             slots=slots,
             cpus=cpus or max(os.cpu_count() or 1, slots),
             memory=memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4,
-            disk=disk or shutil.disk_usage(directory).total,
+            disk=disk or shutil.disk_usage(directory).free + _held(directory),
         )
+
+
+def _held(directory: Path) -> int:
+    """Bytes of the workspaces that a predecessor left: their tasks are counted by themselves."""
+    return sum(path.stat().st_blocks * 512 for path in (directory / "scratch").glob("*/*") if path.is_file())
 
 
 @dataclass(frozen=True, kw_only=True)

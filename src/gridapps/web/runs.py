@@ -11,7 +11,8 @@ from django.views.decorators.http import require_GET, require_POST
 
 from gridapps.runs import models, operations, queries
 from gridapps.runs.errors import Conflict
-from gridapps.runs.states import ACTIVE
+from gridapps.runs.position import position
+from gridapps.runs.states import ACTIVE, State
 from gridapps.web.forms import user_of
 
 OUTPUTS_SHOWN = 500
@@ -29,7 +30,8 @@ def show(request: HttpRequest, run_id: UUID) -> HttpResponse:
             "run": run,
             "active": run.state in ACTIVE,
             "arguments": json.dumps(run.arguments, indent=2, ensure_ascii=False),
-            "tasks": run.tasks.select_related("exportfile").order_by("index"),
+            "position": position(run) if run.state == State.QUEUED else None,
+            "tasks": queries.with_tasks(queries.visible_to(user_of(request))).get(pk=run.pk).tasks.all(),
             "outputs": queries.outputs(run)[:OUTPUTS_SHOWN],
         },
     )

@@ -38,6 +38,11 @@ _TASKS_WITH_LOG = 3
 @click.option("--memory", help="Memory of each task, such as 2GiB.")
 @click.option("--disk", help="Disk for the outputs of each task, such as 10GiB.")
 @click.option("--time", "time_", help="Longest time of each task, such as 30m.")
+@click.option(
+    "--priority",
+    type=click.IntRange(-10, 10),
+    help="Among one's own runs: higher goes first. Each step is worth ten minutes of waiting.",
+)
 @click.option("--key", type=click.UUID, help="Submitting again under the same key gives the same run.")
 @click.option("--detach", is_flag=True, help="Do not wait for the end.")
 @common
@@ -50,6 +55,7 @@ def run(
     words: tuple[str, ...],
     arguments: TextIO | None,
     release: str | None,
+    priority: int | None,
     key: uuid.UUID | None,
     detach: bool,
     **resources: Any,
@@ -71,6 +77,7 @@ def run(
             arguments=values,
             release=release,
             resources=_resources(**resources),
+            priority=priority,
             key=key,
         )
     except Unreachable as error:

@@ -23,6 +23,7 @@ from gridapps.api.native.run_shapes import (
 )
 from gridapps.api.native.shapes import Resources
 from gridapps.runs import models, queries
+from gridapps.runs.position import position
 
 
 def visible(user: User, keys: Sequence[UUID], *, tasks: bool = False) -> list[models.Run]:
@@ -49,10 +50,14 @@ def shown(runs: Iterable[models.Run], *, tasks: bool) -> list[Run]:
             run,
             task_counts={state.value: count for state, count in counts[run.pk].items()},
             usage=usages.get(run.pk, _usage({})),
-            **({"tasks": [_task(task) for task in run.tasks.all()]} if tasks else {}),
+            **(_in_full(run) if tasks else {}),
         )
         for run in runs
     ]
+
+
+def _in_full(run: models.Run) -> dict[str, Any]:
+    return {"queue_position": position(run), "tasks": [_task(task) for task in run.tasks.all()]}
 
 
 def _shown(run: models.Run, **more: Any) -> Run:
@@ -67,6 +72,7 @@ def _shown(run: models.Run, **more: Any) -> Run:
         exportfile=str(run.exportfile_id) if run.exportfile_id else None,
         arguments=run.arguments,
         resources=Resources(cpus=run.cpus, memory=run.memory, disk=run.disk, time=run.time),
+        priority=run.priority,
         state=run.state,
         progress=run.progress,
         message=run.message,
@@ -120,6 +126,7 @@ def _attempt(attempt: models.Attempt) -> Attempt:
         reason=attempt.reason or None,
         reason_text=attempt.reason_text,
         exit_code=attempt.exit_code,
+        usage=_usage(attempt.usage),
     )
 
 

@@ -33,6 +33,9 @@ Key = Annotated[
 ]
 
 
+Priority = Annotated[int, Field(strict=True, ge=-10, le=10), BeforeValidator(whole)]
+
+
 class Usage(Shape):
     """Of what has ended so far: processor seconds, highest memory of a task, bytes of outputs and logs."""
 
@@ -49,6 +52,7 @@ class Attempt(Shape):
     reason: str | None
     reason_text: str
     exit_code: int | None
+    usage: Usage
 
 
 class LeftOut(Shape):
@@ -85,7 +89,7 @@ class Urls(Shape):
 
 
 class Run(Shape):
-    """`tasks` is there only in the answers about single runs."""
+    """`tasks` and `queue_position` are there only in the answers about single runs."""
 
     id: str
     task_id: str
@@ -95,6 +99,7 @@ class Run(Shape):
     exportfile: str | None
     arguments: dict[str, Any]
     resources: Resources
+    priority: Priority
     state: State
     progress: Annotated[float, Field(ge=0, le=1)]
     message: str
@@ -109,6 +114,9 @@ class Run(Shape):
     task_counts: dict[State, int]
     usage: Usage
     urls: Urls
+    queue_position: Annotated[
+        int | None, Field(ge=0, description="estimate: tasks that go before the run's next one")
+    ] = None
     tasks: list[RunTask] = []
 
 
@@ -148,6 +156,7 @@ class _Submission(Shape):
         Text, Field(pattern=TAG_OR_DIGEST, description="digest or tag; the newest by default")
     ] = ""
     resources: ResourceRequest = Field(default_factory=ResourceRequest)
+    priority: Annotated[Priority, Field(description="among one's own runs; higher goes first")] = 0
     hook: RunHook | None = None
 
 

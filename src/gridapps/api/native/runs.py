@@ -157,5 +157,6 @@ def _request(app_id: str, body: ExportSubmission | ExportFileSubmission) -> oper
         arguments=body.arguments,
         release=body.release or None,
         resources=body.resources.named() or None,
+        priority=body.priority,
         hook=body.hook.wanted() if body.hook else None,
     )

@@ -93,7 +93,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='task',
-            index=models.Index(fields=['run', 'state'], name='task_by_run_and_state'),
+            index=models.Index(fields=['run', 'state', 'index'], name='task_by_run_and_state'),
         ),
         migrations.AddIndex(
             model_name='lane',

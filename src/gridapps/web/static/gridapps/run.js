@@ -16,6 +16,9 @@ function show(run) {
   state(document.getElementById("state"), run.state);
   document.getElementById("message").textContent = run.message;
   document.getElementById("progress").value = run.progress;
+  const position = document.getElementById("position");
+  position.firstElementChild.textContent = run.queue_position;
+  position.hidden = run.state !== "QUEUED" || !run.queue_position;
   const reason = document.getElementById("reason");
   reason.textContent = run.reason_text;
   reason.hidden = !run.reason_text;

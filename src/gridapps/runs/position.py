@@ -1,0 +1,54 @@
+"""How many tasks go before the first waiting task of a run, by the rule of `lanes`.
+
+An estimate: it takes every user's tasks to be alike, counts no limit, and knows neither when a task ends nor
+who comes meanwhile. What it counts is bounded, so the longest queue costs no more than a long one.
+"""
+
+from django.db import connection
+from django.db.models import Count, Q
+
+from gridapps.runs.models import Lane, Run, Task, Turn
+from gridapps.runs.states import State
+
+_COUNTED = 100_000  # tasks, over all users
+_USERS = 1000  # others who wait
+_WAITING = """
+SELECT others.owner_id, (
+    SELECT COUNT(*) FROM (
+        SELECT 1 FROM runs_task AS task
+        WHERE task.owner_id = others.owner_id AND task.state = 'QUEUED' LIMIT %s
+    ) AS waiting
+) FROM (SELECT DISTINCT owner_id FROM runs_lane WHERE owner_id <> %s LIMIT %s) AS others
+"""
+
+
+def position(run: Run) -> int | None:
+    """0 for a run whose next task is next of all; None when none of its tasks waits."""
+    head = Task.objects.filter(run=run.pk, state=State.QUEUED).order_by("index").first()
+    if head is None:
+        return None
+    # One that was given back is put into its lane by the next claim, at the place of its rank.
+    at = head.rank or head.queued_at
+    earlier = Q(rank__lt=at) | Q(rank=at, index__lt=head.index, run=run.pk)
+    mine = Task.objects.filter(earlier, owner=run.owner_id, state=State.QUEUED)[:_COUNTED].count()
+    return mine + sum(_before(run, mine).values())
+
+
+def _before(run: Run, mine: int) -> dict[int, int]:
+    """For each other user who waits, how many of the user's tasks go before the task that comes after `mine`
+    of the owner's own: users are served so that each has as many tasks started as the others."""
+    rows = Task.objects.filter(state=State.RUNNING).order_by().values_list("owner").annotate(n=Count("pk"))
+    running = dict(rows)
+    turns = dict(Turn.objects.values_list("owner", "at"))
+    users = min(Lane.objects.exclude(owner=run.owner_id).values("owner").distinct().count(), _USERS)
+    level = mine + running.get(run.owner_id, 0)
+    my_turn = turns.get(run.owner_id)
+    with connection.cursor() as cursor:
+        cursor.execute(_WAITING, [min(level + 1, _COUNTED // max(users, 1)), run.owner_id, _USERS])
+        waiting = dict(cursor.fetchall())
+    before = {}
+    for other, tasks in waiting.items():
+        turn = turns.get(other)
+        first = my_turn is not None and (turn is None or turn < my_turn)
+        before[other] = min(tasks, max(0, level - running.get(other, 0) + first))
+    return before
