@@ -91,7 +91,7 @@ class Campaign:
     _shown: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def submit(self, fault: Fault, **arguments: object) -> str:
-        resources = {**RESOURCES, "time": fault.time, "disk": fault.disk}
+        resources = {**RESOURCES, "time": fault.time, "disk": fault.disk, "memory": fault.memory}
         arguments = {"do": fault.name, **arguments}
         return self.developer.submit(self.app, self.export, arguments=arguments, resources=resources)
 

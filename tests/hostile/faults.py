@@ -8,8 +8,8 @@ FOR_EVER = 5  # seconds of wall-clock time for programs that would never end
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """What a user reads in the end. `words` stand in the reason's sentence; `time` (in seconds) and
-    `disk` (in bytes) are the run's limits."""
+    """What a user reads in the end. `words` stand in the reason's sentence; `time` (in seconds),
+    `disk` and `memory` (in bytes) are the run's limits."""
 
     name: str
     state: str = "SUCCESS"
@@ -18,6 +18,7 @@ class Fault:
     exit_code: int | None = 0
     time: float = 60
     disk: int = 16 * MIB
+    memory: int = 64 * MIB
     grace: float = 30  # seconds that it may take beyond that
 
     @property
@@ -25,10 +26,11 @@ class Fault:
         return self.time == FOR_EVER
 
 
-def _never_ends(name: str, exit_code: int, words: str = "") -> Fault:
+def _never_ends(name: str, exit_code: int, words: str = "", *, memory: int = 64 * MIB) -> Fault:
     return Fault(
-        name=name, state="FAILURE", reason="out-of-time", words=words, exit_code=exit_code, time=FOR_EVER
-    )
+        name=name, state="FAILURE", reason="out-of-time", words=words, exit_code=exit_code, time=FOR_EVER,
+        memory=memory,
+    )  # fmt: skip
 
 
 def _out_of(what: str, name: str, words: str, exit_code: int) -> Fault:
@@ -36,7 +38,8 @@ def _out_of(what: str, name: str, words: str, exit_code: int) -> Fault:
 
 
 _ALL = (
-    _never_ends("fork-bomb", 143, "more than 256 processes"),
+    # Room for 256 of them: it is their number that is tried here.
+    _never_ends("fork-bomb", 143, "more than 256 processes", memory=256 * MIB),
     _out_of("processes", "fork-and-give-up", "more than 256", 1),
     Fault(name="leave-daemons"),
     _never_ends("ignore-term", 137),

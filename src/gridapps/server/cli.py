@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,10 +31,12 @@ main.add_command(node)
 )
 def up(no_worker: bool) -> None:
     """Start the instance and stay until interrupted."""
+    # From the first moment on: an exception in the middle of an import may be swallowed there, and be lost.
+    interrupted = _heed_interrupts()
     settings = prepare()
     from gridapps.server.up import up as run
 
-    run(settings, works=not no_worker, say=_say)
+    run(settings, works=not no_worker, interrupted=interrupted, say=_say)
 
 
 @main.command()
@@ -239,6 +242,20 @@ def tidy() -> None:
     for key in removed:
         click.echo(key)
     click.echo(f"{len(removed)} removed.")
+
+
+def _heed_interrupts() -> threading.Event:
+    """An event that the first SIGINT or SIGTERM sets. The second one ends the command at once."""
+    interrupted = threading.Event()
+
+    def note(*_: object) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, note)
+    return interrupted
 
 
 def _do(operation: Any, **arguments: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import fcntl
 import signal
+import threading
 from collections.abc import Callable
 
 from django.core.management import call_command
@@ -15,10 +16,12 @@ from gridapps.server.supervise import NotStarted, Supervisor, end_leftovers
 PATIENCE = 20.0  # seconds for what the last start left running: a worker gives its tasks back
 
 
-def up(settings: Environment, *, works: bool, say: Callable[[str], None]) -> None:
+def up(
+    settings: Environment, *, works: bool, interrupted: threading.Event, say: Callable[[str], None]
+) -> None:
     """Run the instance until SIGINT or SIGTERM, with or without a worker on this machine.
 
-    Raises Unusable with everything that is in the way.
+    `interrupted` says whether one of them came before. Raises Unusable with everything that is in the way.
     """
     data = settings.data.absolute()
     with (data / "run" / "instance.lock").open("w") as lock:
@@ -35,6 +38,9 @@ def up(settings: Environment, *, works: bool, say: Callable[[str], None]) -> Non
         supervisor = Supervisor(parts=parts(settings, works=works), data=data, say=say)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: supervisor.stop())
+        if interrupted.is_set():
+            say("Stopped before it was started.")
+            return
         try:
             supervisor.start()
         except NotStarted as error:
