@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from bench.measures import Measured
 from bench.stage import Stage, opened, second_worker
 from bench.table import table
+from tests.fixtures.leftovers import mounts_below
 from tests.fixtures.pointclouds import write_pointcloud
 
 # Says ten times a second how far it is, so that it is seen when somebody listens again.
@@ -32,6 +33,8 @@ def main() -> int:
         app, _ = stage.app(COUNTS, time=600)
         export = stage.export(write_pointcloud(stage.directory / "small.laz"))
         rows = [_adopted(stage, app, export), _begun_again(stage, app, export)]
+        # The node that came back removes what it lost before it is stopped.
+        _until(lambda: not mounts_below(str(stage.instance.data)))
     print(f"\n{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f} at the end\n")
     print(table(rows))
     return 1 if any(row.holds is False for row in rows) else 0
