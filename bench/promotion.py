@@ -73,11 +73,11 @@ def _round(number: int) -> tuple[float, float]:
     from gridapps.registry.distribution import Repository
     from gridapps.registry.manifests import OCI_MANIFEST, digest_of
     from gridapps.registry.models import App, Release, Share
-    from tests.registry.built import Image, config, encoded
+    from tests.registry.built import Image
 
     # Short of random for each byte, but no two pieces alike.
     layers = [secrets.token_bytes(MIB) * 100 for _ in range(LAYERS)]
-    image = Image(config=encoded(config(layers=LAYERS)), layers=layers)
+    image = Image(layers=layers)
     resources = {"arguments": {}, "cpus": 1, "memory": 1, "disk": 1, "time": 1, "title": "Bench"}
     owner, _ = User.objects.get_or_create(username="bench")
     app = App.objects.create(app_id=f"bench-{number}", owner=owner, **resources)
