@@ -48,8 +48,12 @@ class Capacity:
 
 
 def _held(directory: Path) -> int:
-    """Bytes of the workspaces that a predecessor left: their tasks are counted by themselves."""
-    return sum(path.stat().st_blocks * 512 for path in (directory / "scratch").glob("*/*") if path.is_file())
+    """Bytes of the workspaces that a predecessor left: their tasks are counted by themselves.
+
+    A workspace's image has no name any more, but the file system that is mounted from it has its size.
+    """
+    volumes = (directory / "scratch").glob("*/volume")
+    return sum(shutil.disk_usage(volume).total for volume in volumes if volume.is_mount())
 
 
 @dataclass(frozen=True, kw_only=True)
