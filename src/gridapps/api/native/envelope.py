@@ -1,13 +1,10 @@
 """Middleware: below /api/v3 every failure is JSON, also what never came as far as a call."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any
-
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
 
 from gridapps.api import errors
+from gridapps.middleware import AfterView
 
 _PREFIX = "/api/v3/"
 _BY_STATUS = {
@@ -19,22 +16,11 @@ _BY_STATUS = {
 }
 
 
-class JsonErrors:
+class JsonErrors(AfterView):
     """Rewrites the framework's own error pages."""
 
-    async_capable, sync_capable = True, True
-
-    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
-        self._get_response = get_response
-        self._async = iscoroutinefunction(get_response)
-        if self._async:
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        return self._later(request) if self._async else _enveloped(request, self._get_response(request))
-
-    async def _later(self, request: HttpRequest) -> HttpResponseBase:
-        return _enveloped(request, await self._get_response(request))
+    def after(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        return _enveloped(request, response)
 
 
 def _enveloped(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
