@@ -8,7 +8,7 @@ import shutil
 import signal
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import django
 import pytest
@@ -54,6 +54,20 @@ django.setup()  # here, because the other conftest modules import models
 if _cluster is None:
     # In a file, as in an instance: threads that share a database in memory lock each other out.
     settings.DATABASES["default"]["TEST"]["NAME"] = SESSION / "test.sqlite3"
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_db_setup: None,  # noqa: ARG001 - the plugin's own, which comes first
+    django_db_blocker: Any,
+) -> None:
+    """Tests with transactions of their own empty the database after them, the audit as well."""
+    from django.db import connection
+
+    from gridapps.audit import guard
+
+    with django_db_blocker.unblock():
+        guard.remove(connection)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -71,6 +71,15 @@ def test_every_error_code_is_documented():
     assert documented == CODES
 
 
+def test_every_event_of_the_audit_is_documented():
+    from gridapps.audit.events import Event
+
+    rows = re.findall(r"^\| (`[^|]*`) \|[^|]*\|[^|]*\|$", (DOCS / "audit.md").read_text(), re.M)
+    documented = [name for row in rows for name in re.findall(r"`([a-z.-]+)`", row)]
+    fields = {"actor", "subject", "details", "request", "address"}
+    assert sorted(set(documented) - fields) == sorted(Event)
+
+
 def _readme_commands() -> list[str]:
     blocks = re.findall(r"^```(?:sh|console|bash)?\n(.*?)^```", (TOP / "README.md").read_text(), re.M | re.S)
     lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]

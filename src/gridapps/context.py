@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 # In the order in which lines show them. docs/operations.md says what each is.
-IDS = ("request", "user", "run", "task", "attempt", "node", "hook", "delivery")
+IDS = ("request", "address", "user", "run", "task", "attempt", "node", "hook", "delivery")
 
 _ids: ContextVar[dict[str, str] | None] = ContextVar("ids", default=None)
 

@@ -15,34 +15,36 @@ pytestmark = pytest.mark.django_db
 
 
 def test_a_user_without_password_cannot_log_in_by_password() -> None:
-    user = operations.create_user(username="ann")
+    user = operations.create_user(by=None, username="ann")
     assert not user.has_usable_password()
     assert not user.is_superuser
 
 
 def test_an_administrator_may_use_the_administration() -> None:
-    user = operations.create_user(username="root", password="correct horse battery", administrator=True)
+    user = operations.create_user(
+        by=None, username="root", password="correct horse battery", administrator=True
+    )
     assert user.is_superuser
     assert user.is_staff
     assert user.check_password("correct horse battery")
 
 
 def test_a_username_is_taken_once() -> None:
-    operations.create_user(username="ann")
+    operations.create_user(by=None, username="ann")
     with pytest.raises(UsernameTaken, match="'ann'"):
-        operations.create_user(username="ann")
+        operations.create_user(by=None, username="ann")
 
 
 @pytest.mark.parametrize("username", ["", "a b", "a/b", "x" * 151, "a\x00b"])
 def test_bad_usernames_are_refused(username: str) -> None:
     with pytest.raises(InvalidUser) as raised:
-        operations.create_user(username=username)
+        operations.create_user(by=None, username=username)
     assert raised.value.fields[0][0] == "/username"
 
 
 def test_weak_passwords_are_refused() -> None:
     with pytest.raises(InvalidUser, match="too short"):
-        operations.create_user(username="ann", password="abc")
+        operations.create_user(by=None, username="ann", password="abc")
 
 
 def test_a_request_becomes_a_verified_developer_and_can_be_taken_back(cast: Cast) -> None:
@@ -85,7 +87,7 @@ def test_a_disabled_user_is_no_developer(cast: Cast) -> None:
 
 
 def test_a_token_has_the_scope_and_lifetime_it_was_issued_for(cast: Cast) -> None:
-    secret = operations.issue_token(user=cast.analyst, lifetime=timedelta(hours=1))
+    secret = operations.issue_token(by=None, user=cast.analyst, lifetime=timedelta(hours=1))
     token = AccessToken.objects.get(user=cast.analyst)
     assert token.token_checksum == hashlib.sha256(secret.encode()).hexdigest()
     assert token.token == "", "only the hash is stored"

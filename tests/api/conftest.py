@@ -49,15 +49,17 @@ class Callers:
     outsider: Caller
 
 
+def caller(user: User, *scopes: str) -> Caller:
+    """A user with a token of these scopes."""
+    token = access.issue_token(by=None, user=user, lifetime=timedelta(hours=1), scopes=scopes)
+    return Caller(user, token)
+
+
 @pytest.fixture
 def callers(cast: Cast) -> Callers:
     """The cast, each with a token."""
-
-    def caller(user: User) -> Caller:
-        scopes = ["api", "admin"] if user.is_superuser else ["api"]
-        return Caller(user, access.issue_token(user=user, lifetime=timedelta(hours=1), scopes=scopes))
-
-    return Callers(*map(caller, (cast.developer, cast.analyst, cast.administrator, cast.outsider)))
+    users = (cast.developer, cast.analyst, cast.administrator, cast.outsider)
+    return Callers(*(caller(user, "api", *(["admin"] if user.is_superuser else [])) for user in users))
 
 
 MakeApp = Callable[..., App]

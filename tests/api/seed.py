@@ -21,8 +21,10 @@ FILES = {"dtm.tif": b"II*\0" + bytes(range(256)) * 4000, "a b/ü'\";\\%41?#.txt"
 
 def main() -> None:
     """Make the App, an export of two files, a run that has ended with outputs and one that waits."""
-    users = {name: access.create_user(username=name) for name in ("developer", "analyst", "outsider")}
-    users["administrator"] = access.create_user(username="administrator", administrator=True)
+    users = {
+        name: access.create_user(by=None, username=name) for name in ("developer", "analyst", "outsider")
+    }
+    users["administrator"] = access.create_user(by=None, username="administrator", administrator=True)
     access.verify_developer(user=users["developer"], by=None)
     developer = users["developer"]
     app = registry.create_app(by=developer, app_id="roads", title="Roads")
@@ -40,7 +42,9 @@ def main() -> None:
         json.dumps(
             {
                 "tokens": {
-                    name: access.issue_token(user=user, lifetime=timedelta(hours=1), scopes=["api", "admin"])
+                    name: access.issue_token(
+                        by=None, user=user, lifetime=timedelta(hours=1), scopes=["api", "admin"]
+                    )
                     for name, user in users.items()
                 },
                 "export": export.pk,

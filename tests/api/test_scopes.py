@@ -43,7 +43,7 @@ CALLS = {
 
 
 def token(user: User, *scopes: str) -> str:
-    return operations.issue_token(user=user, lifetime=timedelta(hours=1), scopes=scopes)
+    return operations.issue_token(by=None, user=user, lifetime=timedelta(hours=1), scopes=scopes)
 
 
 def ask(bearer: str, method: str, path: str) -> Any:

@@ -46,8 +46,8 @@ def app(cast: Cast) -> App:
         Release.objects.create(
             app=app, digest=digest, media_type="m", state="valid", size=1, layers=1, pushed_at=timezone.now()
         )
-    access.create_tag(name="city")
-    access.give_tag(name="city", users=[cast.analyst])
+    access.create_tag(by=None, name="city")
+    access.give_tag(by=None, name="city", users=[cast.analyst])
     made = post(cast.administrator, "/apps/roads/shares", access_tag="city", release=DIGEST)
     assert made.status_code == 202, made.content
     assert (
@@ -127,7 +127,7 @@ def test_an_outsider_learns_nothing(cast: Cast, app: App, spelling: str) -> None
 
 
 def test_a_token_without_the_scope_administers_nothing(cast: Cast, app: App) -> None:
-    token = access.issue_token(user=cast.administrator, lifetime=timedelta(days=1))
+    token = access.issue_token(by=None, user=cast.administrator, lifetime=timedelta(days=1))
     answer = Client().put(
         "/api/v3/apps/roads/block", {"reason": "x"}, content_type="application/json", secure=True,
         headers={"Authorization": f"Bearer {token}", "Host": settings.GRIDAPPS.host},

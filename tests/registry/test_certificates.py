@@ -143,18 +143,18 @@ def test_live_certificates_are_limited(cast: Cast, monkeypatch: pytest.MonkeyPat
     certificates.issue(user=cast.developer, name="2")
     with pytest.raises(TooManyCertificates):
         certificates.issue(user=cast.developer, name="3")
-    certificates.revoke(certificate=first.certificate)
+    certificates.revoke(by=first.certificate.user, certificate=first.certificate)
     certificates.issue(user=cast.developer, name="3")
 
 
 def test_revocation_acts_at_once_and_once(developer: Developer) -> None:
     certificate = developer.issued.certificate
-    certificates.revoke(certificate=certificate)
+    certificates.revoke(by=certificate.user, certificate=certificate)
     revoked = certificate.revoked_at
     assert revoked is not None
     with pytest.raises(NotTrusted, match="'laptop' was revoked on"):
         certificates.presented_by(developer.presented)
-    certificates.revoke(certificate=certificate)
+    certificates.revoke(by=certificate.user, certificate=certificate)
     assert certificate.revoked_at == revoked
 
 

@@ -46,7 +46,7 @@ class Node:
 
 @pytest.fixture
 def node() -> Node:
-    return Node(nodes.issue(node="b", days=30))
+    return Node(nodes.issue(by=None, node="b", days=30))
 
 
 def actions(answer: Any) -> list[str]:
@@ -145,10 +145,13 @@ def test_nobody_pushes_to_the_trusted_registry(
 def test_a_revocation_acts_at_once_and_on_every_certificate_of_the_node(
     node: Node, developer: Developer
 ) -> None:
-    second, other = Node(nodes.issue(node="b", days=30)), Node(nodes.issue(node="c", days=30))
+    second, other = (
+        Node(nodes.issue(by=None, node="b", days=30)),
+        Node(nodes.issue(by=None, node="c", days=30)),
+    )
     uri = f"/v2/{developer.name}/tags/list"
-    assert nodes.revoke(node="b") == 2
-    assert nodes.revoke(node="b") == 0
+    assert nodes.revoke(by=None, node="b") == 2
+    assert nodes.revoke(by=None, node="b") == 0
     for each in (node, second):
         assert "revoked" in each.authorize("GET", uri).json()["details"]
         assert each.ask("GET", "/registry/token").status_code == 401
@@ -165,9 +168,9 @@ def test_an_expired_certificate_is_refused(node: Node, developer: Developer, mon
 @pytest.mark.parametrize("name", ["", "-b", "B", "a/b", "a" * 64, "b\n"])
 def test_names_that_no_node_has(name: str) -> None:
     with pytest.raises(InvalidNode):
-        nodes.issue(node=name, days=30)
+        nodes.issue(by=None, node=name, days=30)
     with pytest.raises(InvalidNode):
-        nodes.revoke(node=name)
+        nodes.revoke(by=None, node=name)
 
 
 def test_a_validity_is_a_span(node: Node) -> None:
@@ -200,7 +203,7 @@ def test_a_bundle_carries_certificates_and_nothing_of_the_instances_own_keys(nod
 
 
 def test_what_is_no_bundle_is_refused(node: Node) -> None:
-    other = nodes.issue(node="c", days=30)
+    other = nodes.issue(by=None, node="c", days=30)
     for bundle in (
         b"",
         b"x" * 2048,

@@ -204,7 +204,7 @@ def test_who_may_not_push(developer: Developer, cast: Cast) -> None:
     assert "has no App" in refusal(developer.push(image.manifest), **denied)  # type: ignore[arg-type]
     developer.app.owner = cast.developer
     developer.app.save()
-    certificates.revoke(certificate=developer.issued.certificate)
+    certificates.revoke(by=developer.issued.certificate.user, certificate=developer.issued.certificate)
     assert "revoked" in refusal(developer.push(image.manifest), **denied)  # type: ignore[arg-type]
     developer.presented = ""
     assert "No client certificate" in refusal(developer.push(image.manifest), **denied)  # type: ignore[arg-type]

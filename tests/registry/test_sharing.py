@@ -33,8 +33,8 @@ def app(cast: Cast) -> App:
 @pytest.fixture
 def tag(cast: Cast) -> AccessTag:
     """The tag that the analyst holds."""
-    made = access.create_tag(name="city")
-    access.give_tag(name="city", users=[cast.analyst])
+    made = access.create_tag(by=None, name="city")
+    access.give_tag(by=None, name="city", users=[cast.analyst])
     return made
 
 
@@ -124,7 +124,7 @@ def test_the_owner_of_a_deleted_app_who_holds_the_tag_is_a_holder(
     app.deleted_at = None
     app.save()
     shared(cast, release)
-    access.give_tag(name="city", users=[cast.developer])
+    access.give_tag(by=None, name="city", users=[cast.developer])
     operations.delete_app(by=cast.developer, app_id="roads")
     release.refresh_from_db()
     assert queries.source_for(cast.developer, Release.objects.get(pk=release.pk)) is Source.TRUSTED
@@ -135,10 +135,10 @@ def test_the_owner_of_a_deleted_app_who_holds_the_tag_is_a_holder(
 def test_losing_the_tag_or_the_share_ends_it(cast: Cast, app: App, tag: AccessTag) -> None:
     release = new_release(app)
     share = shared(cast, release)
-    access.take_tag(name="city", users=[cast.analyst])
+    access.take_tag(by=None, name="city", users=[cast.analyst])
     with pytest.raises(NotAllowed, match="not shared with an access tag of yours any more"):
         queries.source_for(cast.analyst, release)
-    access.give_tag(name="city", users=[cast.analyst])
+    access.give_tag(by=None, name="city", users=[cast.analyst])
     assert queries.source_for(cast.analyst, release) is Source.TRUSTED
     sharing.revoke(by=cast.administrator, app_id="roads", pk=share.pk)
     assert sees(cast.analyst, app) == (False, False)
@@ -259,12 +259,12 @@ def test_a_share_of_another_app_is_not_there(cast: Cast, app: App, tag: AccessTa
 @pytest.mark.parametrize("name", ["City", "ci ty", "", "-city", "städte", "x" * 64, "city\n"])
 def test_names_that_no_tag_can_have(cast: Cast, name: str) -> None:
     with pytest.raises(InvalidTag):
-        access.create_tag(name=name)
+        access.create_tag(by=None, name=name)
 
 
 def test_a_tag_has_its_name_alone(tag: AccessTag) -> None:
     with pytest.raises(TagTaken):
-        access.create_tag(name="city")
+        access.create_tag(by=None, name="city")
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_the_database_refuses_a_second_open_share_and_a_block_without_reason(
 
 
 def test_a_retired_user_is_forgotten(cast: Cast, tag: AccessTag) -> None:
-    token = access.issue_token(user=cast.analyst, lifetime=timedelta(days=1))
+    token = access.issue_token(by=None, user=cast.analyst, lifetime=timedelta(days=1))
     access.retire_user(user=cast.analyst, by=cast.administrator)
     cast.analyst.refresh_from_db()
     assert (cast.analyst.username, cast.analyst.is_active) == (f"retired-{cast.analyst.pk}", False)

@@ -58,7 +58,7 @@ class Crowd:
             disk=disk, time=60, priority=priority,
         )  # fmt: skip
         with transaction.atomic():
-            operations._enqueue(run, list(files))
+            operations._enqueue(user, run, list(files))
         if age:
             for task in run.tasks.all():
                 past = timedelta(seconds=age)

@@ -122,7 +122,8 @@ class Machine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 20))
     def cancel(self, which: int) -> None:
         try:
-            operations.cancel(run=self._run(which))
+            run = self._run(which)
+            operations.cancel(by=run.owner, run=run)
         except Conflict:
             assert self._run(which).state in TERMINAL
 
@@ -130,7 +131,8 @@ class Machine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 20))
     def retry(self, which: int) -> None:
         try:
-            operations.retry(run=self._run(which))
+            run = self._run(which)
+            operations.retry(by=run.owner, run=run)
         except Conflict:
             assert self._run(which).state not in (State.FAILURE, State.CANCELED)
 

@@ -139,7 +139,7 @@ def test_the_queue_of_a_user_is_bounded(submit, settings):
 def test_cancel_ends_what_waits_and_asks_what_runs(submit):
     run, _ = submit()
     mine = claim()
-    run = operations.cancel(run=run)
+    run = operations.cancel(by=run.owner, run=run)
     assert run.state == State.RUNNING
     assert queue.cancel_requested(claims=[mine]) == {mine.token}
     assert queue.claim(node="one", lease=LEASE) is None
@@ -147,22 +147,22 @@ def test_cancel_ends_what_waits_and_asks_what_runs(submit):
     run.refresh_from_db()
     assert run.state == State.CANCELED
     with pytest.raises(Conflict):
-        operations.cancel(run=run)
+        operations.cancel(by=run.owner, run=run)
 
 
 def test_retry_runs_only_what_failed(submit):
     run, _ = submit()
     with pytest.raises(Conflict):
-        operations.retry(run=run)
+        operations.retry(by=run.owner, run=run)
     succeed(claim())
     queue.finish(claim=claim(), state=State.FAILURE, reason="program-failed", text="exit 1")
-    again = operations.retry(run=run)
+    again = operations.retry(by=run.owner, run=run)
     assert again.retry_of == run
     assert again.tasks.get().exportfile == run.tasks.get(index=1).exportfile
     assert Task.objects.get(run=run, index=1).state == State.FAILURE
     succeed(claim())
     with pytest.raises(Conflict):
-        operations.retry(run=again)
+        operations.retry(by=again.owner, run=again)
 
 
 def test_runs_are_visible_to_their_owner_alone(submit, cast):

@@ -175,7 +175,7 @@ def test_cancel_ends_the_container_first(stage):
     with stage.worker():
         run = stage.run(sleeper)
         until(lambda: running(run))
-        operations.cancel(run=run)
+        operations.cancel(by=run.owner, run=run)
         until(lambda: ended(run))
         assert run.state == State.CANCELED
         assert not any(resident.running for resident in stage.residents())
@@ -232,7 +232,7 @@ def test_an_engine_that_goes_away_is_waited_for(stage):
         stage.sandbox.available = False
         until(lambda: "Waiting" in Task.objects.get().message)
         stage.sandbox.available = True
-        operations.cancel(run=run)
+        operations.cancel(by=run.owner, run=run)
         until(lambda: ended(run))
 
 
@@ -420,4 +420,4 @@ def test_a_block_while_it_runs_on_many_files(stage, release, stop):
         assert ends == [("FAILURE", "not-allowed"), ("SUCCESS", "")]
     assert "An administrator has blocked this release: leaks" in run.reason_text
     with pytest.raises(Conflict, match="leaks"):
-        operations.retry(run=run)
+        operations.retry(by=run.owner, run=run)

@@ -50,7 +50,7 @@ def test_strangers_are_sent_to_the_login(db: None, name: str) -> None:
 
 
 def test_a_user_logs_in_and_out(db: None) -> None:
-    access.create_user(username="ann", password="correct horse battery")
+    access.create_user(by=None, username="ann", password="correct horse battery")
     client = browser()
     wrong = client.post("/login", {"username": "ann", "password": "no"})
     assert b"correct username and password" in wrong.content
@@ -66,7 +66,7 @@ def test_a_user_logs_in_and_out(db: None) -> None:
 
 
 def test_the_login_leads_nowhere_else(db: None) -> None:
-    access.create_user(username="ann", password="correct horse battery")
+    access.create_user(by=None, username="ann", password="correct horse battery")
     answer = browser().post(
         "/login?next=https://evil.example/", {"username": "ann", "password": "correct horse battery"}
     )

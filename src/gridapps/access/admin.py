@@ -5,12 +5,17 @@ from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from oauth2_provider.admin import ApplicationAdmin
+from oauth2_provider.models import AccessToken, Application, Grant, IDToken, RefreshToken
 
 from gridapps.access import operations
 from gridapps.access.errors import NotAnAdministrator
 from gridapps.access.models import AccessTag, Developer, User
+from gridapps.audit.administration import Audited
 
 admin.site.unregister(Group)  # permissions are the access tags'
+# Tokens are their users' and applications'; retiring a user takes all of them.
+admin.site.unregister([AccessToken, Application, Grant, IDToken, RefreshToken])
 admin.site.site_header = admin.site.site_title = "GRiD Apps administration"
 
 
@@ -20,10 +25,21 @@ class _HeldTags(admin.TabularInline):  # type: ignore[type-arg]
     extra = 0
 
 
+@admin.register(Application)
+class AuditedApplicationAdmin(Audited, ApplicationAdmin):  # type: ignore[misc]
+    """OAuth applications of all users. New ones are registered in the application settings."""
+
+    told = ("redirect_uris", "skip_authorization")
+
+    def has_add_permission(self, *_: object, **__: object) -> bool:
+        return False
+
+
 @admin.register(User)
-class RetiringUserAdmin(UserAdmin):  # type: ignore[type-arg]
+class RetiringUserAdmin(Audited, UserAdmin):  # type: ignore[type-arg]
     """Users and the access tags that they hold. They are retired, not deleted: runs and Apps name them."""
 
+    told = ("is_active", "is_staff", "is_superuser")
     inlines = (_HeldTags,)
     actions = ("retire",)
 
@@ -41,7 +57,7 @@ class RetiringUserAdmin(UserAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(AccessTag)
-class AccessTagAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class AccessTagAdmin(Audited):
     """Tags, and who holds them."""
 
     list_display = ("name", "description")
@@ -50,7 +66,7 @@ class AccessTagAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Developer)
-class DeveloperAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class DeveloperAdmin(Audited):
     """Requests to be a developer: verified or refused by actions, never edited."""
 
     list_display = ("user", "state", "requested_at", "decided_at", "decided_by")

@@ -14,6 +14,8 @@ from oauth2_provider.models import Application
 from gridapps.access.errors import InvalidApplication
 from gridapps.access.models import ApplicationScopes, User
 from gridapps.access.scopes import ADMIN, DEFAULT, SCOPES
+from gridapps.audit import trail
+from gridapps.audit.events import Event
 
 MAX_APPLICATIONS = 50
 MAX_NAME = 100  # characters
@@ -55,12 +57,19 @@ def register(
     with transaction.atomic():
         application = _create(by, name, kind, addresses, secret)
         ApplicationScopes.objects.create(application=application, scopes=list(scopes))
+        trail.record(
+            event=Event.APPLICATION_REGISTERED, by=by, subject=f"application:{application.pk}",
+            application_kind=kind.value, scopes=list(scopes),
+        )  # fmt: skip
     return application, secret
 
 
 def delete(*, by: User, pk: int) -> bool:
     """Delete one's own application with every token of it. False when there is none."""
-    deleted, _ = registered_by(by).filter(pk=pk).delete()
+    with transaction.atomic():
+        deleted, _ = registered_by(by).filter(pk=pk).delete()
+        if deleted:
+            trail.record(event=Event.APPLICATION_DELETED, by=by, subject=f"application:{pk}")
     return deleted > 0
 
 

@@ -15,6 +15,8 @@ from oauth2_provider.models import AccessToken, Application, RefreshToken, set_t
 from gridapps.access.errors import InvalidTag, InvalidUser, NotAnAdministrator, TagTaken, UsernameTaken
 from gridapps.access.models import TAG_NAME, AccessTag, Developer, User
 from gridapps.access.scopes import DEFAULT
+from gridapps.audit import trail
+from gridapps.audit.events import Event
 
 MAX_TAG = 63  # characters
 
@@ -25,8 +27,13 @@ class Decision(Protocol):
     def __call__(self, *, user: User, by: User | None) -> Developer: ...
 
 
-def create_user(*, username: str, password: str | None = None, administrator: bool = False) -> User:
-    """Create a user. Without a password only tokens work. Raises InvalidUser, UsernameTaken."""
+def create_user(
+    *, by: User | None, username: str, password: str | None = None, administrator: bool = False
+) -> User:
+    """Create a user. Without a password only tokens work. `by` None is the operator of the instance.
+
+    Raises InvalidUser, UsernameTaken.
+    """
     user = User(username=username, is_staff=administrator, is_superuser=administrator)
     if password is None:
         user.set_unusable_password()
@@ -46,6 +53,7 @@ def create_user(*, username: str, password: str | None = None, administrator: bo
     try:
         with transaction.atomic():
             user.save(force_insert=True)
+            trail.record(event=Event.USER_CREATED, by=by, subject=_subject(user), administrator=administrator)
     except IntegrityError:
         raise UsernameTaken(f"There is a user {username!r} already.") from None
     return user
@@ -61,6 +69,8 @@ def request_developer(*, user: User, statement: str) -> tuple[Developer, bool]:
         developer, new = Developer.objects.select_for_update().get_or_create(
             user=user, defaults={"statement": statement}
         )
+        if new:
+            trail.record(event=Event.DEVELOPER_REQUESTED, by=user, subject=_subject(user))
         if new or developer.state == Developer.State.VERIFIED:
             return developer, new
         again = developer.state == Developer.State.REFUSED
@@ -69,6 +79,7 @@ def request_developer(*, user: User, statement: str) -> tuple[Developer, bool]:
             developer.state = Developer.State.REQUESTED
             developer.requested_at = timezone.now()
             developer.decided_at = developer.decided_by = None
+            trail.record(event=Event.DEVELOPER_REQUESTED, by=user, subject=_subject(user))
         developer.save()
         return developer, again
 
@@ -89,17 +100,22 @@ def refuse_developer(*, user: User, by: User | None) -> Developer:
     return _decide(user=user, by=by, state=Developer.State.REFUSED)
 
 
-def issue_token(*, user: User, lifetime: timedelta, scopes: Sequence[str] = DEFAULT) -> str:
+def issue_token(*, by: User | None, user: User, lifetime: timedelta, scopes: Sequence[str] = DEFAULT) -> str:
     """A bearer token with which the user can call the API. It is shown once: the caller hands it over."""
     token = secrets.token_urlsafe(32)
     row = AccessToken(user=user, scope=" ".join(scopes), expires=timezone.now() + lifetime)
     set_token_value(row, token)  # only its hash is stored
-    row.save()
+    with transaction.atomic():
+        row.save()
+        trail.record(
+            event=Event.TOKEN_ISSUED, by=by, subject=_subject(user), scopes=list(scopes),
+            expires=row.expires.isoformat(),
+        )  # fmt: skip
     return token
 
 
-def create_tag(*, name: str, description: str = "") -> AccessTag:
-    """Create an access tag. Raises InvalidTag, TagTaken."""
+def create_tag(*, by: User | None, name: str, description: str = "") -> AccessTag:
+    """Create an access tag. `by` None is the operator of the instance. Raises InvalidTag, TagTaken."""
     tag = AccessTag(name=name, description=description)
     if len(name) > MAX_TAG or not re.fullmatch(TAG_NAME, name):
         raise InvalidTag(
@@ -108,19 +124,33 @@ def create_tag(*, name: str, description: str = "") -> AccessTag:
     try:
         with transaction.atomic():
             tag.save(force_insert=True)
+            trail.record(event=Event.TAG_CREATED, by=by, subject=f"tag:{name}")
     except IntegrityError:
         raise TagTaken(f"There is an access tag {name!r} already.") from None
     return tag
 
 
-def give_tag(*, name: str, users: Iterable[User]) -> None:
-    """Give an access tag to users. Raises InvalidTag."""
-    _tag(name).holders.add(*users)
+def give_tag(*, by: User | None, name: str, users: Iterable[User]) -> None:
+    """Give an access tag to users. `by` None is the operator of the instance. Raises InvalidTag."""
+    tag = _tag(name)
+    with transaction.atomic():
+        new = [user for user in users if not tag.holders.contains(user)]
+        tag.holders.add(*new)
+        for user in new:
+            trail.record(event=Event.TAG_GIVEN, by=by, subject=f"tag:{name}", user=_subject(user))
 
 
-def take_tag(*, name: str, users: Iterable[User]) -> None:
-    """Take an access tag from users: what they queued with it does not start any more. Raises InvalidTag."""
-    _tag(name).holders.remove(*users)
+def take_tag(*, by: User | None, name: str, users: Iterable[User]) -> None:
+    """Take an access tag from users: what they queued with it does not start any more.
+
+    `by` None is the operator of the instance. Raises InvalidTag.
+    """
+    tag = _tag(name)
+    with transaction.atomic():
+        old = [user for user in users if tag.holders.contains(user)]
+        tag.holders.remove(*old)
+        for user in old:
+            trail.record(event=Event.TAG_TAKEN, by=by, subject=f"tag:{name}", user=_subject(user))
 
 
 def retire_user(*, user: User, by: User) -> None:
@@ -133,6 +163,12 @@ def retire_user(*, user: User, by: User) -> None:
     with transaction.atomic():
         for credentials in (RefreshToken, AccessToken, Application):
             credentials.objects.filter(user=user).delete()
+        trail.record(
+            event=Event.USER_RETIRED,
+            by=by,
+            subject=_subject(user),
+            tags=[tag.name for tag in user.access_tags.all()],
+        )
         user.access_tags.clear()
         Developer.objects.filter(user=user).update(
             state=Developer.State.REFUSED, statement="", decided_at=timezone.now(), decided_by=by
@@ -142,6 +178,10 @@ def retire_user(*, user: User, by: User) -> None:
         user.is_active = user.is_staff = user.is_superuser = False
         user.set_unusable_password()
         user.save()
+
+
+def _subject(user: User) -> str:
+    return f"user:{user.pk}"
 
 
 def _tag(name: str) -> AccessTag:
@@ -154,7 +194,14 @@ def _tag(name: str) -> AccessTag:
 def _decide(*, user: User, by: User | None, state: Developer.State) -> Developer:
     if by is not None and not (by.is_active and by.is_superuser):
         raise NotAnAdministrator("Only administrators decide who is a developer.")
-    developer, _ = Developer.objects.update_or_create(
-        user=user, defaults={"state": state, "decided_at": timezone.now(), "decided_by": by}
-    )
+    verified = state == Developer.State.VERIFIED
+    with transaction.atomic():
+        developer, _ = Developer.objects.update_or_create(
+            user=user, defaults={"state": state, "decided_at": timezone.now(), "decided_by": by}
+        )
+        trail.record(
+            event=Event.DEVELOPER_VERIFIED if verified else Event.DEVELOPER_REFUSED,
+            by=by,
+            subject=_subject(user),
+        )
     return developer

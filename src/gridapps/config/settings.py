@@ -74,6 +74,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "oauth2_provider",
+    "gridapps.audit",
     "gridapps.access",
     "gridapps.hooks",
     "gridapps.registry",

@@ -2,6 +2,7 @@
 
 from django.contrib import admin
 
+from gridapps.audit.administration import Audited
 from gridapps.exports.models import Export, ExportFile
 
 
@@ -16,7 +17,7 @@ class _FileInline(admin.TabularInline):  # type: ignore[type-arg]
 
 
 @admin.register(Export)
-class ExportAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class ExportAdmin(Audited):
     """Name and notes may be edited; what the files are may not."""
 
     list_display = ("name", "owner", "created_at")

@@ -13,6 +13,8 @@ from django.conf import settings
 from django.db import transaction
 
 from gridapps.access.models import User
+from gridapps.audit import trail
+from gridapps.audit.events import Event as Recorded
 from gridapps.exports import facts, storage, uploads
 from gridapps.exports.headers import BadPointCloud
 from gridapps.exports.models import Export, ExportFile
@@ -146,6 +148,10 @@ def _record(owner: User, name: str, files: list[_Imported]) -> Export:
         )
         for file in files
     )
+    trail.record(
+        event=Recorded.EXPORT_IMPORTED, by=None, subject=f"export:{export.pk}", owner=f"user:{owner.pk}",
+        files=len(files),
+    )  # fmt: skip
     outbox.note(
         event=Event.EXPORT_COMPLETE,
         owner=owner.pk,

@@ -7,11 +7,12 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from gridapps.access.models import User
+from gridapps.audit.administration import Audited
 from gridapps.registry import certificates, nodes, sharing
 from gridapps.registry.models import App, Certificate, NodeCertificate, Release, Share, Tag
 
 
-class _ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
+class _ReadOnly(Audited):
     def has_add_permission(self, *_: object, **__: object) -> bool:
         return False
 
@@ -26,6 +27,7 @@ class _ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
 class AppAdmin(_ReadOnly):
     """Apps, deleted ones as well. Only the number of tasks at once is the administrators' to set."""
 
+    told = ("max_running",)
     list_display = ("app_id", "title", "owner", "max_running", "blocked_at", "updated_at", "deleted_at")
     readonly_fields = (
         *("app_id", "owner", "title", "description", "arguments", "cpus", "memory", "disk", "time"),
@@ -79,9 +81,10 @@ class CertificateAdmin(_ReadOnly):
     actions = ("revoke",)
 
     @admin.action(description="Revoke at once")
-    def revoke(self, request: HttpRequest, chosen: QuerySet[Certificate]) -> None:  # noqa: ARG002
+    def revoke(self, request: HttpRequest, chosen: QuerySet[Certificate]) -> None:
+        assert isinstance(request.user, User)
         for certificate in chosen:
-            certificates.revoke(certificate=certificate)
+            certificates.revoke(by=request.user, certificate=certificate)
 
 
 @admin.register(NodeCertificate)
@@ -93,6 +96,7 @@ class NodeCertificateAdmin(_ReadOnly):
     actions = ("revoke",)
 
     @admin.action(description="Revoke every certificate of these nodes at once")
-    def revoke(self, request: HttpRequest, chosen: QuerySet[NodeCertificate]) -> None:  # noqa: ARG002
+    def revoke(self, request: HttpRequest, chosen: QuerySet[NodeCertificate]) -> None:
+        assert isinstance(request.user, User)
         for name in set(chosen.values_list("node", flat=True)):
-            nodes.revoke(node=name)
+            nodes.revoke(by=request.user, node=name)

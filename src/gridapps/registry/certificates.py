@@ -20,6 +20,8 @@ from django.utils import timezone
 
 from gridapps.access import queries as access
 from gridapps.access.models import User
+from gridapps.audit import trail
+from gridapps.audit.events import Event
 from gridapps.registry import authority
 from gridapps.registry.models import Certificate, NodeCertificate
 
@@ -84,10 +86,12 @@ def issue(*, user: User, name: str, csr: str | None = None) -> Issued:
     )
 
 
-def revoke(*, certificate: Certificate) -> None:
+def revoke(*, by: User, certificate: Certificate) -> None:
     """Revoke it: from now on it authorises nothing, also in a push that is under way. Idempotent."""
-    now = timezone.now()
-    Certificate.objects.filter(pk=certificate.pk, revoked_at__isnull=True).update(revoked_at=now)
+    live = Certificate.objects.filter(pk=certificate.pk, revoked_at__isnull=True)
+    with transaction.atomic():
+        if live.update(revoked_at=timezone.now()):
+            trail.record(event=Event.CERTIFICATE_REVOKED, by=by, **_named(certificate))
     certificate.refresh_from_db(fields=["revoked_at"])
 
 
@@ -138,11 +142,7 @@ def presented_by(presented: str) -> Certificate | NodeCertificate:
     found = _parsed(presented)
     if not authority.current().has_issued(found):
         raise NotTrusted("The client certificate was not issued by this instance.")
-    known = {"fingerprint": fingerprint(found), "serial": serial(found)}
-    record = (
-        Certificate.objects.select_related("user").filter(**known).first()
-        or NodeCertificate.objects.filter(**known).first()
-    )
+    record = _recorded(found)
     if record is None:
         raise NotTrusted("The client certificate is not known to this instance.")
     if record.revoked_at is not None:
@@ -159,6 +159,23 @@ def presented_by(presented: str) -> Certificate | NodeCertificate:
     return record
 
 
+def known(presented: str) -> Certificate | NodeCertificate | None:
+    """The record of a certificate that was presented, whether it is good or not; None when there is none."""
+    try:
+        found = _parsed(presented)
+    except NotTrusted:
+        return None
+    return _recorded(found) if authority.current().has_issued(found) else None
+
+
+def _recorded(found: x509.Certificate) -> Certificate | NodeCertificate | None:
+    named = {"fingerprint": fingerprint(found), "serial": serial(found)}
+    return (
+        Certificate.objects.select_related("user").filter(**named).first()
+        or NodeCertificate.objects.filter(**named).first()
+    )
+
+
 def _record(*, user: User, name: str, made: x509.Certificate) -> Certificate:
     now = timezone.now()
     with transaction.atomic():
@@ -167,7 +184,14 @@ def _record(*, user: User, name: str, made: x509.Certificate) -> Certificate:
             raise TooManyCertificates(
                 f"You hold {MAX_LIVE} valid certificates; revoke one that is not in use."
             )
-        return Certificate.objects.create(user=user, name=name, **facts(made))
+        issued = Certificate.objects.create(user=user, name=name, **facts(made))
+        trail.record(event=Event.CERTIFICATE_ISSUED, by=user, **_named(issued))
+        return issued
+
+
+def _named(certificate: Certificate) -> dict[str, str]:
+    """How the audit names a certificate, and whose it is."""
+    return {"subject": f"certificate:{certificate.serial}", "holder": f"user:{certificate.user_id}"}
 
 
 def facts(made: x509.Certificate) -> dict[str, Any]:

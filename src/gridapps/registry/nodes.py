@@ -5,9 +5,13 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from gridapps.access.models import User
+from gridapps.audit import trail
+from gridapps.audit.events import Event
 from gridapps.registry import authority, certificates
 from gridapps.registry.models import NodeCertificate
 
@@ -33,25 +37,30 @@ def issued() -> QuerySet[NodeCertificate]:
     return NodeCertificate.objects.all()
 
 
-def issue(*, node: str, days: int) -> Issued:
+def issue(*, by: User | None, node: str, days: int) -> Issued:
     """Issue a certificate to a node. Those that it has stay good, so that one can take another's place.
 
-    Raises InvalidNode.
+    `by` None is the operator of the instance. Raises InvalidNode.
     """
     if not re.fullmatch(NAME, node):
         raise InvalidNode(f"A node's name is 1 to 63 of a-z, 0-9 and -, not {node!r}.")
     key = ec.generate_private_key(ec.SECP256R1())
     ours = authority.current()
     made = ours.issue_client(key=key.public_key(), common_name=f"node {node}"[:64], days=days)
+    with transaction.atomic():
+        certificate = NodeCertificate.objects.create(node=node, **certificates.facts(made))
+        trail.record(
+            event=Event.NODE_CERTIFICATE_ISSUED, by=by, subject=f"node:{node}", serial=certificate.serial
+        )
     return Issued(
-        certificate=NodeCertificate.objects.create(node=node, **certificates.facts(made)),
+        certificate=certificate,
         pem=made.public_bytes(serialization.Encoding.PEM).decode(),
         key=certificates.private_pem(key),
         ca=ours.ca_pem,
     )
 
 
-def revoke(*, node: str) -> int:
+def revoke(*, by: User | None, node: str) -> int:
     """Revoke every certificate of a node: from now on its engine pulls nothing. How many were good till now.
 
     Raises InvalidNode when it never had one.
@@ -59,4 +68,8 @@ def revoke(*, node: str) -> int:
     held = issued().filter(node=node)
     if not held.exists():
         raise InvalidNode(f"Node {node!r} has no certificate.")
-    return held.filter(revoked_at__isnull=True).update(revoked_at=timezone.now())
+    with transaction.atomic():
+        count = held.filter(revoked_at__isnull=True).update(revoked_at=timezone.now())
+        if count:
+            trail.record(event=Event.NODE_CERTIFICATE_REVOKED, by=by, subject=f"node:{node}", revoked=count)
+    return count

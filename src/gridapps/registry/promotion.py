@@ -15,7 +15,9 @@ from django.db import transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from gridapps.registry import images, manifests
+from gridapps.audit import trail
+from gridapps.audit.events import Event
+from gridapps.registry import images, manifests, sharing
 from gridapps.registry.distribution import Missing, Rejected, Repository
 from gridapps.registry.manifests import Blob, Index, Invalid
 from gridapps.registry.models import Share
@@ -180,6 +182,8 @@ def _activate(share: Share) -> bool:
         done = _copying(share).update(
             state=Share.State.ACTIVE, activated_at=timezone.now(), copied=F("size"), reason=""
         )
+        if done:
+            trail.record(event=Event.SHARE_ACTIVATED, by=trail.INSTANCE, **sharing.named(share))
     log.info("share %s of %s: %s", share.pk, share.release, "active" if done else "revoked meanwhile")
     return bool(done)
 
@@ -192,7 +196,9 @@ def note_waiting(share: Share, reason: str) -> None:
 def fail(share: Share, reason: str) -> None:
     """End the share, unless it is over already."""
     log.warning("share %s of %s failed: %s", share.pk, share.release, reason)
-    _copying(share).update(state=Share.State.FAILED, ended_at=timezone.now(), reason=reason)
+    with transaction.atomic():
+        if _copying(share).update(state=Share.State.FAILED, ended_at=timezone.now(), reason=reason):
+            trail.record(event=Event.SHARE_FAILED, by=trail.INSTANCE, reason=reason, **sharing.named(share))
 
 
 def _copying(share: Share) -> QuerySet[Share]:

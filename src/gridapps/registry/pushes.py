@@ -6,11 +6,14 @@ runs.
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from gridapps.audit import trail
+from gridapps.audit.events import Event
 from gridapps.registry import manifests, unpacking
 from gridapps.registry.distribution import Missing, Rejected, Repository
 from gridapps.registry.manifests import Index, Invalid, Manifest, Program
@@ -144,6 +147,15 @@ def _record(push: Push, judged: _Judged) -> None:
         Tag.objects.update_or_create(
             app=push.app, name=push.reference, defaults={"release": release, "moved_at": now}
         )
+        trail.record(event=Event.RELEASE_PUSHED, **_named(push))
+
+
+def _named(push: Push) -> dict[str, Any]:
+    """How the audit names a push."""
+    return {
+        "by": push.certificate.user, "subject": f"release:{push.app}@{push.digest}", "tag": push.reference,
+        "certificate": push.certificate.serial,
+    }  # fmt: skip
 
 
 def _refused(push: Push, error: Invalid) -> Invalid:
@@ -166,6 +178,7 @@ def _refused(push: Push, error: Invalid) -> Invalid:
                     "certificate": push.certificate,
                 },
             )
+        trail.note(event=Event.RELEASE_REFUSED, reasons=error.reasons, **_named(push))
         oldest = refused.order_by("-pushed_at", "-pk").values_list("pk", flat=True)[MAX_REFUSED:]
         refused.filter(pk__in=list(oldest)).delete()
     return error

@@ -5,6 +5,8 @@ from django.utils import timezone
 
 from gridapps.access.errors import NotAnAdministrator
 from gridapps.access.models import AccessTag, User
+from gridapps.audit import trail
+from gridapps.audit.events import Event
 from gridapps.registry.errors import AppNotFound, InvalidShare, NotShareable, ReleaseNotFound, ShareNotFound
 from gridapps.registry.models import App, Release, Share
 
@@ -38,6 +40,7 @@ def share(*, by: User, app_id: str, release: str, access_tag: str) -> tuple[Shar
         try:
             with transaction.atomic():
                 new.save(force_insert=True)
+                trail.record(event=Event.SHARE_CREATED, by=by, **named(new))
         except IntegrityError:  # another administrator was faster
             return chosen.shares.get(access_tag=tag, state__in=Share.OPEN), False
         return new, True
@@ -51,8 +54,11 @@ def revoke(*, by: User, app_id: str, pk: int) -> None:
     require_administrator(by)
     found = Share.objects.filter(pk=pk, app__app_id=app_id)
     open_ones = found.filter(state__in=Share.OPEN)
-    ended = open_ones.update(state=Share.State.REVOKED, ended_at=timezone.now(), ended_by=by, reason="")
-    if not ended and not found.exists():
+    with transaction.atomic():
+        if open_ones.update(state=Share.State.REVOKED, ended_at=timezone.now(), ended_by=by, reason=""):
+            trail.record(event=Event.SHARE_REVOKED, by=by, **named(found.get()))
+            return
+    if not found.exists():
         raise ShareNotFound("There is no such share of this App.")
 
 
@@ -66,13 +72,31 @@ def block(*, by: User, app_id: str, release: str | None = None, reason: str) -> 
     if not reason or len(reason) > MAX_REASON or not reason.isprintable():
         text = f"One line of 1 to {MAX_REASON} characters, which users will read."
         raise InvalidShare("The reason cannot be taken.", [("/reason", text)])
-    return _set_block(app_id, release, blocked_at=timezone.now(), blocked_by=by, blocked_reason=reason)
+    with transaction.atomic():
+        blocked = _set_block(app_id, release, blocked_at=timezone.now(), blocked_by=by, blocked_reason=reason)
+        trail.record(event=Event.BLOCKED, by=by, subject=subject_of(blocked), reason=reason)
+    return blocked
 
 
 def unblock(*, by: User, app_id: str, release: str | None = None) -> App | Release:
     """Let it run again. Raises NotAnAdministrator, AppNotFound, ReleaseNotFound."""
     require_administrator(by)
-    return _set_block(app_id, release, blocked_at=None, blocked_by=None, blocked_reason="")
+    with transaction.atomic():
+        unblocked = _set_block(app_id, release, blocked_at=None, blocked_by=None, blocked_reason="")
+        trail.record(event=Event.UNBLOCKED, by=by, subject=subject_of(unblocked))
+    return unblocked
+
+
+def subject_of(thing: App | Release) -> str:
+    """How the audit names it."""
+    return f"{'app' if isinstance(thing, App) else 'release'}:{thing}"
+
+
+def named(share: Share) -> dict[str, str]:
+    """How the audit names a share, and what it grants to whom."""
+    return {
+        "subject": f"share:{share.pk}", "release": str(share.release), "access_tag": share.access_tag.name,
+    }  # fmt: skip
 
 
 def require_administrator(user: User) -> None:

@@ -2,6 +2,7 @@
 
 from django.contrib import admin
 
+from gridapps.audit.administration import Audited
 from gridapps.runs.models import Node, Run, Task
 
 
@@ -17,11 +18,12 @@ class _TaskInline(admin.TabularInline):  # type: ignore[type-arg]
 
 
 @admin.register(Node)
-class NodeAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class NodeAdmin(Audited):
     """Nodes as their workers describe them. One that drains claims nothing more; one that is gone may be
     deleted: a worker that works there writes its row again."""
 
     list_display = ("name", "last_seen_at", "slots", "cpus", "memory", "disk", "version", "draining")
+    told = ("draining",)
     list_filter = ("draining",)
     readonly_fields = (
         *("name", "slots", "cpus", "memory", "disk", "version", "engine_version", "engine_latency"),
@@ -34,7 +36,7 @@ class NodeAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Run)
-class RunAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class RunAdmin(Audited):
     """Every run with its tasks. Users cancel their own."""
 
     list_display = ("id", "owner", "release", "state", "progress", "reason", "created_at", "ended_at")

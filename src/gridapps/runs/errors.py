@@ -19,6 +19,10 @@ class Conflict(Exception):
     """The request is well formed, but the state of things does not allow it."""
 
 
+class Blocked(Conflict):
+    """The user may not run it now: an administrator has blocked it, or it is not shared any more."""
+
+
 class TooManyQueued(Exception):
     """The user has as many tasks waiting as the instance allows."""
 

@@ -248,7 +248,7 @@ class Execution:
         try:
             return images.pull_of(run.release, persist(lambda: queries.source_for(run.owner, run.release)))
         except NotAllowed as error:
-            raise _EndedEarly(State.FAILURE, "not-allowed", str(error)) from None
+            raise _EndedEarly(State.FAILURE, queue.NOT_ALLOWED, str(error)) from None
 
     def _launch(self, image: str, source: Path) -> Launch:
         task = self.task

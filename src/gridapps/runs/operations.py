@@ -14,6 +14,8 @@ from django.db.models.functions import Now
 
 from gridapps import context
 from gridapps.access.models import User
+from gridapps.audit import trail
+from gridapps.audit.events import Event
 from gridapps.exports import queries as exports
 from gridapps.exports.models import Export, ExportFile
 from gridapps.hooks import operations as hooks
@@ -23,7 +25,7 @@ from gridapps.registry.errors import AppNotFound, NotAllowed, NothingToRun, Rele
 from gridapps.registry.models import App, Release, Share
 from gridapps.registry.queries import Choice
 from gridapps.runs import bell, lanes, queue
-from gridapps.runs.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded, TooManyQueued
+from gridapps.runs.errors import Blocked, Conflict, InvalidRequest, NotFound, QuotaExceeded, TooManyQueued
 from gridapps.runs.models import Output, Run, Task
 from gridapps.runs.states import ACTIVE, State
 
@@ -72,7 +74,7 @@ def submit(*, by: User, request: Request, request_key: UUID | None = None) -> tu
         return known, False
 
 
-def cancel(*, run: Run) -> Run:
+def cancel(*, by: User, run: Run) -> Run:
     """Ask for the end of a run: queued tasks end now, running ones when their containers are gone.
 
     Raises Conflict when the run has ended.
@@ -83,6 +85,7 @@ def cancel(*, run: Run) -> Run:
     if run.cancel_requested_at is None:
         with transaction.atomic():
             queue.cancel(run=run.pk)
+            trail.record(event=Event.RUN_CANCELED, by=by, subject=f"run:{run.pk}")
             bell.ring_on_commit()
         run.refresh_from_db()
     return run
@@ -102,11 +105,12 @@ def block(
         for pk in Run.objects.filter(of_it, state__in=ACTIVE).values_list("pk", flat=True):
             with transaction.atomic():
                 queue.cancel(run=pk, text=registry.blocked_sentence(blocked))
+                trail.record(event=Event.RUN_CANCELED, by=by, subject=f"run:{pk}", reason="blocked")
         bell.ring()
     return blocked
 
 
-def retry(*, run: Run) -> Run:
+def retry(*, by: User, run: Run) -> Run:
     """Submit a new run of the tasks that failed or were canceled, with the same release and arguments.
 
     Raises Conflict while the run is active or when nothing failed, TooManyQueued,
@@ -120,13 +124,13 @@ def retry(*, run: Run) -> Run:
         try:
             registry.source_for(run.owner, run.release)
         except NotAllowed as error:
-            raise Conflict(str(error)) from None
+            raise Blocked(str(error)) from None
         if not files:
             raise Conflict("Every task of the run succeeded: there is nothing to run again.")
         resources = ("cpus", "memory", "disk", "time")
         same = ("owner", "release", "export", "exportfile", "arguments", "priority", *resources)
         again = Run(retry_of=run, **{name: getattr(run, name) for name in same})
-        return _enqueue(again, files)
+        return _enqueue(by, again, files)
 
 
 def _submit(by: User, request: Request, request_key: UUID | None) -> tuple[Run, bool]:
@@ -146,7 +150,7 @@ def _submit(by: User, request: Request, request_key: UUID | None) -> tuple[Run, 
         request_hash=request.digest(),
         **_resources(chosen.terms, request.resources or {}),
     )
-    _enqueue(run, files)
+    _enqueue(by, run, files)
     if request.hook is not None:
         hooks.bind(by=by, run=run.pk, **request.hook)
     return run, True
@@ -182,7 +186,9 @@ def _choice(by: User, request: Request) -> Choice:
         raise NotFound(str(error)) from None
     except ReleaseNotFound as error:
         raise InvalidRequest("No such release.", [("/release", str(error))]) from None
-    except (NothingToRun, NotAllowed) as error:
+    except NotAllowed as error:
+        raise Blocked(str(error)) from None
+    except NothingToRun as error:
         raise Conflict(str(error)) from None
 
 
@@ -212,7 +218,7 @@ def _log_submission(run: Run, tasks: int) -> None:
         logger.info("Run %s is submitted, with %s tasks", run.pk, tasks)
 
 
-def _enqueue(run: Run, files: list[ExportFile]) -> Run:
+def _enqueue(by: User, run: Run, files: list[ExportFile]) -> Run:
     # The user's row is the lock under which limits are counted; rows that only refer to it need not wait.
     User.objects.select_for_update(no_key=True).get(pk=run.owner_id)
     active = Task.objects.filter(owner=run.owner_id, state__in=ACTIVE).count()
@@ -235,6 +241,10 @@ def _enqueue(run: Run, files: list[ExportFile]) -> Run:
             for index, file in enumerate(files)
         ),
         batch_size=500,
+    )  # fmt: skip
+    trail.record(
+        event=Event.RUN_SUBMITTED, by=by, subject=f"run:{run.pk}", release=str(run.release),
+        export=run.export_id, tasks=len(files), retry_of=str(run.retry_of_id) if run.retry_of_id else None,
     )  # fmt: skip
     transaction.on_commit(lambda: _log_submission(run, len(files)), robust=True)
     bell.ring_on_commit()

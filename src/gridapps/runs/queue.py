@@ -14,6 +14,8 @@ from django.db import connection, transaction
 from django.db.models import Exists, F, QuerySet, Sum, Value
 from django.db.models.functions import Coalesce, Now
 
+from gridapps.audit import trail
+from gridapps.audit.events import Event
 from gridapps.runs import hooks, lanes
 from gridapps.runs.errors import LostLease
 from gridapps.runs.models import Attempt, Node, Output, Run, Task
@@ -21,6 +23,7 @@ from gridapps.runs.states import MOVES, TERMINAL, State, run_state
 
 MAX_ATTEMPTS = 3  # tries that the platform failed; a program's own failure is final
 CANCELED = "Canceled."
+NOT_ALLOWED = "not-allowed"  # the reason of a task whose user may not run the release any more
 _QUEUE_LOCK = 0x67726964  # PostgreSQL's advisory lock of what takes tasks out of the queue
 
 
@@ -140,6 +143,10 @@ def finish(
             usage=usage or {},
             left_out=list(left_out),
         )
+        if reason == NOT_ALLOWED:
+            trail.note(
+                event=Event.RUN_NOT_ALLOWED, by=trail.INSTANCE, subject=f"run:{claim.run}", sentence=text
+            )
         Output.objects.bulk_create(outputs, batch_size=500)
         _end_attempt(
             claim.task, claim.attempt, reason=reason, reason_text=text, exit_code=exit_code, usage=usage or {}

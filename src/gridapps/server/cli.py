@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -126,6 +126,21 @@ def promoter() -> None:
     mine.run()
 
 
+@main.command()
+@click.option("--since", type=click.DateTime(), help="in UTC, included")
+@click.option("--until", type=click.DateTime(), help="in UTC, not included")
+def audit(since: datetime | None, until: datetime | None) -> None:
+    """Print the audit as JSON lines: who did what, and who was refused (docs/audit.md)."""
+    prepare()
+    from gridapps.audit import queries
+
+    found = queries.entries(
+        since=since and since.replace(tzinfo=UTC), until=until and until.replace(tzinfo=UTC)
+    )
+    for line in queries.lines(found.iterator()):
+        click.echo(line, nl=False)
+
+
 @main.group()
 def tag() -> None:
     """Access tags: create them, give them to users, take them back."""
@@ -139,7 +154,7 @@ def create_tag(name: str, description: str) -> None:
     prepare()
     from gridapps.access import operations
 
-    _do(operations.create_tag, name=name, description=description)
+    _do(operations.create_tag, by=None, name=name, description=description)
     click.echo(f"Access tag {name} created.")
 
 
@@ -151,7 +166,7 @@ def give_tag(name: str, usernames: tuple[str, ...]) -> None:
     prepare()
     from gridapps.access import operations
 
-    _do(operations.give_tag, name=name, users=[_user(username) for username in usernames])
+    _do(operations.give_tag, by=None, name=name, users=[_user(username) for username in usernames])
     click.echo(f"{', '.join(usernames)}: given {name}.")
 
 
@@ -163,7 +178,7 @@ def take_tag(name: str, usernames: tuple[str, ...]) -> None:
     prepare()
     from gridapps.access import operations
 
-    _do(operations.take_tag, name=name, users=[_user(username) for username in usernames])
+    _do(operations.take_tag, by=None, name=name, users=[_user(username) for username in usernames])
     click.echo(f"{', '.join(usernames)}: {name} taken back.")
 
 
@@ -182,7 +197,7 @@ def create_user(username: str, admin: bool, password_stdin: bool) -> None:
     from gridapps.access import operations
 
     password = sys.stdin.readline().rstrip("\n") if password_stdin else None
-    _do(operations.create_user, username=username, password=password, administrator=admin)
+    _do(operations.create_user, by=None, username=username, password=password, administrator=admin)
     click.echo(f"User {username} created.")
 
 
@@ -214,7 +229,7 @@ def token(username: str, days: int, scopes: tuple[str, ...]) -> None:
     if unknown := set(scopes) - SCOPES.keys():
         raise Unusable(f"There is no scope {min(unknown)!r}. Choose among {', '.join(SCOPES)}.")
     user = _user(username)
-    click.echo(operations.issue_token(user=user, lifetime=timedelta(days=days), scopes=scopes))
+    click.echo(operations.issue_token(by=None, user=user, lifetime=timedelta(days=days), scopes=scopes))
 
 
 @main.command("import")

@@ -40,7 +40,7 @@ def add(name: str, days: int) -> None:
     from gridapps.registry import membership, nodes
 
     try:
-        issued = nodes.issue(node=name, days=days)
+        issued = nodes.issue(by=None, node=name, days=days)
     except nodes.InvalidNode as error:
         raise Unusable(str(error)) from None
     member = membership.Membership(
@@ -76,7 +76,7 @@ def remove(name: str) -> None:
     from gridapps.registry import nodes
 
     try:
-        count = nodes.revoke(node=name)
+        count = nodes.revoke(by=None, node=name)
     except nodes.InvalidNode as error:
         raise Unusable(str(error)) from None
     click.echo(f"Node {name}: {count} certificate{'' if count == 1 else 's'} revoked.")

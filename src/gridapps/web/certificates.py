@@ -46,10 +46,11 @@ def issue(request: HttpRequest) -> HttpResponse:
 @login_required
 def revoke(request: HttpRequest, serial: str) -> HttpResponse:
     """Revoke one of the user's certificates at once."""
-    found = certificates.held_by(user_of(request)).filter(serial=serial).first()
+    user = user_of(request)
+    found = certificates.held_by(user).filter(serial=serial).first()
     if found is None:
         raise Http404
-    certificates.revoke(certificate=found)
+    certificates.revoke(by=user, certificate=found)
     messages.success(request, f"The certificate {found.name} is revoked.")
     return redirect("settings")
 

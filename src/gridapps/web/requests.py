@@ -1,6 +1,6 @@
-"""Middleware: each request has an id, which its log lines carry and its answer tells.
+"""Middleware: each request has an id, which its log lines carry and its answer tells, and an address.
 
-nginx gives it, and passes none on that came from outside.
+nginx gives both, and passes nothing of the kind on that came from outside.
 """
 
 import logging
@@ -35,19 +35,20 @@ class RequestIds:
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         if self._async:
             return self._later(request)
-        number = _number(request)
-        with context.bound(request=number):
-            return _told(request, self._get_response(request), number)
+        ids = _ids(request)
+        with context.bound(**ids):
+            return _told(request, self._get_response(request), ids["request"])
 
     async def _later(self, request: HttpRequest) -> HttpResponseBase:
-        number = _number(request)
-        with context.bound(request=number):
-            return _told(request, await self._get_response(request), number)
+        ids = _ids(request)
+        with context.bound(**ids):
+            return _told(request, await self._get_response(request), ids["request"])
 
 
-def _number(request: HttpRequest) -> str:
-    given = request.headers.get(HEADER, "")
-    return given if re.fullmatch("[0-9a-f]{32}", given) else uuid.uuid4().hex
+def _ids(request: HttpRequest) -> dict[str, str]:
+    number, address = request.headers.get(HEADER, ""), request.headers.get("X-Forwarded-For", "")
+    ids = {"request": number if re.fullmatch("[0-9a-f]{32}", number) else uuid.uuid4().hex}
+    return ids | ({"address": address} if re.fullmatch("[0-9a-fA-F.:]{1,45}", address) else {})
 
 
 def _told(request: HttpRequest, response: HttpResponseBase, number: str) -> HttpResponseBase:

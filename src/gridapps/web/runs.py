@@ -42,7 +42,7 @@ def show(request: HttpRequest, run_id: UUID) -> HttpResponse:
 def cancel(request: HttpRequest, run_id: UUID) -> HttpResponse:
     """Stop the run."""
     try:
-        operations.cancel(run=_own(request, run_id))
+        operations.cancel(by=user_of(request), run=_own(request, run_id))
     except Conflict as error:
         messages.error(request, str(error))
     return redirect("run", run_id)

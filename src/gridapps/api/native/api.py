@@ -10,11 +10,13 @@ from django.http.response import HttpResponseBase
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
+from gridapps.access.errors import NotADeveloper, NotAnAdministrator
 from gridapps.access.scopes import API
 from gridapps.api import errors
 from gridapps.api.errors import ApiError
 from gridapps.api.native import (
     apps,
+    audit,
     certificates,
     developer,
     exports,
@@ -27,8 +29,13 @@ from gridapps.api.native import (
     shares,
     tasks,
 )
-from gridapps.api.native.authentication import with_scope
+from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.parsing import JsonParser, names
+from gridapps.audit import trail
+from gridapps.runs.errors import Blocked
+
+# Who is known and asks for what is not theirs to do: the audit hears of it.
+_FORBIDDEN = (NotAnAdministrator, NotADeveloper, Blocked)
 
 api = NinjaAPI(
     title="GRiD Apps",
@@ -47,8 +54,13 @@ def answered(answer: errors.Answer) -> HttpResponse:
     return JsonResponse(answer.body, status=answer.status, headers=answer.headers)
 
 
-def _on_error(_: HttpRequest, error: Any) -> HttpResponse:
-    return answered(errors.answer(error))
+def _on_error(request: HttpRequest, error: Any) -> HttpResponse:
+    answer = errors.answer(error)
+    if isinstance(error, _FORBIDDEN):
+        trail.refused(
+            by=user_of(request), subject=f"call:{request.path}", code=answer.body["code"], sentence=str(error)
+        )
+    return answered(answer)
 
 
 def _on_http_error(request: HttpRequest, error: Any) -> HttpResponse:
@@ -117,6 +129,6 @@ api.add_exception_handler(HttpError, _on_http_error)
 api.add_exception_handler(ValidationError, _on_invalid)
 api.add_decorator(_strict_query, mode="view")
 for _module in (
-    me, developer, certificates, apps, releases, shares, exports, runs, log, outputs, tasks, hooks,
+    me, developer, certificates, apps, releases, shares, exports, runs, log, outputs, tasks, hooks, audit,
 ):  # fmt: skip
     api.add_router("", _module.router)

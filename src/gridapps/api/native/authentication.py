@@ -15,6 +15,7 @@ from gridapps import context
 from gridapps.access import scopes
 from gridapps.access.models import User
 from gridapps.api.errors import ApiError
+from gridapps.audit import trail
 
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 ANY = ""  # the scope of calls that every token may use
@@ -56,9 +57,11 @@ class Bearer(HttpBearer):
             raise ApiError("unauthenticated", "The token is unknown, expired or revoked; log in again.")
         needed = self.needs(request.method or "")
         if needed not in covered | {ANY}:
-            raise ApiError(
-                "insufficient-scope", f"The token lacks the scope {needed!r} that this call needs."
+            sentence = f"The token lacks the scope {needed!r} that this call needs."
+            trail.refused(
+                by=user, subject=f"call:{request.path}", code="insufficient-scope", sentence=sentence
             )
+            raise ApiError("insufficient-scope", sentence)
         context.add(user=user.pk)
         return user if scopes.ADMIN in covered else user.restricted()
 

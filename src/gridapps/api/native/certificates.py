@@ -73,7 +73,8 @@ def show(request: HttpRequest, serial: Serial) -> CertificatesAnswer:
 )
 def revoke(request: HttpRequest, serial: Serial) -> Status[None]:
     """Revoke a certificate: it authorises nothing from now on. Again: nothing changes."""
-    certificates.revoke(certificate=_own(user_of(request), serial))
+    user = user_of(request)
+    certificates.revoke(by=user, certificate=_own(user, serial))
     return Status(204, None)
 
 

@@ -14,6 +14,7 @@ from django.http.response import HttpResponseBase
 from ninja import Router
 from zipstream import ZipStream
 
+from gridapps.access.models import User
 from gridapps.api import errors
 from gridapps.api.native import ranges
 from gridapps.api.native.answers import reads
@@ -23,6 +24,8 @@ from gridapps.api.native.paging import After, Limit, page
 from gridapps.api.native.parsing import not_found
 from gridapps.api.native.run_shapes import Output, OutputsAnswer
 from gridapps.api.native.runs import only
+from gridapps.audit import trail
+from gridapps.audit.events import Event
 from gridapps.runs import models, queries, store
 from gridapps.runs.states import State
 from gridapps.runs.store import Place
@@ -55,11 +58,13 @@ def index(request: HttpRequest, run_id: RunId, limit: Limit = 100, after: After 
 )
 def everything(request: HttpRequest, run_id: RunId) -> StreamingHttpResponse:
     """Every output in one zip, streamed, not compressed again; names are those of the list."""
-    run = only(user_of(request), run_id)
+    user = user_of(request)
+    run = only(user, run_id)
     if (count := queries.outputs(run).count()) > MAX_ZIPPED:
         raise errors.ApiError(
             "too-large", f"There are {count} outputs; a zip has at most {MAX_ZIPPED}. Fetch them singly."
         )
+    _noted(user, run)
     archive = ZipStream(sized=True)
     for output in queries.outputs(run).iterator():
         if (file := store.path(output)) is not None:
@@ -80,13 +85,15 @@ def everything(request: HttpRequest, run_id: RunId) -> StreamingHttpResponse:
 )
 def single(request: HttpRequest, run_id: RunId, path: OutputPath) -> HttpResponseBase:
     """The bytes of one output; ranges are possible. `path` is the task's index and the path below /grid."""
-    run = only(user_of(request), run_id)
+    user = user_of(request)
+    run = only(user, run_id)
     number, _, inner = path.partition("/")
     if not (number.isascii() and number.isdigit() and len(number) < 10) or "\0" in inner:
         raise not_found()
     output = queries.outputs(run).filter(task__index=int(number), path=inner).first()
     if output is None:
         raise not_found()
+    _noted(user, run)
     answer: HttpResponseBase
     if (file := store.path(output)) is not None:
         place = Place(output.task.run_id, output.task.index, output.task.attempt)
@@ -96,6 +103,10 @@ def single(request: HttpRequest, run_id: RunId, path: OutputPath) -> HttpRespons
     else:
         answer = _streamed(request, output)
     return _attached(answer, output.path.rpartition("/")[2])
+
+
+def _noted(user: User, run: models.Run) -> None:
+    trail.note(event=Event.OUTPUTS_DOWNLOADED, by=user, subject=f"run:{run.pk}")
 
 
 def _streamed(request: HttpRequest, output: models.Output) -> HttpResponseBase:

@@ -117,7 +117,7 @@ async def show(
 def cancel(request: HttpRequest, run_id: RunId) -> Status[RunsAnswer]:
     """Stop a run. Its containers are gone when it says CANCELED."""
     user, key = user_of(request), _only(run_id)
-    operations.cancel(run=run_answers.visible(user, [key])[0])
+    operations.cancel(by=user, run=run_answers.visible(user, [key])[0])
     return Status(202, RunsAnswer(runs=_load(user, [key])))
 
 
@@ -128,8 +128,9 @@ def cancel(request: HttpRequest, run_id: RunId) -> Status[RunsAnswer]:
 )
 def retry(request: HttpRequest, run_id: RunId) -> Status[SubmittedAnswer]:
     """Run the tasks that failed or were canceled again, as a new run."""
-    run = run_answers.visible(user_of(request), [_only(run_id)])[0]
-    return Status(202, run_answers.submitted(operations.retry(run=run)))
+    user = user_of(request)
+    run = run_answers.visible(user, [_only(run_id)])[0]
+    return Status(202, run_answers.submitted(operations.retry(by=user, run=run)))
 
 
 def only(user: User, run_id: str) -> models.Run:

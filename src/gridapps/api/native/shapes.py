@@ -1,15 +1,19 @@
 """What the API sends and takes: the objects of docs/api.md."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, StringConstraints, WithJsonSchema
+from pydantic import AwareDatetime, BeforeValidator, Field, PlainSerializer, StringConstraints, WithJsonSchema
 
 from gridapps.api.native.answers import Shape
 from gridapps.registry.models import APP_ID
 from gridapps.registry.operations import MAX_DESCRIPTION, MAX_TITLE
 from gridapps.registry.sharing import MAX_REASON
 
+_MOMENT = (
+    r"(19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})"
+)
 MAX_INTEGER = 2**53 - 1  # the largest that every reader of JSON holds exactly
 
 
@@ -177,6 +181,52 @@ class Block(Shape):
 
     reason: Annotated[Text, Field(min_length=1, max_length=MAX_REASON)]
     running: Literal["finish", "stop"] = "finish"
+
+
+def _moment(value: Any) -> Any:
+    # A number would be taken for seconds since 1970.
+    if isinstance(value, str) and not re.fullmatch(_MOMENT, value):
+        raise ValueError("A time in RFC 3339, such as 2026-01-31T00:00:00Z")
+    return value
+
+
+Moment = Annotated[
+    AwareDatetime,
+    BeforeValidator(_moment),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": f"^{_MOMENT}$"}),
+]
+Name = Annotated[str, Field(max_length=300, pattern=r"^[ -~]*$")]
+
+
+class AuditFilter(Shape):
+    since: Moment | None = None
+    until: Moment | None = None
+    event: Name | None = None
+    actor: Name | None = None
+    subject: Name | None = None
+
+    def names(self) -> dict[str, str]:
+        """What an entry shall have."""
+        found = {"event": self.event, "actor": self.actor, "subject": self.subject}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+class AuditEntry(Shape):
+    """`actor`: user:KEY, node:NAME, operator or instance. `subject`: a kind and a key, such as app:roads."""
+
+    id: str
+    at: Time
+    event: str
+    actor: str
+    subject: str
+    details: dict[str, Any]
+    request: str | None
+    address: str | None
+
+
+class AuditAnswer(Shape):
+    entries: list[AuditEntry]
+    next: str = ""
 
 
 class ExportFile(Shape):

@@ -13,6 +13,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods
 
 from gridapps.api.registry.refusals import refusal
+from gridapps.audit import trail
 from gridapps.registry import certificates, permits, pushes, tokens
 from gridapps.registry.certificates import NotTrusted
 from gridapps.registry.distribution import Unavailable
@@ -32,6 +33,7 @@ def _plainly(view: View) -> View:
             return view(request, **words)
         except (NotTrusted, Denied) as error:
             body, status = refusal(str(error)), 401
+            _record(request, error)
         except Invalid as error:
             body, status = refusal(str(error), code="MANIFEST_INVALID"), 400
         except Unavailable as error:
@@ -105,6 +107,21 @@ def push_manifest(request: HttpRequest, *, name: str, reference: str) -> HttpRes
     response["Location"] = f"/v2/{name}/manifests/{digest}"
     response["Docker-Content-Digest"] = digest
     return response
+
+
+def _record(request: HttpRequest, error: NotTrusted | Denied) -> None:
+    """Tell the audit of it, if the certificate is one of ours: strangers only get into the log."""
+    certificate = certificates.known(request.headers.get("X-Client-Certificate", ""))
+    if certificate is not None:
+        by = certificate.user if isinstance(certificate, Certificate) else f"node:{certificate.node}"
+        asked = (request.headers.get("X-Original-URI") or request.path).partition("?")[0]
+        trail.refused(
+            by=by,
+            subject=f"certificate:{certificate.serial}",
+            code="denied",
+            sentence=str(error),
+            asked=asked,
+        )
 
 
 def _holder(request: HttpRequest) -> Certificate | NodeCertificate:

@@ -1,0 +1,36 @@
+"""What the framework says of logins and tokens, for the audit."""
+
+from typing import Any
+
+from django.contrib.auth.signals import user_logged_in, user_login_failed
+from django.dispatch import receiver
+from django.http import HttpRequest
+from oauth2_provider.signals import app_authorized
+
+from gridapps.access.models import User
+from gridapps.audit import trail
+from gridapps.audit.events import Event
+
+
+@receiver(user_logged_in)
+def logged_in(user: User, **_: object) -> None:
+    """Somebody logged in with a password."""
+    trail.record(event=Event.LOGGED_IN, by=user, subject=f"user:{user.pk}")
+
+
+@receiver(user_login_failed)
+def login_failed(credentials: dict[str, Any], **_: object) -> None:
+    """A password was wrong. A name that nobody has may be a password in the wrong field: it is not kept."""
+    user = User.objects.filter(username=credentials.get("username", "")).first()
+    if user is not None:
+        trail.note(event=Event.LOGIN_FAILED, by=user, subject=f"user:{user.pk}")
+
+
+@receiver(app_authorized)
+def authorized(request: HttpRequest, token: Any, **_: object) -> None:  # noqa: ARG001 - the signal names it
+    """An application got a token, by a code, a refresh token or by itself."""
+    user = token.user or token.application.user
+    trail.record(
+        event=Event.TOKEN_ISSUED, by=user, subject=f"user:{user.pk}", scopes=token.scope.split(),
+        expires=token.expires.isoformat(), application=token.application_id,
+    )  # fmt: skip

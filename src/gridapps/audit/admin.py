@@ -1,0 +1,40 @@
+"""The audit in the administration: to be searched and downloaded, and not to be changed by anybody."""
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, StreamingHttpResponse
+
+from gridapps.audit import queries
+from gridapps.audit.administration import Audited
+from gridapps.audit.models import Entry
+
+
+@admin.register(Entry)
+class EntryAdmin(Audited):
+    """Who did what, and who was refused, the newest first."""
+
+    list_display = ("at", "event", "actor", "subject", "details", "address", "request")
+    list_filter = (("event", admin.AllValuesFieldListFilter), "at")
+    search_fields = ("=actor", "subject", "=request", "=address")
+    search_help_text = (
+        "an actor (user:5), a beginning of a subject (run:, app:roads), a request or an address"
+    )
+    actions = ("download",)
+    show_full_result_count = False  # counting everything takes long where there is much
+
+    @admin.action(description="Download as JSON lines")
+    def download(self, _: HttpRequest, chosen: QuerySet[Entry]) -> StreamingHttpResponse:
+        answer = StreamingHttpResponse(
+            queries.lines(chosen.order_by("pk").iterator()), content_type="application/x-ndjson"
+        )
+        answer["Content-Disposition"] = 'attachment; filename="audit.jsonl"'
+        return answer
+
+    def has_add_permission(self, *_: object, **__: object) -> bool:
+        return False
+
+    def has_change_permission(self, *_: object, **__: object) -> bool:
+        return False
+
+    def has_delete_permission(self, *_: object, **__: object) -> bool:
+        return False

@@ -1,0 +1,51 @@
+"""The audit hears of what is added, changed and deleted in the administration."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+
+from gridapps.audit import trail
+from gridapps.audit.events import Event
+
+
+class Audited(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Every class of the administration is one; a test sees to it. What operations do they record themselves.
+
+    `told`: the fields whose new values an entry shows.
+    """
+
+    told: tuple[str, ...] = ()
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> LogEntry:
+        """Called in the transaction that adds it."""
+        entry = super().log_addition(request, obj, message)
+        self._record(request, [obj], "added", entry)
+        return entry
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> LogEntry:
+        """Called in the transaction that changes it."""
+        entry = super().log_change(request, obj, message)
+        self._record(request, [obj], "changed", entry)
+        return entry
+
+    def log_deletions(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
+        """Called in the transaction that deletes them, before it does."""
+        self._record(request, queryset, "deleted", None)
+        return super().log_deletions(request, queryset)
+
+    def _record(
+        self, request: HttpRequest, things: Iterable[Model], action: str, entry: LogEntry | None
+    ) -> None:
+        for thing in things:
+            trail.record(
+                event=Event.ADMINISTERED,
+                by=request.user,
+                subject=f"{thing._meta.model_name}:{thing.pk}",
+                action=action,
+                message=entry.get_change_message() if entry else "",
+                **{name: getattr(thing, name) for name in self.told},
+            )

@@ -1,0 +1,48 @@
+"""What is recorded. docs/audit.md says of each event what its subject and its details are."""
+
+from enum import StrEnum
+
+
+class Event(StrEnum):
+    """Named by what was done, in the past tense."""
+
+    USER_CREATED = "user.created"
+    USER_RETIRED = "user.retired"
+    LOGGED_IN = "user.logged-in"
+    LOGIN_FAILED = "user.login-failed"
+    TOKEN_ISSUED = "token.issued"  # noqa: S105 - a name
+    APPLICATION_REGISTERED = "application.registered"
+    APPLICATION_DELETED = "application.deleted"
+
+    DEVELOPER_REQUESTED = "developer.requested"
+    DEVELOPER_VERIFIED = "developer.verified"
+    DEVELOPER_REFUSED = "developer.refused"
+    CERTIFICATE_ISSUED = "certificate.issued"
+    CERTIFICATE_REVOKED = "certificate.revoked"
+    NODE_CERTIFICATE_ISSUED = "node-certificate.issued"
+    NODE_CERTIFICATE_REVOKED = "node-certificate.revoked"
+
+    TAG_CREATED = "tag.created"
+    TAG_GIVEN = "tag.given"
+    TAG_TAKEN = "tag.taken"
+
+    APP_CREATED = "app.created"
+    APP_CHANGED = "app.changed"
+    APP_DELETED = "app.deleted"
+    RELEASE_PUSHED = "release.pushed"
+    RELEASE_REFUSED = "release.refused"
+    SHARE_CREATED = "share.created"
+    SHARE_ACTIVATED = "share.activated"
+    SHARE_FAILED = "share.failed"
+    SHARE_REVOKED = "share.revoked"
+    BLOCKED = "block.set"
+    UNBLOCKED = "block.lifted"
+
+    EXPORT_IMPORTED = "export.imported"
+    RUN_SUBMITTED = "run.submitted"
+    RUN_CANCELED = "run.canceled"
+    RUN_NOT_ALLOWED = "run.not-allowed"
+    OUTPUTS_DOWNLOADED = "outputs.downloaded"
+
+    REFUSED = "refused"
+    ADMINISTERED = "administered"

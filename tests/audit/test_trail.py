@@ -1,0 +1,97 @@
+"""The audit's table: added to and never changed, in the transaction of what it tells of."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+
+from gridapps import context
+from gridapps.audit import guard, queries, trail
+from gridapps.audit.events import Event
+from gridapps.audit.models import Entry
+from tests.fixtures.cast import Cast
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def guarded(db: None) -> Iterator[None]:
+    """The table as an instance has it: other tests need it open, so that the database can be emptied."""
+    guard.install(connection)
+    guard.install(connection)
+    yield
+    guard.remove(connection)
+
+
+@pytest.mark.usefixtures("guarded")
+def test_nothing_is_changed_or_deleted(cast: Cast) -> None:
+    trail.record(event=Event.TAG_CREATED, by=cast.administrator, subject="tag:roads")
+    entry = Entry.objects.get()
+    for attempt in (
+        lambda: Entry.objects.update(subject="tag:rails"),
+        lambda: Entry.objects.all()._raw_delete(Entry.objects.db),
+        entry.delete,
+        lambda: Entry(pk=entry.pk, event="x", actor="x", subject="x").save(force_update=True),
+    ):
+        with pytest.raises(DatabaseError, match="append-only"), transaction.atomic():
+            attempt()
+    assert Entry.objects.get().subject == "tag:roads"
+
+
+def test_an_entry_says_who_did_what_from_where(cast: Cast) -> None:
+    with context.bound(request="0" * 32, address="192.0.2.7"):
+        trail.record(event=Event.TAG_GIVEN, by=cast.administrator, subject="tag:roads", user="user:9")
+    trail.record(event=Event.TAG_CREATED, by=None, subject="tag:rails")
+    trail.record(event=Event.SHARE_ACTIVATED, by=trail.INSTANCE, subject="share:1")
+    first, second, third = (json.loads(line) for line in queries.lines(queries.entries()))
+    assert first["at"].endswith("Z")
+    assert {name: first[name] for name in ("event", "actor", "subject", "details", "request", "address")} == {
+        "event": "tag.given",
+        "actor": f"user:{cast.administrator.pk}",
+        "subject": "tag:roads",
+        "details": {"user": "user:9"},
+        "request": "0" * 32,
+        "address": "192.0.2.7",
+    }
+    assert (second["actor"], second["request"], second["address"]) == ("operator", None, None)
+    assert third["actor"] == "instance"
+
+
+def test_what_is_given_up_leaves_no_entry(cast: Cast) -> None:
+    @transaction.atomic
+    def give_up() -> None:
+        trail.record(event=Event.TAG_CREATED, by=cast.administrator, subject="tag:roads")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        give_up()
+    assert not Entry.objects.exists()
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\0b", "\x1b[2J", "\ud800", "x" * 10_000])
+def test_whatever_is_said_can_be_stored_and_shown(text: str) -> None:
+    with context.bound(address=text):
+        trail.record(event=Event.REFUSED, by=None, subject=text, sentence=text, reasons=[text])
+    (line,) = queries.lines(queries.entries())
+    assert line.isprintable() or line[:-1].isprintable()
+    assert len(line) < 2000
+    assert json.loads(line)["address"] is None
+
+
+def test_what_repeats_itself_is_said_once(cast: Cast) -> None:
+    for user in (cast.analyst, cast.analyst, cast.outsider):
+        trail.note(event=Event.OUTPUTS_DOWNLOADED, by=user, subject="run:1")
+    trail.note(event=Event.OUTPUTS_DOWNLOADED, by=cast.analyst, subject="run:2")
+    assert Entry.objects.count() == 3
+
+
+def test_nobody_fills_the_table_with_refusals(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trail, "MAX_REFUSED", 5)
+    for number in range(10):
+        for _ in range(2):
+            trail.refused(by=cast.outsider, subject=f"call:/{number}", code="denied", sentence="No.")
+    trail.refused(by=cast.analyst, subject="call:/1", code="denied", sentence="No.")
+    refused = Entry.objects.filter(event=Event.REFUSED)
+    assert refused.filter(actor=f"user:{cast.outsider.pk}").count() == 5
+    assert refused.filter(actor=f"user:{cast.analyst.pk}").count() == 1
