@@ -14,6 +14,7 @@ from django.utils import timezone
 from gridapps.access.models import User
 from gridapps.exports import operations, storage, tidying
 from gridapps.exports.models import Export
+from gridapps.runs import store
 from gridapps.runs import tidying as runs_tidying
 from gridapps.runs.models import Run, Task
 from gridapps.runs.store import Place
@@ -91,6 +92,22 @@ def test_attempts_without_a_row_go(data: Path, make_run) -> None:
         assert left == {f"{place.key}/log" for place in kept}
     else:
         assert [place.log.exists() for place in (*kept, *lost)] == [True, True, False, False, False]
+
+
+def test_the_last_of_a_tasks_attempts_takes_along_what_the_others_left(data: Path, make_run) -> None:
+    run: Run = make_run()
+    task = run.tasks.get()
+    places = [attempt(run.pk, 0, number) for number in (1, 2, 3)]
+    Task.objects.filter(pk=task.pk).update(attempt=3)
+    store.tidy(task=task.pk, attempt=3)
+    assert runs_tidying.tidy() == [place.key for place in places[:2]], "nothing goes while it may go on"
+    places = [attempt(run.pk, 0, number) for number in (1, 2, 3)]
+    # Somebody else ended it, whose lease ran out: no worker finished it.
+    Task.objects.filter(pk=task.pk).update(
+        state="FAILURE", reason="platform", reason_text="gone", ended_at=timezone.now()
+    )
+    store.tidy(task=task.pk, attempt=3)
+    assert runs_tidying.tidy() == []
 
 
 @pytest.mark.instance

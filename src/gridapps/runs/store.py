@@ -21,7 +21,7 @@ from django.conf import settings
 from gridapps.exports.storage import current
 from gridapps.runs.collection import CollectedFile
 from gridapps.runs.models import Output, Task
-from gridapps.runs.states import State
+from gridapps.runs.states import TERMINAL, State
 from gridapps.storage.directory import check_present, settle
 from gridapps.storage.protocol import StorageUnavailable
 
@@ -138,6 +138,8 @@ def tidy(*, task: UUID, attempt: int) -> None:
     if row.attempt != attempt:
         place.remove()
         return
+    if row.state in TERMINAL:
+        place.remove_earlier()  # a last attempt that others ended had nobody else to do it
     if not Output.objects.filter(task=row).exists():
         place.remove_files()
     place.leave()

@@ -313,6 +313,7 @@ class Worker:
         for claim in queue.lost(node=self._node.name, present=present):
             text = f"The container was gone when node {self._node.name} came back."
             queue.release(claim=claim, reason="platform", text=text)
+            tidy(task=claim.task, attempt=claim.attempt)
         for task, attempt in present - self._working_on():
             adopted = queue.adopt(task=task, attempt=attempt, node=self._node.name, lease=self._lease)
             if adopted is not None:
