@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.fixtures.instance import Instance, MakeInstance
-from tests.fixtures.people import Person
+from tests.fixtures.people import ENDED, Person
 from tests.instance.conftest import SetStage, Stage
 
 pytestmark = [pytest.mark.engine, pytest.mark.instance]
@@ -89,6 +90,41 @@ def test_what_is_shared_runs_after_its_developer_deleted_everything(
         "POST", f"/apps/{stage.app}/runs", expect=409, json={"export": sharing.export, "arguments": {}}
     )
     assert "no longer" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("stop", [True, False], ids=["stop", "finish"])
+def test_a_bad_release_is_blocked_while_it_runs_on_many_files(
+    stage: Stage, set_stage: SetStage, containers_of: Callable[..., list[str]], stop: bool
+) -> None:
+    instance = stage.instance
+    sharing = set_up(set_stage(instance))
+    stage, analyst = sharing.stage, sharing.analyst
+    files = [stage.file.with_name(f"{number}.laz") for number in range(20)]
+    for file in files:
+        shutil.copy(stage.file, file)
+    export = instance.import_export(*files, owner=analyst.name)
+    sharing.wait(sharing.share())
+    arguments = {"do": "sleep", "seconds": 60 if stop else 5}
+    run = analyst.submit(stage.app, export, arguments=arguments)
+    analyst.wait_for_progress(run)
+    digest = analyst.show(run)["release"]
+    words = ["--release", digest, "--reason", "Wrong heights", *(["--stop"] if stop else [])]
+    command(sharing.administrator, "block", stage.app, *words)
+    ended = analyst.wait(run, *ENDED)
+    assert "An administrator has blocked this release: Wrong heights" in ended["reason_text"]
+    assert not containers_of(instance, running=True)
+    counts = ended["task_counts"]
+    if stop:
+        assert counts == {"CANCELED": 20}
+    else:
+        assert counts.keys() == {"SUCCESS", "FAILURE"}
+        assert {task["reason"] for task in ended["tasks"]} == {None, "not-allowed"}
+    again = analyst.ask("POST", f"/runs/{run}/retry", expect=409).json()
+    assert "Wrong heights" in again["error"]
+    events = sharing.administrator.ask("GET", "/audit", params={"subject": f"release:{stage.app}@{digest}"})
+    assert "block.set" in [entry["event"] for entry in events.json()["entries"]]
+    command(sharing.administrator, "unblock", stage.app, "--release", digest)
+    analyst.wait(sharing.submit(), "SUCCESS")
 
 
 def command(person: Person, *words: str) -> str:
