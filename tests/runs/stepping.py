@@ -15,7 +15,7 @@ import pytest
 from django.db import OperationalError, connection, connections
 from django.db.models.functions import Now
 
-from gridapps.runs import execution, queue, worker
+from gridapps.runs import execution, patience, queue, worker
 from gridapps.runs.worker import Worker
 from gridapps.sandbox.fake import Ending, FakeSandbox
 from gridapps.sandbox.protocol import EngineUnavailable
@@ -239,7 +239,7 @@ class _Bell:
 def install(patch: pytest.MonkeyPatch, clock: Clock, faults: Faults) -> None:
     """Put clock, stops and faults into the place of the product's time, threads and bell."""
     fake_time = SimpleNamespace(monotonic=clock.monotonic, sleep=clock.sleep)
-    for module in (worker, execution):
+    for module in (worker, execution, patience):
         patch.setattr(module, "time", fake_time)
     patch.setattr(worker, "ThreadPoolExecutor", _Pool)
     patch.setattr(worker, "Bell", _Bell)

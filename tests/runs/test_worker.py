@@ -15,7 +15,7 @@ from gridapps.access.models import User
 from gridapps.exports.models import ExportFile
 from gridapps.registry import images
 from gridapps.registry.queries import Source
-from gridapps.runs import bell, execution, operations, queries, worker
+from gridapps.runs import bell, execution, operations, patience, queries, worker
 from gridapps.runs.errors import Conflict, NodeTaken
 from gridapps.runs.execution import Node
 from gridapps.runs.models import Node as NodeRow
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(execution, "LOOK", 0.02)
-    monkeypatch.setattr(execution, "PATIENCE", 0.05)
+    monkeypatch.setattr(patience, "PAUSE", 0.05)
     monkeypatch.setattr(execution, "GRACE", 0.2)
     monkeypatch.setattr(execution, "PAUSE", 0.05)
     monkeypatch.setattr(worker, "BEAT", 0.02)

@@ -5,7 +5,6 @@ platform could not, somebody tries again), or nothing at all: the lease is lost,
 containers to the next one.
 """
 
-import errno
 import json
 import logging
 import math
@@ -17,8 +16,6 @@ from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
 
-from django.db import InterfaceError, OperationalError, close_old_connections
-
 from gridapps.exports import storage
 from gridapps.registry import images, queries
 from gridapps.registry.errors import NotAllowed
@@ -26,35 +23,28 @@ from gridapps.runs import collection, queue, store
 from gridapps.runs.errors import LostLease
 from gridapps.runs.logs import LogRecorder
 from gridapps.runs.models import Output, Run, Task
+from gridapps.runs.patience import Patience, persist
 from gridapps.runs.queue import Claim
 from gridapps.runs.states import State
 from gridapps.sandbox.ending import Verdict, judge
 from gridapps.sandbox.protocol import (
     Ended,
-    EngineUnavailable,
     ImageUnavailable,
     Launch,
     Limits,
     NameTaken,
     NodeRefused,
-    NoSpace,
-    RegistryUnavailable,
     Sandbox,
 )
-from gridapps.storage.cache import CacheFull
 from gridapps.storage.protocol import StorageUnavailable
 
 logger = logging.getLogger(__name__)
-# What passes without the program's doing.
-_AWAY = (EngineUnavailable, RegistryUnavailable, StorageUnavailable, NoSpace, CacheFull)
 T = TypeVar("T")
 
 INPUT_NAME = "pointcloud.laz"  # for LAS, LAZ and COPC alike: readers go by the header, not the ending
 LOOK = 0.5  # seconds between two looks at log, progress and signals while a container runs
 LOG_SLACK = 1024**2  # bytes beyond a log's limit that are still read: a line about what is left out ends it
 GRACE = 5.0  # seconds between TERM and KILL
-PATIENCE = 2.0  # seconds before something that is away is asked again
-PULL_PATIENCE = 900.0  # seconds in which a registry that does not answer is asked again, in one attempt
 UNFIT = 60.0  # seconds in which a node that the registry refuses claims nothing
 PAUSE = 2.0  # seconds before a task that the platform failed is given back; then four times as long
 
@@ -117,6 +107,12 @@ class Execution:
         self.node = node
         self.signals = signals
         self.name = node.container(claim)
+        self._patience = Patience(
+            attempt=self.name,
+            node=node.name,
+            waiting=signals.waiting,
+            note=lambda text: self._note(fraction=None, message=text),
+        )
         tasks = Task.objects.select_related("run__release__app", "exportfile")
         self.task = persist(lambda: tasks.get(pk=claim.task))
         run = self.task.run
@@ -306,35 +302,13 @@ class Execution:
             raise _EndedEarly(State.CANCELED, "canceled", self._why_canceled())
 
     def _patiently(self, action: Callable[[], T], *, heed: bool = True) -> T:
-        """Do it, waiting for as long as engine or storage are away or the disk is full: no program's fault.
+        """See `Patience`. With `heed` false a cancellation does not end the wait, because a container may be
+        running."""
+        return self._patience(action, heed=self._heed if heed else self._heed_others)
 
-        With `heed` false a cancellation does not end the wait, because a container may be running.
-        """
-        began = time.monotonic()
-        while True:
-            try:
-                result = action()
-            except (*_AWAY, OSError) as error:
-                if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    raise
-                if isinstance(error, RegistryUnavailable) and time.monotonic() > began + PULL_PATIENCE:
-                    raise  # it may be this image's fault
-                self._wait_for(error)
-                if heed or not self.signals.cancel.is_set():
-                    self._heed()
-            else:
-                if self.signals.waiting.is_set():
-                    self.signals.waiting.clear()
-                    self._note(fraction=None, message="")
-                return result
-
-    def _wait_for(self, error: Exception) -> None:
-        text = f"Waiting on node {self.node.name}: {error}"
-        logger.warning("%s: %s", self.name, text)
-        if not self.signals.waiting.is_set():
-            self.signals.waiting.set()
-            self._note(fraction=None, message=text)
-        time.sleep(PATIENCE)
+    def _heed_others(self) -> None:
+        if not self.signals.cancel.is_set():
+            self._heed()
 
     def _note(self, *, fraction: float | None, message: str) -> None:
         persist(lambda: queue.progress(claim=self.claim, fraction=fraction, message=message))
@@ -394,17 +368,3 @@ class Execution:
         except Exception:
             logger.exception("%s: not removed yet", self.name)
             self.signals.unclean.set()
-
-
-def persist(statement: Callable[[], T]) -> T:
-    """Do it, waiting for as long as the database is away: what a container did is not lost for that.
-
-    Every write that comes here is fenced or idempotent, so doing it twice is doing it once.
-    """
-    while True:
-        try:
-            return statement()
-        except (OperationalError, InterfaceError) as error:
-            logger.warning("The database does not answer: %s", error)
-            close_old_connections()
-            time.sleep(PATIENCE)
