@@ -315,6 +315,11 @@ class Client:
         """What the run left."""
         return self._pages(Output, f"/runs/{segment(run_id)}/outputs", "outputs")
 
+    def delete_outputs(self, run_id: str) -> None:
+        """Remove what the run left, and its log, for ever; the run itself stays. Doing it again changes nothing.
+        Conflict while it is active."""
+        self._json("DELETE", f"/runs/{segment(run_id)}/outputs")
+
     def output_url(self, run_id: str, path: str) -> str:
         """Where the bytes of an output are, relative to the instance."""
         if not path or any(part in ("", ".", "..") for part in path.split("/")):

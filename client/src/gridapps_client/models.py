@@ -221,6 +221,8 @@ class Run:
     usage: dict[str, Any]
     urls: dict[str, str]
     priority: int = 0
+    outputs_expire_at: str | None = None
+    outputs_removed_at: str | None = None
     queue_position: int | None = None
     tasks: list[RunTask] = field(default_factory=list)
 

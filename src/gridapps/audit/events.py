@@ -43,6 +43,7 @@ class Event(StrEnum):
     RUN_CANCELED = "run.canceled"
     RUN_NOT_ALLOWED = "run.not-allowed"
     OUTPUTS_DOWNLOADED = "outputs.downloaded"
+    OUTPUTS_REMOVED = "outputs.removed"
 
     REFUSED = "refused"
     ADMINISTERED = "administered"

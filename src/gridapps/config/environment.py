@@ -78,6 +78,9 @@ class Environment(BaseSettings):
     max_queued: int = Field(100_000, ge=1, description="tasks that one user may have waiting or running")
     max_running: int = Field(0, ge=0, description="tasks of one user at once; 0 means no limit")
     max_outputs: int = Field(0, ge=0, description="outputs that one user may keep; 0 means no limit")
+    keep_outputs: int = Field(
+        0, ge=0, le=36500, description="days after a run's end until its outputs go; 0 means for ever"
+    )
     reserve_after: int = Field(
         300, ge=0, description="how long a large task is passed over before a node keeps its room for it"
     )

@@ -31,6 +31,10 @@ class QuotaExceeded(Exception):
     """The user's outputs would take more than the instance allows."""
 
 
+class OutputsRemoved(Exception):
+    """The run's outputs and its log were there, and are not any more."""
+
+
 class LostLease(Exception):
     """The task belongs to another attempt now; what this one found out no longer counts."""
 

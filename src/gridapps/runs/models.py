@@ -126,10 +126,24 @@ class Run(models.Model):
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
     cancel_requested_at = models.DateTimeField(null=True)
+    outputs_removed_at = models.DateTimeField(
+        null=True, help_text="since when there are no outputs and no log of it any more"
+    )
+    files_left = models.BooleanField(
+        default=False, db_default=False, help_text="files of what was removed may still lie in the storage"
+    )
 
     class Meta:
         ordering = ("-created_at", "-id")
         indexes = [
+            models.Index(
+                name="run_with_outputs",
+                fields=["ended_at"],
+                condition=Q(ended_at__isnull=False, outputs_removed_at__isnull=True),
+            ),
+            models.Index(
+                name="run_with_files_left", fields=["outputs_removed_at"], condition=Q(files_left=True)
+            ),
             models.Index(name="run_by_end", fields=["ended_at"]),
             models.Index(name="run_by_owner", fields=["owner", "-created_at", "-id"]),
             models.Index(name="run_by_owner_and_state", fields=["owner", "state", "-created_at", "-id"]),
@@ -152,6 +166,14 @@ class Run(models.Model):
             ),
             models.CheckConstraint(
                 name="run_failure_has_reason", condition=~Q(state="FAILURE") | ~Q(reason="")
+            ),
+            models.CheckConstraint(
+                name="run_outputs_removed_after_its_end",
+                condition=Q(outputs_removed_at__isnull=True) | _TERMINAL,
+            ),
+            models.CheckConstraint(
+                name="run_files_left_of_what_was_removed",
+                condition=Q(files_left=False) | Q(outputs_removed_at__isnull=False),
             ),
         ]
 

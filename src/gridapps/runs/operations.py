@@ -263,6 +263,6 @@ def _reserve_outputs(run: Run, tasks: int) -> None:
     if kept + reserved + tasks * run.disk > limit:
         raise QuotaExceeded(
             f"You keep {kept} bytes of outputs, your waiting and running tasks may write {reserved} more, "
-            f"and this run asks for {tasks * run.disk}; at most {limit} are allowed. Ask for less disk, or "
-            "wait for tasks to end."
+            f"and this run asks for {tasks * run.disk}; at most {limit} are allowed. Ask for less disk, "
+            "wait for tasks to end, or delete the outputs of runs that you do not need any more."
         )

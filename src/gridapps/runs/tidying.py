@@ -17,7 +17,8 @@ def tidy() -> list[str]:
     removed = []
     for run, places in groupby(_places(), key=lambda place: place.run):
         found = list(places)
-        known = dict(Task.objects.filter(run=run).values_list("index", "attempt"))
+        kept = Task.objects.filter(run=run, run__outputs_removed_at__isnull=True)
+        known = dict(kept.values_list("index", "attempt"))
         for place in found:
             if known.get(place.index) != place.attempt:
                 place.remove()

@@ -248,12 +248,13 @@ def import_files(files: tuple[Path, ...], owner: str, name: str) -> None:
 
 @main.command()
 def tidy() -> None:
-    """Remove from the storage what no export and no run refers to."""
+    """Remove from the storage the outputs that are kept no longer, and what no export and no run refers to."""
     prepare()
     from gridapps.exports.tidying import tidy as tidy_exports
+    from gridapps.runs.retention import sweep
     from gridapps.runs.tidying import tidy as tidy_runs
 
-    removed = [*_do(tidy_exports), *_do(tidy_runs)]
+    removed = [*_do(sweep), *_do(tidy_exports), *_do(tidy_runs)]
     for key in removed:
         click.echo(key)
     click.echo(f"{len(removed)} removed.")

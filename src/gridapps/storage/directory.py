@@ -68,7 +68,7 @@ class DirectoryStorage:
     def remove(self, key: str) -> None:
         place = self._top(key)
         if place.is_dir():
-            shutil.rmtree(place)
+            shutil.rmtree(place, onerror=_unless_gone)
         with suppress(FileNotFoundError):
             place.unlink()
 
@@ -114,6 +114,12 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _unless_gone(_: object, __: str, found: tuple[type[BaseException], BaseException, object]) -> None:
+    """Two may remove the same at once."""
+    if not isinstance(found[1], FileNotFoundError):
+        raise found[1]
 
 
 def _raise(error: OSError) -> None:

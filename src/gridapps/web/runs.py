@@ -9,7 +9,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from gridapps.runs import models, operations, queries
+from gridapps.runs import models, operations, queries, retention
 from gridapps.runs.errors import Conflict
 from gridapps.runs.position import position
 from gridapps.runs.states import ACTIVE, State
@@ -33,6 +33,7 @@ def show(request: HttpRequest, run_id: UUID) -> HttpResponse:
             "position": position(run) if run.state == State.QUEUED else None,
             "tasks": queries.with_tasks(queries.visible_to(user_of(request))).get(pk=run.pk).tasks.all(),
             "outputs": queries.outputs(run)[:OUTPUTS_SHOWN],
+            "outputs_expire_at": retention.expire_at(run),
         },
     )
 
@@ -43,6 +44,17 @@ def cancel(request: HttpRequest, run_id: UUID) -> HttpResponse:
     """Stop the run."""
     try:
         operations.cancel(by=user_of(request), run=_own(request, run_id))
+    except Conflict as error:
+        messages.error(request, str(error))
+    return redirect("run", run_id)
+
+
+@require_POST
+@login_required
+def delete_outputs(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    """Remove what the run left; the run itself stays."""
+    try:
+        retention.remove(by=user_of(request), run=_own(request, run_id))
     except Conflict as error:
         messages.error(request, str(error))
     return redirect("run", run_id)

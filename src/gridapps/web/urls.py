@@ -28,6 +28,7 @@ urlpatterns = [
     path("apps/<slug:app_id>/share", app_pages.share, name="share-app"),
     path("runs/<uuid:run_id>", runs.show, name="run"),
     path("runs/<uuid:run_id>/cancel", runs.cancel, name="cancel-run"),
+    path("runs/<uuid:run_id>/outputs/delete", runs.delete_outputs, name="delete-outputs"),
     path("api/authorize", oauth.Consent.as_view(), name="authorize"),
     path("api/token", csrf_exempt(TokenView.as_view()), name="token"),
     path("api/revoke_token", csrf_exempt(RevokeTokenView.as_view()), name="revoke-token"),

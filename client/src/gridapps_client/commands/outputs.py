@@ -9,7 +9,7 @@ from rich.console import Console
 
 from gridapps_client import downloads
 from gridapps_client.address import segment
-from gridapps_client.commands.shared import Session, common
+from gridapps_client.commands.shared import Session, common, confirm
 from gridapps_client.errors import GridAppsError
 from gridapps_client.progress import transferring
 from gridapps_client.text import plain, size
@@ -87,6 +87,18 @@ def outputs_get(
         raise GridAppsError(f"{len(failures)} of {len(chosen)} outputs were not written.", code="incomplete")
     if not chosen:
         session.tell("The run has no outputs.")
+
+
+@outputs.command("delete")
+@click.argument("run_id", metavar="RUN")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@common
+def outputs_delete(session: Session, run_id: str, yes: bool) -> None:
+    """Delete a run's outputs and its log, for ever. The run itself stays."""
+    if not yes and not confirm(f"Delete the outputs and the log of run {run_id}?"):
+        raise GridAppsError("Nothing was deleted; confirm with --yes.", code="usage")
+    session.client.delete_outputs(run_id)
+    session.result({"run_id": run_id}, f"Deleted the outputs and the log of run {run_id}.")
 
 
 def _get_zip(session: Session, run_id: str, to: Path) -> None:

@@ -96,6 +96,10 @@ def _page(found: Run) -> Iterator[str]:
         yield plain(found.reason_text)
     yield f"release {plain(found.release)}"
     yield f"created {found.created_at}, started {found.started_at or '-'}, ended {found.ended_at or '-'}"
+    if found.outputs_removed_at:
+        yield f"outputs and log were removed {found.outputs_removed_at}"
+    elif found.outputs_expire_at:
+        yield f"outputs and log will be removed {found.outputs_expire_at}"
     for name, value in found.arguments.items():
         yield f"argument {plain(name)} = {plain(str(value))}"
     rows = [

@@ -18,7 +18,7 @@ from gridapps.api.native.answers import reads
 from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.openapi import RunId, content
 from gridapps.api.native.paging import Digits
-from gridapps.api.native.runs import only
+from gridapps.api.native.runs import with_outputs
 from gridapps.api.native.watching import release_thread, watch
 from gridapps.runs import logs, store
 from gridapps.runs.models import Run, Task
@@ -43,7 +43,7 @@ _TEXT = {"schema": {"type": "string"}}
 
 @router.get(
     "/runs/{run_id}/log",
-    response=reads(404, ok=None),
+    response=reads(404, 410, ok=None),
     operation_id="show_log",
     openapi_extra=content(200, **{"text/plain": _TEXT, "text/event-stream": _TEXT}),
 )
@@ -56,7 +56,7 @@ async def show(
     `end` with `{"state"}`. A task that is tried again starts its log again.
     """
     user = user_of(request)
-    run = (await sync_to_async(only)(user, run_id)).pk
+    run = (await sync_to_async(with_outputs)(user, run_id)).pk
     if follow:
         watch().check(user.pk)
         answer = StreamingHttpResponse(_events(user, run, task), content_type="text/event-stream")

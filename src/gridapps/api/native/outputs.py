@@ -4,6 +4,7 @@ What lies in S3 is streamed through here, in pieces: clients need neither a way 
 """
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -11,26 +12,27 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from ninja import Router
+from ninja import Router, Status
 from zipstream import ZipStream
 
 from gridapps.access.models import User
 from gridapps.api import errors
 from gridapps.api.native import ranges
-from gridapps.api.native.answers import reads
+from gridapps.api.native.answers import reads, writes
 from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.openapi import OutputPath, RunId, content
 from gridapps.api.native.paging import After, Limit, page
 from gridapps.api.native.parsing import not_found
 from gridapps.api.native.run_shapes import Output, OutputsAnswer
-from gridapps.api.native.runs import only
+from gridapps.api.native.runs import only, with_outputs
 from gridapps.audit import trail
 from gridapps.audit.events import Event
-from gridapps.runs import models, queries, store
+from gridapps.runs import models, queries, retention, store
 from gridapps.runs.states import State
 from gridapps.runs.store import Place
+from gridapps.storage.protocol import Missing
 
-router = Router(tags=["runs"], auth=with_scope("runs:read"))
+router = Router(tags=["runs"], auth=with_scope("runs:read", "runs:write"))
 T = TypeVar("T", bound=HttpResponseBase)
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 MAX_ZIPPED = 200_000  # outputs in one zip, whose directory is kept in memory: 600 bytes each
@@ -39,38 +41,51 @@ _PIECE = 1024**2  # bytes of a zip that are made in one step
 
 @router.get(
     "/runs/{run_id}/outputs",
-    response=reads(404, ok=OutputsAnswer),
+    response=reads(404, 410, ok=OutputsAnswer),
     operation_id="list_outputs",
     exclude_unset=True,
 )
 def index(request: HttpRequest, run_id: RunId, limit: Limit = 100, after: After = None) -> OutputsAnswer:
     """What the tasks that have ended left, task by task."""
-    run = only(user_of(request), run_id)
+    run = with_outputs(user_of(request), run_id)
     found, following = page(request, queries.outputs(run), ("task__index", "path"), limit=limit, after=after)
     return OutputsAnswer(outputs=[_shown(run, output) for output in found], **following)
 
 
+@router.delete(
+    "/runs/{run_id}/outputs",
+    response=writes(404, 409, body=False, status_204=None),
+    operation_id="delete_outputs",
+)
+def delete(request: HttpRequest, run_id: RunId) -> Status[None]:
+    """Remove the outputs and the log of a run that has ended, for ever. The run itself stays."""
+    user = user_of(request)
+    retention.remove(by=user, run=only(user, run_id))
+    return Status(204, None)
+
+
 @router.get(
     "/runs/{run_id}/outputs.zip",
-    response=reads(404, 413, ok=None),
+    response=reads(404, 410, 413, ok=None),
     operation_id="download_zip",
     openapi_extra=content(200, **{"application/zip": _BINARY}),
 )
 def everything(request: HttpRequest, run_id: RunId) -> StreamingHttpResponse:
     """Every output in one zip, streamed, not compressed again; names are those of the list."""
     user = user_of(request)
-    run = only(user, run_id)
+    run = with_outputs(user, run_id)
     if (count := queries.outputs(run).count()) > MAX_ZIPPED:
         raise errors.ApiError(
             "too-large", f"There are {count} outputs; a zip has at most {MAX_ZIPPED}. Fetch them singly."
         )
     _noted(user, run)
     archive = ZipStream(sized=True)
-    for output in queries.outputs(run).iterator():
-        if (file := store.path(output)) is not None:
-            archive.add_path(file, _zip_name(output))
-        else:
-            archive.add(_content(output), _zip_name(output), size=output.size)
+    with _unless_removed(run):
+        for output in queries.outputs(run).iterator():
+            if (file := store.path(output)) is not None:
+                archive.add_path(file, _zip_name(output))
+            else:
+                archive.add(_content(output), _zip_name(output), size=output.size)
     answer = StreamingHttpResponse(_pieces(iter(archive)), content_type="application/zip")
     # The length lets a client see that a download broke off.
     answer["Content-Length"] = str(len(archive))
@@ -79,14 +94,14 @@ def everything(request: HttpRequest, run_id: RunId) -> StreamingHttpResponse:
 
 @router.get(
     "/runs/{run_id}/outputs/{path:path}",
-    response=reads(404, ok=None) | {206: None, 304: None, 416: None},
+    response=reads(404, 410, ok=None) | {206: None, 304: None, 416: None},
     operation_id="download_output",
     openapi_extra=content(200, **{"application/octet-stream": _BINARY}),
 )
 def single(request: HttpRequest, run_id: RunId, path: OutputPath) -> HttpResponseBase:
     """The bytes of one output; ranges are possible. `path` is the task's index and the path below /grid."""
     user = user_of(request)
-    run = only(user, run_id)
+    run = with_outputs(user, run_id)
     number, _, inner = path.partition("/")
     if not (number.isascii() and number.isdigit() and len(number) < 10) or "\0" in inner:
         raise not_found()
@@ -101,7 +116,8 @@ def single(request: HttpRequest, run_id: RunId, path: OutputPath) -> HttpRespons
         inside = f"{place.run}/{place.index}/{place.attempt}/{file.relative_to(place.directory)}"
         answer["X-Accel-Redirect"] = f"/internal/outputs/{quote(inside)}"
     else:
-        answer = _streamed(request, output)
+        with _unless_removed(run):
+            answer = _streamed(request, output)
     return _attached(answer, output.path.rpartition("/")[2])
 
 
@@ -131,6 +147,17 @@ def _streamed(request: HttpRequest, output: models.Output) -> HttpResponseBase:
     answer["ETag"] = tag
     answer["Accept-Ranges"] = "bytes"
     return answer
+
+
+@contextmanager
+def _unless_removed(run: models.Run) -> Iterator[None]:
+    """What is missing because it was removed since the rows were read is no fault of the instance."""
+    try:
+        yield
+    except (Missing, FileNotFoundError):
+        run.refresh_from_db()
+        retention.require_kept(run)
+        raise
 
 
 def _content(output: models.Output) -> Iterator[bytes]:

@@ -22,7 +22,7 @@ from gridapps.api.native.run_shapes import (
     Usage,
 )
 from gridapps.api.native.shapes import Resources
-from gridapps.runs import models, queries
+from gridapps.runs import models, queries, retention
 from gridapps.runs.position import position
 
 
@@ -84,6 +84,8 @@ def _shown(run: models.Run, **more: Any) -> Run:
         started_at=run.started_at,
         ended_at=run.ended_at,
         cancel_requested=run.cancel_requested_at is not None,
+        outputs_expire_at=retention.expire_at(run),
+        outputs_removed_at=run.outputs_removed_at,
         urls=Urls(
             self=here,
             log=f"{here}/log",

@@ -26,7 +26,7 @@ from gridapps.api.native.run_shapes import (
 from gridapps.api.native.shapes import State
 from gridapps.api.native.watching import release_thread, watch
 from gridapps.registry.models import APP_ID
-from gridapps.runs import models, operations, queries
+from gridapps.runs import models, operations, queries, retention
 from gridapps.runs.states import TERMINAL
 
 router = Router(tags=["runs"], auth=with_scope("runs:read", "runs:write"))
@@ -136,6 +136,13 @@ def retry(request: HttpRequest, run_id: RunId) -> Status[SubmittedAnswer]:
 def only(user: User, run_id: str) -> models.Run:
     """The one run of this key. Raises ApiError (404)."""
     return run_answers.visible(user, [_only(run_id)])[0]
+
+
+def with_outputs(user: User, run_id: str) -> models.Run:
+    """The same, if its outputs and its log were not removed. Raises ApiError (404), OutputsRemoved."""
+    run = only(user, run_id)
+    retention.require_kept(run)
+    return run
 
 
 def _only(key: str) -> UUID:

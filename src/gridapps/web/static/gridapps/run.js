@@ -72,4 +72,4 @@ function follow() {
 }
 
 watch();
-follow();
+if (document.getElementById("log")) follow();

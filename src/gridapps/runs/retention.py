@@ -1,0 +1,98 @@
+"""Retention: outputs and logs of ended runs go, by the operator's policy or because their user says so.
+
+The rows go first, in one transaction for each run: from then on nobody sees its outputs, and they count for no
+quota. The files go after that. A run of which files may still lie there is marked, so that whoever died in
+between is succeeded. The run itself stays, with everything that it says of itself.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from gridapps.access.models import User
+from gridapps.audit import trail
+from gridapps.audit.events import Event
+from gridapps.exports.storage import current
+from gridapps.runs import overview
+from gridapps.runs.errors import Conflict, OutputsRemoved
+from gridapps.runs.models import Output, Run
+from gridapps.runs.states import ACTIVE
+
+logger = logging.getLogger(__name__)
+
+BATCH = 500  # runs that are looked up at once
+
+
+def remove(*, by: User | str, run: Run) -> None:
+    """Remove the outputs and the log of a run that has ended: for its user at once, their files soon after
+    (`sweep`). Doing it again changes nothing. Raises Conflict while the run is active.
+    """
+    with transaction.atomic():
+        row = Run.objects.select_for_update().get(pk=run.pk)
+        if row.state in ACTIVE:
+            raise Conflict("The run has not ended yet: wait for its end, or cancel it.")
+        if row.outputs_removed_at is None:
+            count, _ = Output.objects.filter(task__run=row.pk).delete()
+            Run.objects.filter(pk=row.pk).update(
+                outputs_removed_at=Now(), files_left=True, version=F("version") + 1
+            )
+            trail.record(event=Event.OUTPUTS_REMOVED, by=by, subject=f"run:{row.pk}", outputs=count)
+
+
+def sweep() -> list[str]:
+    """Remove what the policy says, and the files of all that was removed; the keys.
+
+    May be stopped at any moment, and run twice at once. Raises StorageUnavailable: what was not reached is
+    the next one's.
+    """
+    interrupted = Run.objects.filter(files_left=True).order_by("outputs_removed_at")
+    cleared = list(_cleared(interrupted.values_list("pk", flat=True)))
+    while batch := expired():
+        for run in batch:
+            remove(by=trail.INSTANCE, run=run)
+            cleared += _cleared([run.pk])
+    return cleared
+
+
+def expired() -> list[Run]:
+    """The next runs whose outputs the policy removes, those that ended first before the others."""
+    days = settings.GRIDAPPS.keep_outputs
+    if not days:
+        return []
+    kept = Run.objects.filter(ended_at__isnull=False, outputs_removed_at__isnull=True)
+    return list(kept.filter(ended_at__lt=overview.now() - timedelta(days=days)).order_by("ended_at")[:BATCH])
+
+
+def expire_at(run: Run) -> datetime | None:
+    """When the policy removes the outputs of a run; None when it does not, or when they are gone."""
+    days = settings.GRIDAPPS.keep_outputs
+    if not days or run.ended_at is None or run.outputs_removed_at is not None:
+        return None
+    return run.ended_at + timedelta(days=days)
+
+
+def require_kept(run: Run) -> None:
+    """Raise OutputsRemoved if there is nothing to see any more."""
+    if run.outputs_removed_at is not None:
+        raise OutputsRemoved(
+            f"The outputs and the log of this run were removed on {run.outputs_removed_at:%Y-%m-%d}."
+        )
+
+
+def _cleared(runs: Iterable[UUID]) -> Iterator[str]:
+    """Remove the files of these runs, of which no row speaks any more."""
+    for pk in runs:
+        key = f"outputs/{pk}"
+        try:
+            current().remove(key)
+        except OSError as error:  # of these files alone
+            logger.warning("%s is left: %s", key, error)
+            continue
+        Run.objects.filter(pk=pk).update(files_left=False)
+        yield key
