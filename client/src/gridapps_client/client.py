@@ -316,8 +316,8 @@ class Client:
         return self._pages(Output, f"/runs/{segment(run_id)}/outputs", "outputs")
 
     def delete_outputs(self, run_id: str) -> None:
-        """Remove what the run left, and its log, for ever; the run itself stays. Doing it again changes nothing.
-        Conflict while it is active."""
+        """Remove what the run left, and its log, for ever; the run itself stays. Doing it again changes
+        nothing. Conflict while it is active."""
         self._json("DELETE", f"/runs/{segment(run_id)}/outputs")
 
     def output_url(self, run_id: str, path: str) -> str:

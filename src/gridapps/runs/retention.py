@@ -1,7 +1,7 @@
 """Retention: outputs and logs of ended runs go, by the operator's policy or because their user says so.
 
-The rows go first, in one transaction for each run: from then on nobody sees its outputs, and they count for no
-quota. The files go after that. A run of which files may still lie there is marked, so that whoever died in
+The rows go first, in one transaction for each run: from then on nobody sees its outputs, and they count for
+no quota. The files go after that. A run of which files may still lie there is marked, so that whoever died in
 between is succeeded. The run itself stays, with everything that it says of itself.
 """
 

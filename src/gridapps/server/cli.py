@@ -248,7 +248,7 @@ def import_files(files: tuple[Path, ...], owner: str, name: str) -> None:
 
 @main.command()
 def tidy() -> None:
-    """Remove from the storage the outputs that are kept no longer, and what no export and no run refers to."""
+    """Remove outputs that are kept no longer, and from the storage what no export and no run refers to."""
     prepare()
     from gridapps.exports.tidying import tidy as tidy_exports
     from gridapps.runs.retention import sweep
