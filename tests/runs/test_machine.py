@@ -30,6 +30,7 @@ from gridapps.runs import models, operations
 from gridapps.runs.errors import Conflict
 from gridapps.runs.execution import Node
 from gridapps.runs.models import Attempt, Run, Task
+from gridapps.runs.node_images import NodeImages
 from gridapps.runs.operations import Request
 from gridapps.runs.queue import MAX_ATTEMPTS
 from gridapps.runs.states import MOVES, TERMINAL, State, run_state
@@ -92,6 +93,7 @@ class Machine(RuleBasedStateMachine):
         sandbox = SteppedSandbox(
             scratch=self.scratch / node, programs=dict.fromkeys(self.setting.images, self._program)
         )
+        sandbox.sizes = {image: {image: 2} for image in self.setting.images}
         sandbox.meet(self.setting.faults)
         return sandbox
 
@@ -145,7 +147,11 @@ class Machine(RuleBasedStateMachine):
     @rule(node=st.sampled_from(NODES))
     def start_worker(self, node: str) -> None:
         if node not in self.workers or not self.workers[node].alive:
-            on = Node(name=node, instance="machine", sandbox=self.sandboxes[node], max_log=10**6)
+            sandbox = self.sandboxes[node]
+            kept = NodeImages(
+                self.scratch / node / "images", sandbox=sandbox, limit=1
+            )  # all but those in use
+            on = Node(name=node, instance="machine", sandbox=sandbox, images=kept, max_log=10**6)
             lock = self.setting.data / "run" / f"{node}.lock"
             self.workers[node] = Process(Worker(node=on, slots=2, lease=LEASE, on_stop="leave", lock=lock))
 

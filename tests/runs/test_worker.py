@@ -20,6 +20,7 @@ from gridapps.runs.errors import Conflict, NodeTaken
 from gridapps.runs.execution import Node
 from gridapps.runs.models import Node as NodeRow
 from gridapps.runs.models import Run, Task
+from gridapps.runs.node_images import NodeImages
 from gridapps.runs.states import TERMINAL, State
 from gridapps.runs.store import Place
 from gridapps.runs.worker import Worker
@@ -46,6 +47,11 @@ def stage(settings, tmp_path, make_run, release):
     return Stage(tmp_path, make_run, images.pull_of(release, Source.TRUSTED).reference)
 
 
+def node_of(sandbox, data, *, keep_images=0):
+    images_there = NodeImages(data / "images", sandbox=sandbox, limit=keep_images)
+    return Node(name="one", instance="test", sandbox=sandbox, images=images_there, max_log=10**6)
+
+
 class Stage:
     """A node with a fake engine, and runs whose input files exist."""
 
@@ -68,8 +74,8 @@ class Stage:
         return run
 
     @contextmanager
-    def worker(self, *, on_stop="requeue", slots=2):
-        node = Node(name="one", instance="test", sandbox=self.sandbox, max_log=10**6)
+    def worker(self, *, on_stop="requeue", slots=2, keep_images=0):
+        node = node_of(self.sandbox, self.data, keep_images=keep_images)
         mine = Worker(
             node=node, slots=slots, lease=timedelta(seconds=60), on_stop=on_stop, lock=self.data / "one.lock"
         )
@@ -204,6 +210,39 @@ def test_an_image_that_is_gone_is_a_reason(stage):
     assert (run.state, run.reason) == (State.FAILURE, "image-refused")
 
 
+def test_an_image_that_somebody_removes_before_the_start_is_pulled_again(stage, monkeypatch):
+    pull, pulls = stage.sandbox.pull, []
+
+    def pull_in_vain(image, *, token):
+        pull(image, token=token)
+        pulls.append(image)
+        if len(pulls) == 1:
+            stage.sandbox.drop(image)
+
+    monkeypatch.setattr(stage.sandbox, "pull", pull_in_vain)
+    with stage.worker():
+        run = stage.run(lambda _call: 0)
+        until(lambda: ended(run))
+    assert run.state == State.SUCCESS
+    assert [attempt.reason for attempt in run.tasks.get().attempts.all()] == ["platform", ""]
+
+
+def test_an_image_that_is_not_used_goes_and_comes_again(stage):
+    stage.sandbox.sizes = {stage.image: {"layer": 2}}
+    with stage.worker(keep_images=1):
+        for _ in range(2):
+            run = stage.run(sleeper)
+            until(lambda run=run: running(run))
+            assert stage.sandbox.layers(stage.image), "its container has it"
+            operations.cancel(by=run.owner, run=run)
+            until(lambda run=run: ended(run))
+    with stage.worker(keep_images=1):
+        until(lambda: stage.sandbox.layers(stage.image) is None)
+        run = stage.run(lambda _call: 0)
+        until(lambda: ended(run))
+    assert run.state == State.SUCCESS
+
+
 def test_an_input_that_changed_is_a_reason(stage):
     run = stage.run(sleeper)
     ExportFile.objects.update(size=2)
@@ -329,7 +368,7 @@ def test_no_more_tasks_run_than_there_are_slots(stage):
 def test_a_node_has_one_worker(stage):
     with stage.worker():
         time.sleep(0.2)
-        node = Node(name="one", instance="test", sandbox=stage.sandbox, max_log=1)
+        node = node_of(stage.sandbox, stage.data)
         second = Worker(
             node=node, slots=1, lease=timedelta(seconds=9), on_stop="leave", lock=stage.data / "one.lock"
         )
@@ -345,7 +384,7 @@ def test_of_two_machines_with_one_node_name_the_second_stops_and_harms_nothing(s
         there.mkdir()
         sandbox = FakeSandbox(scratch=there / "scratch", programs=stage.programs)
         second = Worker(
-            node=Node(name="one", instance="test", sandbox=sandbox, max_log=10**6),
+            node=node_of(sandbox, there),
             slots=2, lease=timedelta(seconds=60), on_stop="requeue", lock=there / "one.lock",
         )  # fmt: skip
         with pytest.raises(NodeTaken, match="GRIDAPPS_NODE"):
@@ -357,7 +396,7 @@ def test_of_two_machines_with_one_node_name_the_second_stops_and_harms_nothing(s
 def test_a_worker_whose_node_was_taken_over_ends_its_containers_and_itself(stage, monkeypatch):
     monkeypatch.setattr(worker, "PULSE", 0.1)
     cut_off = Worker(
-        node=Node(name="one", instance="test", sandbox=stage.sandbox, max_log=10**6),
+        node=node_of(stage.sandbox, stage.data),
         slots=2, lease=timedelta(seconds=60), on_stop="requeue", lock=stage.data / "one.lock",
     )  # fmt: skip
     (stage.data / "run").mkdir()

@@ -1,6 +1,7 @@
 """What every sandbox does, whatever is behind it. `test_fake.py` and `test_docker.py` run it over theirs.
 
-A subclass gives `bench` and `image`: the reference of a program of this table's name.
+A subclass gives `bench`, `image`: the reference of a program of this table's name, and `spare`: the reference
+of an image of its own whose program sleeps.
 """
 
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gridapps.sandbox.protocol import ImageUnavailable, NameTaken, SandboxError
+from gridapps.sandbox.protocol import ImageGone, ImageUnavailable, NameTaken, SandboxError
 from tests.sandbox.conftest import Bench
 
 Image = Callable[[str], str]
@@ -127,6 +128,26 @@ class SandboxContract:
 
     def test_pulling_what_is_there_is_free(self, bench: Bench, image: Image) -> None:
         bench.sandbox.pull(image("copy"), token="none")
+
+    def test_an_image_is_dropped_unless_a_container_has_it(self, bench: Bench, spare: str) -> None:
+        layers = bench.sandbox.layers(spare)
+        assert layers
+        assert sum(layers.values()) > 0
+        name = bench.start(spare)
+        assert not bench.sandbox.drop(spare), "its container runs"
+        bench.sandbox.stop(name, grace=0)
+        assert not bench.sandbox.drop(spare), "its container has ended, and is there"
+        assert bench.sandbox.layers(spare) == layers
+        bench.sandbox.remove(name)
+        for _ in range(2):
+            assert bench.sandbox.drop(spare)
+            assert bench.sandbox.layers(spare) is None
+        with pytest.raises(ImageGone, match="pull it first"):
+            bench.sandbox.start(bench.launch(spare))
+
+    def test_an_image_that_never_was_has_no_layers(self, bench: Bench) -> None:
+        assert bench.sandbox.layers("gridapps-test/never-made:1") is None
+        assert bench.sandbox.drop("gridapps-test/never-made:1")
 
     def test_a_missing_input_is_named(self, bench: Bench, image: Image, tmp_path: Path) -> None:
         with pytest.raises(SandboxError, match=r"missing\.laz"):

@@ -33,6 +33,11 @@ def image(engine: Engine, script: Script) -> Callable[[str], str]:
     return reference
 
 
+@pytest.fixture
+def spare(engine: Engine) -> str:
+    return engine.image(command=[SCRIPTS["sleep"]])
+
+
 class TestDocker(SandboxContract):
     """The suite over the engine."""
 

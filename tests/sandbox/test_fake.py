@@ -62,6 +62,11 @@ def image() -> Callable[[str], str]:
     return str
 
 
+@pytest.fixture
+def spare() -> str:
+    return "sleep"
+
+
 class TestFake(SandboxContract):
     """The suite over the fake."""
 

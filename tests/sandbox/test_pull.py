@@ -1,19 +1,17 @@
 """Pulling by digest with a bearer token, from a real registry behind a gate that wants the token."""
 
 import http.client
-import socket
-import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
 from gridapps.sandbox.protocol import ImageUnavailable, NodeRefused, SandboxError
 from tests.fixtures.engine import Engine
+from tests.fixtures.instance import free_port
+from tests.fixtures.plain_registry import plain_registry
 from tests.sandbox.conftest import Bench
 
 pytestmark = pytest.mark.engine
@@ -64,54 +62,16 @@ def _gate(registry_port: int) -> ThreadingHTTPServer:
     return ThreadingHTTPServer(("127.0.0.1", 0), Gate)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="module")
 def registry(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    directory, port = tmp_path_factory.mktemp("registry"), _free_port()
-    process = _start(directory, port)
-    gate = _gate(port)
-    threading.Thread(target=gate.serve_forever, daemon=True).start()
-    pushed = f"127.0.0.1:{port}/app"
-    try:
-        image = engine.image(command=["echo pulled"])
-        engine.client.tag(image, pushed, "1")
-        for step in engine.client.push(pushed, "1", stream=True, decode=True):
-            assert "error" not in step, step
-        found = engine.client.inspect_image(f"{pushed}:1")["RepoDigests"]
-        (digest,) = [entry.partition("@")[2] for entry in found if entry.startswith(pushed)]
-        engine.client.remove_image(f"{pushed}:1")
-        engine.client.remove_image(image)
-        yield Registry(gate, digest)
-    finally:
-        gate.shutdown()
-        gate.server_close()
-        process.terminate()
-        process.wait(10)
-
-
-def _start(directory: Path, port: int) -> "subprocess.Popen[bytes]":
-    configuration = directory / "config.yml"
-    configuration.write_text(
-        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {directory}/data}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}', secret: test}}\n"
-        "log: {level: error, accesslog: {disabled: true}}\n"
-    )
-    process = subprocess.Popen(["docker-registry", "serve", str(configuration)], env={})
-    for _ in range(100):
+    with plain_registry(tmp_path_factory.mktemp("registry")) as behind:
+        gate = _gate(behind.port)
+        threading.Thread(target=gate.serve_forever, daemon=True).start()
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return process
-    process.kill()
-    raise AssertionError("docker-registry does not answer")
+            yield Registry(gate, behind.move(engine, engine.image(command=["echo pulled"]), "app"))
+        finally:
+            gate.shutdown()
+            gate.server_close()
 
 
 def test_an_image_is_pulled_by_digest_with_the_token_and_runs(
@@ -139,5 +99,5 @@ def test_a_digest_that_is_gone_is_refused(bench: Bench, registry: Registry) -> N
 def test_a_registry_that_is_away_is_no_refusal(bench: Bench) -> None:
     """It may be back soon: the platform's fault, tried again."""
     with pytest.raises(SandboxError) as caught:
-        bench.sandbox.pull(f"127.0.0.1:{_free_port()}/app@sha256:{'0' * 64}", token=TOKEN)
+        bench.sandbox.pull(f"127.0.0.1:{free_port()}/app@sha256:{'0' * 64}", token=TOKEN)
     assert not isinstance(caught.value, ImageUnavailable)

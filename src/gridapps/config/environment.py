@@ -58,6 +58,9 @@ class Environment(BaseSettings):
     node_disk: int = Field(
         0, ge=0, description="disk of this node for running tasks; 0 means the data directory's file system"
     )
+    node_images: int = Field(
+        100 * GIB, ge=0, description="unpacked images that this node's engine keeps for it; 0 means no limit"
+    )
     quota: Literal["loop", "watchdog"] = Field("loop", description="how the output limit is enforced")
     on_stop: Literal["requeue", "leave"] = Field(
         "requeue", description="what a stopping worker does with running containers"

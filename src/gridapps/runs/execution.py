@@ -23,12 +23,14 @@ from gridapps.runs import collection, queue, store
 from gridapps.runs.errors import LostLease
 from gridapps.runs.logs import LogRecorder
 from gridapps.runs.models import Output, Run, Task
+from gridapps.runs.node_images import NodeImages
 from gridapps.runs.patience import Patience, persist
 from gridapps.runs.queue import Claim
 from gridapps.runs.states import State
 from gridapps.sandbox.ending import Verdict, judge
 from gridapps.sandbox.protocol import (
     Ended,
+    ImageGone,
     ImageUnavailable,
     Launch,
     Limits,
@@ -64,11 +66,13 @@ class Signals:
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """What a worker is on: its name, its engine, and how its containers are named and labelled."""
+    """What a worker is on: its name, its engine with the images there, and how its containers are named and
+    labelled."""
 
     name: str
     instance: str
     sandbox: Sandbox
+    images: NodeImages
     max_log: int
 
     def labels(self) -> dict[str, str]:
@@ -199,7 +203,7 @@ class Execution:
             time.sleep(min(LOOK, seconds))
 
     def _start(self) -> None:
-        task, sandbox = self.task, self.node.sandbox
+        task, sandbox, images_here = self.task, self.node.sandbox, self.node.images
         try:
             source = self._patiently(lambda: storage.provide(task.exportfile, by=self.name, heed=self._heed))
         except storage.ExportFileChanged as error:
@@ -207,17 +211,20 @@ class Execution:
         pull = self._pull()
         image = pull.reference
         try:
-            self._patiently(lambda: sandbox.pull(image, token=pull.token()))
-            self._pull()  # again, because a pull may take long
-            deadline = task.deadline = datetime.now(UTC) + timedelta(seconds=task.run.time)
-            self._limit_time(task.run.time)
-            persist(lambda: queue.starting(claim=self.claim, deadline=deadline))
-            self._patiently(lambda: sandbox.start(self._launch(image, source)))
+            with images_here.lease(image):
+                self._patiently(lambda: images_here.pull(image, token=pull.token()))
+                self._pull()  # again, because a pull may take long
+                deadline = task.deadline = datetime.now(UTC) + timedelta(seconds=task.run.time)
+                self._limit_time(task.run.time)
+                persist(lambda: queue.starting(claim=self.claim, deadline=deadline))
+                self._patiently(lambda: sandbox.start(self._launch(image, source)))
         except NodeRefused as error:
             self._unfit = True
             raise _GivenBack("released", f"Node {self.node.name} cannot pull images. {error}") from None
         except NameTaken:
             logger.info("%s runs already: adopted", self.name)
+        except ImageGone as error:  # somebody else has removed it
+            raise _GivenBack("platform", str(error)) from error
         except ImageUnavailable as error:
             raise _EndedEarly(State.FAILURE, "image-refused", str(error)) from error
 

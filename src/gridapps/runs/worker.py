@@ -138,6 +138,8 @@ class Worker:
                 if time.monotonic() > self._tidied + TIDY:
                     self._tidied = time.monotonic()
                     pool.submit(_tidy_exports)
+                if self._node.images.due():
+                    pool.submit(self._trim_images)
                 self._fill(pool)
             except DatabaseError as error:
                 self._note_outage(error)
@@ -149,6 +151,12 @@ class Worker:
                 # A worker that ends here would wait for its tasks and claim no other for as long as they run.
                 logger.exception("Node %s: tried again in %s s", self._node.name, SLEEP)
             bell.wait(SLEEP)
+
+    def _trim_images(self) -> None:
+        try:
+            self._node.images.trim()
+        except Exception as error:
+            logger.warning("Node %s: its images were not trimmed: %s", self._node.name, error)
 
     def _register(self) -> None:
         """Become the worker that speaks for the node. Raises NodeTaken."""

@@ -16,10 +16,11 @@ from typing import Any
 from gridapps.sandbox import cgroup, profile, workspace
 from gridapps.sandbox.engine import Engine
 from gridapps.sandbox.exits import Exits
+from gridapps.sandbox.layers import layers_of
 from gridapps.sandbox.protocol import (
     Ended,
     EngineUnavailable,
-    ImageUnavailable,
+    ImageGone,
     Launch,
     NameTaken,
     Resident,
@@ -84,12 +85,19 @@ class DockerSandbox:
         if self._engine.image(image) is None:
             self._engine.pull(image, token=token)
 
+    def layers(self, image: str) -> Mapping[str, int] | None:
+        found = self._engine.image(image)
+        return None if found is None else layers_of(found, self._engine.history(image))
+
+    def drop(self, image: str) -> bool:
+        return self._engine.drop_image(image)
+
     def start(self, launch: Launch) -> None:
         self._check_launch(launch)
         group = self._prepare()
         inspected = self._engine.image(launch.image)
         if inspected is None:
-            raise ImageUnavailable(f"The image {launch.image} is not on this node: pull it first.")
+            raise ImageGone(f"The image {launch.image} is not on this node: pull it first.")
         entry = profile.Entry.of_image(inspected)
         known = {"entry_point": entry.command[0], "workdir": entry.workdir}
         try:

@@ -12,6 +12,7 @@ from docker.errors import APIError, DockerException, NotFound
 
 from gridapps.sandbox.protocol import (
     EngineUnavailable,
+    ImageGone,
     ImageUnavailable,
     NameTaken,
     NodeRefused,
@@ -118,15 +119,39 @@ class Engine:
         except APIError as error:
             raise _refused_or_failed(reference, str(error.explanation)) from error
 
+    def history(self, reference: str) -> list[dict[str, Any]]:
+        """The steps that the image was built in, the newest first; none when the node does not have it."""
+        try:
+            with self._call() as client:
+                return list(client.history(reference))  # type: ignore[no-untyped-call]
+        except NotFound:
+            return []
+        except APIError as error:
+            raise _failed("describe the image", error) from error
+
+    def drop_image(self, reference: str) -> bool:
+        """Remove the reference, and the image if that was its last one. False when a container has it."""
+        try:
+            with self._call() as client:
+                # What the image was built on here, by whoever did that, stays.
+                client.remove_image(reference, noprune=True)
+        except NotFound:
+            return True
+        except APIError as error:
+            if error.status_code == 409:
+                return False
+            raise _failed("remove the image", error) from error
+        return True
+
     def create(self, name: str, configuration: Mapping[str, Any]) -> str:
-        """The id of a new container. Raises NameTaken, ImageUnavailable."""
+        """The id of a new container. Raises NameTaken, ImageGone."""
         try:
             with self._call() as client:
                 body = dict(configuration)
                 made = client.create_container_from_config(body, name)  # type: ignore[no-untyped-call]
                 return str(made["Id"])
         except NotFound as error:
-            raise ImageUnavailable(f"The image is gone from this node: {error.explanation}") from error
+            raise ImageGone(f"The image is gone from this node: {error.explanation}") from error
         except APIError as error:
             if error.status_code == 409:
                 raise NameTaken(f"A container named {name} exists already.") from error

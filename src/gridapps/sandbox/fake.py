@@ -16,6 +16,7 @@ from typing import Protocol
 from gridapps.sandbox.protocol import (
     Ended,
     EngineUnavailable,
+    ImageGone,
     ImageUnavailable,
     Launch,
     NameTaken,
@@ -165,6 +166,8 @@ class FakeSandbox:
         self._lock = threading.Lock()
         self.available = True
         self.pulled: set[str] = set()
+        self._dropped: set[str] = set()
+        self.sizes: dict[str, dict[str, int]] = {}  # bytes of layers; else an image is one layer of a byte
 
     def check(self) -> None:
         if not self.available:
@@ -179,6 +182,22 @@ class FakeSandbox:
         if image not in self._programs:
             raise ImageUnavailable(f"The registry refused the image {image}: it is unknown.")
         self.pulled.add(image)
+        self._dropped.discard(image)
+
+    def layers(self, image: str) -> Mapping[str, int] | None:
+        self.check()
+        return self.sizes.get(image, {image: 1}) if self._has(image) else None
+
+    def drop(self, image: str) -> bool:
+        self.check()
+        with self._lock:
+            if any(container.launch.image == image for container in self._containers.values()):
+                return False
+            self._dropped.add(image)
+        return True
+
+    def _has(self, image: str) -> bool:
+        return image in self._programs and image not in self._dropped
 
     def start(self, launch: Launch) -> None:
         self.check()
@@ -186,8 +205,8 @@ class FakeSandbox:
             raise ValueError(f"A container is named with [a-z0-9-], not {launch.name!r}.")
         if not launch.input.is_file():
             raise SandboxError(f"The input file {launch.input} is not on this node.")
-        if launch.image not in self._programs:
-            raise ImageUnavailable(f"The image {launch.image} is not on this node: pull it first.")
+        if not self._has(launch.image):
+            raise ImageGone(f"The image {launch.image} is not on this node: pull it first.")
         container = _Container(launch, self._scratch / launch.name, self._programs[launch.image])
         with self._lock:
             if launch.name in self._containers or container.root.exists():

@@ -23,6 +23,10 @@ class ImageUnavailable(SandboxError):
     """The image cannot be had: it is gone from the registry, or of a kind that the engine does not take."""
 
 
+class ImageGone(ImageUnavailable):
+    """The image is not on the node, or not any more: pull it first."""
+
+
 class RegistryUnavailable(SandboxError):
     """The registry does not answer the engine: ask again later."""
 
@@ -119,12 +123,22 @@ class Sandbox(Protocol):
         Raises ImageUnavailable, RegistryUnavailable, NodeRefused, NoSpace.
         """
 
+    def layers(self, image: str) -> Mapping[str, int] | None:
+        """Bytes of each layer of an image on the node, under keys that are the same in all images that share
+        the layer; None when the image is not there."""
+
+    def drop(self, image: str) -> bool:
+        """Take an image off the node, unless a container has it; whether it is gone. Idempotent.
+
+        It goes by this reference alone: under other names, and as layers of other images, it stays.
+        """
+
     def start(self, launch: Launch) -> None:
         """Prepare the workspace and start the container, detached.
 
         Not idempotent: raises NameTaken when the name exists, so that two workers cannot both start one
-        attempt. Raises ImageUnavailable, NoSpace; but for NameTaken leaves nothing behind when it raises.
-        A program that cannot be executed is no error here: it has Ended with `not_started`.
+        attempt. Raises ImageGone, ImageUnavailable, NoSpace; but for NameTaken leaves nothing behind when it
+        raises. A program that cannot be executed is no error here: it has Ended with `not_started`.
         """
 
     def wait(self, name: str, *, timeout: float) -> Ended | None:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from gridapps.config.environment import Environment
 from gridapps.exports import storage
 from gridapps.runs.execution import Node
+from gridapps.runs.node_images import NodeImages
 from gridapps.runs.nodes import Capacity
 from gridapps.runs.worker import Worker
 from gridapps.server.engine import make_sandbox
@@ -32,7 +33,15 @@ def worker_of(settings: Environment) -> Iterator[Worker]:
             disk=settings.node_disk,
         )
         yield Worker(
-            node=Node(name=settings.node, instance=instance, sandbox=sandbox, max_log=settings.max_log),
+            node=Node(
+                name=settings.node,
+                instance=instance,
+                sandbox=sandbox,
+                images=NodeImages(
+                    data / "images" / settings.node, sandbox=sandbox, limit=settings.node_images
+                ),
+                max_log=settings.max_log,
+            ),
             slots=capacity.slots,
             capacity=capacity,
             lease=timedelta(seconds=settings.lease),

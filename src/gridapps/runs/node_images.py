@@ -1,0 +1,161 @@
+"""The images that a node keeps: when there are too many bytes of them, the least recently used go.
+
+An engine drops nothing by itself. Every image that the worker pulls is noted first, in a directory of the
+node: a file with the image's reference, whose time of change is that of the last use. So a worker that comes
+back knows what was used when; and what anybody else has on that engine is never looked at. Of an image that
+somebody else calls by another name only our name goes.
+
+An image that an attempt is about to start is kept by a lease in the process, and from the start on by the
+engine: it drops nothing that a container has.
+"""
+
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from gridapps.sandbox.protocol import NoSpace, Sandbox, SandboxError
+
+logger = logging.getLogger(__name__)
+
+TRIM = 3600.0  # seconds between two looks, when nothing new has come
+
+
+class NodeImages:
+    """Those of one worker, in the engine of its sandbox. Several threads may call at once."""
+
+    def __init__(self, directory: Path, *, sandbox: Sandbox, limit: int) -> None:
+        """`limit`: bytes of unpacked images, each layer counted once; 0 means no limit."""
+        self._directory = directory
+        self._sandbox = sandbox
+        self._limit = limit
+        self._changed = threading.Condition()
+        self._leases: Counter[str] = Counter()
+        self._going: set[str] = set()  # being dropped right now
+        self._trimming = threading.Lock()
+        self._arriving: set[str] = set()  # noted, and not pulled yet
+        self._grown = True
+        self._looked = 0.0
+
+    @contextmanager
+    def lease(self, reference: str) -> Iterator[None]:
+        """Keep the image: from before its pull until a container has it."""
+        with self._changed:
+            self._changed.wait_for(lambda: reference not in self._going)
+            self._leases[reference] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._leases[reference] -= 1
+
+    def pull(self, reference: str, *, token: str) -> None:
+        """Make the image present; call it under a lease. Raises as `Sandbox.pull`, and OSError.
+
+        When the engine's disk is full, half of what is kept goes, and whoever asks again may have more luck.
+        """
+        self._note(reference)
+        try:
+            self._sandbox.pull(reference, token=token)
+        except NoSpace:
+            try:
+                self._drop_oldest(until=lambda taken: taken // 2)
+            except SandboxError as error:
+                logger.warning("No image was dropped: %s", error)
+            raise
+        if reference in self._arriving:
+            self._arriving.discard(reference)
+            self._grown = True
+
+    def due(self) -> bool:
+        """Whether it is time to `trim`: who is told so, does it."""
+        now = time.monotonic()
+        if not self._limit or not (self._grown or now > self._looked + TRIM):
+            return False
+        self._grown, self._looked = False, now
+        return True
+
+    def trim(self) -> list[str]:
+        """Drop the least recently used images until the limit holds, or the others are all in use; their
+        references. Raises SandboxError, OSError.
+        """
+        return self._drop_oldest(until=lambda _: self._limit) if self._limit else []
+
+    def _drop_oldest(self, *, until: Callable[[int], int]) -> list[str]:
+        """`until` says of the bytes that are taken how many may stay. Nothing goes while another thread is
+        at it."""
+        if not self._trimming.acquire(blocking=False):
+            return []
+        try:
+            kept = self._kept()
+            may_stay = until(_size(kept.values()))
+            dropped = []
+            for reference in list(kept):
+                if _size(kept.values()) <= may_stay:
+                    break
+                if self._drop(reference):
+                    logger.info("%s: least recently used, dropped", reference)
+                    del kept[reference]
+                    dropped.append(reference)
+            return dropped
+        finally:
+            self._trimming.release()
+
+    def _kept(self) -> dict[str, Mapping[str, int]]:
+        """The layers of each image that is there, the least recently used first. Others are forgotten."""
+        kept = {}
+        for reference in self._noted():
+            layers = self._sandbox.layers(reference)
+            if layers is not None:
+                kept[reference] = layers
+            else:
+                self._drop(reference)
+        return kept
+
+    def _drop(self, reference: str) -> bool:
+        """Drop one, unless it is in use."""
+        with self._changed:
+            if self._leases[reference]:
+                return False
+            self._going.add(reference)
+        try:
+            gone = self._sandbox.drop(reference)
+            if gone:
+                self._file(reference).unlink(missing_ok=True)
+            return gone
+        finally:
+            with self._changed:
+                self._going.remove(reference)
+                self._changed.notify_all()
+
+    def _note(self, reference: str) -> None:
+        file = self._file(reference)
+        with self._changed:
+            if not file.exists():
+                self._directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+                new = file.with_suffix(".new")
+                new.write_text(reference)
+                new.rename(file)
+                self._arriving.add(reference)
+            os.utime(file)
+
+    def _noted(self) -> list[str]:
+        """The references, the least recently used first."""
+        files = [(file.stat().st_mtime_ns, file) for file in self._directory.glob("*.image")]
+        return [file.read_text() for _, file in sorted(files)]
+
+    def _file(self, reference: str) -> Path:
+        return self._directory / f"{hashlib.sha256(reference.encode()).hexdigest()}.image"
+
+
+def _size(images: Iterable[Mapping[str, int]]) -> int:
+    """Bytes of these images' layers, each counted once."""
+    layers: dict[str, int] = {}
+    for image in images:
+        layers |= image
+    return sum(layers.values())
