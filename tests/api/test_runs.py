@@ -1,18 +1,21 @@
 """Submitting, seeing, canceling and retrying runs; exports; tasks in GRiD v3's shape."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.utils import timezone
 
+from gridapps.access import operations as access
 from gridapps.api.native import outputs
 from gridapps.registry.models import App
-from gridapps.runs import queue
+from gridapps.runs import queue, store
 from gridapps.runs.models import Output, Run, Task
 from gridapps.runs.states import State
-from tests.api.conftest import DIGEST, Callers, MakeApp, MakeExport
+from gridapps.runs.store import Place
+from tests.api.conftest import DIGEST, Caller, Callers, MakeApp, MakeExport
 
 pytestmark = pytest.mark.django_db
 SCHEMA = {
@@ -271,3 +274,83 @@ def test_a_zip_of_too_many_outputs_is_refused(
     assert answer.status_code == 413
     assert answer.json()["code"] == "too-large"
     assert "2 outputs" in answer.json()["error"]
+
+
+@pytest.fixture
+def ended(callers: Callers, app: App, make_export: MakeExport, settings: Any, tmp_path: Path) -> str:
+    """The key of a run that succeeded and left an output and a log."""
+    settings.DATA, settings.STORAGE = tmp_path, ""
+    key = submit(callers, str(make_export(callers.developer.user, files=1).pk))
+    task = Task.objects.get(run__pk=key)
+    Task.objects.update(state="SUCCESS", attempt=1, ended_at=timezone.now(), progress=1)
+    Run.objects.update(state="SUCCESS", ended_at=timezone.now(), progress=1)
+    place = Place(task.run_id, 0, 1)
+    place.files.mkdir(parents=True)
+    (place.files / "a").write_bytes(b"x")
+    place.log.write_text("2026-01-01T00:00:00Z hello\n")
+    Output.objects.create(task=task, path="a", size=1, sha256="0" * 64, media_type="text/plain")
+    return key
+
+
+def test_outputs_are_deleted_and_the_run_says_so(callers: Callers, ended: str) -> None:
+    before = callers.developer("GET", f"/runs/{ended}")
+    for _ in range(2):
+        answer = callers.developer("DELETE", f"/runs/{ended}/outputs")
+        assert (answer.status_code, answer.content) == (204, b"")
+    for path in ("outputs", "outputs.zip", "outputs/0/a", "outputs/9/never-was", "log", "log?follow=1"):
+        answer = callers.developer("GET", f"/runs/{ended}/{path}")
+        assert (answer.status_code, answer.json()["code"]) == (410, "gone"), path
+        assert f"removed on {timezone.now():%Y-%m-%d}" in answer.json()["error"]
+    after = callers.developer("GET", f"/runs/{ended}", **{"If-None-Match": before["ETag"]})
+    (run,) = after.json()["runs"]
+    assert run["outputs_removed_at"]
+    same = {"outputs_removed_at", "version"}
+    (known,) = before.json()["runs"]
+    assert {name: value for name, value in run.items() if name not in same} == {
+        name: value for name, value in known.items() if name not in same
+    }
+
+
+def test_outputs_are_deleted_by_nobody_else_and_not_before_the_end(callers: Callers, ended: str) -> None:
+    for caller in (callers.analyst, callers.administrator, callers.outsider):
+        assert caller("DELETE", f"/runs/{ended}/outputs").status_code == 404
+    for wrong in (uuid4(), "1", f"{ended},{ended}"):
+        assert callers.developer("DELETE", f"/runs/{wrong}/outputs").status_code == 404
+    token = access.issue_token(
+        by=None, user=callers.developer.user, lifetime=timedelta(hours=1), scopes=["runs:read"]
+    )
+    narrow = Caller(callers.developer.user, token)
+    assert narrow("DELETE", f"/runs/{ended}/outputs").status_code == 403
+    Run.objects.update(state="RUNNING", ended_at=None)
+    answer = callers.developer("DELETE", f"/runs/{ended}/outputs")
+    assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+    assert Output.objects.count() == 1
+
+
+def test_a_run_says_when_its_outputs_will_go(callers: Callers, ended: str, settings: Any) -> None:
+    def shown() -> dict[str, Any]:
+        return dict(callers.developer("GET", f"/runs/{ended}").json()["runs"][0])
+
+    assert shown()["outputs_expire_at"] is None
+    settings.GRIDAPPS = settings.GRIDAPPS.model_copy(update={"keep_outputs": 30})
+    at = Run.objects.get().ended_at
+    assert at is not None
+    assert shown()["outputs_expire_at"][:19] == f"{at + timedelta(days=30):%Y-%m-%dT%H:%M:%S}"
+
+
+@pytest.mark.parametrize(("removed", "status"), [(True, 410), (False, 500)])
+def test_a_zip_that_meets_the_removal_ends_with_a_sentence(
+    callers: Callers, ended: str, monkeypatch: pytest.MonkeyPatch, removed: bool, status: int
+) -> None:
+    path = store.path
+
+    def path_and_then_gone(output: Output) -> Path | None:
+        found = path(output)
+        assert found is not None
+        found.unlink()
+        if removed:
+            Run.objects.update(outputs_removed_at=timezone.now())
+        return found
+
+    monkeypatch.setattr(store, "path", path_and_then_gone)
+    assert callers.developer("GET", f"/runs/{ended}/outputs.zip").status_code == status

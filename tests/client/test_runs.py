@@ -68,6 +68,28 @@ def test_zip(bench: Bench):
         assert archive.read("1/word.txt") == b"w"
 
 
+def test_outputs_are_deleted_and_the_run_stays(bench: Bench):
+    shell = bench.shell
+    run = shell.submit(bench.app, bench.export, "do=write")
+    shell.must("logs", run, "-f")
+    asked = shell.run("outputs", "delete", run)
+    assert (asked.status, "confirm with --yes" in asked.err) == (2, True)
+    assert shell.must("outputs", "list", run, "--json").json["outputs"]
+    assert shell.must("outputs", "delete", run, "--yes", "--json").json == {"run_id": run}
+    assert "Deleted the outputs" in shell.must("outputs", "delete", run, "--yes").out
+    for words in (("outputs", "list"), ("outputs", "get"), ("logs",), ("logs", "-f")):
+        gone = shell.run(*words, run)
+        assert gone.status == 1
+        assert "were removed on 20" in gone.err
+    shown = shell.must("runs", "show", run).out
+    assert "outputs and log were removed 20" in shown
+    digest = shell.must("runs", "show", run, "--json").json["runs"][0]["release"]
+    assert f"release {digest}\n" in shown
+    assert len(digest) == 71
+    missing = shell.run("outputs", "delete", str(uuid.uuid4()), "--yes")
+    assert missing.status == 1
+
+
 def test_a_failed_run(bench: Bench):
     done = bench.shell.run("run", bench.app, "--export", bench.export, "-a", "do=fail")
     assert done.status == 1

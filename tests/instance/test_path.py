@@ -1,5 +1,6 @@
 """The whole path over a real instance: push by certificate, run, watch, fetch the outputs."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -7,6 +8,7 @@ import time
 import uuid
 import zipfile
 
+import httpx
 import pytest
 
 from tests.fixtures.instance import Instance, MakeInstance
@@ -85,6 +87,27 @@ def test_outputs_come_as_one_zip(stage: Stage):
         listed = stage.developer.ask("GET", f"/runs/{run}/outputs").json()["outputs"]
         inside = {entry.filename for entry in archive.infolist()}
         assert {output["path"] for output in listed} == inside
+
+
+def test_what_is_deleted_while_it_is_read_breaks_off_or_goes_on(stage: Stage):
+    """Never does a client take half for the whole."""
+    run = stage.submit("fill", megabytes=14)
+    stage.developer.wait(run, "SUCCESS")
+    base, developer = f"/api/v3/runs/{run}/outputs", stage.developer
+    with (
+        developer.client() as client,
+        client.stream("GET", f"{base}/0/big") as one,
+        client.stream("GET", f"{base}.zip") as archive,
+    ):
+        assert (one.status_code, archive.status_code) == (200, 200)
+        whole = int(archive.headers["Content-Length"])
+        developer.ask("DELETE", f"/runs/{run}/outputs", expect=204)
+        assert not list((stage.instance.data / "outputs").glob(f"{run}/*/*/files/*"))
+        assert sum(map(len, one.iter_bytes())) == 14 * 1024**2
+        with contextlib.suppress(httpx.RemoteProtocolError):
+            assert sum(map(len, archive.iter_bytes())) == whole, "it was on its way already"
+    assert "removed on" in developer.ask("GET", f"{base[len('/api/v3') :]}/0/big", expect=410).json()["error"]
+    assert developer.show(run)["usage"]["disk_bytes"] > 14 * 1024**2
 
 
 def test_the_log_is_followed_live_and_ends_with_the_run(stage: Stage):

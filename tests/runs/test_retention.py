@@ -62,6 +62,10 @@ def left_by(run: Run, *, age: float) -> Run:
     return run
 
 
+def sweep() -> list[str]:
+    return list(retention.sweep())
+
+
 def lying() -> set[UUID]:
     """The runs of which anything lies in the storage."""
     top = storage.current().local("outputs")
@@ -75,8 +79,10 @@ def test_old_outputs_go_and_the_run_stays(data: Path, make_run) -> None:
     young, active = left_by(make_run(), age=DAYS - 1), make_run()
     assert retention.expire_at(young) == young.ended_at + timedelta(days=DAYS)
     assert retention.expire_at(active) is None
-    assert retention.sweep() == [f"outputs/{old.pk}"]
-    assert retention.sweep() == []
+    assert list(retention.sweep(dry_run=True)) == [f"outputs/{old.pk}"]
+    assert lying() == {old.pk, young.pk}
+    assert sweep() == [f"outputs/{old.pk}"]
+    assert sweep() == []
     assert lying() == {young.pk}
     assert [queries.outputs(run).count() for run in (old, young)] == [0, 1]
     before = old.version
@@ -92,12 +98,16 @@ def test_old_outputs_go_and_the_run_stays(data: Path, make_run) -> None:
 def test_without_a_policy_everything_stays(data: Path, make_run, settings) -> None:
     run = left_by(make_run(), age=10_000)
     settings.GRIDAPPS = settings.GRIDAPPS.model_copy(update={"keep_outputs": 0})
-    assert retention.sweep() == []
+    assert sweep() == []
     assert lying() == {run.pk}
     assert retention.expire_at(run) is None
 
 
-def test_a_user_removes_them_at_once_and_has_room_again(data: Path, make_run, settings) -> None:
+@pytest.mark.parametrize("at_once", [0, 1])
+def test_a_user_removes_them_at_once_and_has_room_again(
+    data: Path, make_run, settings, monkeypatch, at_once: int
+) -> None:
+    monkeypatch.setattr(retention, "AT_ONCE", at_once)
     settings.GRIDAPPS = settings.GRIDAPPS.model_copy(update={"max_outputs": 2 * 10**6})
     run = left_by(make_run(), age=0)
     Output.objects.update(size=1_500_000)
@@ -108,7 +118,10 @@ def test_a_user_removes_them_at_once_and_has_room_again(data: Path, make_run, se
         retention.remove(by=run.owner, run=run)
         assert queries.outputs(run).count() == 0
     operations.retry(by=run.owner, run=run)
-    assert retention.sweep() == [f"outputs/{run.pk}"], "its files"
+    if not at_once:
+        assert lying() == {run.pk}, "too many to wait for"
+        assert sweep() == [f"outputs/{run.pk}"]
+    assert sweep() == []
     assert lying() == set()
     assert [entry.actor for entry in Entry.objects.filter(event="outputs.removed")] == [
         f"user:{run.owner_id}"
@@ -130,15 +143,28 @@ def test_a_storage_that_is_away_loses_nothing(data: Path, make_run, request) -> 
     else:
         request.getfixturevalue("s3").stop()
     with pytest.raises(StorageUnavailable):
-        retention.sweep()
+        sweep()
     assert Run.objects.get(files_left=True) == runs[0], "the rest is not begun"
     assert Output.objects.count() == 1
     if storage.current().local("outputs") is not None:
         (data / "unmounted").rename(data / "outputs")
     else:
         request.getfixturevalue("s3").start()
-    assert retention.sweep() == [f"outputs/{run.pk}" for run in runs]
+    assert sweep() == [f"outputs/{run.pk}" for run in runs]
     assert lying() == set()
+
+
+def test_a_user_need_not_wait_for_a_storage_that_is_away(data: Path, make_run, monkeypatch) -> None:
+    run = left_by(make_run(), age=0)
+
+    def away(_key: str) -> None:
+        raise StorageUnavailable("The S3 storage does not answer.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(storage.current(), "remove", away)
+        retention.remove(by=run.owner, run=run)
+    assert queries.outputs(run).count() == 0
+    assert sweep() == [f"outputs/{run.pk}"]
 
 
 def test_what_cannot_be_removed_keeps_nobody_else_waiting(data: Path, make_run, monkeypatch) -> None:
@@ -151,7 +177,7 @@ def test_what_cannot_be_removed_keeps_nobody_else_waiting(data: Path, make_run, 
         real(key)
 
     monkeypatch.setattr(storage.current(), "remove", remove)
-    assert retention.sweep() == [f"outputs/{runs[1].pk}"]
+    assert sweep() == [f"outputs/{runs[1].pk}"]
     assert list(Run.objects.filter(files_left=True)) == [runs[0]]
     monkeypatch.undo()
 
@@ -162,7 +188,7 @@ def test_an_output_that_is_being_read_breaks_off_or_goes_on(data: Path, make_run
     path = store.path(output)
     opened = path.open("rb") if path else None
     retention.remove(by=run.owner, run=run)
-    retention.sweep()
+    sweep()
     if opened:
         with opened:
             assert opened.read() == CONTENT
@@ -173,7 +199,7 @@ def test_an_output_that_is_being_read_breaks_off_or_goes_on(data: Path, make_run
 
 def test_tidy_finds_what_a_late_attempt_leaves(data: Path, make_run) -> None:
     run = left_by(make_run(), age=DAYS + 1)
-    retention.sweep()
+    sweep()
     place = Place(run.pk, 0, 1)
     place.make()
     place.log.write_text("late\n")
@@ -200,7 +226,7 @@ def remove(key):
 current().remove = remove
 for moment in ("before the files", "half way", "after the files"):
     if (child := os.fork()) == 0:
-        retention.sweep()
+        list(retention.sweep())
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     print(moment, flush=True)
     sys.stdin.readline()
@@ -231,7 +257,7 @@ def test_killed_in_the_middle_again_and_again(data: Path, make_run, settings) ->
             sweepers.stdin.write("on\n")
             sweepers.stdin.flush()
     assert sweepers.returncode == 0
-    assert retention.sweep() == [f"outputs/{run.pk}" for run in runs]
+    assert sweep() == [f"outputs/{run.pk}" for run in runs]
     assert lying() == set()
     assert not Run.objects.filter(files_left=True).exists()
 
@@ -249,7 +275,7 @@ def test_looking_costs_nothing_however_long_the_history_is(data: Path, make_run)
     with CaptureQueriesContext(
         connection,
     ) as asked:
-        assert retention.sweep() == []
+        assert sweep() == []
     plans = []
     for query in (query["sql"] for query in asked if "SELECT" in query["sql"] and "runs_run" in query["sql"]):
         with connection.cursor() as cursor:
@@ -278,4 +304,4 @@ def test_constraints(make_run, name, changes) -> None:
 def test_a_retired_account_does_not_keep_them(data: Path, make_run) -> None:
     run = left_by(make_run(), age=DAYS + 1)
     User.objects.filter(pk=run.owner_id).update(is_active=False)
-    assert retention.sweep() == [f"outputs/{run.pk}"]
+    assert sweep() == [f"outputs/{run.pk}"]

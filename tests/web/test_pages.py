@@ -5,6 +5,7 @@ import html
 import io
 import re
 import tarfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,16 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from django.conf import settings
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from oauth2_provider.models import Application
 
 from gridapps.access import operations as access
 from gridapps.access.models import Developer, User
+from gridapps.exports.models import Export, ExportFile
 from gridapps.registry import operations as registry
 from gridapps.registry.authority import Authority
-from gridapps.registry.models import App, Certificate
+from gridapps.registry.models import App, Certificate, Release
+from gridapps.runs.models import Output, Run, Task
 from tests.fixtures.cast import Cast
 
 pytestmark = pytest.mark.django_db
@@ -181,3 +185,64 @@ def test_codes_travel_only_where_nobody_reads_them(cast: Cast, address: str) -> 
     assert answer.status_code == 400
     assert "redirect address" in answer.content.decode()
     assert not Application.objects.filter(user=cast.analyst).exists()
+
+
+@pytest.fixture
+def ended(cast: Cast, app: App) -> Run:
+    """A run of the developer that has succeeded and left an output."""
+    release = Release.objects.create(
+        app=app, digest="sha256:" + "7" * 64, media_type="m", state="valid", size=1, layers=1,
+        pushed_at=timezone.now(),
+    )  # fmt: skip
+    export = Export.objects.create(owner=cast.developer, name="city")
+    file = ExportFile.objects.create(
+        export=export, name="a.laz", path="a", size=1, sha256="", points=1, las_version="1.4", point_format=6,
+        bounds=[], footprint=b"",
+    )  # fmt: skip
+    end = {"state": "SUCCESS", "ended_at": timezone.now(), "progress": 1}
+    run = Run.objects.create(
+        owner=cast.developer, release=release, export=export, arguments={}, cpus=1, memory=1, disk=1, time=1,
+        **end,
+    )  # fmt: skip
+    task = Task.objects.create(
+        run=run, owner=cast.developer, index=0, exportfile=file, attempt=1, queued_at=timezone.now(), **end
+    )
+    Output.objects.create(task=task, path="dtm.tif", size=1, sha256="0" * 64, media_type="image/tiff")
+    return run
+
+
+def test_the_page_of_a_run_shows_its_digest_whole(cast: Cast, ended: Run) -> None:
+    page = browser(cast.developer).get(f"/runs/{ended.pk}").content.decode()
+    assert f'<code class="digest">{ended.release.digest}</code>' in page
+
+
+def test_outputs_are_deleted_on_the_page(cast: Cast, ended: Run) -> None:
+    client, path = browser(cast.developer), f"/runs/{ended.pk}/outputs/delete"
+    assert f'<form method="post" action="{path}">' in client.get(f"/runs/{ended.pk}").content.decode()
+    assert client.get(path).status_code == 405, "a link must not delete anything"
+    assert browser(cast.outsider).post(path).status_code == 404
+    careless = Client(enforce_csrf_checks=True, headers={"Host": "localhost", "X-Forwarded-Proto": "https"})
+    careless.force_login(cast.developer)
+    assert careless.post(path).status_code == 403
+    assert Output.objects.exists()
+    assert client.post(path)["Location"] == f"/runs/{ended.pk}"
+    page = client.get(f"/runs/{ended.pk}").content.decode()
+    assert f"were removed on {timezone.now():%Y-%m-%d}" in page
+    assert "dtm.tif" not in page
+    assert path not in page
+    assert 'id="log"' not in page
+
+
+def test_outputs_of_an_active_run_cannot_be_deleted_on_the_page(cast: Cast, ended: Run) -> None:
+    Run.objects.update(state="RUNNING", ended_at=None)
+    client, path = browser(cast.developer), f"/runs/{ended.pk}/outputs/delete"
+    assert path not in client.get(f"/runs/{ended.pk}").content.decode()
+    assert "has not ended yet" in client.post(path, follow=True).content.decode()
+    assert Output.objects.exists()
+
+
+def test_the_page_of_a_run_says_when_its_outputs_go(cast: Cast, ended: Run, settings: Any) -> None:
+    settings.GRIDAPPS = settings.GRIDAPPS.model_copy(update={"keep_outputs": 30})
+    assert ended.ended_at is not None
+    page = browser(cast.developer).get(f"/runs/{ended.pk}").content.decode()
+    assert f"will be removed on {ended.ended_at + timedelta(days=30):%Y-%m-%d}" in page

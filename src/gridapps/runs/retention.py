@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
 from gridapps.access.models import User
@@ -27,46 +27,56 @@ from gridapps.runs.states import ACTIVE
 logger = logging.getLogger(__name__)
 
 BATCH = 500  # runs that are looked up at once
+AT_ONCE = 1000  # outputs whose files are removed while their user waits; those of larger runs the sweep's
 
 
-def remove(*, by: User | str, run: Run) -> None:
-    """Remove the outputs and the log of a run that has ended: for its user at once, their files soon after
-    (`sweep`). Doing it again changes nothing. Raises Conflict while the run is active.
+def remove(*, by: User, run: Run) -> None:
+    """Remove the outputs and the log of a run that has ended: for everybody at once, their files at once or
+    soon after (`sweep`). Doing it again changes nothing. Raises Conflict while the run is active.
     """
     with transaction.atomic():
-        row = Run.objects.select_for_update().get(pk=run.pk)
-        if row.state in ACTIVE:
-            raise Conflict("The run has not ended yet: wait for its end, or cancel it.")
-        if row.outputs_removed_at is None:
-            count, _ = Output.objects.filter(task__run=row.pk).delete()
-            Run.objects.filter(pk=row.pk).update(
-                outputs_removed_at=Now(), files_left=True, version=F("version") + 1
-            )
-            trail.record(event=Event.OUTPUTS_REMOVED, by=by, subject=f"run:{row.pk}", outputs=count)
+        if (count := _forget(run.pk, by=by)) is not None and count <= AT_ONCE:
+            transaction.on_commit(lambda: list(_cleared([run.pk])), robust=True)
 
 
-def sweep() -> list[str]:
+def sweep(*, dry_run: bool = False) -> Iterator[str]:
     """Remove what the policy says, and the files of all that was removed; the keys.
 
-    May be stopped at any moment, and run twice at once. Raises StorageUnavailable: what was not reached is
-    the next one's.
+    With `dry_run` it only says what. May be stopped at any moment, and run twice at once. Raises
+    StorageUnavailable: what was not reached is the next one's.
     """
     interrupted = Run.objects.filter(files_left=True).order_by("outputs_removed_at")
-    cleared = list(_cleared(interrupted.values_list("pk", flat=True)))
-    while batch := expired():
-        for run in batch:
-            remove(by=trail.INSTANCE, run=run)
-            cleared += _cleared([run.pk])
-    return cleared
+    left = list(interrupted.values_list("pk", flat=True))
+    if dry_run:
+        yield from (f"outputs/{pk}" for pk in (*left, *_expired().iterator()))
+        return
+    yield from _cleared(left)
+    while batch := list(_expired()[:BATCH]):
+        for pk in batch:
+            _forget(pk, by=trail.INSTANCE)
+            yield from _cleared([pk])
 
 
-def expired() -> list[Run]:
-    """The next runs whose outputs the policy removes, those that ended first before the others."""
+def _forget(pk: UUID, *, by: User | str) -> int | None:
+    """Remove the rows of a run's outputs; how many, or None when that was done already. Raises Conflict."""
+    with transaction.atomic():
+        row = Run.objects.select_for_update().get(pk=pk)
+        if row.state in ACTIVE:
+            raise Conflict("The run has not ended yet: wait for its end, or cancel it.")
+        if row.outputs_removed_at is not None:
+            return None
+        count, _ = Output.objects.filter(task__run=pk).delete()
+        Run.objects.filter(pk=pk).update(outputs_removed_at=Now(), files_left=True, version=F("version") + 1)
+        trail.record(event=Event.OUTPUTS_REMOVED, by=by, subject=f"run:{pk}", outputs=count)
+        return count
+
+
+def _expired() -> QuerySet[Run, UUID]:
+    """The runs whose outputs the policy removes, those that ended first before the others."""
     days = settings.GRIDAPPS.keep_outputs
-    if not days:
-        return []
     kept = Run.objects.filter(ended_at__isnull=False, outputs_removed_at__isnull=True)
-    return list(kept.filter(ended_at__lt=overview.now() - timedelta(days=days)).order_by("ended_at")[:BATCH])
+    old = kept.filter(ended_at__lt=overview.now() - timedelta(days=days)) if days else kept.none()
+    return old.order_by("ended_at").values_list("pk", flat=True)
 
 
 def expire_at(run: Run) -> datetime | None:

@@ -254,7 +254,7 @@ def tidy() -> None:
     from gridapps.runs.retention import sweep
     from gridapps.runs.tidying import tidy as tidy_runs
 
-    removed = [*_do(sweep), *_do(tidy_exports), *_do(tidy_runs)]
+    removed = [*_do(lambda: list(sweep())), *_do(tidy_exports), *_do(tidy_runs)]
     for key in removed:
         click.echo(key)
     click.echo(f"{len(removed)} removed.")
