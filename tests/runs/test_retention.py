@@ -5,6 +5,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -54,7 +55,12 @@ def left_by(run: Run, *, age: float) -> Run:
         place.files.mkdir()
         (place.files / "dtm.tif").write_bytes(CONTENT)
         place.log.write_text("x\n")
-        kept = {"path": "dtm.tif", "size": len(CONTENT), "sha256": SHA256, "media_type": "image/tiff"}
+        kept: dict[str, Any] = {
+            "path": "dtm.tif",
+            "size": len(CONTENT),
+            "sha256": SHA256,
+            "media_type": "image/tiff",
+        }
         place.publish([CollectedFile(**kept)])
         Output.objects.create(task=task, **kept)
         place.leave()
@@ -77,6 +83,7 @@ def lying() -> set[UUID]:
 def test_old_outputs_go_and_the_run_stays(data: Path, make_run) -> None:
     old = left_by(make_run(points=(1, 1)), age=DAYS + 1)
     young, active = left_by(make_run(), age=DAYS - 1), make_run()
+    assert young.ended_at
     assert retention.expire_at(young) == young.ended_at + timedelta(days=DAYS)
     assert retention.expire_at(active) is None
     assert list(retention.sweep(dry_run=True)) == [f"outputs/{old.pk}"]

@@ -25,7 +25,8 @@ def build(engine: Engine) -> Iterator[Build]:
         assert engine.client.wait(container)["StatusCode"] == 0
         made.append(f"{SOMEBODYS}-{len(made)}:1")
         runs = {"Entrypoint": ["/bin/sh", "-c"], "Cmd": ["test -d /no-bytes; wc -c < /layer"]}
-        engine.client.commit(container, *made[-1].split(":"), conf=runs)
+        repository, _, tag = made[-1].partition(":")
+        engine.client.commit(container, repository=repository, tag=tag, conf=runs)
         engine.client.remove_container(container)
         return made[-1]
 
@@ -51,14 +52,22 @@ def test_what_somebody_else_calls_by_another_name_stays(bench: Bench, engine: En
 
 
 @pytest.mark.engine
-def test_an_image_that_somebody_elses_container_has_stays(bench: Bench, engine: Engine) -> None:
+@pytest.mark.parametrize("other_name", [False, True])
+def test_an_image_that_somebody_elses_container_has_stays(
+    bench: Bench, engine: Engine, other_name: bool
+) -> None:
     ours = engine.image()
+    if other_name:
+        engine.client.tag(ours, SOMEBODYS, "2")
     container = engine.client.create_container(ours, command=["true"])
     try:
         assert not bench.sandbox.drop(ours)
+        assert bench.sandbox.layers(ours)
     finally:
         engine.client.remove_container(container)
     assert bench.sandbox.drop(ours)
+    if other_name:
+        engine.client.remove_image(f"{SOMEBODYS}:2")
 
 
 @pytest.mark.engine

@@ -133,6 +133,11 @@ class Engine:
         """Remove the reference, and the image if that was its last one. False when a container has it."""
         try:
             with self._call() as client:
+                image = client.inspect_image(reference)["Id"]  # type: ignore[no-untyped-call]
+                users = client.containers(all=True, filters={"ancestor": [image]})
+                # The engine looks itself, but only at the last of an image's references.
+                if any(user["ImageID"] == image for user in users):
+                    return False
                 # What the image was built on here, by whoever did that, stays.
                 client.remove_image(reference, noprune=True)
         except NotFound:
