@@ -26,6 +26,7 @@ UPLOAD = "5f8b2a5e-7d1c-4e3b-9f57-0e2b8b3f9a11"
         ("PUT", f"/v2/roads/blobs/uploads/{UPLOAD}?_state=a&digest=sha256%3A00", ["push", "pull"]),
         ("DELETE", f"/v2/roads/blobs/uploads/{UPLOAD}", ["delete"]),
         ("GET", "/v2/roads/tags/list?n=10", ["pull"]),
+        ("GET", f"/v2/roads/referrers/{DIGEST}?artifactType=application%2Fspdx", ["pull"]),
     ],
 )
 def test_requests_of_a_push_or_pull(method: str, uri: str, actions: list[str]) -> None:
@@ -67,7 +68,9 @@ def test_a_mount_needs_both_repositories() -> None:
         ("GET", "/v2/roads/manifests/.."),
         ("GET", "/v2/roads/manifests/" + "a" * 129),
         ("GET", "/v2/roads/manifests/sha512:" + "0" * 128),
-        ("GET", "/v2/roads/referrers/" + DIGEST),
+        ("GET", "/v2/roads/referrers/" + DIGEST[:-1]),
+        ("GET", "/v2/roads/referrers/v1"),
+        ("PUT", "/v2/roads/referrers/" + DIGEST),
         ("GET", "https://elsewhere.example/v2/roads/tags/list"),
         ("POST", "/v2/roads/blobs/uploads/?from=%ff"),
         ("POST", "/v2/roads/blobs/uploads/?" + "&".join("a=1" for _ in range(9))),

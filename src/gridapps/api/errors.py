@@ -14,6 +14,7 @@ from gridapps.exports.headers import BadPointCloud
 from gridapps.hooks import errors as hooks
 from gridapps.registry import certificates
 from gridapps.registry import errors as registry
+from gridapps.registry.distribution import Unavailable
 from gridapps.registry.schemas import InvalidArguments, InvalidSchema
 from gridapps.runs import errors as runs
 from gridapps.storage.protocol import StorageUnavailable
@@ -69,6 +70,7 @@ _REFUSED: dict[type[Exception], str] = {
     registry.AppChanged: "precondition-failed",
     registry.InvalidShare: "invalid-request",
     registry.NotShareable: "conflict",
+    Unavailable: "unavailable",
     registry.ShareNotFound: "not-found",
     registry.ReleaseNotFound: "not-found",
     InvalidSchema: "invalid-schema",

@@ -5,12 +5,13 @@
 
 import os
 import re
+import shlex
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gridapps.hooks.targets import Rules
@@ -95,6 +96,12 @@ class Environment(BaseSettings):
     hook_ca: str = Field("", description="CA file for the targets of hooks; empty: the system's")
     hook_timeout: float = Field(10.0, gt=0, le=60, description="seconds for one delivery as a whole")
     hook_pause: float = Field(10.0, gt=0, le=600, description="seconds between the first two tries")
+    signature_keys: str = Field(
+        "", description="public keys whose signatures count: a PEM file, or a directory of them"
+    )
+    require_signature: bool = Field(False, description="whether only what is signed by such a key is shared")
+    scanner: str = Field("", description="command that judges an image before it is shared; empty: none")
+    scanner_timeout: float = Field(600.0, gt=0, le=86400, description="seconds that the scanner may take")
     certificate_days: int = Field(365, ge=1, le=3650, description="validity of a client certificate")
     metrics_token: str = Field("", repr=False, description="bearer token that may read /metrics")
     log_format: Literal["json", "text"] = Field("json", description="how log lines are written")
@@ -158,6 +165,20 @@ class Environment(BaseSettings):
     def _hook_networks_are_networks(cls, value: str) -> str:
         for network in value.split(",") if value else ():
             ip_network(network.strip())
+        return value
+
+    @field_validator("scanner")
+    @classmethod
+    def _scanner_is_a_command(cls, value: str) -> str:
+        if value and not shlex.split(value):
+            raise ValueError("must be a command and its arguments, or empty")
+        return value
+
+    @field_validator("require_signature")
+    @classmethod
+    def _signatures_are_of_somebody(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and not info.data.get("signature_keys"):
+            raise ValueError("needs GRIDAPPS_SIGNATURE_KEYS: without keys no signature counts")
         return value
 
     def hook_rules(self) -> Rules:

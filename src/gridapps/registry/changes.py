@@ -1,6 +1,6 @@
 """What sharing a release would change for those who run an App by an access tag now."""
 
-from gridapps.registry import images, promotion
+from gridapps.registry import contents, images
 from gridapps.registry.distribution import Missing, Repository, Unavailable
 from gridapps.registry.manifests import Invalid, Manifest, parse
 from gridapps.registry.models import App, Release, Share
@@ -38,20 +38,20 @@ def _layers(share: Share, release: Release) -> str:
         ):
             old = {blob.digest for blob in _manifest(trusted, share.release).layers}
             layers = _manifest(own, release).layers
-    except (Missing, Unavailable, Invalid, promotion.Spoiled):
+    except (Missing, Unavailable, Invalid, contents.Spoiled):
         return "Its layers cannot be compared now."
     new = [blob for blob in layers if blob.digest not in old]
     return f"{len(new)} of {len(layers)} layers are new: {sum(blob.size for blob in new)} bytes."
 
 
 def _manifest(repository: Repository, release: Release) -> Manifest:
-    content = promotion.manifest(repository, release.digest, release.media_type)
-    parsed = parse(content, media_type=release.media_type, max_image=promotion.ANY, max_layers=promotion.ANY)
+    content = contents.manifest(repository, release.digest, release.media_type)
+    parsed = parse(content, media_type=release.media_type, max_image=contents.ANY, max_layers=contents.ANY)
     if isinstance(parsed, Manifest):
         return parsed
-    content = promotion.manifest(repository, parsed.image.digest, parsed.image.media_type)
+    content = contents.manifest(repository, parsed.image.digest, parsed.image.media_type)
     inner = parse(
-        content, media_type=parsed.image.media_type, max_image=promotion.ANY, max_layers=promotion.ANY
+        content, media_type=parsed.image.media_type, max_image=contents.ANY, max_layers=contents.ANY
     )
     assert isinstance(inner, Manifest), "an index names manifests only"
     return inner

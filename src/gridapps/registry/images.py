@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from gridapps.registry import tokens
+from gridapps.registry.distribution import Repository
 from gridapps.registry.models import App, Release
 from gridapps.registry.permits import TRUSTED_PREFIX
 from gridapps.registry.queries import Source
@@ -43,3 +44,10 @@ def pull_of(release: Release, source: Source = Source.DEVELOPER) -> Pull:
         reference=f"{registry}/{repository}@{release.digest}",
         token=lambda: "" if member else tokens.pull_token(repository, service=service),
     )
+
+
+def repository_of(app: App, source: Source) -> Repository:
+    """The App's repository in one of the registries."""
+    if source is Source.TRUSTED:
+        return Repository(trusted_repository(app), Service.TRUSTED)
+    return Repository(app.app_id)

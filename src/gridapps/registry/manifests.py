@@ -43,6 +43,7 @@ _MANIFEST = (
     "fsLayers",
     "subject",
     "artifactType",
+    "annotations",
 )
 _PLATFORM = ("os", "architecture", "variant", "os.version", "os.features", "features")
 _CONFIG = ("os", "architecture", "variant", "config", "rootfs")
@@ -103,22 +104,41 @@ def digest_of(content: bytes) -> str:
 
 def parse(content: bytes, *, media_type: str, max_image: int, max_layers: int) -> Manifest | Index:
     """Judge a manifest or index by itself. `media_type` is the Content-Type. Raises Invalid."""
-    if len(content) > MAX_MANIFEST:
-        raise Invalid(f"The manifest is larger than {MAX_MANIFEST} bytes.")
     if media_type not in MANIFESTS + INDEXES:
         raise Invalid(f"The media type {media_type[:200]!r} is not taken: push a schema 2 or OCI image.")
     try:
-        document = read(content, what="The manifest").knowing(_MANIFEST)
-        if document.get("schemaVersion") != 2 or document.get("fsLayers") is not None:
-            raise Invalid("The manifest is not of schema version 2.")
-        declared = document.get("mediaType")
-        if declared != media_type and not (declared is None and media_type in (OCI_MANIFEST, OCI_INDEX)):
-            raise Invalid("The manifest's mediaType is not the Content-Type that it was sent with.")
+        document = opened(content, media_type=media_type)
+        if document.get("subject") is not None:
+            raise Invalid("An image has no subject: what is attached to a release is pushed by its digest.")
         if media_type in INDEXES:
             return _index(document)
         return _manifest(document, max_image=max_image, max_layers=max_layers)
     except Ambiguous as error:
         raise Invalid(str(error)) from None
+
+
+def opened(content: bytes, *, media_type: str, limit: int = MAX_MANIFEST) -> Document:
+    """A manifest or index of at most `limit` bytes whose version and media type are what they should be.
+
+    Raises Invalid and documents.Ambiguous.
+    """
+    if len(content) > limit:
+        raise Invalid(f"The manifest is larger than {limit} bytes.")
+    document = read(content, what="The manifest").knowing(_MANIFEST)
+    if document.get("schemaVersion") != 2 or document.get("fsLayers") is not None:
+        raise Invalid("The manifest is not of schema version 2.")
+    declared = document.get("mediaType")
+    if declared != media_type and not (declared is None and media_type in (OCI_MANIFEST, OCI_INDEX)):
+        raise Invalid("The manifest's mediaType is not the Content-Type that it was sent with.")
+    return document
+
+
+def has_subject(content: bytes) -> bool:
+    """Whether this is a manifest that says what it belongs to. What cannot be read says nothing."""
+    try:
+        return read(content, what="The manifest").knowing(_MANIFEST).get("subject") is not None
+    except Ambiguous:
+        return False
 
 
 def program(content: bytes, *, manifest: Manifest) -> Program:
@@ -167,7 +187,7 @@ def program(content: bytes, *, manifest: Manifest) -> Program:
 def _manifest(document: Document, *, max_image: int, max_layers: int) -> Manifest:
     if document.get("manifests") is not None:
         raise Invalid("The manifest is an index as well; it has to be one of the two.")
-    config = _blob(document.document("config"), "The configuration")
+    config = described(document.document("config"), "The configuration")
     if config.media_type not in CONFIGS:
         raise Invalid(f"This is not a container image: its configuration is of type {config.media_type!r}.")
     if config.size > MAX_CONFIG:
@@ -186,7 +206,7 @@ def _manifest(document: Document, *, max_image: int, max_layers: int) -> Manifes
 
 
 def _layer(entry: Document, number: int) -> Blob:
-    layer = _blob(entry, f"Layer {number}")
+    layer = described(entry, f"Layer {number}")
     if "foreign" in layer.media_type or "nondistributable" in layer.media_type:
         raise Invalid(
             f"Layer {number} is a foreign layer, which lies elsewhere; every layer has to be pushed here."
@@ -204,8 +224,8 @@ def _index(document: Document) -> Index:
     children = document.documents("manifests")
     if len(children) > MAX_CHILDREN:
         raise Invalid(f"The index has {len(children)} entries; at most {MAX_CHILDREN} are taken.")
-    images = [blob for child in children if (blob := _amd64(child)) is not None]
-    named = [_blob(child, "An entry of the index") for child in children]
+    images = [image for child in children if (image := _amd64(child)) is not None]
+    named = [described(child, "An entry of the index") for child in children]
     if len(images) != 1:
         raise Invalid(f"The index has {len(images)} images for linux/amd64; exactly one is needed.")
     return Index(images[0], named)
@@ -213,7 +233,7 @@ def _index(document: Document) -> Index:
 
 def _amd64(child: Document) -> Blob | None:
     """The child if it is for linux/amd64. Names that an engine would read as something else are refused."""
-    blob = _blob(child, "An entry of the index")
+    blob = described(child, "An entry of the index")
     if blob.media_type not in MANIFESTS:
         raise Invalid(f"An entry of the index is of type {blob.media_type!r}; only images can be in it.")
     platform = child.document("platform").knowing(_PLATFORM)
@@ -234,7 +254,8 @@ def _amd64(child: Document) -> Blob | None:
     return blob
 
 
-def _blob(entry: Document, what: str) -> Blob:
+def described(entry: Document, what: str) -> Blob:
+    """What a descriptor names. Raises Invalid, in which `what` begins the sentence, and Ambiguous."""
     entry = entry.knowing(_DESCRIPTOR)
     media_type, digest, size = (entry.get(name) for name in ("mediaType", "digest", "size"))
     if not isinstance(media_type, str) or not re.fullmatch(r"[a-zA-Z0-9.+/_-]{1,200}", media_type):

@@ -175,6 +175,51 @@ class Release(Blockable):
         return f"{self.app}@{self.digest}"
 
 
+class Attachment(models.Model):
+    """A document that a developer attached to a release, and that is no part of it: a signature, an SBOM.
+
+    It arrived as a layer of a manifest of its own, which may hold several. It is never unpacked or run.
+    """
+
+    class Kind(models.TextChoices):
+        SIGNATURE = "signature"
+        ATTESTATION = "attestation"
+        SBOM = "sbom"
+        OTHER = "other"
+
+    release = models.ForeignKey(Release, on_delete=models.CASCADE, related_name="attachments")
+    kind = models.CharField(max_length=11, choices=Kind)
+    media_type = models.CharField(max_length=200)
+    digest = models.CharField(max_length=71, help_text="sha256:... of the document")
+    size = models.BigIntegerField(help_text="bytes")
+    manifest = models.CharField(max_length=71, help_text="sha256:... of the manifest that it came with")
+    tag = models.CharField(max_length=80, blank=True, help_text="of the manifest; empty: it has a subject")
+    position = models.IntegerField(help_text="in the manifest")
+    payload = models.BinaryField(blank=True, default=b"", help_text="what a signature is over")
+    signature = models.TextField(blank=True, help_text="base64")
+    verified_by = models.CharField(max_length=100, blank=True, help_text="known key, when it was looked last")
+    pushed_at = models.DateTimeField()
+    certificate = models.ForeignKey(Certificate, null=True, on_delete=models.SET_NULL, related_name="+")
+
+    class Meta:
+        ordering = ("pk",)
+        constraints = [
+            models.UniqueConstraint(
+                name="attachment_once_per_place", fields=["release", "manifest", "position"]
+            ),
+            models.CheckConstraint(
+                name="attachment_digest_is_sha256", condition=Q(digest__regex=r"^sha256:[0-9a-f]{64}$")
+            ),
+            models.CheckConstraint(
+                name="attachment_only_signatures_are_verified",
+                condition=Q(verified_by="") | (Q(kind="signature") & ~Q(signature="")),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.digest} of {self.release}"
+
+
 class Layer(models.Model):
     """What a layer unpacks to, found when it was pushed first. The same for every image that has it."""
 
@@ -231,6 +276,16 @@ class Share(models.Model):
         get_user_model(), null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
     reason = models.TextField(blank=True, help_text="why it failed, or what copying waits for")
+    attachments = models.JSONField(
+        default=list,
+        db_default=models.Value([], models.JSONField()),
+        blank=True,
+        help_text="what is kept with the copy",
+    )
+    scanned_at = models.DateTimeField(null=True, blank=True)
+    scan = models.TextField(
+        blank=True, default="", db_default="", help_text="the end of what the scanner printed"
+    )
     title = models.CharField(max_length=200)
     description = models.TextField(blank=True)
     arguments = models.JSONField()

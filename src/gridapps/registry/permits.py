@@ -28,6 +28,7 @@ _PATHS = {
     "uploads": r"blobs/uploads/",
     "upload": r"blobs/uploads/[0-9a-zA-Z=_-]{1,128}",
     "tags": r"tags/list",
+    "referrers": rf"referrers/{DIGEST}",
 }
 _NAME = rf"/v2/(?P<name>(?:{TRUSTED_PREFIX})?[a-z0-9][a-z0-9-]{{0,62}})/"
 _ALLOWED: Mapping[tuple[str, str], Sequence[str]] = {
@@ -43,6 +44,8 @@ _ALLOWED: Mapping[tuple[str, str], Sequence[str]] = {
     ("PUT", "upload"): PUSH,
     ("DELETE", "upload"): ("delete",),  # gives up an upload that is under way
     ("GET", "tags"): PULL,
+    # The registry has no such list, and says 404: then clients keep one themselves, under a tag.
+    ("GET", "referrers"): PULL,
 }
 
 

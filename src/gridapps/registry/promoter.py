@@ -10,9 +10,10 @@ import time
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
 
+from gridapps.registry import scanning
 from gridapps.registry.distribution import Unavailable
 from gridapps.registry.models import Share
-from gridapps.registry.promotion import fail, note_waiting, promote
+from gridapps.registry.promotion import fail, note_waiting, promote, scans
 
 LOOK = 1.0  # seconds between two looks for new shares
 PATIENCE = 900.0  # seconds for which a copy waits for a registry; a new promoter begins to count anew
@@ -33,6 +34,7 @@ class Promoter:
 
     def run(self) -> None:
         """Copy until `stop`."""
+        scanning.tidy(scans())
         pause = LOOK
         while not self._stopping.wait(pause):
             close_old_connections()
@@ -55,7 +57,7 @@ class Promoter:
             if self._stopping.is_set():
                 break
             try:
-                promote(share)
+                promote(share, stopping=self._stopping.is_set)
                 self._waiting.pop(share.pk, None)
             except Unavailable as error:
                 self._wait(share, error)

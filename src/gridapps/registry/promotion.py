@@ -2,111 +2,103 @@
 
 By digest from the top to the last blob: what arrives under another digest or size than was judged at the push
 is never stored, and the share fails. Blobs that are there already are skipped, so a copy that was killed goes
-on where it was, and copying twice is copying once. docs/decisions/0070-promotion.md says why it is done so.
+on where it was, and copying twice is copying once. What is attached goes along, and the operator's scanner
+has the last word. docs/decisions/0070-promotion.md and 0074-supply-chain.md say why it is done so.
 """
 
 import hashlib
 import logging
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from gridapps.audit import trail
 from gridapps.audit.events import Event
-from gridapps.registry import images, manifests, sharing
+from gridapps.registry import attaching, contents, images, layouts, scanning, sharing
+from gridapps.registry.contents import Contents, Spoiled
 from gridapps.registry.distribution import Missing, Rejected, Repository
-from gridapps.registry.manifests import Blob, Index, Invalid
+from gridapps.registry.manifests import Invalid
 from gridapps.registry.models import Share
-from gridapps.registry.tokens import Service
+from gridapps.registry.queries import Source
+from gridapps.registry.signatures import UnusableKeys
 
 NOTED_EVERY = 0.5  # seconds between two notes of how far a copy is
-ANY = 2**62  # limits were judged at the push: what was taken then is copied now
 log = logging.getLogger(__name__)
-
-
-class Spoiled(Exception):
-    """What lies in the developer registry is not what was pushed. The sentence says what differs."""
 
 
 class _Over(Exception):
     """The share is not being copied any more: somebody revoked it."""
 
 
-@dataclass
-class _Contents:
-    """What a release consists of: manifests, children before the index that names them, and blobs."""
+def promote(share: Share, *, stopping: Callable[[], bool] = lambda: False) -> bool:
+    """Copy the release of a share that is being copied, have it scanned; whether the share is active now.
 
-    manifests: dict[str, tuple[bytes, str]] = field(default_factory=dict)  # digest: content, media type
-    blobs: dict[str, int] = field(default_factory=dict)  # digest: bytes
-
-    @property
-    def size(self) -> int:
-        return sum(len(content) for content, _ in self.manifests.values()) + sum(self.blobs.values())
-
-
-def promote(share: Share) -> bool:
-    """Copy the release of a share that is being copied; whether the share is active now.
-
-    A release that is spoiled or not whole makes it a failed one. Raises distribution.Unavailable: then it is
-    still being copied, and doing it again goes on.
+    A release that is spoiled, not whole, not signed as it has to be, or refused by the scanner makes it a
+    failed one. When `stopping` says so, and when distribution.Unavailable is raised, it is still being
+    copied, and doing it again goes on.
     """
     try:
         with (
-            Repository(share.app.app_id) as source,
-            Repository(images.trusted_repository(share.app), Service.TRUSTED) as target,
+            images.repository_of(share.app, Source.DEVELOPER) as source,
+            images.repository_of(share.app, Source.TRUSTED) as target,
         ):
-            contents = _contents(source, share.release.digest, share.release.media_type)
-            _Copy(share, source, target).all_of(contents)
-    except _Over:
+            release = contents.of_release(source, share.release)
+            everything = contents.copy_of(release)
+            kept = contents.add_attachments(everything, source, share)
+            if missing := attaching.unsigned(kept):
+                fail(share, missing)
+                return False
+            _Copy(share, source, target).all_of(everything)
+            scanned = _scan(share, release, target, stopping)
+    except (_Over, scanning.GivenUp):
         return False
     except Spoiled as error:
         fail(share, str(error))
+        return False
+    except UnusableKeys as error:
+        fail(share, f"The instance's signature keys cannot be used: {error}")
         return False
     except (Missing, Invalid, Rejected) as error:
         text = str(error) or "A part of the release is gone."
         fail(share, f"The developer registry does not hold the release as it was pushed: {text}")
         return False
-    return _activate(share)
+    if scanned.get("fault"):
+        fail(share, scanned.pop("fault"), **scanned)
+        return False
+    return _activate(share, attachments=kept, **scanned)
 
 
-def _contents(source: Repository, digest: str, media_type: str) -> _Contents:
-    """Everything that the release names, each manifest checked against the digest it was asked for by."""
-    found = _Contents()
-    content = manifest(source, digest, media_type)
-    parsed = _parsed(content, media_type)
-    for child in parsed.children if isinstance(parsed, Index) else ():
-        inner = manifest(source, child.digest, child.media_type, size=child.size)
-        _add_blobs(found, _parsed(inner, child.media_type))
-        found.manifests[child.digest] = (inner, child.media_type)
-    _add_blobs(found, parsed)
-    found.manifests[digest] = (content, media_type)
-    return found
+def scans() -> Path:
+    """Where the scanner's directories lie."""
+    return Path(settings.DATA) / "scanner"
 
 
-def manifest(source: Repository, digest: str, media_type: str, *, size: int | None = None) -> bytes:
-    """A manifest that is what its digest says. Raises Spoiled, Unavailable."""
+def _scan(
+    share: Share, release: Contents, target: Repository, stopping: Callable[[], bool]
+) -> dict[str, Any]:
+    """What the scanner says, as the share keeps it, with its `fault` if there is one; nothing without one."""
+    limits = settings.GRIDAPPS
+    if not limits.scanner:
+        return {}
+    if not _copying(share).update(reason="The scanner looks at the release."):
+        raise _Over
     try:
-        content = source.manifest(digest, media_type=media_type, limit=manifests.MAX_MANIFEST + 1)
-    except Missing:
-        raise Spoiled(f"The developer registry has no manifest {digest} any more.") from None
-    if manifests.digest_of(content) != digest or (size is not None and len(content) != size):
-        raise Spoiled(f"The manifest {digest} in the developer registry is not the one that was pushed.")
-    return content
-
-
-def _parsed(content: bytes, media_type: str) -> manifests.Manifest | Index:
-    return manifests.parse(content, media_type=media_type, max_image=ANY, max_layers=ANY)
-
-
-def _add_blobs(found: _Contents, parsed: manifests.Manifest | Index) -> None:
-    blobs: Iterable[Blob] = () if isinstance(parsed, Index) else (parsed.config, *parsed.layers)
-    for blob in blobs:
-        if found.blobs.setdefault(blob.digest, blob.size) != blob.size:
-            raise Spoiled(f"The release names {blob.digest} with two sizes.")
+        with scanning.place(scans(), f"share-{share.pk}", size=release.size) as directory:
+            layout = directory / "image"
+            layouts.write(layout, release, target, top=share.release.digest)
+            verdict = scanning.run(
+                limits.scanner, layout, directory=directory, timeout=limits.scanner_timeout,
+                wanted=lambda: not stopping() and _copying(share).exists(),
+            )  # fmt: skip
+    except OSError as error:
+        verdict = scanning.Verdict("", f"The image could not be laid out for the scanner: {error}.")
+    return {"fault": verdict.fault, "scanned_at": timezone.now(), "scan": verdict.output}
 
 
 class _Copy:
@@ -119,7 +111,7 @@ class _Copy:
         self._copied = 0
         self._noted = 0.0
 
-    def all_of(self, contents: _Contents) -> None:
+    def all_of(self, contents: Contents) -> None:
         """Blobs first, then manifests: a registry takes nothing that names what is not there."""
         self._note(size=contents.size)
         for digest, size in contents.blobs.items():
@@ -133,6 +125,10 @@ class _Copy:
             if stored != digest:
                 raise Spoiled(f"The trusted registry stored the manifest {digest} as {stored or 'nothing'}.")
             self._add(len(content))
+        for tag, digest in contents.tags.items():
+            # Where tools look for signatures. Another share of the release may move it; the tag above stays.
+            content, media_type = contents.manifests[digest]
+            self._target.put_manifest(tag, content, media_type=media_type)
         self._note()
 
     def _has(self, digest: str, size: int) -> bool:
@@ -176,11 +172,11 @@ class _Copy:
             raise _Over
 
 
-def _activate(share: Share) -> bool:
+def _activate(share: Share, **more: Any) -> bool:
     """Make it runnable, unless somebody revoked it meanwhile."""
     with transaction.atomic():
         done = _copying(share).update(
-            state=Share.State.ACTIVE, activated_at=timezone.now(), copied=F("size"), reason=""
+            state=Share.State.ACTIVE, activated_at=timezone.now(), copied=F("size"), reason="", **more
         )
         if done:
             trail.record(event=Event.SHARE_ACTIVATED, by=trail.INSTANCE, **sharing.named(share))
@@ -193,11 +189,11 @@ def note_waiting(share: Share, reason: str) -> None:
     _copying(share).update(reason=f"Waiting: {reason}")
 
 
-def fail(share: Share, reason: str) -> None:
+def fail(share: Share, reason: str, **more: Any) -> None:
     """End the share, unless it is over already."""
     log.warning("share %s of %s failed: %s", share.pk, share.release, reason)
     with transaction.atomic():
-        if _copying(share).update(state=Share.State.FAILED, ended_at=timezone.now(), reason=reason):
+        if _copying(share).update(state=Share.State.FAILED, ended_at=timezone.now(), reason=reason, **more):
             trail.record(event=Event.SHARE_FAILED, by=trail.INSTANCE, reason=reason, **sharing.named(share))
 
 

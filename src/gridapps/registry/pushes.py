@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from gridapps.audit import trail
 from gridapps.audit.events import Event
-from gridapps.registry import manifests, unpacking
+from gridapps.registry import attaching, attachments, manifests, unpacking
 from gridapps.registry.distribution import Missing, Rejected, Repository
 from gridapps.registry.manifests import Index, Invalid, Manifest, Program
 from gridapps.registry.models import App, Certificate, Release, Tag
@@ -54,8 +54,15 @@ def push(push: Push) -> str:
 
     One without a tag is stored as a part of an index and is no release: it is judged for its form and its
     layers, and once more, wholly, when an index names it for linux/amd64. Raises Invalid, after recording the
-    reasons as a refused release, and distribution.Unavailable, after recording nothing.
+    reasons as a refused release, and distribution.Unavailable, after recording nothing. What is attached to a
+    release is none itself, and goes its own way.
     """
+    if (place := attachments.place_of(push.reference, push.content)) is not None:
+        _check_digest(push)
+        return attaching.attach(
+            app=push.app, certificate=push.certificate, reference=push.reference, content=push.content,
+            media_type=push.media_type, place=place,
+        )  # fmt: skip
     try:
         with Repository(push.app.app_id) as repository:
             judged = _judge(push, repository)
@@ -73,8 +80,7 @@ def push(push: Push) -> str:
 def _judge(push: Push, repository: Repository) -> _Judged | None:
     """What the pushed image runs; None for a part of an index."""
     parsed = _parse(push.content, push.media_type)
-    if push.by_digest and push.reference != push.digest:
-        raise Invalid("The manifest's digest is not the one that it was sent under.")
+    _check_digest(push)
     if isinstance(parsed, Index):
         parsed = _image_of(parsed, repository)
     _check_blobs(parsed, repository)
@@ -87,6 +93,11 @@ def _judge(push: Push, repository: Repository) -> _Judged | None:
     program = manifests.program(config, manifest=parsed)
     unpacking.check(parsed, program, repository)
     return _Judged(parsed, program)
+
+
+def _check_digest(push: Push) -> None:
+    if push.by_digest and push.reference != push.digest:
+        raise Invalid("The manifest's digest is not the one that it was sent under.")
 
 
 def _parse(content: bytes, media_type: str) -> Manifest | Index:

@@ -4,15 +4,16 @@ An App is its owner's, and the holders' of the access tags that a release of it 
 what they pushed; everybody else runs what was shared, as it was shared, from the trusted registry.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from gridapps.access.models import User
 from gridapps.registry.errors import AppNotFound, NotAllowed, NothingToRun, ReleaseNotFound
-from gridapps.registry.models import App, Release, Share
+from gridapps.registry.models import App, Attachment, Release, Share
 
 
 class Source(Enum):
@@ -81,7 +82,7 @@ def releases_visible_to(user: User, app: App) -> QuerySet[Release]:
     Raises AppNotFound for everybody else.
     """
     _require_owner_or_administrator(user, app)
-    return app.releases.prefetch_related("tags").order_by("-pushed_at", "-pk")
+    return app.releases.prefetch_related("tags", "attachments").order_by("-pushed_at", "-pk")
 
 
 def shares_visible_to(user: User, app: App) -> QuerySet[Share]:
@@ -98,6 +99,35 @@ def newest_releases(apps: Iterable[App]) -> dict[int, str]:
     valid = Release.objects.filter(app__in=[app.pk for app in apps], state=Release.State.VALID)
     rows = valid.order_by("pushed_at", "pk").values_list("app_id", "digest")
     return dict(rows)
+
+
+def attached(releases: Mapping[int, str]) -> dict[int, list[Attachment]]:
+    """What is attached to the releases that `newest_releases` gives, by primary key of App."""
+    rows = Attachment.objects.filter(release__app__in=releases, release__digest__in=releases.values())
+    found: dict[int, list[Attachment]] = {}
+    for row in rows.select_related("release").defer("payload", "signature"):
+        if releases[row.release.app_id] == row.release.digest:
+            found.setdefault(row.release.app_id, []).append(row)
+    return found
+
+
+def attachment(user: User, app: App, release: str, digest: str) -> tuple[Mapping[str, Any], Source]:
+    """One attachment of a release that the user sees, and the registry that has it.
+
+    Owner and administrators see all; holders of an access tag what was kept with the share that they run.
+    Raises ReleaseNotFound.
+    """
+    of_release = Share.objects.filter(app=app, release__digest=release, activated_at__isnull=False)
+    sees_all = user.is_superuser or owns(user, app)
+    for share in of_release if sees_all else _grants(user).filter(pk__in=of_release):
+        for kept in share.attachments:
+            if kept["digest"] == digest:
+                return kept, Source.TRUSTED
+    rows = Attachment.objects.filter(release__app=app, release__digest=release, digest=digest)
+    row = rows.values("kind", "digest", "size").first() if sees_all else None
+    if row is None:
+        raise ReleaseNotFound("There is no such attachment.")
+    return row, Source.DEVELOPER
 
 
 def choose(user: User, app_id: str, wanted: str | None) -> Choice:

@@ -7,6 +7,7 @@ from gridapps.access.errors import NotAnAdministrator
 from gridapps.access.models import AccessTag, User
 from gridapps.audit import trail
 from gridapps.audit.events import Event
+from gridapps.registry import attaching
 from gridapps.registry.errors import AppNotFound, InvalidShare, NotShareable, ReleaseNotFound, ShareNotFound
 from gridapps.registry.models import App, Release, Share
 
@@ -35,8 +36,17 @@ def share(*, by: User, app_id: str, release: str, access_tag: str) -> tuple[Shar
         if open_share is not None:
             return open_share, False
         _require_sound(app, chosen)
+        attached = attaching.snapshot(chosen)
         kept = {name: getattr(app, name) for name in SNAPSHOT}
-        new = Share(app=app, release=chosen, access_tag=tag, created_by=by, size=chosen.size, **kept)
+        new = Share(
+            app=app,
+            release=chosen,
+            access_tag=tag,
+            created_by=by,
+            size=chosen.size,
+            attachments=attached,
+            **kept,
+        )
         try:
             with transaction.atomic():
                 new.save(force_insert=True)

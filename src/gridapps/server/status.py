@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gridapps.config.environment import Environment
-from gridapps.server.supervise import is_free
+from gridapps.leftovers import is_free
 
 SHOWN = 20  # running tasks in a terminal
 _GIB = 1024**3

@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gridapps import leftovers
+
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -155,36 +157,15 @@ def end_leftovers(run: Path, *, patience: float, say: Callable[[str], None]) -> 
     """
     for held in sorted(run.glob("*.held")):
         for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, _AFTER_KILL)):
-            if is_free(held):
+            if leftovers.is_free(held):
                 break
-            for process in _holders(held):
+            for process in leftovers.holders(held):
                 say(f"{held.stem}: process {process} of the last start still runs: {number.name}")
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, number)
             end = time.monotonic() + seconds
-            while time.monotonic() < end and not is_free(held):
+            while time.monotonic() < end and not leftovers.is_free(held):
                 time.sleep(0.05)
-
-
-def is_free(held: Path) -> bool:
-    """Whether no process has the lock file open any more."""
-    with held.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-
-def _holders(held: Path) -> list[int]:
-    """The processes that have this very file open. What is not ours to look into is passed over."""
-    wanted = held.stat()
-    found = set()
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):
-            if os.path.samestat(link.stat(), wanted) and int(link.parts[2]) != os.getpid():
-                found.add(int(link.parts[2]))
-    return sorted(found)
 
 
 def listens(address: tuple[str, int] | str) -> bool:

@@ -8,13 +8,14 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Router, Status
 
 from gridapps.access.models import User
+from gridapps.api.native import attachments
 from gridapps.api.native.answers import reads, writes
 from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.openapi import AppId, etag, if_match
 from gridapps.api.native.paging import After, Flag, Limit, page
 from gridapps.api.native.parsing import not_found
 from gridapps.api.native.shapes import App, AppChanges, AppsAnswer, NewApp, Resources
-from gridapps.registry import models, operations, queries
+from gridapps.registry import attaching, models, operations, queries
 
 router = Router(tags=["apps"], auth=with_scope("apps:read", "apps:write"))
 
@@ -106,23 +107,25 @@ def shown(user: User, apps: Iterable[models.App]) -> list[App]:
     """The Apps as the API shows them to this user: of a shared one what was shared, and nothing newer."""
     apps = list(apps)
     releases, grants = queries.newest_releases(apps), queries.grants(user, apps)
+    attached = queries.attached({pk: release for pk, release in releases.items() if pk not in grants})
     runnable = set(
         queries.runnable_by(user).filter(pk__in=[app.pk for app in apps]).values_list("pk", flat=True)
     )
     return [
         _granted(app, grants[app.pk], runnable=app.pk in runnable)
         if app.pk in grants
-        else _whole(app, releases.get(app.pk), runnable=app.pk in runnable)
+        else _whole(app, releases.get(app.pk), attached.get(app.pk, []), runnable=app.pk in runnable)
         for app in apps
     ]
 
 
-def _whole(app: models.App, release: str | None, *, runnable: bool) -> App:
+def _whole(app: models.App, release: str | None, attached: list[models.Attachment], *, runnable: bool) -> App:
     return App(
         release=release,
         runnable=runnable and release is not None,
         created_at=app.created_at,
         updated_at=app.updated_at,
+        attachments=[attachments.shown(attaching.entry(row)) for row in attached],
         blocked=app.blocked_reason or None,
         **_described(app, app),
     )
@@ -135,6 +138,7 @@ def _granted(app: models.App, share: models.Share, *, runnable: bool) -> App:
         runnable=runnable,
         created_at=share.activated_at,
         updated_at=share.activated_at,
+        attachments=list(map(attachments.shown, share.attachments)),
         blocked=app.blocked_reason or share.release.blocked_reason or None,
         **_described(app, share),
     )

@@ -31,6 +31,7 @@ OutputPath = Annotated[str, Path(), _key("^[0-9]{1,9}/.+$", "index of the task, 
 Serial = Annotated[str, Path(), _key("^[0-9a-f]{1,40}$", "serial number of a certificate")]
 Pk = Annotated[str, Path(), _key(f"^{PK_PATTERN}$", "key")]
 DigestKey = Annotated[str, Path(), _key("^sha256:[0-9a-f]{64}$", "digest of a release")]
+AttachmentKey = Annotated[str, Path(), _key("^sha256:[0-9a-f]{64}$", "digest of an attachment")]
 Pks = Annotated[str, Path(), _key(PKS_PATTERN, "key, or several separated by commas")]
 
 

@@ -5,7 +5,6 @@ What lies in S3 is streamed through here, in pieces: clients need neither a way 
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 from urllib.parse import quote
 
 from asgiref.sync import sync_to_async
@@ -20,6 +19,7 @@ from gridapps.api import errors
 from gridapps.api.native import ranges
 from gridapps.api.native.answers import reads, writes
 from gridapps.api.native.authentication import user_of, with_scope
+from gridapps.api.native.downloads import BINARY, as_file
 from gridapps.api.native.openapi import OutputPath, RunId, content
 from gridapps.api.native.paging import After, Limit, page
 from gridapps.api.native.parsing import not_found
@@ -33,8 +33,6 @@ from gridapps.runs.store import Place
 from gridapps.storage.protocol import Missing
 
 router = Router(tags=["runs"], auth=with_scope("runs:read", "runs:write"))
-T = TypeVar("T", bound=HttpResponseBase)
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
 MAX_ZIPPED = 200_000  # outputs in one zip, whose directory is kept in memory: 600 bytes each
 _PIECE = 1024**2  # bytes of a zip that are made in one step
 
@@ -68,7 +66,7 @@ def delete(request: HttpRequest, run_id: RunId) -> Status[None]:
     "/runs/{run_id}/outputs.zip",
     response=reads(404, 410, 413, ok=None),
     operation_id="download_zip",
-    openapi_extra=content(200, **{"application/zip": _BINARY}),
+    openapi_extra=content(200, **{"application/zip": BINARY}),
 )
 def everything(request: HttpRequest, run_id: RunId) -> StreamingHttpResponse:
     """Every output in one zip, streamed, not compressed again; names are those of the list."""
@@ -89,14 +87,14 @@ def everything(request: HttpRequest, run_id: RunId) -> StreamingHttpResponse:
     answer = StreamingHttpResponse(_pieces(iter(archive)), content_type="application/zip")
     # The length lets a client see that a download broke off.
     answer["Content-Length"] = str(len(archive))
-    return _attached(answer, f"{run.release.app.app_id}-{run.pk}.zip")
+    return as_file(answer, f"{run.release.app.app_id}-{run.pk}.zip")
 
 
 @router.get(
     "/runs/{run_id}/outputs/{path:path}",
     response=reads(404, 410, ok=None) | {206: None, 304: None, 416: None},
     operation_id="download_output",
-    openapi_extra=content(200, **{"application/octet-stream": _BINARY}),
+    openapi_extra=content(200, **{"application/octet-stream": BINARY}),
 )
 def single(request: HttpRequest, run_id: RunId, path: OutputPath) -> HttpResponseBase:
     """The bytes of one output; ranges are possible. `path` is the task's index and the path below /grid."""
@@ -118,7 +116,7 @@ def single(request: HttpRequest, run_id: RunId, path: OutputPath) -> HttpRespons
     else:
         with _unless_removed(run):
             answer = _streamed(request, output)
-    return _attached(answer, output.path.rpartition("/")[2])
+    return as_file(answer, output.path.rpartition("/")[2])
 
 
 def _noted(user: User, run: models.Run) -> None:
@@ -194,10 +192,3 @@ async def _pieces(archive: Iterator[bytes]) -> AsyncIterator[bytes]:
 
     while piece := await sync_to_async(step)():
         yield piece
-
-
-def _attached(answer: T, name: str) -> T:
-    answer["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
-    answer["X-Content-Type-Options"] = "nosniff"
-    answer["Cache-Control"] = "private, no-cache"
-    return answer

@@ -1,15 +1,20 @@
 """`/apps/{app_id}/releases`: the images that were pushed for an App."""
 
-from django.http import HttpRequest
+import re
+
+from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
+from gridapps.api.native import attachments
 from gridapps.api.native.answers import reads
 from gridapps.api.native.apps import visible
 from gridapps.api.native.authentication import user_of, with_scope
-from gridapps.api.native.openapi import AppId
+from gridapps.api.native.downloads import BINARY, as_file
+from gridapps.api.native.openapi import AppId, AttachmentKey, DigestKey, content
 from gridapps.api.native.paging import After, Limit, page
+from gridapps.api.native.parsing import not_found
 from gridapps.api.native.shapes import Release, ReleasesAnswer
-from gridapps.registry import models, queries
+from gridapps.registry import attaching, models, queries
 
 router = Router(tags=["apps"], auth=with_scope("apps:read"))
 
@@ -28,6 +33,31 @@ def index(request: HttpRequest, app_id: AppId, limit: Limit = 100, after: After 
     return ReleasesAnswer(releases=[shown(release) for release in found], **following)
 
 
+@router.get(
+    "/apps/{slug:app_id}/releases/{digest}/attachments/{attachment}",
+    response=reads(404, ok=None),
+    operation_id="download_attachment",
+    openapi_extra=content(200, **{"application/octet-stream": BINARY}),
+)
+def download(
+    request: HttpRequest, app_id: AppId, digest: DigestKey, attachment: AttachmentKey
+) -> HttpResponse:
+    """The bytes of what is attached to a release.
+
+    Holders of an access tag get what was kept with the share that they run; owner and administrators all.
+    """
+    user = user_of(request)
+    app = visible(user, app_id)
+    if not all(re.fullmatch(r"sha256:[0-9a-f]{64}", key) for key in (digest, attachment)):
+        raise not_found()
+    found, source = queries.attachment(user, app, digest, attachment)
+    data = attaching.read(app, source, found)
+    if data is None:
+        raise not_found()
+    answer = HttpResponse(data, content_type="application/octet-stream")
+    return as_file(answer, f"{app_id}-{found['kind']}-{attachment[7:19]}")
+
+
 def shown(release: models.Release) -> Release:
     """The release as its owner and administrators see it."""
     return Release(
@@ -40,5 +70,6 @@ def shown(release: models.Release) -> Release:
         command=release.command,
         state=release.state,
         reasons=release.reasons,
+        attachments=[attachments.shown(attaching.entry(row)) for row in release.attachments.all()],
         blocked=release.blocked_reason or None,
     )

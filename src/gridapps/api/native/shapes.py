@@ -86,6 +86,16 @@ class ResourceRequest(Shape):
         return self.model_dump(exclude_unset=True)
 
 
+class Attachment(Shape):
+    """`verified_by`: the known key whose signature it is."""
+
+    kind: Literal["signature", "attestation", "sbom", "other"]
+    digest: Digest
+    media_type: str
+    size: int
+    verified_by: str | None
+
+
 class App(Shape):
     id: str
     title: str
@@ -98,6 +108,7 @@ class App(Shape):
     runnable: bool
     release: Digest | None
     repository: str
+    attachments: list[Attachment]
     blocked: str | None
 
 
@@ -135,6 +146,7 @@ class Release(Shape):
     command: list[str]
     state: Literal["valid", "refused"]
     reasons: list[str]
+    attachments: list[Attachment]
     blocked: str | None
 
 
@@ -144,7 +156,10 @@ class ReleasesAnswer(Shape):
 
 
 class Share(Shape):
-    """`copied` of `size` bytes are in the trusted registry. Users see the App as it was at that moment."""
+    """`copied` of `size` bytes are in the trusted registry. Users see the App as it was at that moment.
+
+    `scan` is the end of what the scanner printed.
+    """
 
     pk: str
     app: str
@@ -154,6 +169,9 @@ class Share(Shape):
     copied: int
     size: int
     reason: str
+    attachments: list[Attachment]
+    scanned_at: Time | None
+    scan: str
     title: str
     description: str
     arguments: dict[str, Any]

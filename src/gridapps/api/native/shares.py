@@ -3,6 +3,7 @@
 from django.http import HttpRequest
 from ninja import Router, Status
 
+from gridapps.api.native import attachments
 from gridapps.api.native.answers import reads, writes
 from gridapps.api.native.apps import shown as shown_apps
 from gridapps.api.native.apps import visible
@@ -148,6 +149,9 @@ def _shown(share: models.Share) -> Share:
         copied=share.copied,
         size=share.size,
         reason=share.reason,
+        attachments=list(map(attachments.shown, share.attachments)),
+        scanned_at=share.scanned_at,
+        scan=share.scan,
         title=share.title,
         description=share.description,
         arguments=share.arguments,

@@ -1,0 +1,17 @@
+"""What is attached to a release: as the API shows it, and its bytes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gridapps.api.native.shapes import Attachment
+
+
+def shown(entry: Mapping[str, Any]) -> Attachment:
+    """An attachment as `registry.attaching.entry` has it."""
+    return Attachment(
+        kind=entry["kind"],
+        digest=entry["digest"],
+        media_type=entry["media_type"],
+        size=entry["size"],
+        verified_by=entry["verified_by"] or None,
+    )

@@ -1,0 +1,194 @@
+"""An attachment, from the developer's manifest to rows, and from rows to what a share keeps of it.
+
+Judged where images are, inside the request of the push. What is refused is said to the developer and
+recorded nowhere: an attachment is no release.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from gridapps.registry import attachments, images, manifests, signatures
+from gridapps.registry.attachments import Parsed, Piece, Place
+from gridapps.registry.distribution import Missing, Rejected, Repository
+from gridapps.registry.errors import NotShareable
+from gridapps.registry.manifests import Invalid
+from gridapps.registry.models import App, Attachment, Certificate, Release
+from gridapps.registry.queries import Source
+from gridapps.registry.signatures import UnusableKeys, Verify
+
+MAX_OF_RELEASE = 64  # documents
+log = logging.getLogger(__name__)
+
+
+def attach(
+    *, app: App, certificate: Certificate, reference: str, content: bytes, media_type: str, place: Place
+) -> str:
+    """Take a manifest of attachments, or a client's list of them; its digest. Idempotent.
+
+    One with the same tag takes the place of an earlier one. Raises Invalid, distribution.Unavailable.
+    """
+    release = app.releases.filter(digest=place.release, state=Release.State.VALID).first()
+    if release is None:
+        raise Invalid(
+            f"{app} has no release {place.release}: push the image first. Of an image for several "
+            "platforms the index is the release: attach to its digest."
+        )
+    with Repository(app.app_id) as repository:
+        try:
+            if place.lists:
+                _judge_list(release, attachments.parse_list(content, media_type=media_type))
+                return repository.put_manifest(reference, content, media_type=media_type)
+            rows = _judge(release, place, content, media_type, repository)
+            stored = repository.put_manifest(reference, content, media_type=media_type)
+        except Missing:
+            raise Invalid("A blob of the attachment was not pushed.") from None
+        except Rejected as error:
+            raise Invalid(str(error)) from None
+    _record(release, place, rows, certificate)
+    log.info("%s attached %s to %s: %s", certificate.user, stored, release, [row.kind for row in rows])
+    return stored
+
+
+def snapshot(release: Release) -> list[dict[str, Any]]:
+    """What a share keeps: everything that is attached now, as `entry` has it, signatures verified anew.
+
+    Raises NotShareable when GRIDAPPS_REQUIRE_SIGNATURE asks for a signature that is not there.
+    """
+    try:
+        keys = known_keys()
+    except UnusableKeys as error:
+        raise NotShareable(f"The instance's signature keys cannot be used: {error}") from None
+    rows = list(release.attachments.order_by("pk"))
+    for row in rows:
+        if row.signature:
+            row.verified_by = signatures.signer(bytes(row.payload), row.signature, keys=keys)
+    Attachment.objects.bulk_update(rows, ["verified_by"])
+    found = [entry(row) for row in rows]
+    if missing := unsigned(found):
+        raise NotShareable(missing)
+    return found
+
+
+def entry(row: Attachment) -> dict[str, Any]:
+    """An attachment as a share remembers it."""
+    names = ("kind", "media_type", "digest", "size", "verified_by", "manifest", "tag")
+    return {name: getattr(row, name) for name in names}
+
+
+def read(app: App, source: Source, kept: Mapping[str, Any]) -> bytes | None:
+    """The bytes of an attachment; None when they are gone or are not what was pushed. Raises Unavailable."""
+    try:
+        with images.repository_of(app, source) as repository:
+            content = repository.blob(kept["digest"], limit=kept["size"] + 1)
+    except Missing:
+        return None
+    return content if manifests.digest_of(content) == kept["digest"] else None
+
+
+def unsigned(kept: Iterable[Mapping[str, Any]]) -> str:
+    """A sentence when a signature is demanded and none of these is one by a known key; else empty."""
+    if not settings.GRIDAPPS.require_signature or any(each["verified_by"] for each in kept):
+        return ""
+    return (
+        "This instance shares only what is signed by a key that it knows, and no such signature is attached."
+    )
+
+
+def known_keys() -> Mapping[str, Verify]:
+    """The operator's keys. Raises UnusableKeys."""
+    return signatures.known(settings.GRIDAPPS.signature_keys)
+
+
+def rows_of(
+    parsed: Parsed,
+    *,
+    release: Release,
+    manifest: str,
+    tag: str,
+    payloads: Mapping[str, bytes],
+    keys: Mapping[str, Verify],
+) -> list[Attachment]:
+    """The documents of a manifest as rows that are not stored yet. `payloads` are checked bytes, by digest.
+
+    Raises Invalid for a signature that is none, or is over something else.
+    """
+    rows = []
+    for position, piece in enumerate(parsed.pieces):
+        row = Attachment(
+            release=release, kind=piece.kind, media_type=piece.blob.media_type, digest=piece.blob.digest,
+            size=piece.blob.size, manifest=manifest, tag=tag, position=position,
+        )  # fmt: skip
+        if piece.signature:
+            row.payload, row.signature = payloads[piece.blob.digest], piece.signature
+            signatures.judge(row.payload, row.signature, release=release.digest)
+            row.verified_by = signatures.signer(row.payload, row.signature, keys=keys)
+        rows.append(row)
+    return rows
+
+
+def payloads_in(repository: Repository, pieces: Iterable[Piece]) -> dict[str, bytes]:
+    """What the signatures among these are over, by digest, hashed. Raises Missing, Invalid, Unavailable."""
+    found = {}
+    for blob in {piece.blob.digest: piece.blob for piece in pieces if piece.signature}.values():
+        content = repository.blob(blob.digest, limit=signatures.MAX_PAYLOAD + 1)
+        if len(content) <= signatures.MAX_PAYLOAD and manifests.digest_of(content) != blob.digest:
+            raise Invalid(f"The blob {blob.digest} is not what its digest says.")
+        found[blob.digest] = content
+    return found
+
+
+def _judge(
+    release: Release, place: Place, content: bytes, media_type: str, repository: Repository
+) -> Sequence[Attachment]:
+    parsed = attachments.parse(content, media_type=media_type, place=place)
+    for blob in parsed.blobs:
+        try:
+            size = repository.blob_size(blob.digest)
+        except Missing:
+            raise Invalid(f"The blob {blob.digest} was not pushed.") from None
+        if size != blob.size:
+            raise Invalid(f"The blob {blob.digest} has {size} bytes; the manifest says {blob.size}.")
+    try:
+        keys = known_keys()
+    except UnusableKeys as error:
+        log.warning("The instance's signature keys cannot be used: %s", error)
+        keys = {}
+    rows = rows_of(
+        parsed, release=release, manifest=manifests.digest_of(content), tag=place.tag,
+        payloads=payloads_in(repository, parsed.pieces), keys=keys,
+    )  # fmt: skip
+    _check_room(release, place, rows)
+    return rows
+
+
+def _judge_list(release: Release, listed: Sequence[str]) -> None:
+    attached = set(release.attachments.values_list("manifest", flat=True))
+    for digest in listed:
+        if digest not in attached:
+            raise Invalid(f"The list names {digest[:80]}, which is not attached to {release.digest}.")
+
+
+def _check_room(release: Release, place: Place, rows: Sequence[Attachment]) -> None:
+    others = release.attachments.exclude(manifest=rows[0].manifest)
+    if place.tag:
+        others = others.exclude(tag=place.tag)
+    if others.count() + len(rows) > MAX_OF_RELEASE:
+        raise Invalid(f"At most {MAX_OF_RELEASE} documents can be attached to a release.")
+
+
+def _record(release: Release, place: Place, rows: Sequence[Attachment], certificate: Certificate) -> None:
+    now = timezone.now()
+    with transaction.atomic():
+        App.objects.select_for_update().get(pk=release.app_id)  # two pushes record one after the other
+        _check_room(release, place, rows)
+        release.attachments.filter(manifest=rows[0].manifest).delete()
+        if place.tag:
+            release.attachments.filter(tag=place.tag).delete()
+        for row in rows:
+            row.pushed_at, row.certificate = now, certificate
+        Attachment.objects.bulk_create(rows)

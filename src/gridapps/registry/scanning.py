@@ -1,0 +1,164 @@
+"""The operator's scanner: a command that looks at an image before it is shared. Its exit status decides.
+
+It gets the image as an OCI layout in a directory below `<data>/scanner`, no setting of the instance, and a
+limited time. Only exit status 0 lets the release through: what cannot be started or does not end refuses it.
+What a killed promoter left behind, directories and processes, goes when the next one starts.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import select
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from gridapps import leftovers
+
+PLACEHOLDER = "{}"  # in a word of the command; without it the directory comes last
+SPARE = 1024**3  # bytes of disk that a copy for the scanner leaves free
+KEPT_BYTES, KEPT_LINES, KEPT_LINE = 16 * 1024, 20, 300  # of what it prints, from the end
+SAID_LINES = 5  # of those, in the reason of a share that failed
+_LOOK = 0.2  # seconds
+_HOME = "home"  # what the scanner itself keeps from one time to the next, such as its database
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)")
+
+
+class GivenUp(Exception):
+    """Nobody waits for the verdict any more; the scanner was ended."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`fault` is empty when the image may be shared; `output` is the end of what the scanner printed."""
+
+    output: str
+    fault: str = ""
+
+
+@contextmanager
+def place(root: Path, name: str, *, size: int) -> Iterator[Path]:
+    """A new directory for one image of `size` bytes, gone afterwards. Raises OSError."""
+    (root / _HOME).mkdir(mode=0o700, parents=True, exist_ok=True)
+    if shutil.disk_usage(root).free < size + SPARE:
+        raise OSError(f"the image takes {size} bytes, and {SPARE} have to stay free")
+    directory = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root))
+    try:
+        yield directory
+    finally:
+        _remove(directory)
+
+
+def tidy(root: Path) -> None:
+    """End and remove what scans of a promoter before this one left. Only while no scan runs."""
+    for directory in root.iterdir() if root.is_dir() else ():
+        if directory.name != _HOME:
+            _remove(directory)
+
+
+def run(
+    command: str, layout: Path, *, directory: Path, timeout: float, wanted: Callable[[], bool]
+) -> Verdict:
+    """The scanner's verdict on the image in `layout`, which lies in the `directory` of a `place`.
+
+    Asks `wanted` again and again, and raises GivenUp when it says no.
+    """
+    words = shlex.split(command)
+    if any(PLACEHOLDER in word for word in words):
+        words = [word.replace(PLACEHOLDER, str(layout)) for word in words]
+    else:
+        words.append(str(layout))
+    with (directory / "held").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        try:
+            process = subprocess.Popen(
+                words, env=_environment(directory), cwd=directory, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=[held.fileno()],
+                start_new_session=True,
+            )  # fmt: skip
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            return Verdict("", f"The scanner {words[0]} cannot be started: {reason}.")
+        try:
+            ended, printed = _watch(process, timeout=timeout, wanted=wanted)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            assert process.stdout is not None, "it is a pipe"
+            process.stdout.close()
+    output = printable(printed)
+    if not ended:
+        return Verdict(output, f"The scanner did not end within {timeout:g} seconds.")
+    if process.returncode == 0:
+        return Verdict(output)
+    said = " / ".join(output.splitlines()[-SAID_LINES:]) or "it printed nothing"
+    return Verdict(output, f"The scanner refused the release (exit status {process.returncode}): {said}")
+
+
+def printable(printed: bytes) -> str:
+    """The last lines, without anything that a terminal or page would take for more than text."""
+    text = _ESCAPES.sub("", printed.decode(errors="replace"))
+    lines = (
+        "".join(letter if letter.isprintable() else " " for letter in line).strip()[:KEPT_LINE]
+        for line in text.splitlines()
+    )
+    return "\n".join([line for line in lines if line][-KEPT_LINES:])
+
+
+def _environment(directory: Path) -> dict[str, str]:
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(directory.parent / _HOME),
+        "TMPDIR": str(directory),
+        "LANG": "C.UTF-8",
+    }
+
+
+def _watch(
+    process: subprocess.Popen[bytes], *, timeout: float, wanted: Callable[[], bool]
+) -> tuple[bool, bytes]:
+    """Whether it ended in time, and the end of what it printed. Raises GivenUp."""
+    assert process.stdout is not None, "it is a pipe"
+    os.set_blocking(process.stdout.fileno(), False)
+    printed, end, asked = b"", time.monotonic() + timeout, time.monotonic()
+    while process.poll() is None:
+        if time.monotonic() > end:
+            return False, printed
+        if time.monotonic() > asked + 1:
+            if not wanted():
+                raise GivenUp
+            asked = time.monotonic()
+        printed = _more(process.stdout, printed, wait=_LOOK)
+    # Not to the end of the file: a process that it left behind may hold it open for ever.
+    for _ in range(64):
+        printed = _more(process.stdout, printed, wait=0)
+    return True, printed
+
+
+def _more(stream: IO[bytes], printed: bytes, *, wait: float) -> bytes:
+    """What was printed so far and what comes within `wait` seconds, only the end of it."""
+    if select.select([stream], [], [], wait)[0]:
+        piece = os.read(stream.fileno(), 64 * 1024)
+        if not piece and wait:
+            time.sleep(wait)  # it has closed its output and goes on
+        printed = (printed + piece)[-KEPT_BYTES:]
+    return printed
+
+
+def _remove(directory: Path) -> None:
+    """Remove a scan's directory, after every process of it that is left was killed."""
+    held = directory / "held"
+    for process in leftovers.holders(held) if held.exists() else ():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    shutil.rmtree(directory, ignore_errors=True)
