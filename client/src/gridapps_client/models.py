@@ -66,6 +66,19 @@ class Resources:
 
 
 @dataclass(frozen=True)
+class Attachment:
+    """What belongs to a release and is no part of it. `kind`: signature, attestation, sbom or other; `size`
+    in bytes; `verified_by`: the key, known to the instance, whose signature it is.
+    """
+
+    kind: str
+    digest: str
+    media_type: str
+    size: int
+    verified_by: str | None
+
+
+@dataclass(frozen=True)
 class App:
     """An App. `arguments` is its JSON Schema, `release` the newest valid release's digest, or None."""
 
@@ -80,6 +93,7 @@ class App:
     runnable: bool
     release: str | None
     repository: str
+    attachments: list[Attachment] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -95,12 +109,13 @@ class Release:
     command: list[str]
     state: str
     reasons: list[str]
+    attachments: list[Attachment] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Share:
     """A grant to the holders of an access tag. `state`: copying, active, revoked or failed; bytes `copied` of
-    `size`.
+    `size`; `scan` is the end of what the instance's scanner printed.
     """
 
     pk: str
@@ -119,6 +134,9 @@ class Share:
     created_by: str | None
     activated_at: str | None
     ended_at: str | None
+    attachments: list[Attachment] = field(default_factory=list)
+    scanned_at: str | None = None
+    scan: str = ""
 
 
 @dataclass(frozen=True)

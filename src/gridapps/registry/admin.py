@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from gridapps.access.models import User
 from gridapps.audit.administration import Audited
 from gridapps.registry import certificates, nodes, sharing
-from gridapps.registry.models import App, Certificate, NodeCertificate, Release, Share, Tag
+from gridapps.registry.models import App, Attachment, Certificate, NodeCertificate, Release, Share, Tag
 
 
 class _ReadOnly(Audited):
@@ -48,11 +48,31 @@ class ReleaseAdmin(_ReadOnly):
     search_fields = ("app__app_id", "digest")
 
 
+@admin.register(Attachment)
+class AttachmentAdmin(_ReadOnly):
+    """What is attached to releases, and by which known key signatures are."""
+
+    list_display = ("release", "kind", "digest", "verified_by", "size", "pushed_at")
+    list_filter = ("kind", "verified_by")
+    search_fields = ("release__app__app_id", "release__digest", "digest")
+    exclude = ("payload",)
+
+
 @admin.register(Share)
 class ShareAdmin(_ReadOnly):
     """Shares with their progress; the action takes them back at once."""
 
-    list_display = ("app", "access_tag", "release", "state", "copied", "size", "created_by", "created_at")
+    list_display = (
+        "app",
+        "access_tag",
+        "release",
+        "state",
+        "copied",
+        "size",
+        "scanned_at",
+        "created_by",
+        "created_at",
+    )
     list_filter = ("state", "access_tag")
     search_fields = ("app__app_id", "release__digest", "access_tag__name")
     actions = ("revoke",)

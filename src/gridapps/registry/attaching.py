@@ -12,6 +12,8 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from gridapps.audit import trail
+from gridapps.audit.events import Event
 from gridapps.registry import attachments, images, manifests, signatures
 from gridapps.registry.attachments import Parsed, Piece, Place
 from gridapps.registry.distribution import Missing, Rejected, Repository
@@ -32,6 +34,24 @@ def attach(
 
     One with the same tag takes the place of an earlier one. Raises Invalid, distribution.Unavailable.
     """
+    try:
+        release, rows, stored = _store(app, reference, content, media_type, place)
+        if rows:
+            _record(release, place, rows, certificate)
+    except Invalid as error:
+        trail.note(
+            event=Event.ATTACHMENT_REFUSED, by=certificate.user, subject=f"release:{app}@{place.release}",
+            reasons=error.reasons, certificate=certificate.serial,
+        )  # fmt: skip
+        raise
+    log.info("%s attached %s to %s", certificate.user, stored, release)
+    return stored
+
+
+def _store(
+    app: App, reference: str, content: bytes, media_type: str, place: Place
+) -> tuple[Release, Sequence[Attachment], str]:
+    """Judge it and store it; rows that are still to be recorded, none for a list. Raises Invalid."""
     release = app.releases.filter(digest=place.release, state=Release.State.VALID).first()
     if release is None:
         raise Invalid(
@@ -42,16 +62,15 @@ def attach(
         try:
             if place.lists:
                 _judge_list(release, attachments.parse_list(content, media_type=media_type))
-                return repository.put_manifest(reference, content, media_type=media_type)
-            rows = _judge(release, place, content, media_type, repository)
+                rows: Sequence[Attachment] = []
+            else:
+                rows = _judge(release, place, content, media_type, repository)
             stored = repository.put_manifest(reference, content, media_type=media_type)
         except Missing:
             raise Invalid("A blob of the attachment was not pushed.") from None
         except Rejected as error:
             raise Invalid(str(error)) from None
-    _record(release, place, rows, certificate)
-    log.info("%s attached %s to %s: %s", certificate.user, stored, release, [row.kind for row in rows])
-    return stored
+    return release, rows, stored
 
 
 def snapshot(release: Release) -> list[dict[str, Any]]:
@@ -192,3 +211,8 @@ def _record(release: Release, place: Place, rows: Sequence[Attachment], certific
         for row in rows:
             row.pushed_at, row.certificate = now, certificate
         Attachment.objects.bulk_create(rows)
+        trail.record(
+            event=Event.ATTACHMENT_PUSHED, by=certificate.user, subject=f"release:{release}",
+            manifest=rows[0].manifest, kinds=[row.kind for row in rows], certificate=certificate.serial,
+            verified_by=sorted({row.verified_by for row in rows if row.verified_by}),
+        )  # fmt: skip

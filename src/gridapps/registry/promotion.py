@@ -98,6 +98,9 @@ def _scan(
             )  # fmt: skip
     except OSError as error:
         verdict = scanning.Verdict("", f"The image could not be laid out for the scanner: {error}.")
+    trail.record(
+        event=Event.SHARE_SCANNED, by=trail.INSTANCE, passed=not verdict.fault, **sharing.named(share)
+    )
     return {"fault": verdict.fault, "scanned_at": timezone.now(), "scan": verdict.output}
 
 

@@ -1,6 +1,7 @@
 """The checks of `gridapps-server doctor`: each says what is wrong and what to do about it."""
 
 import os
+import shlex
 import shutil
 import socket
 import ssl
@@ -12,8 +13,9 @@ from pathlib import Path
 import httpx
 
 from gridapps.config.environment import GIB, Environment
-from gridapps.registry import membership
+from gridapps.registry import membership, signatures
 from gridapps.registry.membership import Membership
+from gridapps.registry.signatures import UnusableKeys
 from gridapps.sandbox.protocol import SandboxError
 from gridapps.server.engine import make_sandbox
 from gridapps.server.instance import Unusable
@@ -52,6 +54,8 @@ def examine(settings: Environment, *, works: bool = True) -> Iterator[Finding]:
         yield _port("TLS port", settings.listen, settings.port, "GRIDAPPS_PORT")
         yield _port("registry port", "127.0.0.1", settings.registry_port, "GRIDAPPS_REGISTRY_PORT")
         yield _port("trusted port", "127.0.0.1", settings.trusted_port, "GRIDAPPS_TRUSTED_PORT")
+        yield _keys(settings)
+        yield _scanner(settings)
     else:
         yield _registry(member, data / membership.DIRECTORY)
     if works:
@@ -113,6 +117,26 @@ def _storage(settings: Environment) -> Finding:
         fault = f"{error} See GRIDAPPS_STORAGE, and docs/storage.md."
         return Finding(check="storage", detail=location, fault=fault)
     return Finding(check="storage", detail=location)
+
+
+def _keys(settings: Environment) -> Finding:
+    check = "signature keys"
+    try:
+        names = sorted(signatures.known(settings.signature_keys))
+    except UnusableKeys as error:
+        return Finding(
+            check=check, detail=settings.signature_keys, fault=f"{error} See GRIDAPPS_SIGNATURE_KEYS."
+        )
+    demanded = ", and shares demand one" if settings.require_signature else ""
+    return Finding(check=check, detail=f"{', '.join(names)}{demanded}" if names else "none")
+
+
+def _scanner(settings: Environment) -> Finding:
+    check, words = "scanner", shlex.split(settings.scanner)
+    if words and not shutil.which(words[0]):
+        fault = f"There is no program {words[0]}: install it, or set GRIDAPPS_SCANNER. Nothing can be shared."
+        return Finding(check=check, detail=settings.scanner, fault=fault)
+    return Finding(check=check, detail=settings.scanner or "none")
 
 
 def _port(check: str, host: str, port: int, setting: str) -> Finding:

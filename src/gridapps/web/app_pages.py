@@ -38,7 +38,8 @@ def show(request: HttpRequest, app_id: str) -> HttpResponse:
     app = _visible(request, app_id)
     owns = queries.owns(user, app)
     sees = owns or user.is_superuser
-    terms = queries.grants(user, [app]).get(app.pk, app)
+    share = queries.grants(user, [app]).get(app.pk)
+    terms = share or app
     return render(
         request,
         "app.html",
@@ -49,6 +50,8 @@ def show(request: HttpRequest, app_id: str) -> HttpResponse:
             "schema": json.dumps(terms.arguments, indent=2, ensure_ascii=False),
             "releases": queries.releases_visible_to(user, app)[:RELEASES_SHOWN] if sees else [],
             "shares": queries.shares_visible_to(user, app)[:SHARES_SHOWN] if sees else [],
+            "attachments": share.attachments if share else [],
+            "attached_to": share.release.digest if share else "",
             "changes": _changes(app) if sees else [],
             "tags": AccessTag.objects.order_by("name") if user.is_superuser else [],
             "runnable": queries.runnable_by(user).filter(pk=app.pk).exists(),

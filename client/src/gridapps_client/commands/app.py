@@ -9,7 +9,7 @@ from typing import Any, TextIO, TypeVar
 import click
 
 from gridapps_client import terms
-from gridapps_client.commands.shared import Session, common, confirm, read
+from gridapps_client.commands.shared import Session, attached, common, confirm, read
 from gridapps_client.errors import GridAppsError, NotFound
 from gridapps_client.models import App, Release
 from gridapps_client.text import plain, size, table
@@ -170,11 +170,14 @@ def _page(found: App, releases: list[Release] | None) -> list[str]:
                 size(each.size),
                 each.pushed_at,
                 each.digest,
+                attached(each.attachments),
                 "; ".join(each.reasons),
             )
             for each in releases
         ]
-        lines += ["", table(("TAG", "STATE", "SIZE", "PUSHED", "DIGEST", ""), pushed)]
+        lines += ["", table(("TAG", "STATE", "SIZE", "PUSHED", "DIGEST", "ATTACHED", ""), pushed)]
+    elif found.attachments:
+        lines.append(f"attached: {plain(attached(found.attachments))}")
     return lines
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any, TextIO, TypeVar
 
@@ -17,6 +17,7 @@ import click
 from gridapps_client.client import Client
 from gridapps_client.configuration import Configuration
 from gridapps_client.errors import GridAppsError
+from gridapps_client.models import Attachment
 from gridapps_client.text import plain, table
 
 R = TypeVar("R")
@@ -126,6 +127,14 @@ def lists_by_default(command: click.Command) -> Callable[[Callable[[], None]], c
         return made
 
     return decorate
+
+
+def attached(attachments: Iterable[Attachment]) -> str:
+    """What is attached to a release, in a cell of a table."""
+    words = dict.fromkeys(
+        f"{each.kind} by {each.verified_by}" if each.verified_by else each.kind for each in attachments
+    )
+    return ", ".join(words) or "-"
 
 
 def confirm(question: str) -> bool:

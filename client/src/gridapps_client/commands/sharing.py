@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gridapps_client.commands.shared import Session, common
+from gridapps_client.commands.shared import Session, attached, common
 from gridapps_client.text import plain
 
 
@@ -34,10 +34,19 @@ def share_list(session: Session, app_id: str) -> None:
     """List the shares of APP, newest first."""
     found = list(session.client.shares(app_id))
     rows = [
-        (each.pk, each.access_tag, each.release[:19], each.state, f"{each.copied}/{each.size}", each.reason)
+        (
+            each.pk,
+            each.access_tag,
+            each.release[:19],
+            each.state,
+            f"{each.copied}/{each.size}",
+            attached(each.attachments),
+            each.reason,
+        )
         for each in found
     ]
-    session.table({"shares": found}, ("KEY", "TAG", "RELEASE", "STATE", "BYTES", ""), rows, none="No shares.")
+    head = ("KEY", "TAG", "RELEASE", "STATE", "BYTES", "ATTACHED", "")
+    session.table({"shares": found}, head, rows, none="No shares.")
 
 
 @share.command("revoke")

@@ -1,0 +1,113 @@
+"""Whose signature it is, and over what: as pure functions of bytes, with keys of every kind."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from gridapps.registry import signatures
+from gridapps.registry.manifests import Invalid
+from gridapps.registry.signatures import UnusableKeys
+from tests.registry import signing
+from tests.registry.signing import payload, sign
+
+RELEASE = "sha256:" + "1" * 64
+GOOD = payload(RELEASE)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        ec.generate_private_key(ec.SECP256R1()),
+        ec.generate_private_key(ec.SECP384R1()),
+        rsa.generate_private_key(public_exponent=65537, key_size=2048),
+        ed25519.Ed25519PrivateKey.generate(),
+    ],
+    ids=["P-256", "P-384", "RSA", "Ed25519"],
+)
+def test_the_key_that_signed_is_named(tmp_path: Path, key: signing.Private) -> None:
+    signing.write_public(key, tmp_path / "release.pub")
+    signing.write_public(ec.generate_private_key(ec.SECP256R1()), tmp_path / "another.pem")
+    (tmp_path / "README").write_text("no key")
+    keys = signatures.known(str(tmp_path))
+    assert sorted(keys) == ["another", "release"]
+    signed = sign(key, GOOD)
+    assert signatures.signer(GOOD, signed, keys=keys) == "release"
+    assert signatures.signer(GOOD + b" ", signed, keys=keys) == ""
+    assert signatures.signer(GOOD, signed[4:], keys=keys) == ""
+    assert signatures.signer(GOOD, "", keys=keys) == ""
+    assert sorted(signatures.known(str(tmp_path / "release.pub"))) == ["release"]
+    (tmp_path / "release.pub").unlink()
+    assert signatures.signer(GOOD, signed, keys=signatures.known(str(tmp_path))) == ""
+    assert signatures.signer(GOOD, signed, keys=signatures.known("")) == ""
+
+
+def test_what_cosign_writes_is_taken_whatever_name_the_image_had() -> None:
+    signatures.judge(GOOD, "AAAA", release=RELEASE)
+    elsewhere = payload(RELEASE, identity={"docker-reference": "grid.example/other-app:v9"})
+    signatures.judge(elsewhere, "AAAA", release=RELEASE)
+    signatures.judge(payload(RELEASE, identity={}), "AAAA", release=RELEASE)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (payload("sha256:" + "2" * 64), "is over 'sha256:2222"),
+        (payload(RELEASE, image={"Docker-manifest-digest": RELEASE}), "'docker-manifest-digest' is meant"),
+        (payload(RELEASE, image={}), "is over 'None'"),
+        (payload(RELEASE, image=[RELEASE]), "something else than an object as 'image'"),
+        (payload(RELEASE, image={"docker-manifest-digest": {"a": RELEASE}}), "is over"),
+        (payload(RELEASE, type="atomic container signature"), "not of the type 'cosign container image"),
+        (payload(RELEASE, Type="cosign container image signature"), "only 'type' is meant"),
+        (GOOD[:-1] + b', "critical": {}}', "a name twice"),
+        (GOOD[:-1] + b', "Critical": {}}', "only 'critical' is meant"),
+        (GOOD[:-1], "not valid JSON"),
+        (b"[" * 10_000, "not valid JSON"),
+        (b"[]", "not a JSON object"),
+        (b"\xff" + GOOD, "not valid JSON"),
+        (GOOD + b" " * signatures.MAX_PAYLOAD, "larger than"),
+    ],
+)  # fmt: skip
+def test_payloads_that_say_something_else(content: bytes, words: str) -> None:
+    with pytest.raises(Invalid, match=words):
+        signatures.judge(content, "AAAA", release=RELEASE)
+
+
+@pytest.mark.parametrize("signed", ["not base64!", "AAA", "AA==\n", "\u00e4", "A" * 5000])
+def test_garbage_for_a_signature(signed: str) -> None:
+    with pytest.raises(Invalid, match="not base64"):
+        signatures.judge(GOOD, signed, release=RELEASE)
+    assert signatures.signer(GOOD, signed, keys={"any": lambda *_: None}) == ""
+
+
+def weak_rsa() -> Any:
+    return rsa.generate_private_key(public_exponent=65537, key_size=1024)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "words"),
+    [
+        (weak_rsa, "a.pub", "of a kind that is not taken"),
+        (lambda: ec.generate_private_key(ec.SECP256K1()), "a.pub", "of a kind that is not taken"),
+        (lambda: ec.generate_private_key(ec.SECP256R1()), "a key\n.pub", "a name that cannot be shown"),
+        (None, "a.pub", "is no public key in PEM"),
+        (None, "a.txt", "holds no public key"),
+    ],
+)
+def test_keys_that_cannot_be_used_are_said_to_be_so(tmp_path: Path, make: Any, name: str, words: str) -> None:
+    if make:
+        signing.write_public(make(), tmp_path / name)
+    else:
+        (tmp_path / name).write_text("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")
+    with pytest.raises(UnusableKeys, match=words):
+        signatures.known(str(tmp_path))
+
+
+def test_two_keys_of_one_name_and_no_place(tmp_path: Path) -> None:
+    for suffix in (".pub", ".pem"):
+        signing.write_public(ed25519.Ed25519PrivateKey.generate(), tmp_path / f"release{suffix}")
+    with pytest.raises(UnusableKeys, match="two keys of one name"):
+        signatures.known(str(tmp_path))
+    with pytest.raises(UnusableKeys, match="cannot be read"):
+        signatures.known(str(tmp_path / "absent.pub"))
