@@ -26,6 +26,7 @@ from gridapps.registry.distribution import Missing, Rejected, Repository
 from gridapps.registry.manifests import Invalid
 from gridapps.registry.models import Share
 from gridapps.registry.queries import Source
+from gridapps.registry.scanning import Verdict
 from gridapps.registry.signatures import UnusableKeys
 
 NOTED_EVERY = 0.5  # seconds between two notes of how far a copy is
@@ -55,7 +56,7 @@ def promote(share: Share, *, stopping: Callable[[], bool] = lambda: False) -> bo
                 fail(share, missing)
                 return False
             _Copy(share, source, target).all_of(everything)
-            scanned = _scan(share, release, target, stopping)
+            verdict = _scan(share, release, target, stopping)
     except (_Over, scanning.GivenUp):
         return False
     except Spoiled as error:
@@ -68,10 +69,7 @@ def promote(share: Share, *, stopping: Callable[[], bool] = lambda: False) -> bo
         text = str(error) or "A part of the release is gone."
         fail(share, f"The developer registry does not hold the release as it was pushed: {text}")
         return False
-    if scanned.get("fault"):
-        fail(share, scanned.pop("fault"), **scanned)
-        return False
-    return _activate(share, attachments=kept, **scanned)
+    return _end(share, kept, verdict)
 
 
 def scans() -> Path:
@@ -81,27 +79,38 @@ def scans() -> Path:
 
 def _scan(
     share: Share, release: Contents, target: Repository, stopping: Callable[[], bool]
-) -> dict[str, Any]:
-    """What the scanner says, as the share keeps it, with its `fault` if there is one; nothing without one."""
+) -> Verdict | None:
+    """What the scanner says of the copy; None where the operator has none."""
     limits = settings.GRIDAPPS
     if not limits.scanner:
-        return {}
+        return None
     if not _copying(share).update(reason="The scanner looks at the release."):
         raise _Over
     try:
         with scanning.place(scans(), f"share-{share.pk}", size=release.size) as directory:
             layout = directory / "image"
             layouts.write(layout, release, target, top=share.release.digest)
-            verdict = scanning.run(
+            return scanning.run(
                 limits.scanner, layout, directory=directory, timeout=limits.scanner_timeout,
                 wanted=lambda: not stopping() and _copying(share).exists(),
             )  # fmt: skip
     except OSError as error:
-        verdict = scanning.Verdict("", f"The image could not be laid out for the scanner: {error}.")
-    trail.record(
-        event=Event.SHARE_SCANNED, by=trail.INSTANCE, passed=not verdict.fault, **sharing.named(share)
-    )
-    return {"fault": verdict.fault, "scanned_at": timezone.now(), "scan": verdict.output}
+        return Verdict("", f"The image could not be laid out for the scanner: {error}.")
+
+
+def _end(share: Share, kept: list[dict[str, Any]], verdict: Verdict | None) -> bool:
+    """Make the share active, or a failed one if that is the scanner's verdict; whether it is active."""
+    if verdict is None:
+        return _activate(share, attachments=kept)
+    said = {"scanned_at": timezone.now(), "scan": verdict.output}
+    with transaction.atomic():
+        trail.record(
+            event=Event.SHARE_SCANNED, by=trail.INSTANCE, passed=not verdict.fault, **sharing.named(share)
+        )
+        if verdict.fault:
+            fail(share, verdict.fault, **said)
+            return False
+        return _activate(share, attachments=kept, **said)
 
 
 class _Copy:
