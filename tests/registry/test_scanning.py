@@ -72,9 +72,9 @@ def promoted(share: Share) -> tuple[str, str]:
 
 
 def test_what_passes_is_shared_and_the_verdict_kept(share: Share, set_scanner: SetScanner) -> None:
-    set_scanner("echo looked at; test -f $1/oci-layout && test -f $1/index.json && echo nothing found")
+    set_scanner("echo looked at $1; test -f $1/oci-layout && test -f $1/index.json && echo nothing found")
     assert promoted(share) == ("active", "")
-    assert share.scan == "looked at\nnothing found"
+    assert share.scan == "looked at .../image\nnothing found"
     assert share.scanned_at is not None
     entry = Entry.objects.get(event="share.scanned")
     assert (entry.subject, entry.details["passed"]) == (f"share:{share.pk}", True)
