@@ -36,7 +36,13 @@ def test_keys_and_scanner_that_are_not(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"require_signature": True}, {"scanner": "unclosed 'quote"}, {"scanner": "  "}, {"scanner_timeout": 0}],
+    [
+        {"require_signature": True},
+        {"scanner": "unclosed 'quote"},
+        {"scanner": "  "},
+        {"scanner": "./scan.sh"},
+        {"scanner_timeout": 0},
+    ],
 )
 def test_settings_that_cannot_be_meant(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

@@ -170,8 +170,11 @@ class Environment(BaseSettings):
     @field_validator("scanner")
     @classmethod
     def _scanner_is_a_command(cls, value: str) -> str:
-        if value and not shlex.split(value):
+        if value and not (words := shlex.split(value)):
             raise ValueError("must be a command and its arguments, or empty")
+        # It runs in a directory of its own, where a relative path would lead to something else.
+        if value and "/" in words[0] and not words[0].startswith("/"):
+            raise ValueError("must begin with a program on the PATH, or an absolute path")
         return value
 
     @field_validator("require_signature")
