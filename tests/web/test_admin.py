@@ -1,26 +1,38 @@
 """The administration: for administrators only, and what its actions do."""
 
+import uuid
+from datetime import timedelta
+from html import unescape
 from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from gridapps.access import operations as access
 from gridapps.access import queries
-from gridapps.access.models import Developer, User
-from gridapps.registry import certificates
+from gridapps.access.errors import LastAdministrator, NotAnAdministrator
+from gridapps.access.models import AccessTag, Developer, User
+from gridapps.audit.models import Entry
+from gridapps.exports.models import Export, ExportFile
+from gridapps.registry import certificates, sharing
 from gridapps.registry import operations as registry
 from gridapps.registry.authority import Authority
-from gridapps.registry.models import Certificate, Release
+from gridapps.registry.models import Certificate, Release, Share
+from gridapps.runs import operations as runs
+from gridapps.runs import queue
+from gridapps.runs.models import Node, Run, Task
+from gridapps.runs.states import State
 from tests.fixtures.cast import Cast
 
 pytestmark = pytest.mark.django_db
 MODELS = [
     "access_user", "access_developer", "access_accesstag", "registry_app", "registry_release", "registry_tag",
-    "registry_certificate", "registry_share", "exports_export", "runs_run",
+    "registry_certificate", "registry_share", "registry_nodecertificate", "exports_export", "runs_run",
+    "runs_node",
 ]  # fmt: skip
 
 
@@ -30,11 +42,18 @@ def browser(user: User) -> Client:
     return client
 
 
-def act(user: User, model: str, action: str, pk: int) -> None:
-    answer = browser(user).post(
-        reverse(f"admin:{model}_changelist"), {"action": action, "_selected_action": [pk]}
-    )
-    assert answer.status_code == 302
+def act(user: User, model: str, action: str, *pks: object, **form: str) -> str:
+    """Choose rows and an action, and confirm it where that is asked. The page that is shown then."""
+    chosen = {"action": action, "_selected_action": pks, **({"confirmed": "yes"} | form if form else {})}
+    answer = browser(user).post(reverse(f"admin:{model}_changelist"), chosen, follow=True)
+    assert answer.status_code == 200
+    return unescape(answer.content.decode())
+
+
+def told() -> list[tuple[str, str]]:
+    """Event and subject of each entry of the audit, logins apart."""
+    entries = Entry.objects.exclude(event="user.logged-in").order_by("pk")
+    return list(entries.values_list("event", "subject"))
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -59,6 +78,22 @@ def test_developers_are_verified_and_refused_by_actions(cast: Cast) -> None:
     assert not queries.is_developer(cast.analyst)
 
 
+def test_users_who_never_asked_are_verified_as_well(cast: Cast) -> None:
+    page = act(cast.administrator, "access_user", "verify", cast.analyst.pk, cast.outsider.pk)
+    assert "2 verified as developers." in page
+    assert queries.is_developer(cast.analyst)
+    act(cast.administrator, "access_user", "refuse", cast.analyst.pk)
+    assert not queries.is_developer(cast.analyst)
+
+
+def test_developers_who_wait_come_first_with_their_statement(cast: Cast) -> None:
+    for name in ("zoe", "adam"):
+        access.request_developer(user=access.create_user(by=None, username=name), statement=f"I am {name}")
+    access.verify_developer(user=User.objects.get(username="adam"), by=None)
+    page = browser(cast.administrator).get(reverse("admin:access_developer_changelist")).content.decode()
+    assert page.index("I am zoe") < page.index("I am adam")
+
+
 def test_a_certificate_is_revoked_by_an_action(cast: Cast) -> None:
     Authority.create_or_load(Path(settings.DATA) / "authority", host=settings.GRIDAPPS.host)
     issued = certificates.issue(user=cast.developer, name="laptop")
@@ -74,3 +109,210 @@ def test_a_refused_release_shows_its_reasons(cast: Cast) -> None:
     )  # fmt: skip
     page = browser(cast.administrator).get(reverse("admin:registry_release_change", args=[release.pk]))
     assert b"The image has no ENTRYPOINT." in page.content
+
+
+@pytest.fixture
+def release(cast: Cast) -> Release:
+    app = registry.create_app(by=cast.developer, app_id="roads", title="Roads")
+    return Release.objects.create(
+        app=app, digest="sha256:" + "1" * 64, media_type="m", state="valid", size=100, layers=1,
+        pushed_at=timezone.now(),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def run(cast: Cast, release: Release) -> Run:
+    """A run of the developer's that waits, with two tasks."""
+    export = Export.objects.create(owner=cast.developer, name="city")
+    for index in range(2):
+        ExportFile.objects.create(
+            export=export, name=f"{index}.laz", path=f"{index}", size=1, sha256="", points=1,
+            las_version="1.4", point_format=6, bounds=[], footprint=b"",
+        )  # fmt: skip
+    wanted = runs.Request(app="roads", export=export.pk, arguments={"secret": "s3cret"})
+    return runs.submit(by=cast.developer, request=wanted)[0]
+
+
+def test_staff_who_are_no_administrators_have_no_administration(cast: Cast) -> None:
+    cast.outsider.is_staff = True
+    cast.outsider.save()
+    cast.outsider.user_permissions.set(Permission.objects.all())
+    for path in (reverse("admin:index"), reverse("admin:runs_run_changelist"), reverse("admin:runs_queue")):
+        assert browser(cast.outsider).get(path).status_code == 302
+    fields = browser(cast.administrator).get(reverse("admin:access_user_change", args=[cast.analyst.pk]))
+    assert not {"user_permissions", "groups", "is_staff"} & set(fields.context["adminform"].form.fields)
+
+
+@pytest.mark.parametrize("model", ["registry_app", "registry_release"])
+def test_apps_and_releases_are_blocked_for_a_reason(cast: Cast, release: Release, model: str) -> None:
+    thing = release if model == "registry_release" else release.app
+    root = cast.administrator
+    assert "One line, which users read." in act(root, model, "block", thing.pk)
+    for reason in ("", " ", "x" * 501, "two\nlines\x07"):
+        act(root, model, "block", thing.pk, reason=reason, running="stop")
+        thing.refresh_from_db()
+        assert thing.blocked_at is None
+    assert "1 blocked." in act(root, model, "block", thing.pk, reason="leaks", running="finish")
+    thing.refresh_from_db()
+    assert (thing.blocked_reason, thing.blocked_by) == ("leaks", root)
+    assert "1 unblocked." in act(root, model, "unblock", thing.pk)
+    thing.refresh_from_db()
+    assert thing.blocked_at is None
+    assert [event for event, _ in told()][-2:] == ["block.set", "block.lifted"]
+
+
+def test_a_block_stops_what_runs_if_chosen(cast: Cast, release: Release, run: Run) -> None:
+    mine = queue.claim(node="one", lease=timedelta(seconds=60))
+    assert mine is not None
+    act(cast.administrator, "registry_release", "block", release.pk, reason="leaks", running="stop")
+    run.refresh_from_db()
+    assert run.cancel_requested_at is not None
+    # What the owner reads, also of the task that ran.
+    assert run.cancel_text == "An administrator has blocked this release: leaks"
+    assert Task.objects.get(run=run, state=State.CANCELED).reason_text == run.cancel_text
+    assert queue.release(claim=mine, reason="platform", text="x") == State.CANCELED
+    assert set(run.tasks.values_list("reason_text", flat=True)) == {run.cancel_text}
+
+
+def test_the_queue_and_the_end_of_a_run(cast: Cast, run: Run) -> None:
+    root = browser(cast.administrator)
+    assert queue.claim(node="one", lease=timedelta(seconds=60))
+    Node.objects.create(
+        name="one", slots=2, cpus=2, memory=2, disk=2, version="1", started_at=timezone.now(),
+        last_seen_at=timezone.now() - timedelta(minutes=5), session=uuid.uuid4(),
+    )  # fmt: skip
+    page = root.get(reverse("admin:runs_queue")).content.decode()
+    for shown in ("silent", "1 of 2", "developer", "roads", str(run.pk)[:8]):
+        assert shown in page
+    assert browser(cast.outsider).get(reverse("admin:runs_queue")).status_code == 302
+    assert "Cancel the runs" in act(cast.administrator, "runs_run", "cancel", run.pk)
+    assert "1 canceled." in act(cast.administrator, "runs_run", "cancel", run.pk, reason="too hot")
+    waiting = run.tasks.get(state=State.CANCELED)
+    assert waiting.reason_text == "Canceled by an administrator: too hot"
+    assert ("run.canceled", f"run:{run.pk}") in told()
+    Task.objects.filter(run=run).exclude(pk=waiting.pk).update(
+        state="SUCCESS", token=None, lease_until=None, ended_at=timezone.now()
+    )
+    Run.objects.update(state="CANCELED", ended_at=timezone.now())
+    assert "has ended already" in act(cast.administrator, "runs_run", "cancel", run.pk, reason="again")
+
+
+def test_only_administrators_end_runs_of_others(cast: Cast, run: Run) -> None:
+    with pytest.raises(NotAnAdministrator):
+        runs.stop(by=cast.developer, run=run, reason="x")
+
+
+def test_the_arguments_of_a_run_are_not_the_administrators(cast: Cast, run: Run) -> None:
+    page = browser(cast.administrator).get(reverse("admin:runs_run_change", args=[run.pk]))
+    assert b"0.laz" in page.content
+    assert b"s3cret" not in page.content
+
+
+def test_nodes_drain_and_come_back(cast: Cast) -> None:
+    Node.objects.create(
+        name="one", slots=2, cpus=2, memory=2, disk=2, version="1", started_at=timezone.now(),
+        last_seen_at=timezone.now(), session=uuid.uuid4(), engine_latency=0.1,
+    )  # fmt: skip
+    for action, draining, said in (("drain", True, "draining"), ("undrain", False, "up")):
+        assert f">{said}<" in act(cast.administrator, "runs_node", action, "one")
+        assert Node.objects.get().draining is draining
+        assert "0 nodes" in act(cast.administrator, "runs_node", action, "one")
+    assert told() == [("node.drained", "node:one"), ("node.undrained", "node:one")]
+    Node.objects.update(engine_latency=None)
+    assert ">engine away<" in act(cast.administrator, "runs_node", "drain", "one")
+
+
+def test_a_share_is_made_and_shown_with_its_progress(cast: Cast, release: Release) -> None:
+    tag = access.create_tag(by=None, name="city")
+    root = browser(cast.administrator)
+    add = reverse("admin:registry_share_add")
+    assert root.get(add).status_code == 200
+    form = {"release": release.pk, "access_tag": tag.pk}
+    assert root.post(add, form).status_code == 302
+    share = Share.objects.get()
+    assert (share.created_by, share.title, share.state) == (cast.administrator, "Roads", "copying")
+    Share.objects.update(copied=25)
+    assert 'value="0.250"></progress> 25%' in act(cast.administrator, "registry_share", "x", share.pk)
+    root.post(add, form)  # the same again
+    assert Share.objects.count() == 1
+    assert "1 revoked." in act(cast.administrator, "registry_share", "revoke", share.pk)
+    act(cast.administrator, "registry_release", "block", release.pk, reason="leaks", running="finish")
+    assert "The release is blocked: leaks" in unescape(root.post(add, form, follow=True).content.decode())
+    assert browser(cast.developer).post(add, form).status_code == 302
+    assert Share.objects.count() == 1
+
+
+def test_holders_change_on_both_pages_and_the_audit_hears_of_it(cast: Cast) -> None:
+    tag = access.create_tag(by=None, name="city")
+    root = browser(cast.administrator)
+    change = reverse("admin:access_accesstag_change", args=[tag.pk])
+    both = [cast.analyst.pk, cast.outsider.pk]
+    root.post(change, {"name": "renamed", "description": "d", "holders": both})
+    tag.refresh_from_db()
+    assert (tag.name, tag.description, set(tag.holders.values_list("pk", flat=True))) == (
+        "city",
+        "d",
+        set(both),
+    )
+    root.post(change, {"description": "d", "holders": both[:1]})
+    page = reverse("admin:access_user_change", args=[cast.outsider.pk])
+    form = {"username": "outsider", "is_active": "on"}
+    root.post(page, form | {"access_tags": [tag.pk]})
+    assert list(cast.outsider.access_tags.all()) == [tag]
+    root.post(page, form)
+    assert not cast.outsider.access_tags.exists()
+    own = [entry for entry in told() if entry[0].startswith("tag.")]
+    assert [event for event, _ in own] == [
+        "tag.created", "tag.given", "tag.given", "tag.taken", "tag.given", "tag.taken",
+    ]  # fmt: skip
+    assert {subject for _, subject in own} == {"tag:city"}
+
+
+def test_a_tag_is_made_and_removed_only_while_nothing_carries_it(cast: Cast, release: Release) -> None:
+    root = browser(cast.administrator)
+    add = reverse("admin:access_accesstag_add")
+    assert (
+        root.post(add, {"name": "city", "description": "", "holders": [cast.analyst.pk]}).status_code == 302
+    )
+    assert root.post(add, {"name": "City"}).status_code == 200
+    tag = AccessTag.objects.get()
+    assert ("tag.created", "tag:city") in told()
+    sharing.share(by=cast.administrator, app_id="roads", release=release.digest, access_tag="city")
+    assert "The access tag city stays" in act(cast.administrator, "access_accesstag", "remove", tag.pk)
+    sharing.revoke(by=cast.administrator, app_id="roads", pk=Share.objects.get().pk)
+    assert "The access tag city stays" in act(cast.administrator, "access_accesstag", "remove", tag.pk)
+    assert list(cast.analyst.access_tags.all()) == [tag]
+    Share.objects.all().delete()
+    assert "1 deleted." in act(cast.administrator, "access_accesstag", "remove", tag.pk)
+    assert told().count(("tag.deleted", "tag:city")) == 1
+    assert root.post(reverse("admin:access_accesstag_delete", args=[tag.pk])).status_code in {302, 403}
+
+
+def test_the_last_administrator_stays(cast: Cast) -> None:
+    root, other = cast.administrator, access.create_user(by=None, username="other", administrator=True)
+    act(other, "access_user", "retire", other.pk)
+    assert User.objects.get(pk=other.pk).is_active
+    act(root, "access_user", "retire", other.pk)
+    assert not User.objects.get(pk=other.pk).is_active
+    page = reverse("admin:access_user_change", args=[root.pk])
+    for form in ({"is_active": "on"}, {"is_superuser": "on"}, {}):
+        answer = browser(root).post(page, {"username": "administrator", **form}, follow=True)
+        assert b"is the last administrator" in answer.content
+        root.refresh_from_db()
+        assert (root.is_active, root.is_superuser, root.is_staff) == (True, True, True)
+    with pytest.raises(LastAdministrator):
+        access.retire_user(user=root, by=root)
+    root.refresh_from_db()
+    root.is_superuser = False
+    with pytest.raises(LastAdministrator):
+        root.save()
+
+
+def test_one_box_makes_an_administrator(cast: Cast) -> None:
+    page = reverse("admin:access_user_change", args=[cast.analyst.pk])
+    form = {"username": "analyst", "is_active": "on"}
+    browser(cast.administrator).post(page, form | {"is_superuser": "on"})
+    assert User.objects.get(pk=cast.analyst.pk).is_staff
+    assert browser(cast.analyst).get(reverse("admin:index")).status_code == 200
+    browser(cast.administrator).post(page, form)
+    assert not User.objects.get(pk=cast.analyst.pk).is_staff

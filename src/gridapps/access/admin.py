@@ -1,28 +1,44 @@
-"""Users, developers and access tags in the administration."""
+"""Users, developers and access tags in the administration. What is done is done by operations."""
 
-from django.contrib import admin, messages
+from collections.abc import Iterable
+from typing import Any
+
+from django import forms
+from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.forms import UserChangeForm
 from django.contrib.auth.models import Group
-from django.db.models import QuerySet
+from django.db.models import Case, QuerySet, When
 from django.http import HttpRequest
 from oauth2_provider.admin import ApplicationAdmin
 from oauth2_provider.models import AccessToken, Application, Grant, IDToken, RefreshToken
 
 from gridapps.access import operations
-from gridapps.access.errors import NotAnAdministrator
+from gridapps.access.administration import Operated, administrator
+from gridapps.access.errors import InvalidTag, LastAdministrator, NotAnAdministrator, TagInUse, TagTaken
 from gridapps.access.models import AccessTag, Developer, User
 from gridapps.audit.administration import Audited
 
 admin.site.unregister(Group)  # permissions are the access tags'
 # Tokens are their users' and applications'; retiring a user takes all of them.
 admin.site.unregister([AccessToken, Application, Grant, IDToken, RefreshToken])
-admin.site.site_header = admin.site.site_title = "GRiD Apps administration"
 
 
-class _HeldTags(admin.TabularInline):  # type: ignore[type-arg]
-    model = AccessTag.holders.through
-    verbose_name_plural = "Access tags"
-    extra = 0
+class _UserForm(UserChangeForm):  # type: ignore[type-arg]
+    """With the access tags, which are the other side of a relation."""
+
+    access_tags = forms.ModelMultipleChoiceField(
+        AccessTag.objects.order_by("name"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text="What the user queued with a tag that is taken does not start any more.",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial["access_tags"] = self.instance.access_tags.all()
+        self.fields["is_superuser"].label = "Administrator"
+        self.fields["is_superuser"].help_text = "Has this administration, and administers with the API."
 
 
 @admin.register(Application)
@@ -36,60 +52,151 @@ class AuditedApplicationAdmin(Audited, ApplicationAdmin):  # type: ignore[misc]
 
 
 @admin.register(User)
-class RetiringUserAdmin(Audited, UserAdmin):  # type: ignore[type-arg]
-    """Users and the access tags that they hold. They are retired, not deleted: runs and Apps name them."""
+class RetiringUserAdmin(Operated, UserAdmin):  # type: ignore[type-arg]
+    """Users and the access tags that they hold. They are retired, not deleted: runs and Apps name them.
 
-    told = ("is_active", "is_staff", "is_superuser")
-    inlines = (_HeldTags,)
-    actions = ("retire",)
+    One box makes an administrator. Nobody else has permissions of the administration.
+    """
+
+    told = ("is_active", "is_superuser")
+    refused = (LastAdministrator, NotAnAdministrator, InvalidTag)
+    form = _UserForm
+    fieldsets = (
+        (None, {"fields": ("username", "password")}),
+        ("Who it is", {"fields": ("first_name", "last_name", "email")}),
+        ("What the user may do", {"fields": ("is_active", "is_superuser", "access_tags")}),
+        ("When", {"fields": ("last_login", "date_joined")}),
+    )
+    readonly_fields = ("last_login", "date_joined")
+    filter_horizontal = ()
+    list_display = ("username", "email", "developing", "is_superuser", "is_active", "last_login")
+    list_filter = ("is_superuser", "is_active", "developer__state", "access_tags")
+    list_select_related = ("developer",)
+    actions = ("verify", "refuse", "retire")
+
+    @admin.display(description="developer")
+    def developing(self, user: User) -> str:
+        developer: Developer | None = getattr(user, "developer", None)
+        return developer.state if developer else ""
+
+    @admin.action(description="Verify as developers, also those who never asked")
+    def verify(self, request: HttpRequest, chosen: QuerySet[User]) -> None:
+        _decide(self, request, chosen, operations.verify_developer, done="{} verified as developers.")
+
+    @admin.action(description="Refuse as developers, or take the verification back")
+    def refuse(self, request: HttpRequest, chosen: QuerySet[User]) -> None:
+        _decide(self, request, chosen, operations.refuse_developer, done="{} refused as developers.")
 
     @admin.action(description="Retire: deactivate for good, and forget who it was")
     def retire(self, request: HttpRequest, chosen: QuerySet[User]) -> None:
-        assert isinstance(request.user, User)
-        for user in chosen:
-            if user.pk == request.user.pk:
-                messages.error(request, "Nobody retires oneself: another administrator has to.")
-            else:
-                operations.retire_user(user=user, by=request.user)
+        by = administrator(request)
+
+        def retire(user: User) -> None:
+            if user.pk == by.pk:
+                raise NotAnAdministrator("Nobody retires oneself: another administrator has to.")
+            operations.retire_user(user=user, by=by)
+
+        self.for_each(request, chosen, retire, done="{} retired.")
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        obj.is_staff = obj.is_superuser
+        super().save_model(request, obj, form, change)
+
+    def save_related(self, request: HttpRequest, form: Any, *_: Any) -> None:
+        if "access_tags" in form.cleaned_data:
+            user, by = form.instance, administrator(request)
+            wanted, held = set(form.cleaned_data["access_tags"]), set(user.access_tags.all())
+            for tag in wanted - held:
+                operations.give_tag(by=by, name=tag.name, users=[user])
+            for tag in held - wanted:
+                operations.take_tag(by=by, name=tag.name, users=[user])
 
     def has_delete_permission(self, *_: object, **__: object) -> bool:
         return False
 
 
 @admin.register(AccessTag)
-class AccessTagAdmin(Audited):
-    """Tags, and who holds them."""
+class AccessTagAdmin(Operated):
+    """Tags, and who holds them. A tag keeps its name for good: the audit knows it by that."""
 
+    refused = (InvalidTag, TagTaken, TagInUse)
     list_display = ("name", "description")
     search_fields = ("name",)
+    fields = ("name", "description", "holders")
     autocomplete_fields = ("holders",)
+    actions = ("remove",)
+
+    @admin.action(description="Delete tags that nothing was ever shared with")
+    def remove(self, request: HttpRequest, chosen: QuerySet[AccessTag]) -> None:
+        by = administrator(request)
+        self.for_each(
+            request, chosen, lambda tag: operations.delete_tag(by=by, name=tag.name), done="{} deleted."
+        )
+
+    def save_model(self, request: HttpRequest, obj: AccessTag, form: Any, change: bool) -> None:
+        if change:
+            super().save_model(request, obj, form, change)
+        else:
+            made = operations.create_tag(
+                by=administrator(request), name=obj.name, description=obj.description
+            )
+            obj.pk = made.pk
+
+    def get_readonly_fields(self, _: HttpRequest, obj: AccessTag | None = None) -> tuple[str, ...]:
+        return ("name",) if obj else ()
+
+    def save_related(self, request: HttpRequest, form: Any, *_: Any) -> None:
+        tag, by = form.instance, administrator(request)
+        wanted, held = set(form.cleaned_data["holders"]), set(tag.holders.all())
+        operations.give_tag(by=by, name=tag.name, users=_in_order(wanted - held))
+        operations.take_tag(by=by, name=tag.name, users=_in_order(held - wanted))
+
+    def has_delete_permission(self, *_: object, **__: object) -> bool:
+        return False
 
 
 @admin.register(Developer)
-class DeveloperAdmin(Audited):
-    """Requests to be a developer: verified or refused by actions, never edited."""
+class DeveloperAdmin(Operated):
+    """Requests to be a developer, those that wait first: verified or refused by actions, never edited."""
 
-    list_display = ("user", "state", "requested_at", "decided_at", "decided_by")
+    refused = (NotAnAdministrator,)
+    list_display = ("user", "state", "says", "requested_at", "decided_at", "decided_by")
     list_filter = ("state",)
+    list_select_related = ("user", "decided_by")
     search_fields = ("user__username", "statement")
     readonly_fields = ("user", "state", "statement", "requested_at", "decided_at", "decided_by")
+    ordering = (Case(When(state=Developer.State.REQUESTED, then=0), default=1), "-requested_at")
     actions = ("verify", "refuse")
+
+    @admin.display(description="statement")
+    def says(self, developer: Developer) -> str:
+        return developer.statement[:300]
 
     @admin.action(description="Verify as developers")
     def verify(self, request: HttpRequest, chosen: QuerySet[Developer]) -> None:
-        self._decide(request, chosen, operations.verify_developer)
+        _decide(self, request, _users(chosen), operations.verify_developer, done="{} verified.")
 
     @admin.action(description="Refuse, or take the verification back")
     def refuse(self, request: HttpRequest, chosen: QuerySet[Developer]) -> None:
-        self._decide(request, chosen, operations.refuse_developer)
+        _decide(self, request, _users(chosen), operations.refuse_developer, done="{} refused.")
 
     def has_add_permission(self, *_: object, **__: object) -> bool:
         return False
 
-    def _decide(self, request: HttpRequest, chosen: QuerySet[Developer], decide: operations.Decision) -> None:
-        assert isinstance(request.user, User)
-        try:
-            for developer in chosen.select_related("user"):
-                decide(user=developer.user, by=request.user)
-        except NotAnAdministrator as error:
-            messages.error(request, str(error))
+    def has_delete_permission(self, *_: object, **__: object) -> bool:
+        return False
+
+
+def _decide(
+    page: Operated, request: HttpRequest, users: Iterable[User], decide: operations.Decision, *, done: str
+) -> None:
+    by = administrator(request)
+    page.for_each(request, users, lambda user: decide(user=user, by=by), done=done)
+
+
+def _users(chosen: QuerySet[Developer]) -> list[User]:
+    return [developer.user for developer in chosen.select_related("user")]
+
+
+def _in_order(users: Iterable[User]) -> list[User]:
+    return sorted(users, key=lambda user: user.pk)

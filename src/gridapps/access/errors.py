@@ -19,6 +19,10 @@ class NotAnAdministrator(PermissionError):
     """Only administrators may do this."""
 
 
+class LastAdministrator(Exception):
+    """Without this user nobody would administer the instance."""
+
+
 class NotADeveloper(PermissionError):
     """Only developers whom an administrator has verified may do this."""
 
@@ -29,6 +33,10 @@ class InvalidApplication(ValueError):
 
 class InvalidTag(ValueError):
     """An access tag cannot be called so, or there is none of this name."""
+
+
+class TagInUse(Exception):
+    """Something carries the access tag, or carried it."""
 
 
 class TagTaken(Exception):

@@ -6,8 +6,10 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.core.validators import RegexValidator
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
+
+from gridapps.access.errors import LastAdministrator
 
 TAG_NAME = r"^[a-z0-9][a-z0-9-]*$"
 
@@ -28,10 +30,22 @@ class User(AbstractUser):
         return same
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """As every model does it. Raises TypeError for a restricted user."""
+        """As every model does it. Raises TypeError for a restricted user, LastAdministrator."""
         if self._restricted:
             raise TypeError("A restricted user is not saved: load the user again.")
-        super().save(*args, **kwargs)
+        with transaction.atomic():
+            if not (self._state.adding or (self.is_active and self.is_superuser)):
+                self._require_another_administrator()
+            super().save(*args, **kwargs)
+
+    def _require_another_administrator(self) -> None:
+        administrators = User.objects.filter(is_active=True, is_superuser=True)
+        if not administrators.filter(pk=self.pk).exists():
+            return
+        # All of them are locked, so that two who give up at once do not rely on each other.
+        present = list(administrators.select_for_update().order_by("pk"))
+        if [each.pk for each in present] == [self.pk]:
+            raise LastAdministrator(f"{present[0]} is the last administrator: name another one first.")
 
 
 class AccessTag(models.Model):

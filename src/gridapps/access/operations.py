@@ -9,10 +9,18 @@ from typing import Protocol
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import ProtectedError
 from django.utils import timezone
 from oauth2_provider.models import AccessToken, Application, RefreshToken, set_token_value
 
-from gridapps.access.errors import InvalidTag, InvalidUser, NotAnAdministrator, TagTaken, UsernameTaken
+from gridapps.access.errors import (
+    InvalidTag,
+    InvalidUser,
+    NotAnAdministrator,
+    TagInUse,
+    TagTaken,
+    UsernameTaken,
+)
 from gridapps.access.models import TAG_NAME, AccessTag, Developer, User
 from gridapps.access.scopes import DEFAULT
 from gridapps.audit import trail
@@ -153,10 +161,28 @@ def take_tag(*, by: User | None, name: str, users: Iterable[User]) -> None:
             trail.record(event=Event.TAG_TAKEN, by=by, subject=f"tag:{name}", user=_subject(user))
 
 
+def delete_tag(*, by: User | None, name: str) -> None:
+    """Delete an access tag that nothing ever carried.
+
+    One that a share names stays, also when the share is over: the audit and the share speak of it. `by` None
+    is the operator of the instance. Raises InvalidTag, TagInUse.
+    """
+    tag = _tag(name)
+    try:
+        with transaction.atomic():
+            holders = [_subject(user) for user in tag.holders.order_by("pk")]
+            trail.record(event=Event.TAG_DELETED, by=by, subject=f"tag:{name}", users=holders)
+            tag.delete()
+    except ProtectedError:
+        raise TagInUse(
+            f"The access tag {name} stays, because Apps are or were shared with it. Take it from its holders."
+        ) from None
+
+
 def retire_user(*, user: User, by: User) -> None:
     """Deactivate a user for good and forget who it was. Runs, Apps and what is shared of them stay.
 
-    The row stays because runs, Apps and shares name it. Raises NotAnAdministrator.
+    The row stays because runs, Apps and shares name it. Raises NotAnAdministrator, LastAdministrator.
     """
     if not (by.is_active and by.is_superuser):
         raise NotAnAdministrator("Only administrators retire users.")

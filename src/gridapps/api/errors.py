@@ -62,6 +62,8 @@ _REFUSED: dict[type[Exception], str] = {
     access.UsernameTaken: "conflict",
     access.InvalidTag: "invalid-request",
     access.TagTaken: "conflict",
+    access.TagInUse: "conflict",
+    access.LastAdministrator: "conflict",
     access.NotADeveloper: "not-a-developer",
     access.NotAnAdministrator: "not-an-administrator",
     registry.AppNotFound: "not-found",

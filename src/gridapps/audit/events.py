@@ -25,6 +25,7 @@ class Event(StrEnum):
     TAG_CREATED = "tag.created"
     TAG_GIVEN = "tag.given"
     TAG_TAKEN = "tag.taken"
+    TAG_DELETED = "tag.deleted"
 
     APP_CREATED = "app.created"
     APP_CHANGED = "app.changed"
@@ -44,9 +45,14 @@ class Event(StrEnum):
     EXPORT_IMPORTED = "export.imported"
     RUN_SUBMITTED = "run.submitted"
     RUN_CANCELED = "run.canceled"
+    RUN_SHOWN = "run.shown"
+    RUN_HIDDEN = "run.hidden"
     RUN_NOT_ALLOWED = "run.not-allowed"
     OUTPUTS_DOWNLOADED = "outputs.downloaded"
     OUTPUTS_REMOVED = "outputs.removed"
+
+    NODE_DRAINED = "node.drained"
+    NODE_UNDRAINED = "node.undrained"
 
     REFUSED = "refused"
     ADMINISTERED = "administered"

@@ -1,18 +1,32 @@
-"""Apps, releases and certificates in the administration: to be looked at; certificates can be revoked."""
+"""Apps, releases, shares and certificates in the administration. What is done is done by operations."""
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html
 
-from gridapps.access.models import User
-from gridapps.audit.administration import Audited
+from gridapps.access.administration import Operated, administrator
+from gridapps.access.errors import NotAnAdministrator
+from gridapps.access.models import AccessTag
 from gridapps.registry import certificates, nodes, sharing
+from gridapps.registry.errors import (
+    AppNotFound,
+    InvalidShare,
+    NotShareable,
+    ReleaseNotFound,
+    ShareNotFound,
+)
 from gridapps.registry.models import App, Attachment, Certificate, NodeCertificate, Release, Share, Tag
 
+REFUSED = (NotAnAdministrator, AppNotFound, InvalidShare, NotShareable, ReleaseNotFound, ShareNotFound)
 
-class _ReadOnly(Audited):
+
+class _ReadOnly(Operated):
+    refused = REFUSED
+
     def has_add_permission(self, *_: object, **__: object) -> bool:
         return False
 
@@ -43,9 +57,29 @@ class AppAdmin(_ReadOnly):
 class ReleaseAdmin(_ReadOnly):
     """Releases with the reasons of refused ones."""
 
-    list_display = ("app", "digest", "state", "blocked_at", "size", "pushed_at")
-    list_filter = ("state",)
+    list_display = ("app", "short", "state", "why", "size", "pushed_at")
+    list_filter = ("state", ("blocked_at", admin.EmptyFieldListFilter))
+    list_select_related = ("app",)
     search_fields = ("app__app_id", "digest")
+
+    @admin.display(description="digest")
+    def short(self, release: Release) -> str:
+        return f"{release.digest[:19]}…"
+
+    @admin.display(description="refused or blocked because")
+    def why(self, release: Release) -> str:
+        return release.blocked_reason or " ".join(release.reasons)
+
+
+class _NewShare(forms.ModelForm):  # type: ignore[type-arg]
+    """Which release, for whom. The operation judges it, and keeps the App as it is now."""
+
+    class Meta:
+        model = Share
+        fields = ("release", "access_tag")
+
+    def validate_constraints(self) -> None:
+        """Of what is not filled in here nothing can be said yet."""
 
 
 @admin.register(Attachment)
@@ -60,28 +94,53 @@ class AttachmentAdmin(_ReadOnly):
 
 @admin.register(Share)
 class ShareAdmin(_ReadOnly):
-    """Shares with their progress; the action takes them back at once."""
+    """Shares with their progress. New ones are copied by the promoter; the action takes them back at once."""
 
-    list_display = (
-        "app",
-        "access_tag",
-        "release",
-        "state",
-        "copied",
-        "size",
-        "scanned_at",
-        "created_by",
-        "created_at",
-    )
+    form = _NewShare
+    list_display = ("app", "access_tag", "short", "state", "progress", "reason", "created_at")
     list_filter = ("state", "access_tag")
+    list_select_related = ("app", "access_tag", "release__app")
     search_fields = ("app__app_id", "release__digest", "access_tag__name")
+    autocomplete_fields = ("release", "access_tag")
     actions = ("revoke",)
+
+    @admin.display(description="release")
+    def short(self, share: Share) -> str:
+        return f"{share.release.digest[:19]}…"
+
+    @admin.display(description="copied")
+    def progress(self, share: Share) -> str:
+        done = share.copied / share.size if share.size else float(share.state == Share.State.ACTIVE)
+        return format_html('<progress max="1" value="{}"></progress> {}', f"{done:.3f}", f"{done:.0%}")
 
     @admin.action(description="Revoke at once")
     def revoke(self, request: HttpRequest, chosen: QuerySet[Share]) -> None:
-        assert isinstance(request.user, User)
-        for share in chosen.select_related("app"):
-            sharing.revoke(by=request.user, app_id=share.app.app_id, pk=share.pk)
+        by = administrator(request)
+        self.for_each(
+            request,
+            chosen.select_related("app"),
+            lambda share: sharing.revoke(by=by, app_id=share.app.app_id, pk=share.pk),
+            done="{} revoked.",
+        )
+
+    def save_model(self, request: HttpRequest, obj: Share, form: Any, *_: Any) -> None:
+        release: Release = form.cleaned_data["release"]
+        tag: AccessTag = form.cleaned_data["access_tag"]
+        share, _new = sharing.share(
+            by=administrator(request),
+            app_id=release.app.app_id,
+            release=release.digest,
+            access_tag=tag.name,
+        )
+        obj.pk = share.pk
+        obj.refresh_from_db()
+
+    def has_add_permission(self, *asked: Any, **more: Any) -> bool:
+        return admin.ModelAdmin.has_add_permission(self, *asked, **more)
+
+    def get_fields(self, _: HttpRequest, obj: Share | None = None) -> Any:
+        shown = [field.name for field in Share._meta.fields if field.name != "id"]
+        return shown if obj else ("release", "access_tag")
 
 
 @admin.register(Tag)
@@ -102,9 +161,13 @@ class CertificateAdmin(_ReadOnly):
 
     @admin.action(description="Revoke at once")
     def revoke(self, request: HttpRequest, chosen: QuerySet[Certificate]) -> None:
-        assert isinstance(request.user, User)
-        for certificate in chosen:
-            certificates.revoke(by=request.user, certificate=certificate)
+        by = administrator(request)
+        self.for_each(
+            request,
+            chosen.filter(revoked_at__isnull=True),
+            lambda certificate: certificates.revoke(by=by, certificate=certificate),
+            done="{} certificates revoked. They open nothing any more.",
+        )
 
 
 @admin.register(NodeCertificate)
@@ -117,6 +180,11 @@ class NodeCertificateAdmin(_ReadOnly):
 
     @admin.action(description="Revoke every certificate of these nodes at once")
     def revoke(self, request: HttpRequest, chosen: QuerySet[NodeCertificate]) -> None:
-        assert isinstance(request.user, User)
-        for name in set(chosen.values_list("node", flat=True)):
-            nodes.revoke(by=request.user, node=name)
+        by = administrator(request)
+        names = sorted(set(chosen.values_list("node", flat=True)))
+        self.for_each(
+            request,
+            names,
+            lambda name: nodes.revoke(by=by, node=name),
+            done="Certificates of {} nodes revoked. Their engines pull nothing any more.",
+        )

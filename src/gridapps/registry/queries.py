@@ -81,7 +81,7 @@ def releases_visible_to(user: User, app: App) -> QuerySet[Release]:
 
     Raises AppNotFound for everybody else.
     """
-    _require_owner_or_administrator(user, app)
+    require_owner_or_administrator(user, app)
     return app.releases.prefetch_related("tags", "attachments").order_by("-pushed_at", "-pk")
 
 
@@ -90,7 +90,7 @@ def shares_visible_to(user: User, app: App) -> QuerySet[Share]:
 
     Raises AppNotFound for everybody else.
     """
-    _require_owner_or_administrator(user, app)
+    require_owner_or_administrator(user, app)
     return app.shares.select_related("app", "release", "access_tag", "created_by")
 
 
@@ -163,6 +163,12 @@ def source_for(user: User, release: Release) -> Source:
     raise NotAllowed("The release is not shared with an access tag of yours any more.")
 
 
+def require_owner_or_administrator(user: User, app: App) -> None:
+    """Raise AppNotFound for everybody but the App's owner and administrators."""
+    if not (user.is_superuser or owns(user, app)):
+        raise AppNotFound(f"There is no App {app.app_id!r} of yours.")
+
+
 def blocked_sentence(thing: App | Release) -> str:
     """What users read of a block; empty without one."""
     if thing.blocked_at is None:
@@ -200,11 +206,6 @@ def _shared_choice(user: User, app: App, wanted: str | None) -> Choice:
         if share is None:  # it was revoked since
             raise AppNotFound(f"There is no App {app.app_id!r} that you may run.")
     return Choice(share.release, share)
-
-
-def _require_owner_or_administrator(user: User, app: App) -> None:
-    if not (user.is_superuser or owns(user, app)):
-        raise AppNotFound(f"There is no App {app.app_id!r} of yours.")
 
 
 def _require_not_blocked(thing: App | Release) -> None:

@@ -78,13 +78,10 @@ def block(*, by: User, app_id: str, release: str | None = None, reason: str) -> 
     Raises NotAnAdministrator, AppNotFound, ReleaseNotFound, InvalidShare.
     """
     require_administrator(by)
-    reason = reason.strip()
-    if not reason or len(reason) > MAX_REASON or not reason.isprintable():
-        text = f"One line of 1 to {MAX_REASON} characters, which users will read."
-        raise InvalidShare("The reason cannot be taken.", [("/reason", text)])
+    kept = checked_reason(reason)
     with transaction.atomic():
-        blocked = _set_block(app_id, release, blocked_at=timezone.now(), blocked_by=by, blocked_reason=reason)
-        trail.record(event=Event.BLOCKED, by=by, subject=subject_of(blocked), reason=reason)
+        blocked = _set_block(app_id, release, blocked_at=timezone.now(), blocked_by=by, blocked_reason=kept)
+        trail.record(event=Event.BLOCKED, by=by, subject=subject_of(blocked), reason=kept)
     return blocked
 
 
@@ -113,6 +110,15 @@ def require_administrator(user: User) -> None:
     """Raise NotAnAdministrator, whatever was asked for: who is none learns nothing of what there is."""
     if not (user.is_active and user.is_superuser):
         raise NotAnAdministrator("Only administrators may do this.")
+
+
+def checked_reason(reason: str) -> str:
+    """The reason as it is kept. Raises InvalidShare for what is not one line that users can read."""
+    reason = reason.strip()
+    if not reason or len(reason) > MAX_REASON or not reason.isprintable():
+        text = f"One line of 1 to {MAX_REASON} characters, which users will read."
+        raise InvalidShare("The reason cannot be taken.", [("/reason", text)])
+    return reason
 
 
 def _set_block(app_id: str, release: str | None, **values: object) -> App | Release:

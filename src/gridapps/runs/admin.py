@@ -1,8 +1,12 @@
 """Nodes and runs in the administration: to be looked at; nodes can be told to drain."""
 
 from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
 
-from gridapps.audit.administration import Audited
+from gridapps.access.administration import Operated, administrator
+from gridapps.access.errors import NotAnAdministrator
+from gridapps.runs import nodes, overview
 from gridapps.runs.models import Node, Run, Task
 
 
@@ -18,31 +22,61 @@ class _TaskInline(admin.TabularInline):  # type: ignore[type-arg]
 
 
 @admin.register(Node)
-class NodeAdmin(Audited):
+class NodeAdmin(Operated):
     """Nodes as their workers describe them. One that drains claims nothing more; one that is gone may be
     deleted: a worker that works there writes its row again."""
 
-    list_display = ("name", "last_seen_at", "slots", "cpus", "memory", "disk", "version", "draining")
-    told = ("draining",)
+    refused = (NotAnAdministrator,)
+    list_display = ("name", "standing", "running", "slots", "cpus", "version", "last_seen_at")
     list_filter = ("draining",)
     readonly_fields = (
         *("name", "slots", "cpus", "memory", "disk", "version", "engine_version", "engine_latency"),
-        *("started_at", "last_seen_at"),
+        *("started_at", "last_seen_at", "draining", "reserved"),
     )
     exclude = ("session", "place")
+    actions = ("drain", "undrain")
+
+    @admin.display(description="state")
+    def standing(self, node: Node) -> str:
+        return overview.loads_of([node])[0].standing
+
+    @admin.display(description="running tasks")
+    def running(self, node: Node) -> int:
+        return overview.loads_of([node])[0].running
+
+    @admin.action(description="Drain: claim no more tasks; those that run go on")
+    def drain(self, request: HttpRequest, chosen: QuerySet[Node]) -> None:
+        self._set(request, chosen, draining=True, done="{} nodes claim no more tasks from now on.")
+
+    @admin.action(description="Undrain: claim tasks again")
+    def undrain(self, request: HttpRequest, chosen: QuerySet[Node]) -> None:
+        self._set(request, chosen, draining=False, done="{} nodes claim tasks again.")
+
+    def _set(self, request: HttpRequest, chosen: QuerySet[Node], *, draining: bool, done: str) -> None:
+        by = administrator(request)
+        self.for_each(
+            request, chosen, lambda node: nodes.set_draining(by=by, node=node, draining=draining), done=done
+        )
 
     def has_add_permission(self, *_: object, **__: object) -> bool:
         return False
 
 
 @admin.register(Run)
-class RunAdmin(Audited):
-    """Every run with its tasks. Users cancel their own."""
+class RunAdmin(Operated):
+    """Every run with its tasks, as far as it takes to run them: no arguments, outputs or logs."""
 
-    list_display = ("id", "owner", "release", "state", "progress", "reason", "created_at", "ended_at")
-    list_filter = ("state", "reason")
+    list_display = ("id", "owner", "app", "state", "progress", "reason", "created_at", "ended_at")
+    list_filter = ("state", "reason", "shown_to_developer")
+    list_select_related = ("owner", "release__app")
     search_fields = ("id", "owner__username", "release__app__app_id")
+    show_full_result_count = False  # counting everything takes long where there is much
+    exclude = ("arguments", "request_key", "request_hash", "message")
     inlines = (_TaskInline,)
+
+    @admin.display(description="App")
+    def app(self, run: Run) -> str:
+        return run.release.app.app_id
 
     def has_add_permission(self, *_: object, **__: object) -> bool:
         return False

@@ -241,9 +241,7 @@ class Execution:
         return persist(lambda: runs.get(pk=self.claim.run))
 
     def _why_canceled(self) -> str:
-        release = self._run_now().release
-        blocked = queries.blocked_sentence(release.app) or queries.blocked_sentence(release)
-        return blocked or queue.CANCELED
+        return self._run_now().cancel_text or queue.CANCELED
 
     def _pull(self) -> images.Pull:
         """Where the image comes from, if the run's owner may still run it."""

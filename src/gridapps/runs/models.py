@@ -126,6 +126,13 @@ class Run(models.Model):
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
     cancel_requested_at = models.DateTimeField(null=True)
+    cancel_text = models.CharField(
+        max_length=600, blank=True, default="", db_default="",
+        help_text="what the owner reads when it was not the owner who asked",
+    )  # fmt: skip
+    shown_to_developer = models.BooleanField(
+        default=False, db_default=False, help_text="its owner lets the App's owner see it"
+    )
     outputs_removed_at = models.DateTimeField(
         null=True, help_text="since when there are no outputs and no log of it any more"
     )
@@ -136,6 +143,12 @@ class Run(models.Model):
     class Meta:
         ordering = ("-created_at", "-id")
         indexes = [
+            models.Index(name="run_counts", fields=["release", "ended_at", "state", "owner"]),
+            models.Index(
+                name="run_shown",
+                fields=["release", "-created_at", "-id"],
+                condition=Q(shown_to_developer=True),
+            ),
             models.Index(
                 name="run_with_outputs",
                 fields=["ended_at"],

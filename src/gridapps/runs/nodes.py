@@ -18,6 +18,10 @@ from django.db import transaction
 from django.db.models import Value
 from django.db.models.functions import Now
 
+from gridapps.access.models import User
+from gridapps.audit import trail
+from gridapps.audit.events import Event
+from gridapps.registry import sharing
 from gridapps.runs.errors import NodeTaken
 from gridapps.runs.models import Node
 
@@ -103,6 +107,20 @@ def report(speaker: Speaker, *, engine_version: str, engine_latency: float | Non
     )
     if not alive:
         register(speaker)
+
+
+def set_draining(*, by: User, node: Node, draining: bool) -> bool:
+    """Have a node claim no more tasks, or claim again; what runs there goes on. Whether that is new.
+
+    Raises NotAnAdministrator.
+    """
+    sharing.require_administrator(by)
+    with transaction.atomic():
+        new = Node.objects.filter(pk=node.pk, draining=not draining).update(draining=draining)
+        if new:
+            event = Event.NODE_DRAINED if draining else Event.NODE_UNDRAINED
+            trail.record(event=event, by=by, subject=f"node:{node.pk}")
+    return bool(new)
 
 
 def sign_off(speaker: Speaker) -> None:

@@ -1,4 +1,7 @@
-"""Writes: submit, cancel, block, retry. Each is one transaction that rings the bell when it has committed."""
+"""Writes: submit, cancel, block, retry, show to the developer.
+
+Each is one transaction; what changes the queue rings the bell when it has committed.
+"""
 
 import hashlib
 import json
@@ -9,7 +12,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Q, Sum
+from django.db.models import F, Q, Sum
 from django.db.models.functions import Now
 
 from gridapps import context
@@ -79,9 +82,7 @@ def cancel(*, by: User, run: Run) -> Run:
 
     Raises Conflict when the run has ended.
     """
-    run.refresh_from_db()
-    if run.state not in ACTIVE:
-        raise Conflict(f"The run has ended already: {run.state}.")
+    _require_active(run)
     if run.cancel_requested_at is None:
         with transaction.atomic():
             queue.cancel(run=run.pk)
@@ -89,6 +90,40 @@ def cancel(*, by: User, run: Run) -> Run:
             bell.ring_on_commit()
         run.refresh_from_db()
     return run
+
+
+def stop(*, by: User, run: Run, reason: str) -> Run:
+    """End another user's run, who reads the reason: what `cancel` is to the run's owner.
+
+    Raises NotAnAdministrator, InvalidShare for such a reason, Conflict when the run has ended.
+    """
+    sharing.require_administrator(by)
+    kept = sharing.checked_reason(reason)
+    with transaction.atomic():
+        _require_active(run)
+        queue.cancel(run=run.pk, text=f"Canceled by an administrator: {kept}")
+        trail.record(event=Event.RUN_CANCELED, by=by, subject=f"run:{run.pk}", reason=kept)
+        bell.ring_on_commit()
+    run.refresh_from_db()
+    return run
+
+
+def show_to_developer(*, by: User, run: Run) -> Run:
+    """Let whoever owns the App see this one run of one's own: arguments, names of files, log, outputs.
+
+    Doing it again changes nothing. Raises NotFound for another's run, Conflict when nobody is there to see.
+    """
+    app = run.release.app
+    if app.owner_id == by.pk:
+        raise Conflict("You are the developer of this App: you see the run already.")
+    if app.deleted_at is not None:
+        raise Conflict("The App was deleted by its developer: nobody is there to see the run.")
+    return _set_shown(by, run, shown=True)
+
+
+def hide_from_developer(*, by: User, run: Run) -> Run:
+    """Take back what `show_to_developer` gave, at once. Doing it again changes nothing. Raises NotFound."""
+    return _set_shown(by, run, shown=False)
 
 
 def block(
@@ -131,6 +166,25 @@ def retry(*, by: User, run: Run) -> Run:
         same = ("owner", "release", "export", "exportfile", "arguments", "priority", *resources)
         again = Run(retry_of=run, **{name: getattr(run, name) for name in same})
         return _enqueue(by, again, files)
+
+
+def _require_active(run: Run) -> None:
+    run.refresh_from_db()
+    if run.state not in ACTIVE:
+        raise Conflict(f"The run has ended already: {run.state}.")
+
+
+def _set_shown(by: User, run: Run, *, shown: bool) -> Run:
+    """The version grows, so that whoever watches the run asks again."""
+    if run.owner_id != by.pk:
+        raise NotFound(f"There is no run {run.pk} of yours.")
+    with transaction.atomic():
+        other = Run.objects.filter(pk=run.pk, shown_to_developer=not shown)
+        if other.update(shown_to_developer=shown, version=F("version") + 1):
+            event = Event.RUN_SHOWN if shown else Event.RUN_HIDDEN
+            trail.record(event=event, by=by, subject=f"run:{run.pk}", app=run.release.app.app_id)
+    run.refresh_from_db()
+    return run
 
 
 def _submit(by: User, request: Request, request_key: UUID | None) -> tuple[Run, bool]:

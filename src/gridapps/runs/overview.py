@@ -3,18 +3,20 @@
 What is asked grows with what waits and runs, with nodes and users, never with the history.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import connection
-from django.db.models import Count, Min, Sum
+from django.db.models import Count, Min, OuterRef, Subquery, Sum
 from django.utils import timezone
 
 from gridapps.access.models import Developer, User
 from gridapps.hooks.models import Delivery
-from gridapps.runs.models import Node, Task
+from gridapps.runs.models import Lane, Node, Task
 from gridapps.runs.states import State
 
+SILENT = 60.0  # seconds after which a worker that should report is taken for gone; it does every few
 CLASSES = ("administrator", "developer", "user")
 
 
@@ -45,6 +47,33 @@ class NodeLoad:
     engine_latency: float | None
     engine_version: str
     version: str
+
+    @property
+    def standing(self) -> str:
+        """A word or two on how it is."""
+        if not self.speaks:
+            return "stopped"
+        if self.silent > SILENT:
+            return "silent"
+        if self.engine_latency is None:
+            return "engine away"
+        return "draining" if self.draining else "up"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaneLoad:
+    """Tasks that wait because they are alike, and the run of the next of them. `since` is in seconds: how
+    long that one has waited; `passed_over`: for how long it is its turn and no node has the room."""
+
+    user: str
+    app: str
+    tasks: int
+    run: str
+    since: float
+    passed_over: float | None
+    cpus: float
+    memory: int
+    disk: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,17 +120,48 @@ def queue() -> dict[str, Waiting]:
     return found
 
 
+def lanes(*, limit: int) -> list[LaneLoad]:
+    """The lanes in which tasks wait, in the order of their owners' turns; at most `limit`."""
+    at = now()
+    waiting = Task.objects.filter(lane=OuterRef("pk"), state=State.QUEUED).order_by("rank", "index")
+    counted = waiting.order_by().values("lane").annotate(n=Count("pk")).values("n")
+    rows = Lane.objects.annotate(
+        tasks_waiting=Subquery(counted),
+        head_run=Subquery(waiting.values("run")[:1]),
+        head_since=Subquery(waiting.values("queued_at")[:1]),
+    ).filter(tasks_waiting__gt=0)
+    return [
+        LaneLoad(
+            user=row.owner.username,
+            app=row.app.app_id,
+            tasks=row.tasks_waiting,
+            run=str(row.head_run),
+            since=max((at - row.head_since).total_seconds(), 0),
+            passed_over=(at - row.passed_over_at).total_seconds() if row.passed_over_at else None,
+            cpus=row.cpus,
+            memory=row.memory,
+            disk=row.disk,
+        )
+        for row in rows.select_related("owner", "app").order_by("turn", "pk")[:limit]
+    ]
+
+
 def nodes() -> list[NodeLoad]:
     """Every node that there ever was, with what it does now."""
+    return loads_of(Node.objects.order_by("name"))
+
+
+def loads_of(rows: Iterable[Node]) -> list[NodeLoad]:
+    """What these nodes do now."""
     at = now()
     used = {
         name: rest
-        for name, *rest in Task.objects.filter(state=State.RUNNING)
+        for name, *rest in Task.objects.filter(state=State.RUNNING, node__in=[node.pk for node in rows])
         .order_by()
         .values_list("node")
         .annotate(n=Count("pk"), cpus=Sum("run__cpus"), memory=Sum("run__memory"), disk=Sum("run__disk"))
     }
-    return [_load(node, used.get(node.name, [0, 0.0, 0, 0]), at) for node in Node.objects.order_by("name")]
+    return [_load(node, used.get(node.name, [0, 0.0, 0, 0]), at) for node in rows]
 
 
 def running(*, limit: int) -> list[Running]:

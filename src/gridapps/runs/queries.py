@@ -1,18 +1,36 @@
-"""Reads: which runs a user sees, and what a run consists of."""
+"""Reads: which runs a user has, which one sees, and what a run consists of.
+
+Seeing is more than having: a user may show a run to the developer of its App, who then sees it and changes
+nothing. What changes a run asks `owned_by`, what reads one `visible_to`; nobody else decides.
+"""
 
 from collections.abc import Iterable
 from uuid import UUID
 
-from django.db.models import Count, Prefetch, QuerySet
+from django.db.models import Count, Prefetch, Q, QuerySet
 
-from gridapps.access.models import User
+from gridapps.access.models import Developer, User
 from gridapps.runs.models import Attempt, Output, Run, Task
 from gridapps.runs.states import State
 
 
-def visible_to(user: User) -> QuerySet[Run]:
-    """The runs that this user may see: those the user submitted."""
+def owned_by(user: User) -> QuerySet[Run]:
+    """The runs that this user submitted, and may change."""
     return Run.objects.filter(owner=user.pk).select_related("release__app")
+
+
+def shown_to(user: User) -> QuerySet[Run]:
+    """The runs of others that they show to this user, as the developer of an App.
+
+    That is who owns the App now, while it is not deleted and the developer is verified: a user trusts with a
+    run whom the administrators trust.
+    """
+    return Run.objects.filter(_shown_to(user)).exclude(owner=user.pk).select_related("release__app")
+
+
+def visible_to(user: User) -> QuerySet[Run]:
+    """The runs that this user may see: those of `owned_by` and of `shown_to`."""
+    return Run.objects.filter(Q(owner=user.pk) | _shown_to(user)).select_related("release__app")
 
 
 def with_tasks(runs: QuerySet[Run]) -> QuerySet[Run]:
@@ -35,3 +53,12 @@ def task_counts(runs: Iterable[UUID]) -> dict[UUID, dict[State, int]]:
 def outputs(run: Run) -> QuerySet[Output]:
     """The outputs of a run's ended tasks, in the order of tasks and paths."""
     return Output.objects.filter(task__run=run).select_related("task").order_by("task__index", "path")
+
+
+def _shown_to(user: User) -> Q:
+    return Q(
+        shown_to_developer=True,
+        release__app__owner=user.pk,
+        release__app__deleted_at__isnull=True,
+        release__app__owner__developer__state=Developer.State.VERIFIED,
+    )

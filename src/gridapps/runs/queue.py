@@ -168,10 +168,15 @@ def release(*, claim: Claim, reason: str, text: str) -> State:
 
 
 def cancel(*, run: uuid.UUID, text: str = CANCELED) -> None:
-    """Ask for the end of a run, and end its queued tasks now. Running ones end when their workers see it."""
+    """Ask for the end of a run, and end its queued tasks now. Running ones end when their workers see it.
+
+    `text` is what the owner reads; of the running tasks that of who asked first.
+    """
     with transaction.atomic():
         _lock()
-        Run.objects.filter(pk=run, cancel_requested_at__isnull=True).update(cancel_requested_at=Now())
+        Run.objects.filter(pk=run, cancel_requested_at__isnull=True).update(
+            cancel_requested_at=Now(), cancel_text=text
+        )
         Task.objects.filter(run=run, state=State.QUEUED).update(
             state=State.CANCELED, lane=None, ended_at=Now(), reason="canceled", reason_text=text
         )
@@ -254,16 +259,16 @@ def _move(tasks: QuerySet[Task], to: State, **changes: Any) -> None:
 
 def _give_back(task: QuerySet[Task], pk: uuid.UUID, text: str) -> State:
     failures = Attempt.objects.filter(task=pk, reason="platform").count()
-    canceled = Run.objects.filter(tasks=pk, cancel_requested_at__isnull=False).exists()
+    canceled = Run.objects.filter(tasks=pk, cancel_requested_at__isnull=False).first()
     ended: dict[str, Any] = {"token": None, "lease_until": None, "deadline": None}
-    if canceled:
+    if canceled is not None:
         _move(
             task,
             State.CANCELED,
             **ended,
             ended_at=Now(),
             reason="canceled",
-            reason_text=CANCELED,
+            reason_text=canceled.cancel_text or CANCELED,
         )
         return State.CANCELED
     if failures >= MAX_ATTEMPTS:

@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ('exports', '0001_initial'),
         ('registry', '0005_layer'),
-        ('runs', '0004_ends'),
+        ('runs', '0005_shown_to_developer'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

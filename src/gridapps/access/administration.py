@@ -1,0 +1,58 @@
+"""What the classes of the administration share: operations do the work, and what they refuse is said."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+
+from gridapps.access.models import User
+from gridapps.audit.administration import Audited
+
+T = TypeVar("T")
+
+
+class Operated(Audited):
+    """A class whose changes are operations. `refused`: what they raise becomes a message, and nothing else
+    happens."""
+
+    refused: tuple[type[Exception], ...] = ()
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """The page of one thing; saving it is one transaction."""
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except self.refused as error:
+            messages.error(request, sentence(error))
+            return redirect(request.get_full_path())
+
+    def for_each(
+        self, request: HttpRequest, things: Iterable[T], operation: Callable[[T], Any], *, done: str
+    ) -> None:
+        """Call an operation for each of the things that were chosen, and say what came of it.
+
+        `done` is a sentence with a place for how many it was done to. An operation that returns False changed
+        nothing.
+        """
+        count = 0
+        for thing in things:
+            try:
+                count += operation(thing) is not False
+            except self.refused as error:
+                messages.error(request, f"{thing}: {sentence(error)}")
+        messages.info(request, done.format(count))
+
+
+def administrator(request: HttpRequest) -> User:
+    """Whoever is at work."""
+    if not isinstance(request.user, User):
+        raise PermissionDenied
+    return request.user
+
+
+def sentence(error: Exception) -> str:
+    """What was refused, and which field is at fault."""
+    fields: list[tuple[str, str]] = getattr(error, "fields", [])
+    return " ".join(dict.fromkeys([str(error), *(text for _, text in fields)]))

@@ -1,0 +1,100 @@
+"""Reads: how often an App was run. All that its developer learns of other users' runs.
+
+Whole days alone are counted, up to the last midnight (UTC): whoever asks every second learns no more than
+whoever asks once a day, and not at which time of the day somebody works. What ended never changes, so an
+answer holds until the next midnight.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import lru_cache
+
+from django.db.models import BooleanField, Case, Count, Value, When
+from django.utils import timezone
+
+from gridapps.registry.models import App, Release
+from gridapps.runs.models import Run, Task
+from gridapps.runs.states import TERMINAL, State
+
+RECENT = timedelta(days=30)
+
+
+def _nothing() -> dict[State, int]:
+    return {state: 0 for state in State if state in TERMINAL}
+
+
+@dataclass
+class Tally:
+    """How many runs, and tasks of them, ended in each state."""
+
+    runs: dict[State, int] = field(default_factory=_nothing)
+    tasks: dict[State, int] = field(default_factory=_nothing)
+
+
+@dataclass
+class ReleaseCounts:
+    """The runs of one release: by the App's owner, and by everybody else."""
+
+    release: str
+    own: Tally = field(default_factory=Tally)
+    others: Tally = field(default_factory=Tally)
+
+
+@dataclass(frozen=True)
+class AppCounts:
+    """Runs that ended before `until`: all of them, and those since `since`. Releases newest first."""
+
+    since: datetime
+    until: datetime
+    in_all: list[ReleaseCounts]
+    recent: list[ReleaseCounts]
+
+
+def of_app(app: App) -> AppCounts:
+    """The counts of an App, for whoever `registry.queries.releases_visible_to` shows its releases.
+
+    Of a million runs it takes seconds, so each process keeps what it has counted until midnight.
+    """
+    until = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    return _counted(app.pk, app.owner_id, until, made=app.created_at)
+
+
+@lru_cache(maxsize=1000)
+def _counted(app: int, owner: int, until: datetime, *, made: datetime) -> AppCounts:  # noqa: ARG001
+    """`made`: a database that is set up anew gives the same keys again."""
+    since = until - RECENT
+    pushed = Release.objects.filter(app=app).order_by("-pushed_at", "-pk")
+    releases = dict(pushed.values_list("pk", "digest"))
+    in_all, recent = ({pk: ReleaseCounts(digest) for pk, digest in releases.items()} for _ in range(2))
+    for name, rows in _rows(owner, list(releases), since=since, until=until).items():
+        for release, own, new, state, count in rows:
+            for counts in (in_all, recent) if new else (in_all,):
+                tally = counts[release].own if own else counts[release].others
+                getattr(tally, name)[State(state)] += count
+    return AppCounts(since, until, _used(in_all), _used(recent))
+
+
+def _used(counts: Mapping[int, ReleaseCounts]) -> list[ReleaseCounts]:
+    """Those that were run at all."""
+    return [each for each in counts.values() if any((*each.own.runs.values(), *each.others.runs.values()))]
+
+
+def _rows(
+    owner: int, releases: list[int], *, since: datetime, until: datetime
+) -> dict[str, Iterable[tuple[int, bool, bool, str, int]]]:
+    """Release, whether the owner's own, whether recent, state, how many: of runs and of tasks."""
+
+    def flag(**condition: object) -> Case:
+        return Case(When(**condition, then=Value(True)), default=Value(False), output_field=BooleanField())
+
+    runs = Run.objects.filter(release__in=releases, ended_at__lt=until).order_by()
+    tasks = Task.objects.filter(run__release__in=releases, run__ended_at__lt=until).order_by()
+    return {
+        "runs": runs.annotate(own=flag(owner=owner), new=flag(ended_at__gte=since))
+        .values_list("release", "own", "new", "state")
+        .annotate(n=Count("*")),
+        "tasks": tasks.annotate(own=flag(run__owner=owner), new=flag(run__ended_at__gte=since))
+        .values_list("run__release", "own", "new", "state")
+        .annotate(n=Count("*")),
+    }

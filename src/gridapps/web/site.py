@@ -1,0 +1,16 @@
+"""The site of the administration: for administrators, who are superusers, and nobody else."""
+
+from django.contrib.admin import AdminSite
+from django.http import HttpRequest
+
+
+class Administration(AdminSite):
+    """Its first page leads to what administrators look at first."""
+
+    site_header = site_title = "GRiD Apps administration"
+    index_template = "administration/index.html"
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        """Permissions for parts of it are given to nobody: whoever had some would see runs of others."""
+        user = request.user
+        return bool(user.is_active and user.is_staff and user.is_superuser)
