@@ -22,6 +22,7 @@ from gridapps_client.errors import BadAnswer, NotFound, Unreachable
 from gridapps_client.login import Renewal
 from gridapps_client.models import (
     App,
+    AppCounts,
     Certificate,
     Delivery,
     Developer,
@@ -144,6 +145,11 @@ class Client:
         """The images pushed for one's own App."""
         return self._pages(Release, f"/apps/{segment(app_id)}/releases", "releases")
 
+    def counts(self, app_id: str) -> AppCounts:
+        """How often an App ran, for its owner and administrators."""
+        answer = self._json("GET", f"/apps/{segment(app_id)}/counts")
+        return decode(AppCounts, member(answer, "counts"), where="counts")
+
     def shares(self, app_id: str) -> Iterator[Share]:
         """The shares of an App, for its owner and administrators."""
         return self._pages(Share, f"/apps/{segment(app_id)}/shares", "shares")
@@ -224,9 +230,9 @@ class Client:
         answer = self._json("PUT", f"/apps/{segment(app_id)}/runs/{key or uuid.uuid4()}", body=body)
         return self._one(Submitted, answer, "runs")
 
-    def runs(self, *, state: str | None = None, app: str | None = None) -> Iterator[Run]:
-        """One's runs, newest first."""
-        given = {"state": state, "app": app}
+    def runs(self, *, state: str | None = None, app: str | None = None, shown: bool = False) -> Iterator[Run]:
+        """One's runs, newest first; `shown`: those that others show one as the developer of an App."""
+        given = {"state": state, "app": app, "shown": "true" if shown else None}
         return self._pages(Run, "/runs", "runs", {name: value for name, value in given.items() if value})
 
     def run(self, run_id: str) -> Run:
@@ -240,6 +246,14 @@ class Client:
     def retry(self, run_id: str) -> Submitted:
         """A new run of the tasks that failed or were canceled. Conflict when there are none."""
         return self._one(Submitted, self._json("POST", f"/runs/{segment(run_id)}/retry"), "runs")
+
+    def show_to_developer(self, run_id: str) -> Run:
+        """Let the developer of the App see this one run, until it is taken back."""
+        return self._one(Run, self._json("PUT", f"/runs/{segment(run_id)}/developer"), "runs")
+
+    def hide_from_developer(self, run_id: str) -> None:
+        """Take it back. Doing it again changes nothing."""
+        self._json("DELETE", f"/runs/{segment(run_id)}/developer")
 
     def watch(self, run_id: str) -> Iterator[Run]:
         """The run now and after each change, up to and with its end.

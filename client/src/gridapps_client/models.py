@@ -113,6 +113,33 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Tally:
+    """How many runs, and tasks of them, ended in each state."""
+
+    runs: dict[str, int]
+    tasks: dict[str, int]
+
+
+@dataclass(frozen=True)
+class ReleaseCounts:
+    """How often one release ran: by the App's owner, and by everybody else."""
+
+    release: str
+    own: Tally
+    others: Tally
+
+
+@dataclass(frozen=True)
+class AppCounts:
+    """Runs that ended before `until`, the last midnight; `recent`: those since `since`."""
+
+    since: str
+    until: str
+    in_all: list[ReleaseCounts]
+    recent: list[ReleaseCounts]
+
+
+@dataclass(frozen=True)
 class Share:
     """A grant to the holders of an access tag. `state`: copying, active, revoked or failed; bytes `copied` of
     `size`; `scan` is the end of what the instance's scanner printed.
@@ -239,6 +266,7 @@ class Run:
     usage: dict[str, Any]
     urls: dict[str, str]
     priority: int = 0
+    shown_to_developer: bool = False
     outputs_expire_at: str | None = None
     outputs_removed_at: str | None = None
     queue_position: int | None = None

@@ -16,13 +16,15 @@ from gridapps.exports import queries as exports
 from gridapps.registry import changes, queries, schemas, sharing
 from gridapps.registry import errors as registry
 from gridapps.registry.models import App, Release, Share
+from gridapps.runs import counts, operations
 from gridapps.runs import errors as runs
-from gridapps.runs import operations
+from gridapps.runs import queries as run_queries
 from gridapps.runs.operations import Request
 from gridapps.web.forms import user_of
 
 RELEASES_SHOWN = SHARES_SHOWN = 50
 EXPORTS_SHOWN = 100
+RUNS_SHOWN = 20
 REFUSED = (
     access.NotAnAdministrator, registry.AppNotFound, registry.InvalidShare, registry.NotShareable,
     schemas.InvalidArguments, runs.NotFound, runs.InvalidRequest, runs.Conflict, runs.TooManyQueued,
@@ -53,6 +55,10 @@ def show(request: HttpRequest, app_id: str) -> HttpResponse:
             "attachments": share.attachments if share else [],
             "attached_to": share.release.digest if share else "",
             "changes": _changes(app) if sees else [],
+            "counts": counts.of_app(app) if sees else None,
+            "shown": run_queries.shown_to(user)
+            .filter(release__app=app)
+            .order_by("-created_at", "-id")[:RUNS_SHOWN],
             "tags": AccessTag.objects.order_by("name") if user.is_superuser else [],
             "runnable": queries.runnable_by(user).filter(pk=app.pk).exists(),
             "exports": exports.visible_to(user).order_by("-pk")[:EXPORTS_SHOWN],

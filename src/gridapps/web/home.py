@@ -28,7 +28,7 @@ def home(request: HttpRequest) -> HttpResponse:
         request,
         "home.html",
         {
-            "runs": runs.visible_to(user).order_by("-created_at", "-id")[:RUNS_SHOWN],
+            "runs": runs.owned_by(user).order_by("-created_at", "-id")[:RUNS_SHOWN],
             "apps": [(app.app_id, grants.get(app.pk, app)) for app in apps],
             "exports": exports.visible_to(user).order_by("-pk")[:RUNS_SHOWN],
             "is_developer": access.is_developer(user),

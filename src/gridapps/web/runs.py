@@ -5,10 +5,12 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
+from gridapps.registry import queries as registry
 from gridapps.runs import models, operations, queries, retention
 from gridapps.runs.errors import Conflict
 from gridapps.runs.position import position
@@ -22,16 +24,20 @@ OUTPUTS_SHOWN = 500
 @login_required
 def show(request: HttpRequest, run_id: UUID) -> HttpResponse:
     """State and progress, kept up to date by a script; tasks, log, outputs."""
-    run = _own(request, run_id)
+    user = user_of(request)
+    run = _one(queries.with_tasks(queries.visible_to(user)), run_id)
+    owns = run.owner_id == user.pk
     return render(
         request,
         "run.html",
         {
             "run": run,
+            "owns": owns,
+            "may_show": owns and not registry.owns(user, run.release.app) and not run.release.app.deleted_at,
             "active": run.state in ACTIVE,
             "arguments": json.dumps(run.arguments, indent=2, ensure_ascii=False),
-            "position": position(run) if run.state == State.QUEUED else None,
-            "tasks": queries.with_tasks(queries.visible_to(user_of(request))).get(pk=run.pk).tasks.all(),
+            "position": position(run) if owns and run.state == State.QUEUED else None,
+            "tasks": run.tasks.all(),
             "outputs": queries.outputs(run)[:OUTPUTS_SHOWN],
             "outputs_expire_at": retention.expire_at(run),
         },
@@ -51,6 +57,17 @@ def cancel(request: HttpRequest, run_id: UUID) -> HttpResponse:
 
 @require_POST
 @login_required
+def show_to_developer(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    """Let the developer of the App see the run."""
+    try:
+        operations.show_to_developer(by=user_of(request), run=_own(request, run_id))
+    except Conflict as error:
+        messages.error(request, str(error))
+    return redirect("run", run_id)
+
+
+@require_POST
+@login_required
 def delete_outputs(request: HttpRequest, run_id: UUID) -> HttpResponse:
     """Remove what the run left; the run itself stays."""
     try:
@@ -60,8 +77,20 @@ def delete_outputs(request: HttpRequest, run_id: UUID) -> HttpResponse:
     return redirect("run", run_id)
 
 
+@require_POST
+@login_required
+def hide_from_developer(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    """Take it back."""
+    operations.hide_from_developer(by=user_of(request), run=_own(request, run_id))
+    return redirect("run", run_id)
+
+
 def _own(request: HttpRequest, run_id: UUID) -> models.Run:
-    run = queries.visible_to(user_of(request)).filter(pk=run_id).first()
+    return _one(queries.owned_by(user_of(request)), run_id)
+
+
+def _one(runs: QuerySet[models.Run], run_id: UUID) -> models.Run:
+    run = runs.filter(pk=run_id).first()
     if run is None:
         raise Http404
     return run

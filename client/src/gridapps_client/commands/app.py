@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO, TypeVar
 
 import click
@@ -103,6 +103,23 @@ def app_show(session: Session, app_id: str) -> None:
     session.result({"apps": [found], "releases": releases}, *_page(found, releases))
 
 
+@app.command("counts")
+@click.argument("app_id", metavar="ID")
+@common
+def app_counts(session: Session, app_id: str) -> None:
+    """Show how often an App of one's own ran, up to the last midnight (UTC)."""
+    found = session.client.counts(app_id)
+    rows = [
+        (each.release[:19], when, whose, *(_ended(tally.runs)), *(_ended(tally.tasks)))
+        for when, releases in (("since " + found.since[:10], found.recent), ("in all", found.in_all))
+        for each in releases
+        for whose, tally in (("own", each.own), ("of others", each.others))
+    ]
+    states = ("SUCCESS", "FAILURE", "CANCELED")
+    head = ("RELEASE", "WHEN", "RUNS", *states, *(f"TASKS {state}" for state in states))
+    session.table({"counts": found}, head, rows, none="No run has ended before today.")
+
+
 @app.command("delete")
 @click.argument("app_id", metavar="ID")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -179,6 +196,10 @@ def _page(found: App, releases: list[Release] | None) -> list[str]:
     elif found.attachments:
         lines.append(f"attached: {plain(attached(found.attachments))}")
     return lines
+
+
+def _ended(counts: Mapping[str, int]) -> Iterator[str]:
+    return (str(counts.get(state, 0)) for state in ("SUCCESS", "FAILURE", "CANCELED"))
 
 
 def _argument(name: str, schema: Mapping[str, Any]) -> tuple[str, str, str, str]:

@@ -19,6 +19,7 @@ STATES = ("QUEUED", "RUNNING", "SUCCESS", "FAILURE", "CANCELED")
 @click.command("list")
 @click.option("--state", type=click.Choice(STATES, case_sensitive=False), help="Only those in this state.")
 @click.option("--app", "app_id", metavar="APP", help="Only those of this App.")
+@click.option("--shown", is_flag=True, help="Those that others show you as the developer of an App.")
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -27,9 +28,9 @@ STATES = ("QUEUED", "RUNNING", "SUCCESS", "FAILURE", "CANCELED")
     help="At most so many, newest first.",
 )
 @common
-def runs_list(session: Session, state: str | None, app_id: str | None, limit: int) -> None:
+def runs_list(session: Session, *, state: str | None, app_id: str | None, shown: bool, limit: int) -> None:
     """List one's runs, newest first."""
-    found = list(itertools.islice(session.client.runs(state=state, app=app_id), limit))
+    found = list(itertools.islice(session.client.runs(state=state, app=app_id, shown=shown), limit))
     rows = [
         (each.id, each.app, each.state, f"{each.progress:.0%}", counts(each), each.created_at)
         for each in found
@@ -41,7 +42,7 @@ def runs_list(session: Session, state: str | None, app_id: str | None, limit: in
 
 @lists_by_default(runs_list)
 def runs() -> None:
-    """One's runs: list (the default), show, cancel, retry."""
+    """One's runs: list (the default), show, cancel, retry, show to the developer of the App."""
 
 
 @runs.command("show")
@@ -77,6 +78,29 @@ def runs_retry(session: Session, run_id: str, detach: bool) -> None:
     stay(session, taken.run_id)
 
 
+@runs.command("show-to-developer")
+@click.argument("run_id", metavar="RUN")
+@common
+def runs_show_to_developer(session: Session, run_id: str) -> None:
+    """Let the developer of the App see one run: arguments, names of files, progress, log and outputs.
+
+    Your name is not told; your files may tell it. Take it back with: gridapps runs hide-from-developer RUN
+    """
+    found = session.client.show_to_developer(run_id)
+    session.result(
+        {"runs": [found]}, f"The developer of {plain(found.app)} sees run {plain(found.id)} from now on."
+    )
+
+
+@runs.command("hide-from-developer")
+@click.argument("run_id", metavar="RUN")
+@common
+def runs_hide_from_developer(session: Session, run_id: str) -> None:
+    """Take back what show-to-developer gave, at once. What was fetched meanwhile cannot be taken back."""
+    session.client.hide_from_developer(run_id)
+    session.result({"id": run_id}, f"The developer does not see run {plain(run_id)} any more.")
+
+
 @click.command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--follow", "-f", is_flag=True, help="Go on up to the run's end.")
@@ -96,6 +120,8 @@ def _page(found: Run) -> Iterator[str]:
         yield plain(found.reason_text)
     yield f"release {plain(found.release)}"
     yield f"created {found.created_at}, started {found.started_at or '-'}, ended {found.ended_at or '-'}"
+    if found.shown_to_developer:
+        yield "shown to the developer of the App"
     if found.outputs_removed_at:
         yield f"outputs and log were removed {found.outputs_removed_at}"
     elif found.outputs_expire_at:

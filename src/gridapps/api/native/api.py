@@ -18,6 +18,7 @@ from gridapps.api.native import (
     apps,
     audit,
     certificates,
+    counts,
     developer,
     exports,
     hooks,
@@ -27,6 +28,7 @@ from gridapps.api.native import (
     releases,
     runs,
     shares,
+    showing,
     tasks,
 )
 from gridapps.api.native.authentication import user_of, with_scope
@@ -129,6 +131,7 @@ api.add_exception_handler(HttpError, _on_http_error)
 api.add_exception_handler(ValidationError, _on_invalid)
 api.add_decorator(_strict_query, mode="view")
 for _module in (
-    me, developer, certificates, apps, releases, shares, exports, runs, log, outputs, tasks, hooks, audit,
+    me, developer, certificates, apps, releases, counts, shares, exports, runs, showing, log, outputs, tasks,
+    hooks, audit,
 ):  # fmt: skip
     api.add_router("", _module.router)

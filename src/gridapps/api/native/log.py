@@ -20,8 +20,8 @@ from gridapps.api.native.openapi import RunId, content
 from gridapps.api.native.paging import Digits
 from gridapps.api.native.runs import with_outputs
 from gridapps.api.native.watching import release_thread, watch
-from gridapps.runs import logs, store
-from gridapps.runs.models import Run, Task
+from gridapps.runs import logs, queries, store
+from gridapps.runs.models import Task
 from gridapps.runs.states import TERMINAL, State
 from gridapps.runs.store import Place
 from gridapps.storage.protocol import StorageUnavailable
@@ -63,7 +63,7 @@ async def show(
         answer["Cache-Control"] = "no-store"
         answer["X-Accel-Buffering"] = "no"
     else:
-        answer = StreamingHttpResponse(_lines(run, task), content_type="text/plain; charset=utf-8")
+        answer = StreamingHttpResponse(_lines(user, run, task), content_type="text/plain; charset=utf-8")
     answer["X-Content-Type-Options"] = "nosniff"
     return answer
 
@@ -99,11 +99,12 @@ class _Present:
     attempts: dict[tuple[int, int], bool]  # index of the task, number of its last attempt: whether it ended
 
 
-def _present(run: UUID, task: int | None) -> _Present | None:
+def _present(user: User, run: UUID, task: int | None) -> _Present | None:
+    """None when there is no such run for the user any more: one that was shown may be hidden again."""
     tasks = Task.objects.filter(run=run, attempt__gt=0).order_by("index")
     if task is not None:
         tasks = tasks.filter(index=task)
-    row = Run.objects.filter(pk=run).values("state", "version").first()
+    row = queries.visible_to(user).filter(pk=run).values("state", "version").first()
     if row is None:
         return None
     rows = tasks.values_list("index", "attempt", "state")
@@ -111,8 +112,8 @@ def _present(run: UUID, task: int | None) -> _Present | None:
     return _Present(State(row["state"]), row["version"], attempts)
 
 
-async def _lines(run: UUID, task: int | None) -> AsyncIterator[bytes]:
-    present = await sync_to_async(_present)(run, task)
+async def _lines(user: User, run: UUID, task: int | None) -> AsyncIterator[bytes]:
+    present = await sync_to_async(_present)(user, run, task)
     await release_thread()
     for (index, attempt), ended in present.attempts.items() if present else ():
         tail = _Tail(index, Place(run, index, attempt))
@@ -130,7 +131,7 @@ async def _events(user: User, run: UUID, task: int | None) -> AsyncIterator[byte
         last = loop.time()
         while True:
             # The state is read before the files: what was written before the end is read before the end.
-            present = await sync_to_async(_present)(run, task)
+            present = await sync_to_async(_present)(user, run, task)
             await release_thread()
             if present is None:
                 return

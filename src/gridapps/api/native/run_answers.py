@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import FloatField, Max, Sum
+from django.db.models import FloatField, Max, QuerySet, Sum
 from django.db.models.fields.json import KT
 from django.db.models.functions import Cast
 
@@ -29,10 +29,12 @@ from gridapps.runs.position import position
 def visible(user: User, keys: Sequence[UUID], *, tasks: bool = False) -> list[models.Run]:
     """The runs of these keys, in their order. Raises ApiError (404) unless the user may see all of them."""
     rows = queries.visible_to(user)
-    found = (queries.with_tasks(rows) if tasks else rows).in_bulk(keys)
-    if len(found) < len(keys):
-        raise not_found()
-    return [found[key] for key in keys]
+    return _all(queries.with_tasks(rows) if tasks else rows, keys)
+
+
+def owned(user: User, keys: Sequence[UUID]) -> list[models.Run]:
+    """The same for what changes runs: raises ApiError (404) unless all of them are the user's own."""
+    return _all(queries.owned_by(user), keys)
 
 
 def submitted(run: models.Run) -> SubmittedAnswer:
@@ -40,8 +42,12 @@ def submitted(run: models.Run) -> SubmittedAnswer:
     return SubmittedAnswer(runs=[Submitted(run_id=str(run.pk), task_id=str(run.pk))])
 
 
-def shown(runs: Iterable[models.Run], *, tasks: bool) -> list[Run]:
-    """The runs, with their tasks (which must have been fetched) or without."""
+def shown(user: User, runs: Iterable[models.Run], *, tasks: bool) -> list[Run]:
+    """The runs as this user sees them, with their tasks (which must have been fetched) or without.
+
+    Of a run that is shown to its App's developer, other runs are not told: neither which one it repeats, nor
+    how many go before it.
+    """
     runs = list(runs)
     keys = [run.pk for run in runs]
     counts, usages = queries.task_counts(keys), _usages(keys)
@@ -50,14 +56,22 @@ def shown(runs: Iterable[models.Run], *, tasks: bool) -> list[Run]:
             run,
             task_counts={state.value: count for state, count in counts[run.pk].items()},
             usage=usages.get(run.pk, _usage({})),
-            **(_in_full(run) if tasks else {}),
+            retry_of=str(run.retry_of_id) if run.retry_of_id and run.owner_id == user.pk else None,
+            **(_in_full(run, position(run) if run.owner_id == user.pk else None) if tasks else {}),
         )
         for run in runs
     ]
 
 
-def _in_full(run: models.Run) -> dict[str, Any]:
-    return {"queue_position": position(run), "tasks": [_task(task) for task in run.tasks.all()]}
+def _all(rows: QuerySet[models.Run], keys: Sequence[UUID]) -> list[models.Run]:
+    found = rows.in_bulk(keys)
+    if len(found) < len(keys):
+        raise not_found()
+    return [found[key] for key in keys]
+
+
+def _in_full(run: models.Run, place: int | None) -> dict[str, Any]:
+    return {"queue_position": place, "tasks": [_task(task) for task in run.tasks.all()]}
 
 
 def _shown(run: models.Run, **more: Any) -> Run:
@@ -78,12 +92,12 @@ def _shown(run: models.Run, **more: Any) -> Run:
         message=run.message,
         reason=run.reason or None,
         reason_text=run.reason_text,
-        retry_of=str(run.retry_of_id) if run.retry_of_id else None,
         version=run.version,
         created_at=run.created_at,
         started_at=run.started_at,
         ended_at=run.ended_at,
         cancel_requested=run.cancel_requested_at is not None,
+        shown_to_developer=run.shown_to_developer,
         outputs_expire_at=retention.expire_at(run),
         outputs_removed_at=run.outputs_removed_at,
         urls=Urls(

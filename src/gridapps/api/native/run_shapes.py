@@ -111,6 +111,7 @@ class Run(Shape):
     started_at: Time | None
     ended_at: Time | None
     cancel_requested: bool
+    shown_to_developer: bool
     outputs_expire_at: Annotated[Time | None, Field(description="when the instance will remove them")]
     outputs_removed_at: Time | None
     task_counts: dict[State, int]

@@ -13,7 +13,7 @@ from gridapps.api.native import run_answers
 from gridapps.api.native.answers import reads, writes
 from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.openapi import AppId, RunId, RunIds, etag, if_none_match
-from gridapps.api.native.paging import After, Digits, Limit, page
+from gridapps.api.native.paging import After, Digits, Flag, Limit, page
 from gridapps.api.native.parsing import uuids
 from gridapps.api.native.run_shapes import (
     ExportFileSubmission,
@@ -63,19 +63,22 @@ def submit_once(
 @router.get("/runs", response=reads(ok=RunsAnswer), operation_id="list_runs", exclude_unset=True)
 def index(
     request: HttpRequest,
+    *,
     state: State | None = None,
     app: AppFilter = None,
+    shown: Flag = False,
     limit: Limit = 100,
     after: After = None,
 ) -> RunsAnswer:
-    """One's runs, newest first, without their tasks."""
-    rows = queries.visible_to(user_of(request))
+    """One's runs, newest first, without their tasks; `shown`: those that others show one as a developer."""
+    user = user_of(request)
+    rows = queries.shown_to(user) if shown else queries.owned_by(user)
     if state:
         rows = rows.filter(state=state)
     if app:
         rows = rows.filter(release__app__app_id=app)
     found, following = page(request, rows, ("-created_at", "-id"), limit=limit, after=after)
-    return RunsAnswer(runs=run_answers.shown(found, tasks=False), **following)
+    return RunsAnswer(runs=run_answers.shown(user, found, tasks=False), **following)
 
 
 @router.get(
@@ -94,14 +97,14 @@ async def show(
     there was a change already, and 304 when there was none.
     """
     user, keys = user_of(request), uuids(run_id)
-    found = await sync_to_async(_load)(user, keys)
+    found = await sync_to_async(whole)(user, keys)
     known = request.headers.get("If-None-Match")
     if wait and known in {None, _etag(found)} and not all(run.state in TERMINAL for run in found):
         watching = watch()
         async with watching.place(user.pk):
             await release_thread()
             await watching.change({UUID(run.id): run.version for run in found}, seconds=wait)
-        found = await sync_to_async(_load)(user, keys)
+        found = await sync_to_async(whole)(user, keys)
     response["ETag"] = _etag(found)
     if known == _etag(found):
         return Status(304, None)
@@ -117,8 +120,8 @@ async def show(
 def cancel(request: HttpRequest, run_id: RunId) -> Status[RunsAnswer]:
     """Stop a run. Its containers are gone when it says CANCELED."""
     user, key = user_of(request), _only(run_id)
-    operations.cancel(by=user, run=run_answers.visible(user, [key])[0])
-    return Status(202, RunsAnswer(runs=_load(user, [key])))
+    operations.cancel(by=user, run=run_answers.owned(user, [key])[0])
+    return Status(202, RunsAnswer(runs=whole(user, [key])))
 
 
 @router.post(
@@ -129,28 +132,33 @@ def cancel(request: HttpRequest, run_id: RunId) -> Status[RunsAnswer]:
 def retry(request: HttpRequest, run_id: RunId) -> Status[SubmittedAnswer]:
     """Run the tasks that failed or were canceled again, as a new run."""
     user = user_of(request)
-    run = run_answers.visible(user, [_only(run_id)])[0]
-    return Status(202, run_answers.submitted(operations.retry(by=user, run=run)))
+    return Status(202, run_answers.submitted(operations.retry(by=user, run=only(user, run_id))))
 
 
 def only(user: User, run_id: str) -> models.Run:
-    """The one run of this key. Raises ApiError (404)."""
+    """The one run of this key, if it is the user's own. Raises ApiError (404)."""
+    return run_answers.owned(user, [_only(run_id)])[0]
+
+
+def readable(user: User, run_id: str) -> models.Run:
+    """The one run of this key, if the user may see it: for what changes nothing. Raises ApiError (404)."""
     return run_answers.visible(user, [_only(run_id)])[0]
 
 
+def whole(user: User, keys: list[UUID]) -> list[Run]:
+    """The runs with their tasks. Raises ApiError (404)."""
+    return run_answers.shown(user, run_answers.visible(user, keys, tasks=True), tasks=True)
+
+
 def with_outputs(user: User, run_id: str) -> models.Run:
-    """The same, if its outputs and its log were not removed. Raises ApiError (404), OutputsRemoved."""
-    run = only(user, run_id)
+    """The run of `readable`, if outputs and log were not removed. Raises ApiError (404), OutputsRemoved."""
+    run = readable(user, run_id)
     retention.require_kept(run)
     return run
 
 
 def _only(key: str) -> UUID:
     return uuids(key.replace(",", "_"))[0]
-
-
-def _load(user: User, keys: list[UUID]) -> list[Run]:
-    return run_answers.shown(run_answers.visible(user, keys, tasks=True), tasks=True)
 
 
 def _etag(runs: list[Run]) -> str:

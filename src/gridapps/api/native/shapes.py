@@ -155,6 +155,40 @@ class ReleasesAnswer(Shape):
     next: str = ""
 
 
+class EndedCounts(Shape):
+    """How many ended in each state."""
+
+    SUCCESS: int
+    FAILURE: int
+    CANCELED: int
+
+
+class Tally(Shape):
+    runs: EndedCounts
+    tasks: EndedCounts
+
+
+class ReleaseCounts(Shape):
+    """`own`: runs of the App's owner; `others`: of everybody else."""
+
+    release: Digest
+    own: Tally
+    others: Tally
+
+
+class AppCounts(Shape):
+    """Runs that ended before `until`, the last midnight; `recent`: those of the 30 days before it."""
+
+    since: Time
+    until: Time
+    in_all: list[ReleaseCounts]
+    recent: list[ReleaseCounts]
+
+
+class AppCountsAnswer(Shape):
+    counts: AppCounts
+
+
 class Share(Shape):
     """`copied` of `size` bytes are in the trusted registry. Users see the App as it was at that moment.
 

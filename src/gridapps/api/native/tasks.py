@@ -20,7 +20,7 @@ def index(
     request: HttpRequest, state: State | None = None, limit: Limit = 100, after: After = None
 ) -> TasksAnswer:
     """One's runs as tasks, newest first."""
-    rows = queries.visible_to(user_of(request))
+    rows = queries.owned_by(user_of(request))
     if state:
         rows = rows.filter(state=state)
     found, following = page(request, rows, ("-created_at", "-id"), limit=limit, after=after)
