@@ -88,8 +88,8 @@ def make_export(db: None) -> MakeExport:
     """Make an export of some files that are nowhere on disk."""
     from shapely import Point
 
-    def make(owner: User, *, files: int = 2) -> Export:
-        export = Export.objects.create(owner=owner, name="city")
+    def make(owner: User, *, files: int = 2, **other: Any) -> Export:
+        export = Export.objects.create(owner=owner, name="city", **other)
         for index in range(files):
             ExportFile.objects.create(
                 export=export, name=f"{index}.laz", path=f"{export.pk}/{index}.laz", size=1, sha256="0" * 64,
