@@ -233,7 +233,9 @@ def counts_of_app(rows: Rows, name: str, total: int) -> list[Measured]:
         counts.of_app(rows.release.app)
 
     took = cost(count, 5)
-    return [Measured(f"{name}: counts of {total:,} runs", f"{took:.2f} s", "", None, "below 5 s", took < 5)]
+    at_most = {"postgresql": 5, "sqlite": 20}[connection.vendor]  # once a day for each process
+    shown = f"below {at_most} s"
+    return [Measured(f"{name}: counts of {total:,} runs", f"{took:.2f} s", "", None, shown, took < at_most)]
 
 
 def _ratio(name: str, ours: float, theirs: float, beside: str, at_most: float) -> Measured:
