@@ -8,7 +8,7 @@ import pytest
 from django.conf import settings
 
 from gridapps.access.models import AccessTag
-from gridapps.registry import images, promotion, sharing, tokens
+from gridapps.registry import changes, images, operations, promotion, sharing, tokens
 from gridapps.registry.distribution import Missing, Repository, Unavailable
 from gridapps.registry.manifests import OCI_INDEX, OCI_MANIFEST
 from gridapps.registry.models import Share
@@ -213,6 +213,42 @@ def test_a_blob_of_another_repository_of_the_trusted_registry_is_not_mounted(
         headers={"Authorization": f"Bearer {signed}"}, trust_env=False,
     )  # fmt: skip
     assert answer.status_code in (202, 401), "an upload begins, or nothing does, but nothing is mounted"
+
+
+def test_what_the_newer_release_would_change_is_said(developer: Developer, cast: Cast) -> None:
+    same, old, new = layer(content=b"1" * 1000), layer(content=b"2"), layer(content=b"3")
+    first = pushed(developer, Image(layers=[same, old], config=with_environment([same, old], "A=1", "B=1")))
+    share = shared(developer, cast, first)
+    assert promotion.promote(share)
+    share.refresh_from_db()
+    second = pushed(
+        developer, Image(layers=[same, new], config=with_environment([same, new], "B=2", "LD_PRELOAD=/evil"))
+    )
+    operations.update_app(
+        by=cast.developer,
+        app_id=developer.name,
+        changes={"arguments": {"type": "object", "properties": {"cell": {"type": "number"}}}},
+    )
+    developer.app.refresh_from_db()
+    release = developer.app.releases.get(digest=second)
+    found = changes.since(share, app=developer.app, release=release)
+    assert found[0] == f"Image: {first[:19]} becomes {second[:19]}."
+    assert f"Layers: 1 of 2 are new: {len(new)} bytes." in found
+    assert {each for each in found if each.startswith("Environment")} == {
+        "Environment A: '1' becomes nothing.",
+        "Environment B: '1' becomes '2'.",
+        "Environment LD_PRELOAD: nothing becomes '/evil'.",
+    }
+    assert "Argument schema: added cell." in found
+    assert not any(each.startswith(("Entrypoint", "Cmd", "WorkingDir")) for each in found)
+    assert (
+        changes.since(share, app=developer.app, release=share.release)[-1] == "Argument schema: added cell."
+    )
+
+
+def with_environment(layers: list[bytes], *variables: str) -> bytes:
+    """An image configuration with variables."""
+    return encoded(config(layers=layers, config={"Entrypoint": ["/program"], "Env": list(variables)}))
 
 
 def test_no_token_of_one_registry_opens_the_other(developer: Developer, cast: Cast) -> None:

@@ -1,8 +1,11 @@
 """What sharing a release would change for those who run an App by an access tag now."""
 
+from collections.abc import Iterator
+
 from gridapps.registry import contents, images
 from gridapps.registry.distribution import Missing, Repository, Unavailable
-from gridapps.registry.manifests import Invalid, Manifest, parse
+from gridapps.registry.documents import Ambiguous, read
+from gridapps.registry.manifests import MAX_CONFIG, Invalid, Manifest, digest_of, parse
 from gridapps.registry.models import App, Release, Share
 from gridapps.registry.sharing import SNAPSHOT
 from gridapps.registry.tokens import Service
@@ -12,14 +15,9 @@ def since(share: Share, *, app: App, release: Release) -> list[str]:
     """Sentences, one for each thing that differs from what is shared; none when nothing does."""
     found = []
     if share.release_id != release.pk:
-        found.append(
-            f"Image: {share.release.digest[:19]} becomes {release.digest[:19]}. {_layers(share, release)}"
-        )
+        found.append(f"Image: {share.release.digest[:19]} becomes {release.digest[:19]}.")
+        found += _images(share, release)
         found.append(f"Size: {share.release.size} becomes {release.size} bytes.")
-        for name in ("entrypoint", "command"):
-            old, new = getattr(share.release, name), getattr(release, name)
-            if old != new:
-                found.append(f"{name.capitalize()}: {old} becomes {new}.")
     for name in SNAPSHOT:
         old, new = getattr(share, name), getattr(app, name)
         if name == "arguments" and old != new:
@@ -29,19 +27,43 @@ def since(share: Share, *, app: App, release: Release) -> list[str]:
     return found
 
 
-def _layers(share: Share, release: Release) -> str:
-    """How many layers are new, and how many bytes a node that has the old ones would pull."""
+def _images(share: Share, release: Release) -> Iterator[str]:
+    """How many layers are new, with the bytes that a node which has the old ones would pull; and what the
+    configuration says differently of the program."""
     try:
         with (
             Repository(images.trusted_repository(share.app), Service.TRUSTED) as trusted,
             Repository(share.app.app_id) as own,
         ):
-            old = {blob.digest for blob in _manifest(trusted, share.release).layers}
-            layers = _manifest(own, release).layers
-    except (Missing, Unavailable, Invalid, contents.Spoiled):
-        return "Its layers cannot be compared now."
-    new = [blob for blob in layers if blob.digest not in old]
-    return f"{len(new)} of {len(layers)} layers are new: {sum(blob.size for blob in new)} bytes."
+            old, new = _manifest(trusted, share.release), _manifest(own, release)
+            before, after = _configuration(trusted, old), _configuration(own, new)
+    except (Missing, Unavailable, Invalid, Ambiguous, contents.Spoiled):
+        yield "The images cannot be compared now."
+        return
+    known = {blob.digest for blob in old.layers}
+    pulled = [blob.size for blob in new.layers if blob.digest not in known]
+    yield f"Layers: {len(pulled)} of {len(new.layers)} are new: {sum(pulled)} bytes."
+    for name in before | after:
+        if before.get(name) != after.get(name):
+            yield f"{name}: {_shown(before.get(name))} becomes {_shown(after.get(name))}."
+
+
+def _configuration(repository: Repository, manifest: Manifest) -> dict[str, object]:
+    """What of an image's configuration reaches its program, each variable of the environment by itself.
+
+    Raises Missing, Unavailable, Ambiguous, Spoiled.
+    """
+    content = repository.blob(manifest.config.digest, limit=MAX_CONFIG + 1)
+    if digest_of(content) != manifest.config.digest:
+        raise contents.Spoiled(f"The configuration {manifest.config.digest} is not the one that was pushed.")
+    run = read(content, what="The configuration").document("config")
+    found = {name: run.get(name) for name in ("Entrypoint", "Cmd", "WorkingDir")}
+    variables = (str(word).partition("=") for word in run.entries("Env"))
+    return found | {f"Environment {name}": value for name, _, value in variables}
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value in (None, "", []) else repr(value)[:100]
 
 
 def _manifest(repository: Repository, release: Release) -> Manifest:
