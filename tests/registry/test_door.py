@@ -234,6 +234,14 @@ def test_bodies_that_are_too_large_are_answered_in_json(place: Place) -> None:
         assert "too large" in sentence(pushed, 413)
 
 
+def test_a_blob_in_one_request_of_known_length(place: Place) -> None:
+    """As oras uploads; docker and skopeo send pieces whose length nobody knows before."""
+    with door(place) as client:
+        upload(client, place, os.urandom(3 * 1024**2))
+        manifest = client.put(f"/v2/{place.app}/manifests/v1", content=bytes(3 * 1024**2))
+        assert manifest.status_code == 400, "the application itself says what is wrong with it"
+
+
 def test_plain_http_is_sent_to_tls(place: Place) -> None:
     plain = place.instance.url.replace("https", "http")
     answer = httpx.get(f"{plain}/x?y=1", trust_env=False)

@@ -223,6 +223,8 @@ def _registry(environment: Environment) -> list[str]:
         *_block(
             "location = /internal/authorize",
             "internal;",
+            # The length of a body that stays outside is held against the limit of this location, too.
+            "client_max_body_size 0;",
             "proxy_pass_request_body off;",
             "proxy_pass_request_headers off;",
             *_headers(
