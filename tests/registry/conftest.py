@@ -19,6 +19,7 @@ from django.test import Client
 
 from gridapps.registry import authority, certificates, operations, tokens
 from gridapps.registry.certificates import Issued
+from gridapps.registry.disk import STORAGE
 from gridapps.registry.manifests import OCI_MANIFEST
 from gridapps.registry.models import App
 from gridapps.registry.tokens import Service
@@ -26,6 +27,12 @@ from gridapps.server import distribution
 from tests.fixtures.cast import Cast
 from tests.fixtures.instance import free_port
 from tests.registry.built import digest
+
+PLAIN = httpx.Client(trust_env=False)  # one for all tests: making one takes longer than a request
+
+
+class Refused(Exception):
+    """The application does not let the request through to the registry."""
 
 
 @dataclass
@@ -53,6 +60,21 @@ class Developer:
         """nginx's question about a request."""
         asked = {"X-Original-Method": method, "X-Original-URI": uri}
         return self.ask("GET", "/registry/authorize", b"", **asked)
+
+    def request(self, method: str, uri: str, content: bytes = b"", *, expect: int = 0) -> httpx.Response:
+        """A request that is judged, as nginx has it judged, and then made to the registry itself.
+
+        Raises Refused.
+        """
+        asked = {"X-Original-Method": method, "X-Original-URI": uri, "X-Original-Length": str(len(content))}
+        judged = self.ask("GET", "/registry/authorize", b"", **asked)
+        if judged.status_code != 204:
+            raise Refused(judged.content)
+        headers = {"Authorization": judged["X-Registry-Authorization"]}
+        base = f"http://127.0.0.1:{django_settings.GRIDAPPS.registry_port}"
+        answer = PLAIN.request(method, base + uri, content=content, headers=headers)
+        assert not expect or answer.status_code == expect, answer.text
+        return answer
 
     def upload(self, *blobs: bytes, name: str = "") -> None:
         """Upload blobs to the registry itself."""
@@ -129,7 +151,7 @@ def _registry(service: Service) -> Iterator[Registry]:
         assert time.monotonic() < end, "docker-registry does not listen"
         time.sleep(0.05)
     try:
-        yield Registry(port, data / distribution.STORAGE[service])
+        yield Registry(port, data / STORAGE[service])
     finally:
         process.terminate()
         process.wait(10)
@@ -156,6 +178,12 @@ def both_registries(
 ) -> None:
     """The application talks to both real registries."""
     set_limits(registry_port=developer_registry.port, trusted_port=trusted_registry.port)
+
+
+@pytest.fixture
+def its_disk(developer_registry: Registry, real_registry: None, settings: Any) -> None:
+    """The instance's directory is the one in which the real registry stores."""
+    settings.DATA = developer_registry.storage.parent
 
 
 @pytest.fixture

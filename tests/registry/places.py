@@ -77,4 +77,5 @@ def upload(client: httpx.Client, place: Place, blob: bytes) -> None:
     begun = client.post(f"/v2/{place.app}/blobs/uploads/")
     assert begun.status_code == 202, begun.text
     there = httpx.URL(begun.headers["Location"]).copy_merge_params({"digest": digest(blob)})
-    assert client.put(there, content=blob).status_code == 201
+    done = client.put(there, content=blob)
+    assert done.status_code == 201, done.text

@@ -1,6 +1,7 @@
 """Pushes with the real docker, podman and skopeo to a whole instance, and what they print when refused."""
 
 import json
+import secrets
 import sqlite3
 import subprocess
 import tempfile
@@ -17,23 +18,25 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from gridapps.registry.authority import Authority
+from gridapps.registry.room import AROUND
 from tests.fixtures.engine import Engine
 from tests.fixtures.instance import new_instance
 from tests.registry import tools
 from tests.registry.built import Image, config, digest, encoded, entry, index
-from tests.registry.places import Place, directory, door, new_place
+from tests.registry.places import Place, directory, door, new_place, upload
 from tests.registry.tools import Push
 
 pytestmark = [pytest.mark.engine, pytest.mark.instance]
-ADDRESS = "10.99.8.1"
+ADDRESS = "10.99.8.75"
 MAX_IMAGE = 4 * 1024**2
+MAX_REGISTRY = 48 * 1024**2
 TOOLS = [*tools.dockers(), "podman", "skopeo"]
 
 
 @pytest.fixture(scope="module")
 def place(engine: Engine) -> Iterator[Place]:
     with tools.address(ADDRESS):
-        instance = new_instance(host=ADDRESS, listen=ADDRESS, max_image=MAX_IMAGE)
+        instance = new_instance(host=ADDRESS, listen=ADDRESS, max_image=MAX_IMAGE, max_registry=MAX_REGISTRY)
         try:
             instance.start()
             yield new_place(instance)
@@ -237,3 +240,32 @@ def test_an_image_for_many_platforms(place: Place, tmp_path: Path) -> None:
     releases = place.developer.ask("GET", f"/apps/{place.app}/releases").json()["releases"]
     assert [release["digest"] for release in releases if "many" in release["tags"]] == [digest(whole)]
     assert not {digest(image.manifest), digest(other.manifest)} & {release["digest"] for release in releases}
+
+
+def fill(place: Place, *, leave: int) -> None:
+    """Blobs that no image needs, until so many bytes are left."""
+    used = place.developer.ask("GET", "/developer").json()["developer"]["images_used"]
+    with door(place) as client:
+        while (more := MAX_REGISTRY - used - leave) > AROUND:
+            size = min(more, 2 * MAX_IMAGE) - AROUND
+            upload(client, place, secrets.token_bytes(size))
+            used += size + AROUND
+
+
+@pytest.fixture(scope="module")
+def crowded(place: Place) -> Place:
+    """A developer whose images leave little of the limit: less and less, from test to test."""
+    return new_place(place.instance)
+
+
+@pytest.mark.parametrize("leave", [200 * 1024, AROUND - 1], ids=["little", "nothing"])
+def test_the_limit_on_a_developers_disk(crowded: Place, push: Push, busybox_image: str, leave: int) -> None:
+    fill(crowded, leave=leave)
+    pushed = push(busybox_image, f"{crowded.repository}:v1", crowded.developer.certificate())
+    refused(
+        crowded,
+        pushed,
+        f"There is no room for this: the images of {crowded.developer.name}'s Apps take",
+        f"this instance gives a developer {MAX_REGISTRY}",
+    )
+    assert crowded.states("v1") == []

@@ -22,12 +22,16 @@ class Me:
 
 @dataclass(frozen=True)
 class Developer:
-    """The state of a user's wish to be a developer."""
+    """The state of a user's wish to be a developer. `images_used` and `images_limit` are bytes of disk; there
+    is no limit if it is 0.
+    """
 
     state: str
     statement: str
     requested_at: str | None
     decided_at: str | None
+    images_used: int = 0
+    images_limit: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class App:
 
 @dataclass(frozen=True)
 class Release:
-    """One pushed image. `state`: valid, or refused with `reasons`. `size` in bytes."""
+    """One pushed image. `state`: valid, or refused or removed with `reasons`. `size` in bytes."""
 
     digest: str
     tags: list[str]

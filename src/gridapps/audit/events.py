@@ -34,6 +34,7 @@ class Event(StrEnum):
     RELEASE_REFUSED = "release.refused"
     ATTACHMENT_PUSHED = "attachment.pushed"
     ATTACHMENT_REFUSED = "attachment.refused"
+    RELEASE_REMOVED = "release.removed"
     SHARE_CREATED = "share.created"
     SHARE_SCANNED = "share.scanned"
     SHARE_ACTIVATED = "share.activated"

@@ -79,6 +79,18 @@ class Environment(BaseSettings):
     max_layers: int = Field(127, ge=1, le=127, description="layers that an image may have")
     max_unpacked: int = Field(32 * GIB, ge=1024**2, description="largest image when unpacked")
     max_image_files: int = Field(1_000_000, ge=1, le=2**31 - 1, description="files that an image may have")
+    max_registry: int = Field(
+        100 * GIB, ge=0, description="disk that the images of one developer may take; 0 means no limit"
+    )
+    keep_releases: int = Field(
+        10, ge=1, le=10_000, description="releases of an App, the newest, whose images are kept at any age"
+    )
+    keep_unshared: int = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="days for which older images that are not shared are kept; 0: for ever",
+    )
     max_queued: int = Field(100_000, ge=1, description="tasks that one user may have waiting or running")
     max_running: int = Field(0, ge=0, description="tasks of one user at once; 0 means no limit")
     max_outputs: int = Field(0, ge=0, description="outputs that one user may keep; 0 means no limit")

@@ -13,12 +13,15 @@ GRACE = timedelta(days=1)
 GRACE_OF_OBJECTS = timedelta(days=7)
 
 
-def tidy() -> list[str]:
-    """Remove it, unless its import may still go on; the keys. Raises StorageUnavailable."""
-    return _tidy_objects() if storage.root() is None else _tidy_directories()
+def tidy(*, dry_run: bool = False) -> list[str]:
+    """Remove it, unless its import may still go on, or with `dry_run` only find it; the keys.
+
+    Raises StorageUnavailable.
+    """
+    return _tidy_objects(dry_run) if storage.root() is None else _tidy_directories(dry_run)
 
 
-def _tidy_directories() -> list[str]:
+def _tidy_directories(dry_run: bool) -> list[str]:
     root = storage.root()
     assert root is not None
     oldest = time.time() - GRACE.total_seconds()
@@ -29,16 +32,16 @@ def _tidy_directories() -> list[str]:
         return []
     # Asked after the look: what is written meanwhile is not old.
     unused = old - {path.partition("/")[0] for path in _paths()}
-    for name in unused:
+    for name in () if dry_run else unused:
         shutil.rmtree(root / name, ignore_errors=True)
     return [f"exports/{name}" for name in sorted(unused)]
 
 
-def _tidy_objects() -> list[str]:
+def _tidy_objects(dry_run: bool) -> list[str]:
     oldest = datetime.now(UTC) - GRACE_OF_OBJECTS
     old = {entry.key for entry in storage.current().entries("exports/") if entry.modified < oldest}
     unused = old - {storage.key(path) for path in _paths()} if old else old
-    for key in unused:
+    for key in () if dry_run else unused:
         storage.current().remove(key)
     return sorted(unused)
 

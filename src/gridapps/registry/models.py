@@ -142,17 +142,21 @@ class Release(Blockable):
     class State(models.TextChoices):
         VALID = "valid"
         REFUSED = "refused"
+        REMOVED = "removed"
 
     app = models.ForeignKey(App, on_delete=models.PROTECT, related_name="releases")
     digest = models.CharField(max_length=71, help_text="sha256:... of the pushed manifest or index")
     media_type = models.CharField(max_length=100)
     state = models.CharField(max_length=7, choices=State)
-    reasons = models.JSONField(default=list, help_text="sentences: why it was refused")
+    reasons = models.JSONField(default=list, help_text="sentences: why it was refused or removed")
     size = models.BigIntegerField(help_text="bytes: config and compressed layers")
     layers = models.IntegerField()
     entrypoint = models.JSONField(default=list)
     command = models.JSONField(default=list)
     pushed_at = models.DateTimeField()
+    removed_at = models.DateTimeField(
+        null=True, blank=True, help_text="when its image was removed; the release stays, because runs name it"
+    )
     certificate = models.ForeignKey(Certificate, null=True, on_delete=models.SET_NULL, related_name="+")
 
     class Meta:
@@ -164,6 +168,11 @@ class Release(Blockable):
             ),
             models.CheckConstraint(
                 name="release_refused_has_reasons", condition=Q(state="valid") | ~Q(reasons=[])
+            ),
+            models.CheckConstraint(
+                name="release_removed_exactly_with_time",
+                condition=Q(state="removed", removed_at__isnull=False)
+                | ~Q(state="removed") & Q(removed_at__isnull=True),
             ),
             models.CheckConstraint(
                 name="release_blocked_has_reason",

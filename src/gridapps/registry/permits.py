@@ -7,6 +7,7 @@ What is not written here is denied. Source of the requests: the OCI distribution
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from gridapps.registry.models import App, Certificate, NodeCertificate
@@ -26,7 +27,7 @@ _PATHS = {
     "manifest": rf"manifests/(?P<reference>{TAG}|{DIGEST})",
     "blob": rf"blobs/(?P<digest>{DIGEST})",
     "uploads": r"blobs/uploads/",
-    "upload": r"blobs/uploads/[0-9a-zA-Z=_-]{1,128}",
+    "upload": r"blobs/uploads/(?P<upload>[0-9a-zA-Z=_-]{1,128})",
     "tags": r"tags/list",
     "referrers": rf"referrers/{DIGEST}",
 }
@@ -71,6 +72,31 @@ def of_request(*, method: str, uri: str) -> Access:
         "This registry takes pushes to, and pulls from, HOST:PORT/APP-ID and nothing else: the repository's "
         "name must be an app-id."
     )
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a request that `of_request` allows is about."""
+
+    repository: str
+    digests: Sequence[str]  # of blobs and manifests that it asks for, mounts, or completes an upload with
+    upload: str = ""
+    begins: bool = False  # an upload
+
+
+def subject_of(uri: str) -> Subject:
+    """What an allowed request is about."""
+    path, _, query = uri.partition("?")
+    for kind, pattern in _PATHS.items():
+        if match := re.fullmatch(_NAME + pattern, path):
+            named = [*match.groupdict().values(), *_fields(query, "digest"), *_fields(query, "mount")]
+            return Subject(
+                repository=match["name"],
+                digests=[word for word in named if re.fullmatch(DIGEST, word)],
+                upload=match["upload"] if kind == "upload" else "",
+                begins=kind == "uploads",
+            )
+    raise AssertionError("only what was allowed is asked for")
 
 
 def of_scopes(given: Sequence[str]) -> Access:
@@ -134,8 +160,13 @@ def service_of(access: Access) -> Service:
 
 def _mounted_from(query: str) -> list[str]:
     """Repositories from which the upload shall mount a blob."""
+    return _fields(query, "from")
+
+
+def _fields(query: str, name: str) -> list[str]:
+    """What a field of the query says, each time that it is there. Raises Denied."""
     try:
         fields = parse_qs(query, keep_blank_values=True, max_num_fields=8, errors="strict")
     except ValueError:
         raise Denied("The request's query cannot be read.") from None
-    return [name for name in fields.get("from", []) if name]
+    return [value for value in fields.get(name, []) if value]

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from gridapps.audit import trail
 from gridapps.audit.events import Event
-from gridapps.registry import attaching, attachments, manifests, unpacking
+from gridapps.registry import attaching, attachments, manifests, sweeping, unpacking
 from gridapps.registry.distribution import Missing, Rejected, Repository
 from gridapps.registry.manifests import Index, Invalid, Manifest, Program
 from gridapps.registry.models import App, Certificate, Release, Tag
@@ -57,6 +57,7 @@ def push(push: Push) -> str:
     reasons as a refused release, and distribution.Unavailable, after recording nothing. What is attached to a
     release is none itself, and goes its own way.
     """
+    sweeping.hold(push.app, push.content)
     if (place := attachments.place_of(push.reference, push.content)) is not None:
         _check_digest(push)
         return attaching.attach(
@@ -146,6 +147,7 @@ def _record(push: Push, judged: _Judged) -> None:
                 "media_type": push.media_type,
                 "state": Release.State.VALID,
                 "reasons": [],
+                "removed_at": None,
                 "size": judged.manifest.size,
                 "layers": len(judged.manifest.layers),
                 "entrypoint": judged.program.entrypoint,
@@ -170,12 +172,13 @@ def _named(push: Push) -> dict[str, Any]:
 
 
 def _refused(push: Push, error: Invalid) -> Invalid:
-    """The same error, after the refusal was recorded for the App's owner. A valid release stays one."""
+    """The same error, after the refusal was recorded for the App's owner. What was taken once stays so."""
     log.info("%s was refused %s:%s: %s", push.certificate.user, push.app, push.reference, error)
     refused = Release.objects.filter(app=push.app, state=Release.State.REFUSED)
     with transaction.atomic():
         App.objects.select_for_update().get(pk=push.app.pk)
-        if not push.app.releases.filter(digest=push.digest, state=Release.State.VALID).exists():
+        taken = push.app.releases.filter(digest=push.digest).exclude(state=Release.State.REFUSED)
+        if not taken.exists():
             Release.objects.update_or_create(
                 app=push.app,
                 digest=push.digest,

@@ -133,7 +133,7 @@ def attachment(user: User, app: App, release: str, digest: str) -> tuple[Mapping
 def choose(user: User, app_id: str, wanted: str | None) -> Choice:
     """What a run of this App by this user runs: the digest named (an owner may name a tag), or the newest.
 
-    Raises AppNotFound, ReleaseNotFound, NothingToRun, and NotAllowed for what is blocked.
+    Raises AppNotFound, ReleaseNotFound, NothingToRun, and NotAllowed for what is blocked or was removed.
     """
     app = granted_to(user).filter(app_id=app_id).first() if user.is_active else None
     if app is None:
@@ -155,10 +155,12 @@ def source_for(user: User, release: Release) -> Source:
     if not user.is_active:
         raise NotAllowed("The user's account is not active any more.")
     if owns(user, app):
+        _require_not_removed(release)
         return Source.DEVELOPER
     if _grants(user).filter(release=release).exists():
         return Source.TRUSTED
     if app.owner_id == user.pk:
+        _require_not_removed(release)
         return Source.DEVELOPER  # a run that stood in the queue when its App was deleted
     raise NotAllowed("The release is not shared with an access tag of yours any more.")
 
@@ -191,6 +193,7 @@ def _own_choice(app: App, wanted: str | None) -> Choice:
     else:
         found = valid.filter(digest=wanted).first() or valid.filter(tags__name=wanted, tags__app=app).first()
         if found is None:
+            _require_not_removed(app.releases.filter(digest=wanted).first())
             raise ReleaseNotFound(f"The App {app.app_id} has no valid release {wanted!r}.")
     return Choice(found, app)
 
@@ -211,3 +214,8 @@ def _shared_choice(user: User, app: App, wanted: str | None) -> Choice:
 def _require_not_blocked(thing: App | Release) -> None:
     if thing.blocked_at is not None:
         raise NotAllowed(blocked_sentence(thing))
+
+
+def _require_not_removed(release: Release | None) -> None:
+    if release is not None and release.state == Release.State.REMOVED:
+        raise NotAllowed(" ".join(release.reasons))

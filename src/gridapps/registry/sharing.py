@@ -156,7 +156,7 @@ def _release(app: App, wanted: str) -> Release:
 
 def _require_sound(app: App, release: Release) -> None:
     if release.state != Release.State.VALID:
-        raise NotShareable(f"The release was refused: {' '.join(release.reasons)}")
+        raise NotShareable(f"The release was {release.state}: {' '.join(release.reasons)}")
     for what, thing in (("App", app), ("release", release)):
         if thing.blocked_at is not None:
             raise NotShareable(f"The {what} is blocked: {thing.blocked_reason}")

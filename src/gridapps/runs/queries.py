@@ -5,13 +5,15 @@ nothing. What changes a run asks `owned_by`, what reads one `visible_to`; nobody
 """
 
 from collections.abc import Iterable
+from datetime import datetime
 from uuid import UUID
 
 from django.db.models import Count, Prefetch, Q, QuerySet
 
 from gridapps.access.models import Developer, User
+from gridapps.registry.models import Release
 from gridapps.runs.models import Attempt, Output, Run, Task
-from gridapps.runs.states import State
+from gridapps.runs.states import ACTIVE, State
 
 
 def owned_by(user: User) -> QuerySet[Run]:
@@ -31,6 +33,12 @@ def shown_to(user: User) -> QuerySet[Run]:
 def visible_to(user: User) -> QuerySet[Run]:
     """The runs that this user may see: those of `owned_by` and of `shown_to`."""
     return Run.objects.filter(Q(owner=user.pk) | _shown_to(user)).select_related("release__app")
+
+
+def releases_used(since: datetime) -> QuerySet[Release]:
+    """The releases of the runs that wait or run, and of those that were submitted since this moment."""
+    runs = Run.objects.filter(Q(state__in=ACTIVE) | Q(created_at__gte=since))
+    return Release.objects.filter(pk__in=runs.order_by().values("release"))
 
 
 def with_tasks(runs: QuerySet[Run]) -> QuerySet[Run]:

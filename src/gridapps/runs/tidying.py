@@ -12,8 +12,11 @@ from gridapps.runs.models import Task
 from gridapps.runs.store import Place
 
 
-def tidy() -> list[str]:
-    """Remove it; the keys. An attempt has its row before its first file. Raises StorageUnavailable."""
+def tidy(*, dry_run: bool = False) -> list[str]:
+    """Remove it, or with `dry_run` only find it; the keys. Raises StorageUnavailable.
+
+    An attempt has its row before its first file.
+    """
     removed = []
     for run, places in groupby(_places(), key=lambda place: place.run):
         found = list(places)
@@ -21,7 +24,8 @@ def tidy() -> list[str]:
         known = dict(kept.values_list("index", "attempt"))
         for place in found:
             if known.get(place.index) != place.attempt:
-                place.remove()
+                if not dry_run:
+                    place.remove()
                 removed.append(place.key)
     return removed
 

@@ -141,6 +141,17 @@ def audit(since: datetime | None, until: datetime | None) -> None:
         click.echo(line, nl=False)
 
 
+@main.command()
+def housekeeper() -> None:
+    """Remove by and by what is not needed any more, until interrupted (`up` starts one by itself)."""
+    settings = prepare_worker(say=_say)
+    from gridapps.server.housekeeper import keep_house
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit())
+    keep_house(settings.data.absolute())
+
+
 @main.group()
 def tag() -> None:
     """Access tags: create them, give them to users, take them back."""
@@ -247,17 +258,22 @@ def import_files(files: tuple[Path, ...], owner: str, name: str) -> None:
 
 
 @main.command()
-def tidy() -> None:
-    """Remove outputs that are kept no longer, and from the storage what no export and no run refers to."""
-    prepare()
-    from gridapps.exports.tidying import tidy as tidy_exports
-    from gridapps.runs.retention import sweep
-    from gridapps.runs.tidying import tidy as tidy_runs
+@click.option("--dry-run", is_flag=True, help="remove nothing, and list what would go")
+def tidy(dry_run: bool) -> None:
+    """Remove at once what is not needed any more: images, exports and outputs.
 
-    removed = [*_do(lambda: list(sweep())), *_do(tidy_exports), *_do(tidy_runs)]
-    for key in removed:
-        click.echo(key)
-    click.echo(f"{len(removed)} removed.")
+    docs/housekeeping.md says what that is.
+    """
+    settings = prepare()
+    from gridapps.server.housekeeper import BY_HAND, JOBS, alone
+
+    count = 0
+    with alone(settings.data.absolute()):
+        for job in (*JOBS, *BY_HAND):
+            for line in _do(lambda job=job: list(job.run(dry_run=dry_run))):
+                click.echo(line)
+                count += 1
+    click.echo(f"{count} would be removed." if dry_run else f"{count} removed.")
 
 
 def _heed_interrupts() -> threading.Event:

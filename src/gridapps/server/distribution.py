@@ -12,9 +12,8 @@ from django.utils.crypto import salted_hmac
 
 from gridapps.config.environment import Environment
 from gridapps.registry import tokens
+from gridapps.registry.disk import STORAGE
 from gridapps.registry.tokens import Service
-
-STORAGE = {Service.DEVELOPER: "registry", Service.TRUSTED: "trusted"}  # below the data directory
 
 
 def realm(environment: Environment) -> str:
@@ -43,9 +42,9 @@ def configuration(environment: Environment, service: Service, *, secret: str) ->
                 "filesystem": {"rootdirectory": str(data / STORAGE[service])},
                 "delete": {"enabled": False},
                 "redirect": {"disable": True},
-                "maintenance": {
-                    "uploadpurging": {"enabled": True, "age": "24h", "interval": "6h", "dryrun": False}
-                },
+                # The housekeeper removes uploads that were given up: it does not mistake slow ones for them.
+                "maintenance": {"uploadpurging": {"enabled": False}},
+                # There is no "cache": what the housekeeper removes must be gone for this process too.
             },
             "http": {
                 "addr": f"127.0.0.1:{port(environment, service)}",

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from gridapps.api.registry.refusals import refusal
 from gridapps.config.environment import Environment
+from gridapps.registry.portions import portions
 from gridapps.server import distribution
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,8 @@ def configuration(environment: Environment, *, account: str | None) -> str:
                 *_block("upstream trusted", f"server 127.0.0.1:{environment.trusted_port};", "keepalive 16;"),
                 # A manifest is judged by the application before the registry sees it.
                 *_block("map $request_method $manifests", "PUT application;", "default registry;"),
+                # Where a body goes that tells no length: the application says how much it may be.
+                *_block("map $portion $place", 'default "@registry_unavailable";', '"~^@portion_" $portion;'),
                 *_block("server", *_server(environment)),
             ),
             "",
@@ -183,6 +186,7 @@ def _registry(environment: Environment) -> list[str]:
         "auth_request /internal/authorize;",
         "auth_request_set $registry_authorization $upstream_http_x_registry_authorization;",
         "auth_request_set $refusal $upstream_http_x_refusal;",
+        "auth_request_set $portion $upstream_http_x_portion;",
         "error_page 401 = @refused;",
         "error_page 413 = @image_too_large;",
         "error_page 500 502 504 = @registry_unavailable;",
@@ -201,12 +205,15 @@ def _registry(environment: Environment) -> list[str]:
         *_block(
             "location /v2/",
             *judged,
+            "error_page 403 = $place;",
+            "recursive_error_pages on;",
             # A layer that alone is too large is refused with its manifest, at once. This is for the disk:
             # docker repeats what ends here for a minute.
             f"client_max_body_size {2 * environment.max_image};",
             "proxy_request_buffering off;",
             "proxy_pass http://registry;",
         ),
+        *_portions(environment, certificate),
         *_block(
             "location ~ ^/v2/[^/]+/manifests/",
             *judged,
@@ -233,6 +240,8 @@ def _registry(environment: Environment) -> list[str]:
                     "Content-Length": "",
                     "X-Original-Method": "$request_method",
                     "X-Original-URI": "$request_uri",
+                    "X-Original-Length": "$content_length",
+                    "X-Original-Transfer-Encoding": "$http_transfer_encoding",
                     **certificate,
                 },
             ),
@@ -248,6 +257,26 @@ def _registry(environment: Environment) -> list[str]:
         ),
         *_block("location /registry/", "return 404;"),
     ]
+
+
+def _portions(environment: Environment, certificate: Mapping[str, str]) -> list[str]:
+    """Where uploads go on whose bodies tell no length: beyond the size in the name they are ended.
+
+    nginx takes the size from the location, never from a variable, so there is one for each.
+    """
+    lines = []
+    for portion in portions(environment.max_image):
+        lines += _block(
+            f"location @portion_{portion}",
+            "error_page 413 = @portion_used_up;",
+            "error_page 500 502 504 = @registry_unavailable;",
+            *_headers({"Authorization": "$registry_authorization", **certificate}),
+            "proxy_read_timeout 300s;",
+            f"client_max_body_size {portion};",
+            "proxy_request_buffering off;",
+            "proxy_pass http://registry;",
+        )
+    return lines
 
 
 def _pages(environment: Environment) -> list[str]:
@@ -291,6 +320,10 @@ def _refusals(environment: Environment) -> list[str]:
     limit = environment.max_image
     fault = "The client certificate cannot be used: $ssl_client_verify."
     unavailable = "The instance is starting or in trouble; try again in a moment."
+    used_up = (
+        f"This is too large: an image may have {limit} bytes, and one upload may have at most half of what "
+        "your images leave of their limit. `gridapps developer show` tells how much that is."
+    )
     return [
         *_block(
             "location @certificate",
@@ -304,6 +337,11 @@ def _refusals(environment: Environment) -> list[str]:
             "location @image_too_large",
             "default_type application/json;",
             "return 413 " + _answer(refusal(f"This is too large: an image may have {limit} bytes.")) + ";",
+        ),
+        *_block(
+            "location @portion_used_up",
+            "default_type application/json;",
+            "return 413 " + _answer(refusal(used_up)) + ";",
         ),
         *_block(
             "location @registry_unavailable",

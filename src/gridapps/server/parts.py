@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gridapps.config.environment import Environment
 from gridapps.registry.authority import Authority
+from gridapps.registry.disk import STORAGE
 from gridapps.registry.tokens import Service
 from gridapps.server import distribution, nginx
 from gridapps.server.instance import Unusable
@@ -64,6 +65,12 @@ def parts(settings: Environment, *, works: bool) -> list[Part]:
             ready=lambda: True,  # nothing waits for it: shares are rows
         ),
         Part(
+            name="housekeeper",
+            command=[sys.executable, "-m", "gridapps.server.cli", "housekeeper"],
+            environment=own,
+            ready=lambda: True,  # nor for this one
+        ),
+        Part(
             name="worker",
             command=[sys.executable, "-m", "gridapps.server.cli", "worker"],
             environment=own,
@@ -75,7 +82,7 @@ def parts(settings: Environment, *, works: bool) -> list[Part]:
 
 def _registry(settings: Environment, service: Service) -> Part:
     return Part(
-        name=distribution.STORAGE[service],
+        name=STORAGE[service],
         command=[program("docker-registry"), "serve", str(distribution.write(settings, service))],
         environment=distribution.clean_environment(),
         ready=lambda: listens(("127.0.0.1", distribution.port(settings, service))),

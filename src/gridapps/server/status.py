@@ -12,6 +12,7 @@ from gridapps.config.environment import Environment
 from gridapps.leftovers import is_free
 
 SHOWN = 20  # running tasks in a terminal
+MOST = 5  # developers in a terminal
 _GIB = 1024**3
 
 
@@ -29,6 +30,7 @@ def examine(settings: Environment) -> dict[str, Any]:
             "nodes": [asdict(node) for node in overview.nodes()],
             "running": [asdict(task) for task in overview.running(limit=1000)],
             "hooks": asdict(overview.hooks()),
+            "images": _images(settings),
         }
     except Error as error:
         found["database"] = str(error).strip() or type(error).__name__
@@ -64,6 +66,7 @@ def shown(found: dict[str, Any]) -> Iterator[str]:
     hooks = found["hooks"]
     oldest = f", the oldest for {_span(hooks['oldest'])}" if hooks["count"] else ""
     yield f"Hooks     {hooks['count']} deliveries wait{oldest}"
+    yield from _shown_images(found["images"])
 
 
 def _parts(run: Path) -> dict[str, bool]:
@@ -76,6 +79,30 @@ def _shown_parts(parts: dict[str, bool]) -> Iterator[str]:
         yield "Parts     none was ever started in this data directory"
     else:
         yield "Parts     " + ", ".join(f"{name} {'up' if up else 'DOWN'}" for name, up in parts.items())
+
+
+def _images(settings: Environment) -> dict[str, Any]:
+    """The disk that images take: of both registries, and of each developer who has some, most first."""
+    from gridapps.access.models import User
+    from gridapps.registry import disk, room
+
+    owners = User.objects.filter(apps__isnull=False).distinct()
+    used = {owner.username: room.used(owner) for owner in owners}
+    return {
+        "developer": disk.developers().total(),
+        "trusted": disk.trusted().total(),
+        "limit": settings.max_registry,
+        "developers": dict(
+            sorted(((who, size) for who, size in used.items() if size), key=lambda each: -each[1])
+        ),
+    }
+
+
+def _shown_images(images: dict[str, Any]) -> Iterator[str]:
+    limit = f" of {images['limit'] / _GIB:.1f}" if images["limit"] else ""
+    yield f"Images    {images['developer'] / _GIB:.1f} GiB pushed, {images['trusted'] / _GIB:.1f} GiB shared"
+    for who, size in list(images["developers"].items())[:MOST]:
+        yield f"          {who}: {size / _GIB:.1f}{limit} GiB"
 
 
 def _shown_nodes(nodes: list[dict[str, Any]]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The first page, and the application settings."""
 
+from django.conf import settings as configuration
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
@@ -9,7 +10,7 @@ from django.views.decorators.http import require_GET, require_POST
 from gridapps.access import applications, operations
 from gridapps.access import queries as access
 from gridapps.exports import queries as exports
-from gridapps.registry import certificates
+from gridapps.registry import certificates, room
 from gridapps.registry import queries as registry
 from gridapps.runs import queries as runs
 from gridapps.web.forms import ApplicationForm, CertificateForm, DeveloperForm, user_of
@@ -64,6 +65,8 @@ def show_settings(request: HttpRequest, **forms: object) -> HttpResponse:
         {
             "developer": access.developer_of(user),
             "certificates": certificates.held_by(user),
+            "images_used": room.used(user),
+            "images_limit": configuration.GRIDAPPS.max_registry,
             "applications": applications.registered_by(user),
             "developer_form": DeveloperForm(),
             "certificate_form": CertificateForm(),

@@ -16,7 +16,7 @@ from gridapps_client.commands.shared import Session, common
 from gridapps_client.configuration import Instance
 from gridapps_client.errors import GridAppsError, Unauthenticated
 from gridapps_client.models import Developer
-from gridapps_client.text import plain
+from gridapps_client.text import plain, size
 
 
 @click.command()
@@ -131,9 +131,9 @@ def developer_request(session: Session, statement: str) -> None:
 @developer.command("show")
 @common
 def developer_show(session: Session) -> None:
-    """Show how far one's request is."""
+    """Show how far one's request is, and what one's images take of the disk."""
     state = session.client.developer()
-    session.result({"developer": state}, _described(state))
+    session.result({"developer": state}, _described(state), *_images(state))
 
 
 def _described(state: Developer) -> str:
@@ -143,6 +143,13 @@ def _described(state: Developer) -> str:
         "verified": "You are a developer.",
         "refused": "Your request was refused.",
     }.get(state.state, plain(state.state))
+
+
+def _images(state: Developer) -> list[str]:
+    if state.state != "verified":
+        return []
+    limit = f" of {size(state.images_limit)}" if state.images_limit else ""
+    return [f"Your images take {size(state.images_used)}{limit}."]
 
 
 def _show(session: Session, page: str, *, no_browser: bool) -> None:

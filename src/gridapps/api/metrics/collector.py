@@ -17,7 +17,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from gridapps.hooks.models import Delivery
+from gridapps.registry import disk
 from gridapps.registry.models import Release
+from gridapps.registry.tokens import Service
 from gridapps.runs import overview
 from gridapps.runs.models import Attempt, Run, Task
 from gridapps.runs.overview import NodeLoad
@@ -56,6 +58,7 @@ class Instance(Collector):
         yield from _nodes(overview.nodes())
         yield from _waiting_deliveries()
         yield _releases()
+        yield _images()
         with self._guard:
             yield self._runs.metric("gridapps_runs_ended", "Runs that ended.")
             yield self._attempts.metric("gridapps_attempts_ended", "Attempts at tasks that ended.")
@@ -145,6 +148,13 @@ def _waiting_deliveries() -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "gridapps_hook_deliveries_oldest_seconds", "Age of the oldest of them.", value=waiting.oldest
     )
+
+
+def _images() -> Metric:
+    family = GaugeMetricFamily("gridapps_images_bytes", "Disk of the images.", labels=["registry"])
+    for service, there in ((Service.DEVELOPER, disk.developers()), (Service.TRUSTED, disk.trusted())):
+        family.add_metric([disk.STORAGE[service]], there.total())
+    return family
 
 
 def _releases() -> Metric:

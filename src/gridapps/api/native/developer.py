@@ -1,12 +1,15 @@
 """`/developer`: asking to be a developer."""
 
+from django.conf import settings
 from django.http import HttpRequest
 from ninja import Router, Status
 
 from gridapps.access import models, operations, queries
+from gridapps.access.models import User
 from gridapps.api.native.answers import reads, writes
 from gridapps.api.native.authentication import user_of
 from gridapps.api.native.shapes import Developer, DeveloperAnswer, DeveloperRequest
+from gridapps.registry import room
 
 router = Router(tags=["developer"])
 
@@ -14,7 +17,8 @@ router = Router(tags=["developer"])
 @router.get("/developer", response=reads(ok=DeveloperAnswer), operation_id="show_developer")
 def show(request: HttpRequest) -> DeveloperAnswer:
     """How far one's request to be a developer is."""
-    return _answer(queries.developer_of(user_of(request)))
+    user = user_of(request)
+    return _answer(user, queries.developer_of(user))
 
 
 @router.post(
@@ -24,20 +28,19 @@ def show(request: HttpRequest) -> DeveloperAnswer:
 )
 def ask(request: HttpRequest, body: DeveloperRequest) -> Status[DeveloperAnswer]:
     """Ask to be a developer; an administrator decides. 200 when one has asked before."""
-    developer, new = operations.request_developer(user=user_of(request), statement=body.statement)
-    return Status(201 if new else 200, _answer(developer))
+    user = user_of(request)
+    developer, new = operations.request_developer(user=user, statement=body.statement)
+    return Status(201 if new else 200, _answer(user, developer))
 
 
-def _answer(developer: models.Developer | None) -> DeveloperAnswer:
-    if developer is None:
-        return DeveloperAnswer(
-            developer=Developer(state="none", statement="", requested_at=None, decided_at=None)
-        )
+def _answer(user: User, developer: models.Developer | None) -> DeveloperAnswer:
     return DeveloperAnswer(
         developer=Developer(
-            state=developer.state,
-            statement=developer.statement,
-            requested_at=developer.requested_at,
-            decided_at=developer.decided_at,
+            state=developer.state if developer else "none",
+            statement=developer.statement if developer else "",
+            requested_at=developer.requested_at if developer else None,
+            decided_at=developer.decided_at if developer else None,
+            images_used=room.used(user),
+            images_limit=settings.GRIDAPPS.max_registry,
         )
     )

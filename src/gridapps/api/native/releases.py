@@ -71,5 +71,6 @@ def shown(release: models.Release) -> Release:
         state=release.state,
         reasons=release.reasons,
         attachments=[attachments.shown(attaching.entry(row)) for row in release.attachments.all()],
+        removed_at=release.removed_at,
         blocked=release.blocked_reason or None,
     )

@@ -50,10 +50,14 @@ class MeAnswer(Shape):
 
 
 class Developer(Shape):
+    """`images_used`: bytes of disk; `images_limit`: the most that they may be, 0 for no limit."""
+
     state: DeveloperState
     statement: str
     requested_at: Time | None
     decided_at: Time | None
+    images_used: int
+    images_limit: int
 
 
 class DeveloperAnswer(Shape):
@@ -144,9 +148,10 @@ class Release(Shape):
     layers: int
     entrypoint: list[str]
     command: list[str]
-    state: Literal["valid", "refused"]
+    state: Literal["valid", "refused", "removed"]
     reasons: list[str]
     attachments: list[Attachment]
+    removed_at: Time | None
     blocked: str | None
 
 

@@ -4,6 +4,7 @@ The client certificate comes in a header that nginx alone sets.
 """
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import wraps
@@ -14,12 +15,13 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from gridapps.api.registry.refusals import refusal
 from gridapps.audit import trail
-from gridapps.registry import certificates, permits, pushes, tokens
+from gridapps.registry import certificates, disk, permits, pushes, room, tokens
 from gridapps.registry.certificates import NotTrusted
 from gridapps.registry.distribution import Unavailable
 from gridapps.registry.manifests import MAX_MANIFEST, Invalid
 from gridapps.registry.models import Certificate, NodeCertificate
-from gridapps.registry.permits import Denied
+from gridapps.registry.permits import Access, Denied
+from gridapps.registry.tokens import Service
 
 View = Callable[..., HttpResponse]
 
@@ -77,7 +79,11 @@ def authorize(request: HttpRequest) -> HttpResponse:
         method=request.headers.get("X-Original-Method", ""), uri=request.headers.get("X-Original-URI", "")
     )
     permits.check(access, certificate=certificate)
-    response = HttpResponse(status=204)
+    portion = _note_and_admit(request, access, certificate)
+    # 403 takes nginx to the location where a body may have `portion` bytes; refusals are 401.
+    response = HttpResponse(status=204 if portion is None else 403)
+    if portion is not None:
+        response["X-Portion"] = f"@portion_{portion}"
     if any(access.values()):
         signed = tokens.token(access, subject=certificate.holder, service=permits.service_of(access))
         response["X-Registry-Authorization"] = f"Bearer {signed}"
@@ -93,13 +99,15 @@ def push_manifest(request: HttpRequest, *, name: str, reference: str) -> HttpRes
     access = permits.of_request(method="PUT", uri=request.path)
     (app,) = permits.check(access, certificate=certificate)
     assert isinstance(certificate, Certificate), "no other pushes"
+    # One byte more than is taken shows that there is more.
+    content = request.read(MAX_MANIFEST + 1)
+    room.check(certificate.user, more=len(content))
     digest = pushes.push(
         pushes.Push(
             app=app,
             certificate=certificate,
             reference=reference,
-            # One byte more than is taken shows that there is more.
-            content=request.read(MAX_MANIFEST + 1),
+            content=content,
             media_type=(request.content_type or "").lower(),
         )
     )
@@ -122,6 +130,36 @@ def _record(request: HttpRequest, error: NotTrusted | Denied) -> None:
             sentence=str(error),
             asked=asked,
         )
+
+
+def _note_and_admit(
+    request: HttpRequest, access: Access, certificate: Certificate | NodeCertificate
+) -> int | None:
+    """Keep what the request relies on from the housekeeping, and hold an upload against the limit.
+
+    The most bytes that its body may have where that is not known. Raises Denied.
+    """
+    if permits.service_of(access) is not Service.DEVELOPER:
+        return None
+    subject = permits.subject_of(request.headers.get("X-Original-URI", ""))
+    there = disk.developers()
+    for name in access:
+        there.touch(name, *subject.digests)
+    if subject.upload:
+        there.touch_upload(subject.repository, subject.upload)
+    adds = subject.begins or (subject.upload and request.headers.get("X-Original-Method") in ("PATCH", "PUT"))
+    if not adds:
+        return None
+    assert isinstance(certificate, Certificate), "no other pushes"
+    return room.admit(certificate.user, subject, length=_length(request))
+
+
+def _length(request: HttpRequest) -> int | None:
+    """Bytes of the original request's body; None when it does not tell."""
+    length = request.headers.get("X-Original-Length", "")
+    if request.headers.get("X-Original-Transfer-Encoding") or not re.fullmatch(r"[0-9]{0,18}", length):
+        return None
+    return int(length or 0)
 
 
 def _holder(request: HttpRequest) -> Certificate | NodeCertificate:

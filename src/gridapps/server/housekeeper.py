@@ -1,0 +1,73 @@
+"""The housekeeper: a process that removes what the instance does not need any more, by and by.
+
+It runs its jobs one after the other, every so often. A job may be killed at any point and is begun again; so
+there is nothing to stop in order. `gridapps-server tidy` runs the same jobs at once, and those that look at
+everything.
+"""
+
+import fcntl
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.db import close_old_connections
+
+from gridapps.exports import tidying as exports
+from gridapps.registry import retention, sweeping
+from gridapps.runs import queries as runs
+from gridapps.runs import retention as runs_retention
+from gridapps.runs import tidying as outputs
+
+FIRST = 60.0  # seconds after the start: an instance that starts has other things to do
+EVERY = 3600.0  # seconds between two rounds
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Removes something by a rule and says what, a line for each thing. With `dry_run=True` it only says."""
+
+    name: str
+    run: Callable[..., Iterable[str]]
+
+
+def images(*, dry_run: bool) -> Iterator[str]:
+    """Images that no release needs: those that the policy gives up, and what pushes have left over."""
+    given_up = retention.retire(used=runs.releases_used, dry_run=dry_run)
+    for release in given_up:
+        yield f"release {release}: {release.size} bytes"
+    yield from sweeping.sweep(dry_run=dry_run, without=given_up)
+
+
+JOBS = (Job("images", images), Job("outputs", runs_retention.sweep))
+# They look at everything that there is: workers remove most of what they leave themselves.
+BY_HAND = (Job("exports", exports.tidy), Job("lost outputs", outputs.tidy))
+
+
+def keep_house(data: Path) -> None:
+    """Run the jobs until the process is ended."""
+    pause = FIRST
+    while True:
+        time.sleep(pause)
+        pause = EVERY
+        with alone(data):
+            for job in JOBS:
+                close_old_connections()
+                try:
+                    removed = list(job.run(dry_run=False))
+                except Exception:
+                    # What stops one job stops neither the others nor its own next round.
+                    log.exception("The job %s goes on in %.0f s", job.name, EVERY)
+                else:
+                    log.info("The job %s removed %s things: %s", job.name, len(removed), removed[:20])
+
+
+@contextmanager
+def alone(data: Path) -> Iterator[None]:
+    """Wait until nobody else keeps house in this data directory, and keep others waiting."""
+    with (data / "run" / "tidy.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,182 @@
+"""The disk that a developer's images take, and the limit on it, over the storage of a real registry."""
+
+import secrets
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import connection
+
+from gridapps.registry import disk, operations, room
+from gridapps.registry.room import AROUND
+from tests.fixtures.cast import Cast
+from tests.registry.built import Image, digest, layer
+from tests.registry.conftest import Developer, Refused
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("its_disk")]
+KIB = 1024
+
+
+def used(developer: Developer) -> int:
+    return room.used(developer.app.owner)
+
+
+def begin(developer: Developer) -> str:
+    """A new upload; where it goes on."""
+    return developer.request("POST", f"/v2/{developer.name}/blobs/uploads/", expect=202).headers["Location"]
+
+
+def judge(developer: Developer, uri: str, length: int | None, method: str = "PATCH") -> Any:
+    """The application's answer about a body of this length, or of none that it tells."""
+    more = (
+        {"X-Original-Transfer-Encoding": "chunked"} if length is None else {"X-Original-Length": str(length)}
+    )
+    asked = {"X-Original-Method": method, "X-Original-URI": uri, **more}
+    return developer.ask("GET", "/registry/authorize", b"", **asked)
+
+
+def test_everything_in_the_repositories_counts(developer: Developer, cast: Cast) -> None:
+    assert used(developer) == 0
+    image = Image(layers=[layer(content=secrets.token_bytes(3000))])
+    developer.upload(*image.blobs)
+    size = sum(map(len, image.blobs)) + 2 * AROUND
+    assert used(developer) == size, "what no manifest names yet"
+    assert developer.push(image.manifest).status_code == 201
+    size += len(image.manifest) + 2 * AROUND  # and the tag
+    assert used(developer) == size
+    developer.request("PATCH", begin(developer), b"x" * 500)
+    size += 500 + AROUND
+    assert used(developer) == size, "and what is being uploaded"
+    other = operations.create_app(by=cast.developer, app_id=f"{developer.name}-2", title="Two")
+    Developer(developer.issued, other).upload(*image.blobs)
+    assert used(developer) == size, "a blob in two repositories counts once"
+    operations.delete_app(by=cast.developer, app_id=developer.name)
+    assert used(developer) == size, "and in a deleted App's too"
+    assert room.used(cast.outsider) == 0
+
+
+def test_a_change_is_seen_at_once(developer: Developer) -> None:
+    """The sum is kept while nothing changes; what comes within the same tick of the clock still counts."""
+    for number in range(1, 20):
+        developer.upload(secrets.token_bytes(10))
+        assert used(developer) == number * (10 + AROUND)
+        assert used(developer) == number * (10 + AROUND)
+
+
+def test_what_tells_its_length_is_refused_before_it_is_sent(
+    developer: Developer, set_limits: Callable[..., None]
+) -> None:
+    set_limits(max_registry=1000 * KIB)
+    location = begin(developer)
+    room_left = 1000 * KIB - AROUND
+    answer = judge(developer, location, room_left + 1)
+    assert answer.status_code == 401
+    sentence = answer.json()["details"]
+    assert (
+        f"developer's Apps take {AROUND} bytes, and this instance gives a developer {1000 * KIB}" in sentence
+    )
+    assert answer.json()["errors"][0] == {"code": "DENIED", "message": sentence}
+    assert judge(developer, location, room_left).status_code == 204
+    assert judge(developer, location, room_left).status_code == 204, "the same request again"
+    sent = developer.request("PATCH", location, secrets.token_bytes(600 * KIB), expect=202)
+    assert judge(developer, sent.headers["Location"], room_left - 600 * KIB + 1).status_code == 401
+    assert judge(developer, sent.headers["Location"], 0, "PUT").status_code == 204, (
+        "to complete it adds nothing"
+    )
+
+
+def test_no_further_upload_or_manifest_without_room(
+    developer: Developer, set_limits: Callable[..., None]
+) -> None:
+    image = Image()
+    developer.upload(*image.blobs)
+    set_limits(max_registry=used(developer) + AROUND - 1)
+    uploads = f"/v2/{developer.name}/blobs/uploads/"
+    for uri in (uploads, f"{uploads}?mount={digest(image.config)}&from={developer.name}"):
+        assert judge(developer, uri, 0, "POST").status_code == 401
+    assert judge(developer, f"/v2/{developer.name}/manifests/v1", 0, "GET").status_code == 204
+    set_limits(max_registry=used(developer) + len(image.manifest) - 1)
+    answer = developer.push(image.manifest)
+    assert answer.status_code == 401
+    assert "no room" in answer.json()["details"]
+    assert not developer.app.releases.exists(), "nothing is known to be wrong with the image"
+    set_limits(max_registry=0)
+    assert developer.push(image.manifest).status_code == 201
+
+
+@pytest.mark.parametrize("length", ["-1", "1e3", "9" * 40, "0x10", " 1"])
+def test_a_length_that_is_none_is_held_for_unknown(
+    developer: Developer, set_limits: Callable[..., None], length: str
+) -> None:
+    set_limits(max_registry=4096 * KIB)
+    asked = {"X-Original-Method": "PATCH", "X-Original-URI": begin(developer), "X-Original-Length": length}
+    answer = developer.ask("GET", "/registry/authorize", b"", **asked)
+    assert (answer.status_code, answer["X-Portion"]) == (403, f"@portion_{1024 * KIB}")
+
+
+def test_bodies_that_tell_no_length_share_what_is_left(
+    developer: Developer, set_limits: Callable[..., None]
+) -> None:
+    set_limits(max_registry=4096 * KIB)
+    answers = [judge(developer, begin(developer), None) for _ in range(5)]
+    given = [answer.get("X-Portion", "").removeprefix("@portion_") for answer in answers]
+    assert given == [str(1024 * KIB), str(1024 * KIB), str(512 * KIB), str(512 * KIB), str(256 * KIB)]
+    assert used(developer) < 4096 * KIB
+    assert all(answer["X-Registry-Authorization"] for answer in answers)
+
+
+def test_what_was_promised_to_a_request_that_broke_off_comes_back(
+    developer: Developer, set_limits: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_limits(max_registry=4096 * KIB)
+    location = begin(developer)
+    assert judge(developer, location, None).status_code == 403
+    before = used(developer)
+    monkeypatch.setattr(room, "PATIENCE", 0.0)
+    (upload,) = disk.developers().repository(developer.name).uploads()
+    time.sleep(0.05)
+    (upload.path / "data").touch()
+    with (upload.path / "data").open("ab"):  # it only sends slowly
+        time.sleep(0.05)
+        assert used(developer) == before
+    assert used(developer) == AROUND
+
+
+@pytest.mark.django_db(transaction=True)
+def test_uploads_side_by_side_stay_below_the_limit(
+    developer: Developer, set_limits: Callable[..., None]
+) -> None:
+    limit = 2000 * KIB
+    set_limits(max_registry=limit)
+
+    def push(_: int) -> int:
+        content = secrets.token_bytes(300 * KIB)
+        try:
+            sent = developer.request("PATCH", begin(developer), content)
+            uri = f"{sent.headers['Location']}&digest={digest(content)}"
+            developer.request("PUT", uri, expect=201)
+        except Refused:
+            return 0
+        finally:
+            connection.close()
+        return 1
+
+    with ThreadPoolExecutor(8) as pool:
+        taken = sum(pool.map(push, range(16)))
+    # Uploads that were refused, and for a moment those that are just completed, count as well.
+    assert 3 <= taken <= 6, "as many as there is room for"
+    # Uploads that begin in the same moment do not see each other.
+    assert used(developer) <= limit + 8 * AROUND
+
+
+def test_uploads_of_others_cannot_be_named(developer: Developer, cast: Cast, set_limits: Any) -> None:
+    """A key that is no upload makes no directory, and never a path out of the repository."""
+    set_limits(max_registry=4096 * KIB)
+    assert judge(developer, f"/v2/{developer.name}/blobs/uploads/nothing", 5).status_code == 204
+    assert not disk.developers().repository(developer.name).upload("nothing").exists()
+    for key in ("..", "../x", "%2e%2e", "a/b", "."):
+        assert judge(developer, f"/v2/{developer.name}/blobs/uploads/{key}", 5).status_code == 401
+    assert settings.DATA.exists()

@@ -1,0 +1,134 @@
+"""The housekeeper of a running instance, and the same by hand."""
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gridapps.server import housekeeper
+from gridapps.server.housekeeper import Job, keep_house
+from tests.fixtures.instance import SERVER, MakeInstance
+from tests.registry.built import Image, digest
+from tests.registry.places import Place, door, new_place, upload
+
+LIMIT = 4 * 1024**2
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A data directory, and no pauses."""
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(housekeeper, "FIRST", 0.0)
+    monkeypatch.setattr(housekeeper, "EVERY", 0.0)
+    return tmp_path
+
+
+class Enough(BaseException):
+    """Ends the process, as a signal would."""
+
+
+@pytest.mark.django_db
+def test_a_job_that_fails_stops_neither_the_others_nor_its_next_round(
+    impatient: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rounds: list[str] = []
+
+    def failing(*, dry_run: bool) -> list[str]:
+        rounds.append("failing")
+        raise OSError("the disk is gone")
+
+    def working(*, dry_run: bool) -> Iterator[str]:
+        assert not dry_run
+        rounds.append("working")
+        if len(rounds) == 4:
+            raise Enough
+        yield "a thing"
+
+    monkeypatch.setattr(housekeeper, "JOBS", (Job("first", failing), Job("second", working)))
+    with caplog.at_level(logging.INFO), pytest.raises(Enough):
+        keep_house(impatient)
+    assert rounds == ["failing", "working"] * 2
+    assert "The job second removed 1 things: ['a thing']" in caplog.text
+    assert "the disk is gone" in caplog.text
+
+
+def ends_at_its_portion(place: Place, client: httpx.Client) -> None:
+    """A body that tells no length is ended by nginx, and one that tells too much of it is not begun.
+
+    What was sent until then stays for now, and counts.
+    """
+    sent: list[int] = []
+
+    def endless() -> Iterator[bytes]:
+        while len(sent) < 100:
+            sent.append(1)
+            yield bytes(64 * 1024)
+
+    uploads = f"/v2/{place.app}/blobs/uploads/"
+    location = client.post(uploads).headers["Location"]
+    with contextlib.suppress(httpx.WriteError):  # perhaps it is still sending when the answer comes
+        answer = client.patch(location, content=endless())
+        assert answer.status_code == 413
+        assert "half of what your images leave" in answer.json()["details"]
+    location = client.post(uploads).headers["Location"]
+    refusal = client.patch(location, content=bytes(LIMIT))
+    assert refusal.status_code == 401
+    assert "There is no room for this" in refusal.json()["details"]
+
+
+@pytest.mark.engine
+@pytest.mark.instance
+def test_what_it_does_in_an_instance(make_instance: Callable[..., Any] | MakeInstance) -> None:
+    instance = make_instance(max_registry=LIMIT)
+    instance.start()
+    place = new_place(instance)
+    image, orphan = Image(), b"orphan"
+    with door(place) as client:
+        ends_at_its_portion(place, client)
+        for blob in (*image.blobs, orphan):
+            upload(client, place, blob)
+        pushed = client.put(
+            f"/v2/{place.app}/manifests/v1", content=image.manifest,
+            headers={"Content-Type": image.document["mediaType"]},
+        )  # fmt: skip
+        assert pushed.status_code == 201, pushed.text
+    shown = instance.run_server_command("status")
+    assert f"          {place.developer.name}: 0.0 of 0.0 GiB" in shown
+    assert instance.run_server_command("tidy") == "0 removed.\n"
+    top = instance.data / "registry"
+    for path in top.rglob("*"):
+        os.utime(path, (time.time() - 2 * 86400,) * 2)
+    would = instance.run_server_command("tidy", "--dry-run")
+    first, second, *rest = would.splitlines()
+    sizes = [int(line.split()[-2]) for line in (first, second) if line.startswith(f"upload {place.app}/")]
+    assert sorted(sizes)[0] == 0
+    assert 0 < sorted(sizes)[1] <= LIMIT // 2, "of a body without an end"
+    assert rest == [
+        f"link {place.app}@{digest(orphan)}", f"blob {digest(orphan)}: 6 bytes", "4 would be removed.",
+    ]  # fmt: skip
+    # While the housekeeper is at it, another one waits.
+    with housekeeper.alone(instance.data):
+        waiting = subprocess.Popen(
+            [SERVER, "tidy"], env=instance.environment, stdout=subprocess.PIPE, text=True
+        )
+        time.sleep(2)
+        assert waiting.poll() is None
+    assert waiting.communicate(timeout=60)[0] == would.replace("would be ", "")
+    place.developer.ask("DELETE", f"/apps/{place.app}")
+    first = instance.run_server_command("tidy")
+    assert first.splitlines()[0].startswith(f"release {place.app}@{digest(image.manifest)}: ")
+    assert instance.run_server_command("status").count(place.developer.name) == 0
+    assert [path for path in top.rglob("*") if path.is_file()] == []
+    before = instance.part("housekeeper")
+    os.kill(before, signal.SIGKILL)
+    instance.wait_until(lambda: instance.find("housekeeper") not in (None, before), what="started it again")
+    assert instance.stop() == 0
+    assert instance.find("housekeeper") is None
