@@ -12,6 +12,7 @@ from django.utils import timezone
 from gridapps.access import operations as access
 from gridapps.access.models import AccessTag, User
 from gridapps.api.native import log
+from gridapps.audit.models import Entry
 from gridapps.registry import operations as registry
 from gridapps.registry.models import Release, Share
 from gridapps.runs import operations, queries
@@ -69,6 +70,8 @@ def test_the_developer_sees_what_is_shown_and_only_that(
             (callers.administrator, shown),
         ):
             assert who("GET", f"/runs/{run.pk}{path}").status_code == 404
+    told = Entry.objects.filter(subject=f"run:{shown.pk}", actor=f"user:{callers.developer.user.pk}")
+    assert sorted(told.values_list("event", flat=True)) == ["log.read", "outputs.downloaded"]
     (run,) = callers.developer("GET", f"/runs/{shown.pk}").json()["runs"]
     assert (run["arguments"], run["tasks"][0]["name"]) == ({"secret": 7}, "0.laz")
     assert callers.developer("GET", f"/tasks/{shown.pk}").status_code == 200

@@ -50,6 +50,7 @@ class Event(StrEnum):
     RUN_HIDDEN = "run.hidden"
     RUN_NOT_ALLOWED = "run.not-allowed"
     OUTPUTS_DOWNLOADED = "outputs.downloaded"
+    LOG_READ = "log.read"
     OUTPUTS_REMOVED = "outputs.removed"
 
     NODE_DRAINED = "node.drained"

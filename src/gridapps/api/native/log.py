@@ -20,6 +20,8 @@ from gridapps.api.native.openapi import RunId, content
 from gridapps.api.native.paging import Digits
 from gridapps.api.native.runs import with_outputs
 from gridapps.api.native.watching import release_thread, watch
+from gridapps.audit import trail
+from gridapps.audit.events import Event
 from gridapps.runs import logs, queries, store
 from gridapps.runs.models import Task
 from gridapps.runs.states import TERMINAL, State
@@ -56,7 +58,7 @@ async def show(
     `end` with `{"state"}`. A task that is tried again starts its log again.
     """
     user = user_of(request)
-    run = (await sync_to_async(with_outputs)(user, run_id)).pk
+    run = await sync_to_async(_opened)(user, run_id)
     if follow:
         watch().check(user.pk)
         answer = StreamingHttpResponse(_events(user, run, task), content_type="text/event-stream")
@@ -66,6 +68,14 @@ async def show(
         answer = StreamingHttpResponse(_lines(user, run, task), content_type="text/plain; charset=utf-8")
     answer["X-Content-Type-Options"] = "nosniff"
     return answer
+
+
+def _opened(user: User, run_id: str) -> UUID:
+    """The run whose log is read. Of somebody else's the audit hears."""
+    run = with_outputs(user, run_id)
+    if run.owner_id != user.pk:
+        trail.note(event=Event.LOG_READ, by=user, subject=f"run:{run.pk}")
+    return run.pk
 
 
 @dataclass
