@@ -311,3 +311,18 @@ def test_nothing_of_ours_leaks_into_the_registry(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("GRIDAPPS_DATABASE", "postgresql://u:secret@h/d")
     for environment in (distribution.clean_environment(), nginx.clean_environment()):
         assert not {name for name in environment if name.startswith(("REGISTRY_", "AWS_", "GRIDAPPS_"))}
+
+
+def test_passwords_are_not_guessed_at_any_speed(instance: Instance) -> None:
+    """From an address that nobody else uses here; looking at the form is no guess."""
+    transport = httpx.HTTPTransport(
+        verify=ssl.create_default_context(cafile=str(instance.ca)), local_address="127.0.0.9"
+    )
+    with httpx.Client(base_url=instance.url, transport=transport, trust_env=False) as client:
+        for path in ("/login", "/admin/login/", "/api/token"):
+            found = [client.post(path, data={"username": "ann", "password": "a"}) for _ in range(25)]
+            statuses = {answer.status_code for answer in found}
+            assert 429 in statuses, path
+        assert found[-1].json()["code"] == "too-many-guesses"
+        assert found[-1].headers["Retry-After"] == "60"
+        assert {client.get("/login").status_code for _ in range(40)} == {200}

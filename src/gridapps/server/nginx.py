@@ -22,6 +22,8 @@ from gridapps.server import distribution
 log = logging.getLogger(__name__)
 
 MAX_REQUEST = "2m"  # beside a body of 1 MiB of arguments there is a little JSON
+# Guesses of a password or a secret from one address: so many a minute, and so many at once before that.
+GUESSES, GUESSES_AT_ONCE = 30, 20
 MAX_MANIFEST = "5m"  # the application itself refuses beyond 4 MiB, with a sentence
 # Workers of nginx read what strangers send, so they do not run as root. They get at the application's socket,
 # outputs and static files by their group.
@@ -59,6 +61,9 @@ def configuration(environment: Environment, *, account: str | None) -> str:
                 *_block("upstream trusted", f"server 127.0.0.1:{environment.trusted_port};", "keepalive 16;"),
                 # A manifest is judged by the application before the registry sees it.
                 *_block("map $request_method $manifests", "PUT application;", "default registry;"),
+                # Looking at the form is no guess: what has an empty key is not counted.
+                *_block("map $request_method $guessing", "POST $binary_remote_addr;", 'default "";'),
+                f"limit_req_zone $guessing zone=guesses:4m rate={GUESSES}r/m;",
                 # Where a body goes that tells no length: the application says how much it may be.
                 *_block("map $portion $place", 'default "@registry_unavailable";', '"~^@portion_" $portion;'),
                 *_block("server", *_server(environment)),
@@ -290,6 +295,14 @@ def _pages(environment: Environment) -> list[str]:
             "proxy_pass http://application;",
         ),
         *_block(
+            "location ~ ^/(login|admin/login/|api/token)$",
+            f"limit_req zone=guesses burst={GUESSES_AT_ONCE} nodelay;",
+            "limit_req_status 429;",
+            "error_page 429 = @too_many_guesses;",
+            *_headers({}),
+            "proxy_pass http://application;",
+        ),
+        *_block(
             "location ~ ^/api/v3/runs/[^/]+/log$",
             *_headers({}),
             "proxy_buffering off;",
@@ -320,6 +333,7 @@ def _refusals(environment: Environment) -> list[str]:
     limit = environment.max_image
     fault = "The client certificate cannot be used: $ssl_client_verify."
     unavailable = "The instance is starting or in trouble; try again in a moment."
+    guesses = "That were too many tries from your address; wait for a minute."
     used_up = (
         f"This is too large: an image may have {limit} bytes, and one upload may have at most half of what "
         "your images leave of their limit. `gridapps developer show` tells how much that is."
@@ -353,6 +367,12 @@ def _refusals(environment: Environment) -> list[str]:
             "location @too_large",
             "default_type application/json;",
             f"return 413 {_answer({'error': 'The body is larger than 2 MiB.', 'code': 'too-large'})};",
+        ),
+        *_block(
+            "location @too_many_guesses",
+            "default_type application/json;",
+            "add_header Retry-After 60 always;",
+            f"return 429 {_answer({'error': guesses, 'code': 'too-many-guesses'})};",
         ),
         *_block(
             "location @unavailable",
