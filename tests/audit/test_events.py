@@ -179,6 +179,7 @@ def test_the_audit_in_the_administration_is_downloaded_and_not_changed(cast: Cas
     client = browser(cast.administrator)
     for found, query in ((1, {"q": "app:"}), (1, {"event": "app.created"}), (0, {"event": "app.deleted"})):
         assert client.get(page, query).context["cl"].result_count == found
+    assert f"developer ({entry.actor})" in client.get(page).content.decode()
     answer = client.post(page, {"action": "download", "_selected_action": [entry.pk]})
     (line,) = b"".join(answer).splitlines()
     assert json.loads(line)["subject"] == "app:roads"

@@ -1,6 +1,7 @@
 """The audit in the administration: to be searched and downloaded, and not to be changed by anybody."""
 
 from django.contrib import admin
+from django.contrib.auth import get_user_model
 from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 
@@ -26,7 +27,7 @@ class _OfEvent(admin.SimpleListFilter):
 class EntryAdmin(Audited):
     """Who did what, and who was refused, the newest first."""
 
-    list_display = ("at", "event", "actor", "subject", "details", "address", "request")
+    list_display = ("at", "event", "who", "subject", "details", "address", "request")
     list_filter = (_OfEvent, "at")
     search_fields = ("=actor", "subject", "=request", "=address")
     search_help_text = (
@@ -34,6 +35,13 @@ class EntryAdmin(Audited):
     )
     actions = ("download",)
     show_full_result_count = False  # counting everything takes long where there is much
+
+    @admin.display(description="actor", ordering="actor")
+    def who(self, entry: Entry) -> str:
+        """A user's name as it is now: of who was retired nobody knows it any more."""
+        kind, _, key = entry.actor.partition(":")
+        user = get_user_model().objects.filter(pk=key).first() if kind == "user" else None
+        return f"{user} ({entry.actor})" if user else entry.actor
 
     @admin.action(description="Download as JSON lines")
     def download(self, _: HttpRequest, chosen: QuerySet[Entry]) -> StreamingHttpResponse:

@@ -128,7 +128,9 @@ def _set_block(app_id: str, release: str | None, **values: object) -> App | Rele
         if release is not None:
             found = app.releases.filter(digest=release).first()
             if found is None:
-                raise ReleaseNotFound(f"The App {app.app_id} has no release {release[:100]!r}.")
+                raise ReleaseNotFound(
+                    f"The App {app.app_id} has no release {release[:100]!r}. A block names it by its digest."
+                )
             thing = found
         for name, value in values.items():
             setattr(thing, name, value)
