@@ -5,29 +5,21 @@ application has judged the client certificate. What clients send as certificate 
 gets through. docs/decisions/0030-registry-behind-one-port.md says why.
 """
 
-import grp
 import ipaddress
 import json
-import logging
 import os
-import pwd
 from collections.abc import Mapping
 from pathlib import Path
 
 from gridapps.api.registry.refusals import refusal
 from gridapps.config.environment import Environment
 from gridapps.registry.portions import portions
-from gridapps.server import distribution
-
-log = logging.getLogger(__name__)
+from gridapps.server import distribution, nginx_account
 
 MAX_REQUEST = "2m"  # beside a body of 1 MiB of arguments there is a little JSON
 # Guesses of a password or a secret from one address: so many a minute, and so many at once before that.
 GUESSES, GUESSES_AT_ONCE = 30, 20
 MAX_MANIFEST = "5m"  # the application itself refuses beyond 4 MiB, with a sentence
-# Workers of nginx read what strangers send, so they do not run as root. They get at the application's socket,
-# outputs and static files by their group.
-WORKER_ACCOUNTS = ("www-data", "nginx", "nobody")
 
 _TYPES = {
     "text/html": "html", "text/css": "css", "text/javascript": "js", "text/plain": "txt",
@@ -78,10 +70,10 @@ def write(environment: Environment) -> Path:
     data = environment.data.absolute()
     account = None
     if os.geteuid() == 0:
-        found = _account()
+        found = nginx_account.find()
         for directory in (data / "run", data / "static", environment.shared / "outputs"):
-            _open_to(found, directory)
-        account = _workers(found, data, environment.shared)
+            nginx_account.open_to(found, directory)
+        account = nginx_account.of_workers(found, data, environment.shared)
     (data / "run" / "nginx").mkdir(mode=0o750, exist_ok=True)
     path = data / "run" / "nginx.conf"
     path.write_text(configuration(environment, account=account))
@@ -91,38 +83,6 @@ def write(environment: Environment) -> Path:
 def clean_environment() -> Mapping[str, str]:
     """What the process is started with: nothing of ours is in it."""
     return {"PATH": os.environ.get("PATH", os.defpath)}
-
-
-def _open_to(account: pwd.struct_passwd, directory: Path) -> None:
-    directory.mkdir(mode=0o750, exist_ok=True)
-    try:
-        os.chown(directory, 0, account.pw_gid)
-        directory.chmod(0o2750)  # set-group-ID: what is made below belongs to the same group
-    except PermissionError:  # a file server may refuse root's word
-        log.warning("%s cannot be given to the group of %s, who must read it.", directory, account.pw_name)
-
-
-def _account() -> pwd.struct_passwd:
-    for name in WORKER_ACCOUNTS:
-        try:
-            return pwd.getpwnam(name)
-        except KeyError:
-            continue
-    raise LookupError(f"There is no account for nginx's workers: create one of {', '.join(WORKER_ACCOUNTS)}.")
-
-
-def _workers(account: pwd.struct_passwd, *tops: Path) -> str:
-    """User and group of the workers: root where a directory above the data is closed to the account."""
-    for directory in dict.fromkeys(place for top in tops for place in (top, *top.parents)):
-        status = directory.stat()
-        bit = 0o010 if status.st_gid == account.pw_gid else 0o001
-        if not status.st_mode & bit:
-            log.warning(
-                "nginx's workers run as root: %s is closed to %s. Open it (chmod o+x), or move the files.",
-                directory, account.pw_name,
-            )  # fmt: skip
-            return "root root"
-    return f"{account.pw_name} {grp.getgrgid(account.pw_gid).gr_name}"
 
 
 def _general(environment: Environment) -> list[str]:
