@@ -13,7 +13,7 @@ from gridapps.config.environment import Environment
 from gridapps.registry import membership
 from gridapps.server import schema
 
-OF_A_NODE = ("run", "log", "scratch")
+OF_A_NODE = ("run", "log", "scratch", "images")
 DIRECTORIES = (*OF_A_NODE, "registry", "trusted", "static", "authority")
 SHARED = ("exports", "outputs")  # of the storage
 _OF_THE_CLIENT = {f"GRIDAPPS_{name}" for name in ("URL", "TOKEN", "CA", "CONFIG")}
