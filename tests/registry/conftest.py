@@ -26,7 +26,7 @@ from gridapps.registry.tokens import Service
 from gridapps.server import distribution
 from tests.fixtures.cast import Cast
 from tests.fixtures.instance import free_port
-from tests.registry.built import digest
+from tests.registry.built import Image, digest, layer
 
 PLAIN = httpx.Client(trust_env=False)  # one for all tests: making one takes longer than a request
 
@@ -100,6 +100,15 @@ def developer(cast: Cast) -> Developer:
     issued = certificates.issue(user=cast.developer, name="laptop")
     app_id = f"roads-{secrets.token_hex(4)}"
     return Developer(issued, operations.create_app(by=cast.developer, app_id=app_id, title="Roads"))
+
+
+@pytest.fixture
+def release(developer: Developer) -> str:
+    """A release that no other test has pushed; its digest."""
+    image = Image(layers=[layer(content=secrets.token_bytes(100))])
+    developer.upload(*image.blobs)
+    assert developer.push(image.manifest).status_code == 201
+    return digest(image.manifest)
 
 
 @dataclass(frozen=True)

@@ -36,15 +36,6 @@ def keys(tmp_path: Path, set_limits: Callable[..., None]) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def release(developer: Developer) -> str:
-    """A release that no other test has pushed; its digest."""
-    image = Image(layers=[layer(content=secrets.token_bytes(100))])
-    developer.upload(*image.blobs)
-    assert developer.push(image.manifest).status_code == 201
-    return digest(image.manifest)
-
-
 def signed(release: str, *keys: signing.Private) -> tuple[bytes, bytes]:
     """A manifest with a signature of each key, and the payload that all are over."""
     content = payload(release)

@@ -21,7 +21,7 @@ from gridapps.registry.models import Share
 from gridapps.registry.queries import Source
 from tests.fixtures.cast import Cast
 from tests.registry import signing
-from tests.registry.built import Image, descriptor, digest, layer
+from tests.registry.built import descriptor, digest
 from tests.registry.conftest import Developer, Registry
 from tests.registry.signing import EMPTY, SPDX, attachment, payload, sign, signature, tag_of
 
@@ -35,15 +35,6 @@ def keys(tmp_path: Path, set_limits: Callable[..., None]) -> Path:
     signing.write_public(KEY, tmp_path / "release.pub")
     set_limits(signature_keys=str(tmp_path), require_signature=True)
     return tmp_path
-
-
-@pytest.fixture
-def release(developer: Developer) -> str:
-    """A release that no other test has pushed; its digest."""
-    image = Image(layers=[layer(content=secrets.token_bytes(100))])
-    developer.upload(*image.blobs)
-    assert developer.push(image.manifest).status_code == 201
-    return digest(image.manifest)
 
 
 def attach(developer: Developer, manifest: bytes, reference: str, *blobs: bytes) -> str:
