@@ -29,7 +29,7 @@ def target(tmp_path: Path) -> Path:
 
 
 def _collect(grid: Path, target: Path, **limits: int) -> Collected:
-    return collect(grid, target, **{"max_bytes": 10 * MIB, **limits})
+    return collect(os.open(grid, os.O_RDONLY | os.O_DIRECTORY), target, **{"max_bytes": 10 * MIB, **limits})
 
 
 def _reason(collected: Collected, path: str) -> str:

@@ -9,6 +9,7 @@ from django.conf import settings
 
 from gridapps.runs.logs import LogRecorder
 from gridapps.runs.store import Place
+from gridapps.sandbox.log import open_log
 
 STAMP = "2026-01-02T03:04:05.000000Z"
 
@@ -23,6 +24,6 @@ def test_a_full_log_of_short_lines_is_copied_in_seconds(
     place = Place(uuid4(), 0, 1)
     place.log.parent.mkdir(parents=True)
     began = time.monotonic()
-    LogRecorder(log=lambda: log, place=place, limit=16 * 1024**2).record()
+    LogRecorder(log=lambda: open_log(log), place=place, limit=16 * 1024**2).record()
     assert place.log.stat().st_size == log.stat().st_size
     assert time.monotonic() - began < 60

@@ -1,5 +1,6 @@
 """A sandbox over the real engine, and the ways that the tests launch programs in it."""
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -64,14 +65,29 @@ class Bench:
 
     def log(self, name: str) -> list[str]:
         """The lines of standard error so far."""
+        follower = LogFollower(lambda: self.sandbox.log(name))
+        return [item.text for item in follower.read() if isinstance(item, Line)]
+
+    def raw_log(self, name: str) -> bytes:
+        """Standard error as it is in the file; empty without one."""
         log = self.sandbox.log(name)
-        assert log is not None
-        return [item.text for item in LogFollower(log).read() if isinstance(item, Line)]
+        if log is None:
+            return b""
+        with os.fdopen(log, "rb") as file:
+            return file.read()
+
+    def outputs(self, name: str) -> Path:
+        """The directory that was /grid, by its path on this machine."""
+        descriptor = self.sandbox.outputs(name)
+        try:
+            return Path(f"/proc/self/fd/{descriptor}").readlink()
+        finally:
+            os.close(descriptor)
 
     def finish(self, name: str) -> Result:
         ended = self.sandbox.wait(name, timeout=60)
         assert ended is not None, "it did not end in a minute"
-        outputs = self.sandbox.outputs(name)
+        outputs = self.outputs(name)
         return Result(ended, self.log(name), (outputs / "stdout.txt").read_text(errors="replace"), outputs)
 
     def run(self, image: str, **changes: Any) -> Result:

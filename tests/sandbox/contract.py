@@ -202,8 +202,7 @@ class SandboxContract:
 
 def _ready(bench: Bench, name: str) -> bool:
     for _ in range(200):
-        log = bench.sandbox.log(name)
-        if log is not None and b"ready\n" in log.read_bytes():
+        if b"ready\n" in bench.raw_log(name):
             return True
         time.sleep(0.05)
     return False

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridapps.sandbox.log import Line, LogFollower, Progress, clean
+from gridapps.sandbox.log import Line, LogFollower, Progress, clean, open_log
 
 AT = "2026-01-02T03:04:05.678901Z"
 
@@ -25,16 +25,16 @@ def _write(path: Path, *lines: str | bytes, at: str = AT) -> None:
 
 
 def _only(path: Path) -> Line | Progress:
-    (item,) = LogFollower(path).read()
+    (item,) = LogFollower(lambda: open_log(path)).read()
     return item
 
 
 def test_an_absent_log_is_empty(path: Path) -> None:
-    assert LogFollower(path).read() == []
+    assert LogFollower(lambda: open_log(path)).read() == []
 
 
 def test_each_record_comes_once_and_whole(path: Path) -> None:
-    follower = LogFollower(path)
+    follower = LogFollower(lambda: open_log(path))
     _write(path, "one", "two")
     assert follower.read() == [Line(AT, "one"), Line(AT, "two")]
     assert follower.read() == []
@@ -92,11 +92,13 @@ def test_what_has_no_time_gets_the_last(path: Path) -> None:
     _write(path, "one")
     with path.open("ab") as file:
         file.write(b"forged\n2026-99-99T03:04:05.678901Z never\n\n")
-    assert [item.at for item in LogFollower(path).read() if isinstance(item, Line)] == [AT] * 4
+    assert [item.at for item in LogFollower(lambda: open_log(path)).read() if isinstance(item, Line)] == [
+        AT
+    ] * 4
 
 
 def test_a_log_that_is_cut_goes_on_from_its_end(path: Path) -> None:
-    follower = LogFollower(path)
+    follower = LogFollower(lambda: open_log(path))
     _write(path, "one", "two")
     follower.read()
     path.write_bytes(b"")
@@ -107,7 +109,7 @@ def test_a_log_that_is_cut_goes_on_from_its_end(path: Path) -> None:
 
 def test_no_more_than_the_limit_is_read(path: Path) -> None:
     _write(path, *["x" * 71] * 1000)
-    follower = LogFollower(path, limit=5000)
+    follower = LogFollower(lambda: open_log(path), limit=5000)
     read = follower.read()
     assert read[-1] == Line(AT, "[the rest of the log is left out]")
     assert len(read) == 51
@@ -116,12 +118,12 @@ def test_no_more_than_the_limit_is_read(path: Path) -> None:
 
 def test_empty_lines_count_against_the_limit(path: Path) -> None:
     path.write_bytes(b"\n" * 100_000)
-    assert len(LogFollower(path, limit=28 * 100).read()) == 101
+    assert len(LogFollower(lambda: open_log(path), limit=28 * 100).read()) == 101
 
 
 def test_a_line_without_end_does_not_fill_the_memory(path: Path) -> None:
     path.write_bytes(b"x" * 3_000_000)
-    read = LogFollower(path).read()
+    read = LogFollower(lambda: open_log(path)).read()
     assert read
     assert all(isinstance(item, Line) and len(item.text) <= 70_000 for item in read)
 
@@ -135,14 +137,14 @@ def test_only_a_regular_file_is_read(tmp_path: Path, path: Path, kind: str) -> N
         os.mkfifo(path)
     else:
         path.mkdir()
-    assert LogFollower(path).read() == []
+    assert LogFollower(lambda: open_log(path)).read() == []
 
 
 @given(st.binary(max_size=400))
 def test_any_bytes_become_harmless_text(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.mktemp("log") / "log"
     path.write_bytes(content + b"\n")
-    for item in LogFollower(path).read():
+    for item in LogFollower(lambda: open_log(path)).read():
         text = item.text if isinstance(item, Line) else item.message
         text.encode()
         json.dumps(text)

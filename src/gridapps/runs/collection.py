@@ -17,6 +17,7 @@ from mimetypes import MimeTypes
 from pathlib import Path
 
 _CHUNK = 1024 * 1024
+MAX_DEPTH = 32  # directories below each other
 _LONGEST_PATH = 1024  # characters, as the database has it
 _MOST_LEFT_OUT = 100  # that are named one by one
 _TURNS_TEXT = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -50,19 +51,23 @@ class Collected:
 
 
 def collect(
-    source: Path, target: Path, *, max_files: int = 10_000, max_bytes: int, max_depth: int = 32
+    source: int, target: Path, *, max_files: int = 10_000, max_bytes: int, max_depth: int = MAX_DEPTH
 ) -> Collected:
-    """Copy the outputs below `source` to `target`, which is replaced. `max_bytes` counts logical sizes.
+    """Copy the outputs below the directory that is open as `source` to `target`, which is replaced.
+    `source` is closed. `max_bytes` counts logical sizes.
 
     No program may run in `source` any more; should one, the worst is a file left out. Raises OSError when
     `target` cannot be written.
     """
-    if target.exists():
-        shutil.rmtree(target)
-    _make_directories(target.parent, [target.name])
-    collection = _Collection(target, max_files=max_files, max_bytes=max_bytes, max_depth=max_depth)
-    with ThreadPoolExecutor(1, thread_name_prefix="sha256") as hasher:
-        collection.walk(source, hasher)
+    try:
+        if target.exists():
+            shutil.rmtree(target)
+        _make_directories(target.parent, [target.name])
+        collection = _Collection(target, max_files=max_files, max_bytes=max_bytes, max_depth=max_depth)
+        with ThreadPoolExecutor(1, thread_name_prefix="sha256") as hasher:
+            collection.walk(source, hasher)
+    finally:
+        os.close(source)  # of a file system that is to be unmounted
     return collection.result()
 
 
@@ -96,9 +101,9 @@ class _Collection:
             left_out.append(LeftOut("", f"and {self._unnamed} more were left out."))
         return Collected(self._outputs, left_out)
 
-    def walk(self, source: Path, hasher: ThreadPoolExecutor) -> None:
+    def walk(self, source: int, hasher: ThreadPoolExecutor) -> None:
         """Depth first, with one open descriptor for each level and no recursion."""
-        root = os.open(source, _FLAGS | os.O_DIRECTORY)
+        root = os.dup(source)
         device = os.fstat(root).st_dev
         stack = [self._enter(root, (), hasher)]
         try:

@@ -8,7 +8,6 @@ they become one object.
 import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from gridapps.exports.storage import current
 from gridapps.runs.store import Place, is_shared
@@ -29,11 +28,9 @@ class LogRecorder:
     have left half done.
     """
 
-    def __init__(self, *, log: Callable[[], Path | None], place: Place, limit: int) -> None:
-        """`limit`: bytes of the container's log that are looked at."""
-        self._log = log
-        self._limit = limit
-        self._follower: LogFollower | None = None
+    def __init__(self, *, log: Callable[[], int | None], place: Place, limit: int) -> None:
+        """`log` gives a new descriptor of the container's log; `limit`: bytes of it that are looked at."""
+        self._follower = LogFollower(log, limit=limit)
         self._target = place.log
         self._size = 0
         self._new = bytearray()
@@ -43,11 +40,6 @@ class LogRecorder:
 
     def record(self) -> Progress | None:
         """Copy what is new; return the newest progress in it, if any."""
-        if self._follower is None:
-            path = self._log()
-            if path is None:
-                return None
-            self._follower = LogFollower(path, limit=self._limit)
         latest = None
         for item in self._follower.read():
             if isinstance(item, Progress):

@@ -6,6 +6,7 @@ when the container's init has gone and left its report; what the engine does aft
 """
 
 import json
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from gridapps.sandbox import cgroup, profile, workspace
 from gridapps.sandbox.engine import Engine
 from gridapps.sandbox.exits import Exits
 from gridapps.sandbox.layers import layers_of
+from gridapps.sandbox.log import open_log
 from gridapps.sandbox.protocol import (
     Ended,
     EngineUnavailable,
@@ -299,15 +301,15 @@ class DockerSandbox:
         found = self._engine.container(container)
         return found is not None and bool(found["State"]["Running"])
 
-    def log(self, name: str) -> Path | None:
-        path = self._space(name).log
-        return path if path.exists() else None
+    def log(self, name: str) -> int | None:
+        return open_log(self._space(name).log)
 
-    def outputs(self, name: str) -> Path:
+    def outputs(self, name: str) -> int:
         grid = self._space(name).grid
-        if not grid.is_dir():
-            raise KeyError(name)
-        return grid
+        try:
+            return os.open(grid, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise KeyError(name) from None
 
     def remove(self, name: str) -> None:
         space = self._space(name)

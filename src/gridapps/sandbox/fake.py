@@ -4,6 +4,7 @@ The contract suite runs over it and over the real engine. It enforces no limits;
 ends, by its return value or by raising `Ending`.
 """
 
+import os
 import re
 import shutil
 import threading
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from gridapps.sandbox.log import open_log
 from gridapps.sandbox.protocol import (
     Ended,
     EngineUnavailable,
@@ -234,15 +236,14 @@ class FakeSandbox:
         container.killed.set()
         container.end(Ending(exit_code=_KILLED))
 
-    def log(self, name: str) -> Path | None:
-        path = self._scratch / name / "log"
-        return path if path.exists() else None
+    def log(self, name: str) -> int | None:
+        return open_log(self._scratch / name / "log")
 
-    def outputs(self, name: str) -> Path:
-        grid = self._scratch / name / "grid"
-        if not grid.is_dir():
-            raise KeyError(name)
-        return grid
+    def outputs(self, name: str) -> int:
+        try:
+            return os.open(self._scratch / name / "grid", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise KeyError(name) from None
 
     def remove(self, name: str) -> None:
         self.stop(name, grace=0)

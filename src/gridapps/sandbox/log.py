@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,14 +40,27 @@ class Progress:
     message: str
 
 
+def open_log(path: Path) -> int | None:
+    """A descriptor of a log that a program may have replaced: of a regular file, or None."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
 class LogFollower:
     """Follows one log file from its beginning.
 
     `limit` is in bytes over the whole life; a record counts at least as many as its time stamp takes.
     """
 
-    def __init__(self, path: Path, *, limit: int = _DEFAULT_LIMIT) -> None:
-        self._path = path
+    def __init__(self, opened: Callable[[], int | None], *, limit: int = _DEFAULT_LIMIT) -> None:
+        """`opened` gives a new descriptor of the file for each look, or None while there is none."""
+        self._opened = opened
         self._left = limit
         self._offset = 0
         self._rest = b""
@@ -54,14 +68,11 @@ class LogFollower:
 
     def read(self) -> list[Line | Progress]:
         """The records that were completed since the last call. An absent file has none."""
-        try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
+        descriptor = self._opened()
+        if descriptor is None:
             return []
         try:
             found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                return []
             if found.st_size < self._offset:  # the program cut its own log: go on from its new end
                 self._offset, self._rest = found.st_size, b""
             return self._read(descriptor)

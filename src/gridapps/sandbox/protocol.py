@@ -149,11 +149,16 @@ class Sandbox(Protocol):
         """End the container: TERM, then KILL after `grace` seconds. Idempotent; when it returns no process of
         it runs. A name that does not exist is no error."""
 
-    def log(self, name: str) -> Path | None:
-        """The file that standard error goes to, for `open_log`, as long as the workspace exists."""
+    def log(self, name: str) -> int | None:
+        """A descriptor of the file that standard error goes to; None without one. The caller closes it before
+        `remove`, which cannot unmount a file system in use. The content is hostile."""
 
-    def outputs(self, name: str) -> Path:
-        """The directory that was /grid. Everything in it is hostile. Raises KeyError without a workspace."""
+    def outputs(self, name: str) -> int:
+        """A descriptor of the directory that was /grid, after the end: the caller's account can read the
+        directories and regular files below it. The caller closes it before `remove`.
+
+        Everything in it is hostile. Raises KeyError without a workspace.
+        """
 
     def remove(self, name: str) -> None:
         """Remove container and workspace: containers, mounts, loop devices, directories. Idempotent."""
