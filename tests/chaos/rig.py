@@ -73,7 +73,7 @@ class Rig:
             url = self.instance.settings["GRIDAPPS_DATABASE"]
             with psycopg.connect(url, autocommit=True) as connection:
                 return connection.execute(statement.replace("?", "%s").encode(), values).fetchall()
-        path = f"file:{self.instance.data}/gridapps.sqlite3?mode=ro"
+        path = f"file:{self.instance.data}/database/gridapps.sqlite3?mode=ro"
         with contextlib.closing(sqlite3.connect(path, uri=True)) as connection:
             return connection.execute(statement, [str(value).replace("-", "") for value in values]).fetchall()
 

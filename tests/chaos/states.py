@@ -117,7 +117,7 @@ def _born(process: int) -> str:
 def _locked(rig: Rig) -> Iterator[None]:
     """Nobody can write outputs (PostgreSQL), or anything at all (SQLite)."""
     if rig.cluster is None:
-        path = rig.instance.data / "gridapps.sqlite3"
+        path = rig.instance.data / "database" / "gridapps.sqlite3"
         with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield

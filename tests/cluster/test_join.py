@@ -111,6 +111,7 @@ def test_from_the_first_machine_to_a_waiting_worker(tmp_path, postgresql: Cluste
     )
     postgresql.create_database("joining")
     bundle = tmp_path / "b.tar"
+    first.run("init")
     bundle.write_bytes(first.run("node", "add", "b"))
     with tarfile.open(bundle) as tar:
         assert set(tar.getnames()) == {"node.json", "ca.crt", "client.cert", "client.key"}

@@ -201,7 +201,7 @@ def test_the_keys_of_the_instance_stay_on_the_first_machine(site: Site):
     for node in site.nodes:
         assert not (node.data / "authority").exists()
         assert not (node.data / "secret-key").exists()
-        assert not (node.data / "gridapps.sqlite3").exists()
+        assert not (node.data / "database").exists()
 
 
 def test_a_broker_that_is_killed_costs_no_run_and_no_time(site: Site):

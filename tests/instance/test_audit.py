@@ -61,7 +61,7 @@ def test_the_command_prints_lines_and_the_table_is_closed(stage: Stage) -> None:
     assert [entry["id"] for entry in entries] == sorted(entry["id"] for entry in entries)
     assert {"user.created", "developer.verified"} <= {entry["event"] for entry in entries}
     assert stage.instance.run_server_command("audit", "--until", "2020-01-01") == ""
-    rows = sqlite3.connect(stage.instance.data / "gridapps.sqlite3")
+    rows = sqlite3.connect(stage.instance.data / "database" / "gridapps.sqlite3")
     for statement in ("DELETE FROM audit_entry", "UPDATE audit_entry SET actor = 'nobody'"):
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             rows.execute(statement)

@@ -160,7 +160,12 @@ def outcast(place: Place) -> Place:
     """A developer with a certificate whose verification was taken back."""
     made = new_place(place.instance)
     made.developer.certificate()
-    with closing(sqlite3.connect(place.instance.data / "gridapps.sqlite3", timeout=30)) as database, database:
+    with (
+        closing(
+            sqlite3.connect(place.instance.data / "database" / "gridapps.sqlite3", timeout=30)
+        ) as database,
+        database,
+    ):
         database.execute(
             "UPDATE access_developer SET state = 'refused' "
             "WHERE user_id = (SELECT id FROM access_user WHERE username = ?)",

@@ -274,7 +274,8 @@ def _database(data: Path) -> str:
     name = connection.settings_dict["NAME"]
     if connection.vendor == "postgresql":
         return f"{os.environ['GRIDAPPS_DATABASE'].rpartition('/')[0]}/{name}"
-    (data / "gridapps.sqlite3").symlink_to(name)
+    (data / "database").mkdir()
+    (data / "database" / "gridapps.sqlite3").symlink_to(name)
     return ""
 
 

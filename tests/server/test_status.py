@@ -69,6 +69,7 @@ def run(data: Path, *words: str, **settings: str) -> subprocess.CompletedProcess
 
 def test_a_database_that_is_away(tmp_path):
     (tmp_path / "run").mkdir()
+    (tmp_path / "instance-id").write_text("0f0f0f0f")
     away = {"GRIDAPPS_DATABASE": f"postgresql://nobody@{str(tmp_path).replace('/', '%2F')}/none"}
     done = run(tmp_path, **away)
     assert done.returncode == 1

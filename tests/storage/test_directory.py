@@ -67,6 +67,7 @@ def test_an_instance_takes_the_shared_directory_as_its_own(tmp_path):
     (tmp_path / "shared").mkdir()
     instance = new_instance(storage=tmp_path / "shared")
     try:
+        instance.run_server_command("init")
         instance.run_server_command("user", "create", "analyst")
         cloud = write_pointcloud(tmp_path / "a.laz")
         instance.run_server_command("import", str(cloud), "--owner", "analyst", "--name", "city")

@@ -36,7 +36,7 @@ def _database() -> dict[str, Any]:
     if not GRIDAPPS.database:
         return {
             "ENGINE": "django.db.backends.sqlite3",
-            "NAME": DATA / "gridapps.sqlite3",
+            "NAME": DATA / "database" / "gridapps.sqlite3",
             "OPTIONS": {
                 "transaction_mode": "IMMEDIATE",
                 "timeout": 30,
@@ -124,6 +124,7 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 STATIC_URL = "static/"
 STATIC_ROOT = DATA / "static"
+FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o750  # of static files: nginx reads them by its group
 # The largest body the API takes is an argument object of 1 MiB around which a little JSON stands.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024**2
 

@@ -20,7 +20,7 @@ from gridapps.exports.headers import BadPointCloud
 from gridapps.exports.models import Export, ExportFile
 from gridapps.hooks import outbox
 from gridapps.hooks.events import Event
-from gridapps.storage.directory import settle
+from gridapps.storage.directory import make_directories, settle
 
 _ENDINGS = (".las", ".laz")
 _MOST_FILES = 10_000
@@ -44,8 +44,8 @@ def import_export(*, owner: User, name: str, files: Sequence[Path]) -> Export:
     root = storage.root()
     if root is None:
         return _record(owner, name, _take_all(files, lambda file, _number: _upload(file)))
-    directory = root / uuid.uuid4().hex
-    directory.mkdir(parents=True, mode=0o755)
+    root.mkdir(mode=0o750, parents=True, exist_ok=True)
+    directory = make_directories(root, uuid.uuid4().hex)
     try:
         with storage.in_progress(directory):
             taken = _take_all(files, lambda file, number: _take(file, directory / f"{number}.laz"))

@@ -22,7 +22,7 @@ from gridapps.exports.storage import current
 from gridapps.runs.collection import CollectedFile
 from gridapps.runs.models import Output, Task
 from gridapps.runs.states import TERMINAL, State
-from gridapps.storage.directory import check_present, settle
+from gridapps.storage.directory import check_present, make_directories, settle
 from gridapps.storage.protocol import StorageUnavailable
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,10 @@ class Place:
         else:
             current().remove(self.key)
         shutil.rmtree(self.directory, ignore_errors=True)
-        self.directory.mkdir(parents=True, mode=0o750)
+        if shared is None:
+            self.directory.mkdir(parents=True)
+        else:
+            make_directories(shared, str(self.run), str(self.index), str(self.attempt))
 
     def publish(self, outputs: Iterable[CollectedFile]) -> None:
         """Return when log and outputs are safe, and can be read on every node. Idempotent.

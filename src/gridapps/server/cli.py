@@ -11,7 +11,14 @@ from typing import Any, BinaryIO
 
 import click
 
-from gridapps.server.instance import Unusable, environment, prepare, prepare_look, prepare_worker
+from gridapps.server.instance import (
+    Unusable,
+    create,
+    environment,
+    prepare,
+    prepare_look,
+    prepare_worker,
+)
 from gridapps.server.join import join
 from gridapps.server.node_commands import BUNDLE, certificates_option, node
 
@@ -20,6 +27,7 @@ from gridapps.server.node_commands import BUNDLE, certificates_option, node
 @click.version_option(package_name="gridapps")
 def main() -> None:
     """Run and administer an instance of GRiD Apps. Settings: GRIDAPPS_* variables."""
+    os.umask(0o077)  # what others may read is said where it is made
 
 
 main.add_command(node)
@@ -33,10 +41,17 @@ def up(no_worker: bool) -> None:
     """Start the instance and stay until interrupted."""
     # From the first moment on: an exception in the middle of an import may be swallowed there, and be lost.
     interrupted = _heed_interrupts()
-    settings = prepare()
+    settings = create()
     from gridapps.server.up import up as run
 
     run(settings, works=not no_worker, interrupted=interrupted, say=_say)
+
+
+@main.command()
+def init() -> None:
+    """Make the instance in GRIDAPPS_DATA, or bring one of an older version up to date. `up` does so too."""
+    settings = create()
+    click.echo(f"The instance in {settings.data.absolute()} is ready: gridapps-server up starts it.")
 
 
 @main.command()

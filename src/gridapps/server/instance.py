@@ -1,8 +1,9 @@
 """The data directory of an instance, and getting Django ready to work in it."""
 
+import fcntl
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,10 +12,8 @@ from pydantic import ValidationError
 
 from gridapps.config.environment import Environment
 from gridapps.registry import membership
-from gridapps.server import schema
+from gridapps.server import layout, schema
 
-OF_A_NODE = ("run", "log", "scratch", "images")
-DIRECTORIES = (*OF_A_NODE, "registry", "trusted", "static", "authority")
 SHARED = ("exports", "outputs")  # of the storage
 _OF_THE_CLIENT = {f"GRIDAPPS_{name}" for name in ("URL", "TOKEN", "CA", "CONFIG")}
 
@@ -38,28 +37,68 @@ def environment() -> Environment:
     return settings
 
 
-def prepare() -> Environment:
-    """Make the data directory where it is missing, set Django up, and bring the database up to date."""
-    settings = environment()
+def create() -> Environment:
+    """Make the instance, or what an older version lacks of it; set Django up; bring the database up to date.
+
+    Only `up` and `init` do so: with a mistyped GRIDAPPS_DATA another command must not make a second instance.
+    """
+    settings = _of_first_machine()
     data = settings.data.absolute()
-    if member := membership.read(data):
+    with _usable(data):
+        layout.make(data)
+        _write_once(data / "secret-key", secrets.token_urlsafe(48))
+        _write_once(data / "instance-id", secrets.token_hex(4))
+        with _alone(data):
+            layout.move_database(data)
+    _set_up_django(data)
+    _migrate()
+    if not settings.storage.startswith("s3://"):
+        _make_shared(settings.shared)
+    return settings
+
+
+def prepare() -> Environment:
+    """Set Django up for a command of the first machine. Raises Unusable where there is no instance."""
+    settings = _of_first_machine()
+    data = settings.data.absolute()
+    _require_instance(data)
+    _set_up_django(data)
+    _migrate()
+    if not settings.storage.startswith("s3://"):
+        for directory in (settings.shared / name for name in SHARED):
+            if not directory.is_dir():
+                raise _unmounted(directory)
+    return settings
+
+
+def _of_first_machine() -> Environment:
+    settings = environment()
+    if member := membership.read(settings.data.absolute()):
         raise Unusable(
             f"This machine is node {member.node} of the instance {member.authority}: do it on the first one."
         )
-    with _usable(data):
-        _make(data, DIRECTORIES)
-        _write_once(data / "secret-key", secrets.token_urlsafe(48))
-        _write_once(data / "instance-id", secrets.token_hex(4))
-    _set_up_django(data)
+    return settings
+
+
+def _require_instance(data: Path) -> None:
+    if not (data / "instance-id").exists():
+        raise Unusable(
+            f"There is no instance in the data directory {data}. Set GRIDAPPS_DATA, or make an instance: "
+            "gridapps-server init"
+        )
+    if (data / layout.DATABASE_OF_OLD).exists():
+        raise Unusable(
+            f"The instance in {data} is of an older version: gridapps-server init brings it up to date."
+        )
+
+
+def _migrate() -> None:
     from django.db import OperationalError
 
     try:
         schema.migrate()
     except OperationalError as error:
         raise Unusable(f"The database cannot be used: {str(error).strip()}") from None
-    if not settings.storage.startswith("s3://"):
-        _make_shared(settings.shared)
-    return settings
 
 
 def prepare_worker(*, say: Callable[[str], None]) -> Environment:
@@ -71,7 +110,7 @@ def prepare_worker(*, say: Callable[[str], None]) -> Environment:
         settings = environment()
         _check_membership(settings, member)
         with _usable(data):
-            _make(data, OF_A_NODE)
+            layout.make(data, layout.OF_A_NODE)
     elif not (data / "instance-id").exists():
         raise Unusable(
             f"The data directory {data} belongs to no instance yet. The first machine makes one with "
@@ -87,8 +126,8 @@ def prepare_look() -> Environment:
     """Set Django up to look at an instance, whether its database answers or not. Nothing is changed."""
     settings = environment()
     data = settings.data.absolute()
-    if not (data / "run").is_dir():
-        raise Unusable(f"There is no instance in the data directory {data}. Set GRIDAPPS_DATA.")
+    if membership.read(data) is None:
+        _require_instance(data)
     _set_up_django(data)
     return settings
 
@@ -124,6 +163,17 @@ def identity(data: Path) -> str:
 
 
 @contextmanager
+def _alone(data: Path) -> Iterator[None]:
+    """Keep `up` from starting; raises Unusable while the instance runs."""
+    with (data / "run" / "instance.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Unusable(f"This instance runs already (data directory {data}).") from None
+        yield
+
+
+@contextmanager
 def _usable(data: Path) -> Iterator[None]:
     try:
         yield
@@ -133,27 +183,26 @@ def _usable(data: Path) -> Iterator[None]:
         ) from None
 
 
-def _make(data: Path, names: Sequence[str]) -> None:
-    data.mkdir(mode=0o711, parents=True, exist_ok=True)
-    for name in names:
-        (data / name).mkdir(mode=0o750, exist_ok=True)
-
-
 def _make_shared(storage: Path) -> None:
     """Make the storage's directories, but only in a new instance: else something is not mounted."""
     from gridapps.exports.models import Export
 
     for directory in (storage / name for name in SHARED):
         if directory.is_dir():
+            layout.close(directory)
             continue
         if Export.objects.exists():
-            raise Unusable(f"{directory} is missing: mount the storage, or set GRIDAPPS_STORAGE.")
+            raise _unmounted(directory)
         try:
             directory.mkdir(mode=0o750, exist_ok=True)
         except OSError as error:
             raise Unusable(
                 f"The storage {storage} cannot be used: {error.strerror}. Mount it, or set GRIDAPPS_STORAGE."
             ) from None
+
+
+def _unmounted(directory: Path) -> Unusable:
+    return Unusable(f"{directory} is missing: mount the storage, or set GRIDAPPS_STORAGE.")
 
 
 def _write_once(path: Path, text: str) -> None:

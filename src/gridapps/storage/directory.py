@@ -6,6 +6,7 @@ directory of its own, and rows of the database make it visible after `settle`.
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -84,6 +85,20 @@ def _pieces(file: BinaryIO, start: int, stop: int | None) -> Iterator[bytes]:
         while piece := file.read(_PIECE if stop is None else max(min(_PIECE, stop - start), 0)):
             start += len(piece)
             yield piece
+
+
+def make_directories(top: Path, *names: str) -> Path:
+    """Make directories one below the other, from one that is there, and return the last of them.
+
+    Whatever the umask, the group of the first, which they inherit, may read them, and others may not.
+    """
+    here = top
+    for name in names:
+        here /= name
+        with suppress(FileExistsError):
+            here.mkdir(mode=0o700)
+            here.chmod(0o750 | (here.stat().st_mode & stat.S_ISGID))
+    return here
 
 
 def check_present(directory: Path) -> None:
