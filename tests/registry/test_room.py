@@ -10,7 +10,10 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
+from gridapps.audit.events import Event
+from gridapps.audit.models import Entry
 from gridapps.registry import disk, operations, room
+from gridapps.registry.manifests import OCI_MANIFEST
 from gridapps.registry.room import AROUND
 from tests.fixtures.cast import Cast
 from tests.registry.built import Image, digest, layer
@@ -105,6 +108,17 @@ def test_no_further_upload_or_manifest_without_room(
     assert not developer.app.releases.exists(), "nothing is known to be wrong with the image"
     set_limits(max_registry=0)
     assert developer.push(image.manifest).status_code == 201
+
+
+def test_the_audit_names_the_manifest_that_was_refused(
+    developer: Developer, set_limits: Callable[..., None]
+) -> None:
+    """A client's own X-Original-URI is none of nginx's."""
+    set_limits(max_registry=1)
+    path = f"/v2/{developer.name}/manifests/v1"
+    answer = developer.ask("PUT", path, b"{}", media_type=OCI_MANIFEST, **{"X-Original-URI": "/v2/forged/"})
+    assert answer.status_code == 401
+    assert [entry.details["asked"] for entry in Entry.objects.filter(event=Event.REFUSED)] == [path]
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "9" * 40, "0x10", " 1"])

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import wraps
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods
 
@@ -122,7 +123,9 @@ def _record(request: HttpRequest, error: NotTrusted | Denied) -> None:
     certificate = certificates.known(request.headers.get("X-Client-Certificate", ""))
     if certificate is not None:
         by = certificate.user if isinstance(certificate, Certificate) else f"node:{certificate.node}"
-        asked = (request.headers.get("X-Original-URI") or request.path).partition("?")[0]
+        # Only nginx's question has the header from nginx: elsewhere it would be the client's.
+        asks = request.path == reverse(authorize)
+        asked = (request.headers.get("X-Original-URI", "") if asks else request.path).partition("?")[0]
         trail.refused(
             by=by,
             subject=f"certificate:{certificate.serial}",
