@@ -146,8 +146,9 @@ def _server(environment: Environment) -> list[str]:
 
 def _registry(environment: Environment) -> list[str]:
     """Locations of the developer registry, and of the tokens with which clients begin."""
-    certificate = {"X-Client-Certificate": "$ssl_client_escaped_cert"}
+    certificate = {"X-Client-Certificate": "$ssl_client_escaped_cert", "Cookie": ""}
     judged = [
+        *_distrusted(),
         "auth_request /internal/authorize;",
         "auth_request_set $registry_authorization $upstream_http_x_registry_authorization;",
         "auth_request_set $refusal $upstream_http_x_refusal;",
@@ -164,7 +165,8 @@ def _registry(environment: Environment) -> list[str]:
         *_block(
             "location = /v2/",
             "error_page 500 502 504 = @registry_unavailable;",
-            *_headers({}),
+            *_distrusted(),
+            *_headers({"Cookie": ""}),
             "proxy_pass http://registry;",
         ),
         *_block(
@@ -224,6 +226,23 @@ def _registry(environment: Environment) -> list[str]:
     ]
 
 
+def _distrusted() -> list[str]:
+    """Limits what the answers of a registry can do: developers feed it, and its origin is that of the pages.
+
+    X-Accel-Redirect would open internal locations, such as those of outputs.
+    """
+    return [
+        "proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering "
+        "X-Accel-Charset;",
+        *(
+            f"proxy_hide_header {name};"
+            for name in ("Set-Cookie", "Content-Security-Policy", "X-Content-Type-Options")
+        ),
+        "add_header X-Content-Type-Options nosniff always;",
+        "add_header Content-Security-Policy \"default-src 'none'; sandbox\" always;",
+    ]
+
+
 def _portions(environment: Environment, certificate: Mapping[str, str]) -> list[str]:
     """Where uploads go on whose bodies tell no length: beyond the size in the name they are ended.
 
@@ -233,6 +252,7 @@ def _portions(environment: Environment, certificate: Mapping[str, str]) -> list[
     for portion in portions(environment.max_image):
         lines += _block(
             f"location @portion_{portion}",
+            *_distrusted(),
             "error_page 413 = @portion_used_up;",
             "error_page 500 502 504 = @registry_unavailable;",
             *_headers({"Authorization": "$registry_authorization", **certificate}),
@@ -355,6 +375,11 @@ def _headers(own: Mapping[str, str]) -> list[str]:
         "X-Real-IP": "",
         "Forwarded": "",
         "X-Client-Certificate": "",
+        # What only the question to the application says of a request.
+        "X-Original-Method": "",
+        "X-Original-URI": "",
+        "X-Original-Length": "",
+        "X-Original-Transfer-Encoding": "",
         "X-Request-ID": "$request_id",
         **own,
     }
