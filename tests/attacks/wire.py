@@ -33,16 +33,24 @@ class Wire:
     instance: Instance
     certificate: Path | None = None
 
-    def connect(self, *, server_name: str = "") -> ssl.SSLSocket:
+    def plain(self) -> socket.socket:
+        """A TCP connection without TLS. Close it."""
+        return socket.create_connection((self._host, int(self.instance.settings["GRIDAPPS_PORT"])), PATIENCE)
+
+    def connect(self) -> ssl.SSLSocket:
         """A TLS connection. Close it."""
-        host = self.instance.settings.get("GRIDAPPS_HOST", "localhost")
-        context = ssl.create_default_context(cafile=str(self.instance.ca))
+        return self.context().wrap_socket(self.plain(), server_hostname=self._host)
+
+    def context(self) -> ssl.SSLContext:
+        """Trusts the instance alone, and holds the certificate."""
+        made = ssl.create_default_context(cafile=str(self.instance.ca))
         if self.certificate is not None:
-            context.load_cert_chain(self.certificate / "client.cert", self.certificate / "client.key")
-        if server_name:
-            context.check_hostname = False
-        plain = socket.create_connection((host, int(self.instance.settings["GRIDAPPS_PORT"])), PATIENCE)
-        return context.wrap_socket(plain, server_hostname=server_name or host)
+            made.load_cert_chain(self.certificate / "client.cert", self.certificate / "client.key")
+        return made
+
+    @property
+    def _host(self) -> str:
+        return self.instance.settings.get("GRIDAPPS_HOST", "localhost")
 
     def exchange(self, *pieces: bytes, methods: Sequence[str] = ("GET",)) -> list[Answer]:
         """Send pieces one after the other, and read every answer until the other side closes.
