@@ -3,7 +3,10 @@
 import json
 import logging
 import re
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from django.conf import settings as django_settings
 from django.test import Client
 
 from gridapps import context
+from gridapps.config import lines
 from gridapps.config.lines import Json, Text, without_secrets
 from tests.api.conftest import Callers, MakeApp, MakeExport, callers, make_app, make_export
 from tests.runs.conftest import make_run, release, shared_with
@@ -134,11 +138,70 @@ def test_an_id_of_another_form_is_not_taken(given: str) -> None:
 def test_reading_is_not_logged_and_a_query_never(kept: Kept, callers: Callers) -> None:
     callers.developer("GET", "/runs")
     callers.developer("POST", "/developer?token=opensesame", {"statement": "x"})
-    lines = [line["message"] for line in kept.told if line["logger"] == "gridapps.web.requests"]
-    assert lines == ["POST /api/v3/developer: 400"]
+    written = [line["message"] for line in kept.told if line["logger"] == "gridapps.web.requests"]
+    assert written == ["POST /api/v3/developer: 400"]
     assert not any("opensesame" in line or callers.developer.token in line for line in kept.lines)
 
 
 def test_every_field_is_documented():
     documented = set(re.findall(r"^\| `(\w+)` \|", OPERATIONS.read_text().split("## Logs")[1], re.M))
     assert documented == {*context.IDS, "exception"}
+
+
+@pytest.mark.parametrize("made", [lambda text: (text, None), lambda text: ("It failed", ValueError(text))])
+@pytest.mark.parametrize("piece", ["A", "é", "\x00", "bearer ", "a://b:", "authorization:   "])
+def test_a_line_has_a_bounded_length(made, piece: str) -> None:
+    message, error = made(piece * 2_000_000)
+    exception = (type(error), error, None) if error else None
+    record = logging.LogRecord("n", logging.ERROR, "", 0, "%s", (message,), exception)
+    begun = time.process_time()
+    for formatter in (Json(), Text()):
+        assert len(formatter.format(record)) < 50_000
+    assert time.process_time() - begun < 1
+
+
+def test_no_secret_remains_where_a_line_is_cut() -> None:
+    for before in range(lines.MAX_MESSAGE - 30, lines.MAX_MESSAGE + 10):
+        shown = lines.message(" " * before + " Bearer opensesameopensesame" + " " * 5000)
+        assert "open" not in shown
+    for before in range(0, 3 * lines.MAX_EXCEPTION, 10):
+        shown = lines.exception("-" * before + " amqp://user:opensesame@host " + "." * (40_000 - before))
+        assert "opensesame" not in shown
+
+
+def test_the_beginning_and_the_end_of_a_traceback_are_kept() -> None:
+    shown = lines.exception("first" + "x" * 100_000 + "last")
+    assert shown.startswith("first")
+    assert shown.endswith("last")
+    assert "[cut, 100009 characters]" in shown
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "A" * 2000])
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/" + "A" * 14_000, {}),
+        ("/api/v3/" + "é" * 4_000, {}),
+        ("/login", {"Host": "h" * 8000, "User-Agent": "u" * 8000, "Referer": "r" * 8000}),
+        ("/api/v3/runs", {"Host": "localhost", "Authorization": "Bearer " + "t" * 8000}),
+        ("/login?next=" + "n" * 8000, {"Host": "localhost", "Cookie": "sessionid=" + "c" * 8000}),
+        ("/oauth/authorize?client_id=" + "n" * 8000, {"Host": "localhost"}),
+    ],
+)
+def test_an_anonymous_request_logs_little(
+    kept: Kept, method: str, path: str, headers: dict[str, str]
+) -> None:
+    client = Client(raise_request_exception=False, enforce_csrf_checks=True)
+    client.generic(method, path, secure=True, headers={"Host": "localhost", **headers})
+    assert sum(map(len, kept.lines)) < 2000, kept.lines
+
+
+def test_the_server_writes_no_line_for_a_request() -> None:
+    program = (
+        "import logging, uvicorn;"
+        "uvicorn.Config('gridapps.config.asgi:application', access_log=False).load();"
+        "print(logging.getLogger('uvicorn.access').hasHandlers(), logging.getLogger('uvicorn.error').hasHandlers())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]

@@ -1,4 +1,4 @@
-"""How log lines are written: a JSON object each, or text. Neither ever shows a token or a password."""
+"""Format log records as JSON objects or text. A line has a bounded length and shows no token or password."""
 
 import logging
 import re
@@ -9,20 +9,42 @@ from pythonjsonlogger.json import JsonFormatter
 
 from gridapps import context
 
-# Nobody means to log these; an exception's text may hold one all the same.
-_SECRETS = re.compile(
-    r"(?i)\b(?P<scheme>bearer|basic|authorization:(?:\s*bearer)?)\s+[A-Za-z0-9._~+/=-]{6,}"
-    r"|(?P<url>[a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s/@]+@"
+MAX_MESSAGE = 1000  # characters
+MAX_EXCEPTION = 6000  # characters: the first quarter and the last three
+# The texts of libraries may hold secrets. Both expressions take linear time: no part can begin inside of
+# another one. tests/test_expressions.py checks that.
+_HEADER = re.compile(
+    r"(?i)\b(?P<scheme>(?:authorization:\s{0,4})?(?:bearer|basic)|authorization:)\s+[A-Za-z0-9._~+/=-]{6,}"
 )
+_URL = re.compile(r"(?P<user>://[^\s/:@]*):[^\s/@]+@")
+# Secrets that are longer than this are cut before they are recognised.
+_MARGIN = 16 * 1024
 
 
 def without_secrets(text: str) -> str:
-    """The text with what follows `Bearer` or stands as a password in a URL taken out."""
-    return _SECRETS.sub(_replaced, text)
+    """The text without what follows `Bearer` or `Basic`, and without the passwords of URLs."""
+    return _URL.sub(r"\g<user>:[removed]@", _HEADER.sub(r"\g<scheme> [removed]", text))
 
 
-def _replaced(found: re.Match[str]) -> str:
-    return f"{found['scheme']} [removed]" if found["scheme"] else f"{found['url']}:[removed]@"
+def message(text: str) -> str:
+    """A message as it is logged: its beginning, without secrets."""
+    shown = without_secrets(text[: MAX_MESSAGE + _MARGIN])
+    if len(shown) <= MAX_MESSAGE and len(text) <= MAX_MESSAGE + _MARGIN:
+        return shown
+    return f"{shown[:MAX_MESSAGE]}... [cut, {len(text)} characters]"
+
+
+def exception(text: str) -> str:
+    """A traceback as it is logged: its beginning and its end, without secrets."""
+    if len(text) <= MAX_EXCEPTION + _MARGIN:
+        first = last = without_secrets(text)
+        if len(first) <= MAX_EXCEPTION:
+            return first
+    else:
+        first = without_secrets(text[: MAX_EXCEPTION + _MARGIN])
+        last = without_secrets(text[-MAX_EXCEPTION - _MARGIN :])
+    head = MAX_EXCEPTION // 4
+    return f"{first[:head]}\n... [cut, {len(text)} characters] ...\n{last[head - MAX_EXCEPTION :]}"
 
 
 class Json(JsonFormatter):
@@ -35,19 +57,18 @@ class Json(JsonFormatter):
             at=datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             level=record.levelname,
             logger=record.name,
-            message=without_secrets(record.getMessage()),
+            message=message(record.getMessage()),
             **context.current(),
         )
-        if exception := message_dict.get("exc_info"):
-            log_data["exception"] = without_secrets(str(exception))
+        if found := message_dict.get("exc_info"):
+            log_data["exception"] = exception(str(found))
 
 
 class Text(logging.Formatter):
     """The same for people: a line, and the ids in brackets."""
 
-    def __init__(self) -> None:
-        super().__init__("{asctime} {levelname} {name}: {message}", style="{")
-
     def format(self, record: logging.LogRecord) -> str:
         ids = " ".join(f"{name}={value}" for name, value in context.current().items())
-        return without_secrets(super().format(record) + (f" [{ids}]" if ids else ""))
+        line = f"{self.formatTime(record)} {record.levelname} {record.name}: {message(record.getMessage())}"
+        line += f" [{ids}]" if ids else ""
+        return f"{line}\n{exception(self.formatException(record.exc_info))}" if record.exc_info else line

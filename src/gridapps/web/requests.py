@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 HEADER = "X-Request-ID"
 _READING = {"GET", "HEAD", "OPTIONS"}
+_MAX_PATH = 200  # characters of a path in a line
 
 
 class RequestIds:
@@ -55,5 +56,6 @@ def _told(request: HttpRequest, response: HttpResponseBase, number: str) -> Http
     response.headers[HEADER] = number
     if request.method not in _READING or response.status_code >= 500:
         # The path alone: a query may hold what is nobody's business.
-        logger.info("%s %s: %s", request.method, request.path, response.status_code)
+        path = request.path if len(request.path) <= _MAX_PATH else f"{request.path[:_MAX_PATH]}..."
+        logger.info("%.10s %s: %s", request.method, path, response.status_code)
     return response
