@@ -92,7 +92,7 @@ def _values(call: ast.Call, module: ModuleType, where: str) -> Iterator[tuple[st
     if flags is None and isinstance(call.func, ast.Attribute) and call.func.attr == "compile":
         flags = call.args[1] if len(call.args) > 1 else None
     number = int(eval(compile(ast.Expression(flags), where, "eval"), vars(module))) if flags else 0
-    known = [{}]
+    known: list[dict[str, str]] = [{}]
     if any(isinstance(node, ast.Name) and node.id == "pattern" for node in ast.walk(given)):
         known = [{"pattern": part} for part in module._PATHS.values()]
     for names in known:

@@ -144,7 +144,7 @@ def test_large_and_deep_arguments_are_refused() -> None:
 
 
 def test_listing_faults_takes_no_memory_out_of_proportion() -> None:
-    schema = {"type": "object", "allOf": [{"required": ["x"]}] * 400}
+    schema = {"type": "object", "allOf": [{"required": ["x"]}] * 150}
     assert list(faults(schema, {"a": ["x"] * 200_000})) == [""]
 
 

@@ -201,7 +201,7 @@ def test_the_server_writes_no_line_for_a_request() -> None:
     program = (
         "import logging, uvicorn;"
         "uvicorn.Config('gridapps.config.asgi:application', access_log=False).load();"
-        "print(logging.getLogger('uvicorn.access').hasHandlers(), logging.getLogger('uvicorn.error').hasHandlers())"
+        "print(*(logging.getLogger(f'uvicorn.{name}').hasHandlers() for name in ('access', 'error')))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]

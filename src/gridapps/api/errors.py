@@ -15,6 +15,7 @@ from gridapps.hooks import errors as hooks
 from gridapps.registry import certificates
 from gridapps.registry import errors as registry
 from gridapps.registry.distribution import Unavailable
+from gridapps.registry.schema_pool import Busy
 from gridapps.registry.schemas import InvalidArguments, InvalidSchema
 from gridapps.runs import errors as runs
 from gridapps.storage.protocol import StorageUnavailable
@@ -77,6 +78,7 @@ _REFUSED: dict[type[Exception], str] = {
     registry.ReleaseNotFound: "not-found",
     InvalidSchema: "invalid-schema",
     InvalidArguments: "invalid-arguments",
+    Busy: "unavailable",
     certificates.InvalidRequest: "invalid-request",
     certificates.TooManyCertificates: "conflict",
     BadPointCloud: "invalid-request",

@@ -160,9 +160,9 @@ LOGGING = {
         # The server's own lines are written like all others.
         "uvicorn": {"handlers": [], "propagate": True},
         "uvicorn.error": {"handlers": [], "propagate": True},
-        # Its lines hold queries. Django's set-up would attach it to the root again, in spite of --no-access-log.
+        # Its lines hold queries. Django would attach it to the root again, in spite of --no-access-log.
         "uvicorn.access": {"handlers": [], "propagate": False},
-        # What clients do wrong is no event of the instance, and anonymous clients decide how often it happens.
+        # Mistakes of clients are not logged: an anonymous client could write as many lines as it likes.
         "django.request": {"level": "ERROR"},
         "django.security": {"level": "CRITICAL"},
     },

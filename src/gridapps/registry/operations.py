@@ -13,7 +13,7 @@ from gridapps.access import queries as access
 from gridapps.access.models import User
 from gridapps.audit import trail
 from gridapps.audit.events import Event
-from gridapps.registry import queries, schemas
+from gridapps.registry import queries, schema_pool
 from gridapps.registry.errors import AppChanged, AppIdTaken, AppNotFound, InvalidApp
 from gridapps.registry.models import APP_ID, App
 
@@ -34,7 +34,7 @@ def create_app(
     """Create an App of a verified developer.
 
     `arguments` is a JSON Schema (default: any object); `resources` names cpus, memory and disk in bytes,
-    time in seconds, each with a default. Raises NotADeveloper, InvalidApp, schemas.InvalidSchema, AppIdTaken.
+    time in seconds, each with a default. Raises NotADeveloper, InvalidApp, InvalidSchema, AppIdTaken, Busy.
     """
     access.require_developer(by)
     if not re.fullmatch(APP_ID, app_id):
@@ -43,13 +43,9 @@ def create_app(
     limits = settings.GRIDAPPS.limits()
     wanted = {name: min(value, limits[name]) for name, value in DEFAULTS.items()} | dict(resources or {})
     app = App(owner=by, app_id=app_id)
-    _change(
-        app,
-        title=title,
-        description=description,
-        arguments={"type": "object"} if arguments is None else arguments,
-        resources=wanted,
-    )
+    schema = {"type": "object"} if arguments is None else arguments
+    schema_pool.check(schema, by=by.pk)
+    _change(app, title=title, description=description, arguments=schema, resources=wanted)
     try:
         with transaction.atomic():
             app.save(force_insert=True)
@@ -65,8 +61,13 @@ def update_app(*, by: User, app_id: str, expected: str | None = None, changes: M
     """Change title, description, arguments or resources of one's own App; what is not named stays.
 
     `expected` is the `version` that the caller saw last. A changed schema holds for new runs only. Raises
-    AppNotFound, AppChanged, InvalidApp, schemas.InvalidSchema.
+    AppNotFound, AppChanged, InvalidApp, InvalidSchema, Busy.
     """
+    if "arguments" in changes:
+        if not queries.owned_by(by).filter(app_id=app_id).exists():
+            raise _not_found(app_id)
+        # Outside of the transaction: nobody else can write while it takes its time.
+        schema_pool.check(changes["arguments"], by=by.pk)
     with transaction.atomic():
         app = _own(by, app_id)
         if expected is not None and expected != version(app):
@@ -97,12 +98,16 @@ def version(app: App) -> str:
 def _own(by: User, app_id: str) -> App:
     app = queries.owned_by(by).select_for_update(of=("self",)).filter(app_id=app_id).first()
     if app is None:
-        raise AppNotFound(f"There is no App {app_id!r} of yours.")
+        raise _not_found(app_id)
     return app
 
 
+def _not_found(app_id: str) -> AppNotFound:
+    return AppNotFound(f"There is no App {app_id!r} of yours.")
+
+
 def _change(app: App, **changes: Any) -> None:
-    """Set what is named, after judging it."""
+    """Set what is named, after checking it. The schema of the arguments was checked before."""
     if "title" in changes:
         app.title = _line("/title", changes["title"], MAX_TITLE)
     if "description" in changes:
@@ -112,7 +117,6 @@ def _change(app: App, **changes: Any) -> None:
                 "The description is too long.", [("/description", f"At most {MAX_DESCRIPTION} characters.")]
             )
     if "arguments" in changes:
-        schemas.check(changes["arguments"])
         app.arguments = changes["arguments"]
     if "resources" in changes:
         _request(app, changes["resources"])

@@ -75,6 +75,11 @@ def follow(root: dict[str, Any], reference: str) -> Any:
     return found
 
 
+def subschemas(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every schema within an examined schema, itself included, as written."""
+    return (each for _, each in _schemas(schema))
+
+
 def _too_large(schema: dict[str, Any]) -> str | None:
     """Why the schema is too large to look at, found without recursion. Its JSON is measured roughly."""
     size, level = 0, [schema]

@@ -1,4 +1,4 @@
-"""Argument schemas of Apps: JSON Schema 2020-12, kept to what can be judged in bounded time and memory.
+"""Argument schemas of Apps: JSON Schema 2020-12 within limits. The application calls it by `schema_pool`.
 
 Patterns run on an engine of linear time, references stay inside the schema and never form a circle, and the
 schema with every reference written out has a limit. `docs/decisions/0010-argument-schemas.md` says why.
@@ -13,6 +13,7 @@ from typing import Any
 
 import jsonschema_rs
 
+from gridapps.registry.schema_cost import examine_cost
 from gridapps.registry.schema_shape import Fault, examine, follow, pointer
 
 MAX_ARGUMENTS = 1024**2  # bytes of the argument object: the container contract's limit
@@ -44,13 +45,15 @@ def check(schema: object) -> None:
         raise InvalidSchema("The argument schema cannot be taken.", faults)
     assert isinstance(schema, dict)
     try:
-        validator = _compile(_text(schema))
+        validator = _compile(text(schema))
     except jsonschema_rs.ValidationError as error:
         sentence = _brief(error.message)
         if error.kind.name == "format":
             sentence += ": look-around and back-references are not supported, nor are very large repetitions."
         fault = (pointer(error.instance_path), sentence)
         raise InvalidSchema("The argument schema cannot be taken.", [fault]) from None
+    if costs := examine_cost(schema):
+        raise InvalidSchema("The argument schema would cost too much.", costs)
     _check_defaults(schema, validator)
 
 
@@ -60,10 +63,7 @@ def complete(schema: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any
     Defaults are filled for absent properties: in nested objects and lists that are there, through `$ref` and
     `allOf`; not through `anyOf`, `oneOf`, `if`, where it is open which branch is meant.
     """
-    if _depth(arguments) > MAX_DEPTH:
-        raise InvalidArguments("The arguments are nested too deeply.", [("", f"At most {MAX_DEPTH} levels.")])
-    if _size(arguments) > MAX_ARGUMENTS:
-        raise InvalidArguments("The arguments are too large.", [("", f"At most {MAX_ARGUMENTS} bytes.")])
+    require_size(arguments)
     whole = copy.deepcopy(arguments)
     filled = _Filler(schema)
     filled.fill(schema, whole, ())
@@ -72,11 +72,11 @@ def complete(schema: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any
         raise InvalidArguments(
             "The arguments are too large with the defaults.", [("", f"At most {MAX_ARGUMENTS} bytes.")]
         )
-    text = _text(schema)
-    validator = _compile(text)
+    written = text(schema)
+    validator = _compile(written)
     if validator.is_valid(whole):
         return whole
-    if size * len(text) > _LISTABLE:
+    if size * len(written) > _LISTABLE:
         raise InvalidArguments(
             "The arguments do not match the App's schema.",
             [("", "Something in here does not match, and there is too much of it to say what.")],
@@ -86,6 +86,14 @@ def complete(schema: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any
         for error in islice(validator.iter_errors(whole), MAX_FAULTS)
     ]
     raise InvalidArguments("The arguments do not match the App's schema.", faults)
+
+
+def require_size(arguments: dict[str, Any]) -> None:
+    """Raise InvalidArguments when they are larger, or nested more deeply, than any schema may allow."""
+    if _depth(arguments) > MAX_DEPTH:
+        raise InvalidArguments("The arguments are nested too deeply.", [("", f"At most {MAX_DEPTH} levels.")])
+    if _size(arguments) > MAX_ARGUMENTS:
+        raise InvalidArguments("The arguments are too large.", [("", f"At most {MAX_ARGUMENTS} bytes.")])
 
 
 class _Filler:
@@ -154,18 +162,23 @@ def _parts(root: dict[str, Any], schema: object) -> Iterator[dict[str, Any]]:
 
 
 @lru_cache(maxsize=64)
-def _compile(text: str) -> jsonschema_rs.Draft202012Validator:
+def _compile(written: str) -> jsonschema_rs.Draft202012Validator:
     return jsonschema_rs.Draft202012Validator(
-        json.loads(text), mask="This value", pattern_options=_PATTERNS, validate_formats=False, offline=True
+        json.loads(written),
+        mask="This value",
+        pattern_options=_PATTERNS,
+        validate_formats=False,
+        offline=True,
     )
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
+    """A value as JSON."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _size(value: object) -> int:
-    return len(_text(value).encode("utf-8", "surrogatepass"))
+    return len(text(value).encode("utf-8", "surrogatepass"))
 
 
 def _depth(value: object) -> int:

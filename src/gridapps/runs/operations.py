@@ -23,7 +23,7 @@ from gridapps.exports import queries as exports
 from gridapps.exports.models import Export, ExportFile
 from gridapps.hooks import operations as hooks
 from gridapps.registry import queries as registry
-from gridapps.registry import schemas, sharing
+from gridapps.registry import schema_pool, sharing
 from gridapps.registry.errors import AppNotFound, NotAllowed, NothingToRun, ReleaseNotFound
 from gridapps.registry.models import App, Release, Share
 from gridapps.registry.queries import Choice
@@ -64,11 +64,15 @@ def submit(*, by: User, request: Request, request_key: UUID | None = None) -> tu
     """Accept a run of one task per export file. Returns the run, and whether it is new.
 
     With `request_key` the same request again returns the same run. Raises NotFound, InvalidRequest,
-    `schemas.InvalidArguments`, InvalidHook, Conflict, TooManyQueued, QuotaExceeded.
+    InvalidArguments, InvalidHook, Conflict, TooManyQueued, QuotaExceeded, and Busy of `schema_pool`.
     """
+    known = _known(by, request, request_key)
+    if known is not None:
+        return known, False
+    checked = _checked(by, request)
     try:
         with transaction.atomic():
-            return _submit(by, request, request_key)
+            return _submit(by, request, request_key, checked)
     except IntegrityError:
         # Two submissions under one key met: the other one has committed.
         known = _known(by, request, request_key)
@@ -187,18 +191,34 @@ def _set_shown(by: User, run: Run, *, shown: bool) -> Run:
     return run
 
 
-def _submit(by: User, request: Request, request_key: UUID | None) -> tuple[Run, bool]:
+@dataclass(frozen=True)
+class _Checked:
+    """Complete arguments, and the schema that they match."""
+
+    schema: dict[str, Any]
+    arguments: dict[str, Any]
+
+
+def _checked(by: User, request: Request) -> _Checked:
+    """Outside of the transaction of a submission: nothing else is written while checking takes its time."""
+    schema = _choice(by, request).terms.arguments
+    return _Checked(schema, schema_pool.complete(schema, request.arguments, by=by.pk))
+
+
+def _submit(by: User, request: Request, request_key: UUID | None, checked: _Checked) -> tuple[Run, bool]:
     known = _known(by, request, request_key)
     if known is not None:
         return known, False
     chosen = _choice(by, request)
+    if chosen.terms.arguments != checked.schema:
+        raise Conflict("The App was changed at this moment; submit the run again.")
     export, exportfile, files = _files(by, request)
     run = Run(
         owner=by,
         release=chosen.release,
         export=export,
         exportfile=exportfile,
-        arguments=schemas.complete(chosen.terms.arguments, request.arguments),
+        arguments=checked.arguments,
         priority=_priority(request.priority),
         request_key=request_key,
         request_hash=request.digest(),

@@ -16,6 +16,7 @@ from gridapps.exports import queries as exports
 from gridapps.registry import changes, queries, schemas, sharing
 from gridapps.registry import errors as registry
 from gridapps.registry.models import App, Release, Share
+from gridapps.registry.schema_pool import Busy
 from gridapps.runs import counts, operations
 from gridapps.runs import errors as runs
 from gridapps.runs import queries as run_queries
@@ -28,7 +29,7 @@ RUNS_SHOWN = 20
 REFUSED = (
     access.NotAnAdministrator, registry.AppNotFound, registry.InvalidShare, registry.NotShareable,
     schemas.InvalidArguments, runs.NotFound, runs.InvalidRequest, runs.Conflict, runs.TooManyQueued,
-    runs.QuotaExceeded,
+    runs.QuotaExceeded, Busy,
 )  # fmt: skip
 
 

@@ -1,0 +1,193 @@
+"""Checks untrusted schemas and arguments in processes with limits, so that they cannot hold the application.
+
+What is certainly quick is checked at once. docs/decisions/0130-checks-in-a-process.md says why.
+"""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from gridapps.registry import schemas
+from gridapps.registry.schema_process import SECONDS, receive, send
+from gridapps.registry.schema_shape import MAX_NODES
+from gridapps.registry.schemas import InvalidArguments, InvalidSchema
+
+PROCESSES = 2  # of each application process
+PATIENCE = 10.0  # seconds that a request waits for a process
+LONGEST = 20.0  # seconds of a check on a busy machine; processor time is limited more closely
+COMMAND = ("-m", "gridapps.registry.schema_process")
+_QUICK = 1_000_000  # characters of the schema times characters of the arguments
+_QUICK_SCHEMA = 4096  # characters
+_REPETITION = re.compile(r"\{\s?(\d{1,6})?,?(\d{1,6})?")
+
+_TOO_LONG = f"Checking takes more than {SECONDS} s of processor time, or too much memory"
+
+
+class Busy(Exception):
+    """No process became free in time."""
+
+    def __init__(self) -> None:
+        super().__init__("Too many schemas and arguments are being checked; try again in a few seconds.")
+
+
+class _Gone(Exception):
+    """The process ended. `idle`: by itself, before it took the request."""
+
+    def __init__(self, *, idle: bool) -> None:
+        super().__init__()
+        self.idle = idle
+
+
+def check(schema: object, *, by: int) -> None:
+    """As `schemas.check`, for this user. Raises InvalidSchema, Busy."""
+    text = schemas.text(schema)
+    if len(text) <= _QUICK_SCHEMA and len(text) * _repetitions(text) <= _QUICK:
+        schemas.check(schema)
+        return
+    try:
+        _pool.ask(by, "check", schema)
+    except _Gone:
+        raise InvalidSchema(
+            "The argument schema cannot be taken.",
+            [("", f"{_TOO_LONG}. Use smaller patterns and fewer subschemas.")],
+        ) from None
+
+
+def complete(schema: dict[str, Any], arguments: dict[str, Any], *, by: int) -> dict[str, Any]:
+    """As `schemas.complete`, for this user. Raises InvalidArguments, Busy."""
+    schemas.require_size(arguments)
+    text = schemas.text(schema)
+    steps = (len(text) + (MAX_NODES if "$ref" in text else 0)) * _repetitions(text)
+    if len(text) <= _QUICK_SCHEMA and steps * len(schemas.text(arguments)) <= _QUICK:
+        return schemas.complete(schema, arguments)
+    try:
+        value: dict[str, Any] = _pool.ask(by, "complete", schema, arguments)
+    except _Gone:
+        raise InvalidArguments(
+            "The arguments take too long to check.",
+            [
+                (
+                    "",
+                    f"{_TOO_LONG}. Pass fewer or shorter values, or ask for a simpler schema.",
+                )
+            ],
+        ) from None
+    return value
+
+
+def _repetitions(text: str) -> int:
+    """More than by how much the repetitions of patterns, nested in each other, can multiply work."""
+    product = 1
+    for first, last in _REPETITION.findall(text):
+        product *= max(int(first or 1), int(last or 1), 1)
+        if product > _QUICK:
+            return product
+    return product
+
+
+class _Process:
+    """One process with limits. Not for use by two threads at once."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, *COMMAND],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The answer. Raises _Gone after the process was killed, or has ended."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        timer = threading.Timer(LONGEST, self._process.kill)
+        timer.start()
+        try:
+            send(self._process.stdin, request)
+            answer = receive(self._process.stdout)
+        except OSError:
+            answer = None
+        finally:
+            timer.cancel()
+        if answer is None:
+            self.end()
+            raise _Gone(idle=self._process.returncode == 0)
+        return answer
+
+    def end(self) -> None:
+        """Kill the process if it runs, and reap it."""
+        if self._process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.2)  # standard output ended: it is about to exit
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                assert stream is not None
+                stream.close()
+
+
+class _Pool:
+    """A few processes, each for one request at a time. One user has one of them at most."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._idle: list[_Process] = []
+        self._users: set[int] = set()
+
+    def ask(self, by: int, operation: str, *arguments: object) -> Any:
+        """The value of an operation. Raises InvalidSchema, InvalidArguments, Busy, _Gone."""
+        with self._turn(by):
+            try:
+                answer = self._ask({"operation": operation, "arguments": arguments})
+            except _Gone as error:
+                if not error.idle:
+                    raise
+                answer = self._ask({"operation": operation, "arguments": arguments})
+        if "failed" in answer:
+            raise RuntimeError(answer["failed"])
+        if "refused" in answer:
+            kind = {"InvalidSchema": InvalidSchema, "InvalidArguments": InvalidArguments}[answer["refused"]]
+            raise kind(answer["message"], [(where, text) for where, text in answer["fields"]])
+        return answer["value"]
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        with self._changed:
+            process = self._idle.pop() if self._idle else None
+        process = process or _Process()
+        try:
+            answer = process.ask(request)
+        except _Gone:
+            raise
+        except BaseException:
+            process.end()
+            raise
+        with self._changed:
+            self._idle.append(process)
+        return answer
+
+    @contextmanager
+    def _turn(self, by: int) -> Iterator[None]:
+        end = time.monotonic() + PATIENCE
+        with self._changed:
+            while by in self._users or len(self._users) >= PROCESSES:
+                if not self._changed.wait(end - time.monotonic()):
+                    raise Busy
+            self._users.add(by)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._users.discard(by)
+                self._changed.notify_all()
+
+
+_pool = _Pool()
