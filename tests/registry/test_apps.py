@@ -38,6 +38,16 @@ def test_bad_app_ids_are_refused(cast: Cast, app_id: str) -> None:
     assert raised.value.fields[0][0] == "/id"
 
 
+@pytest.mark.parametrize("app_id", ["manifests", "blobs", "grid", "v2", "token", "admin", "api", "new"])
+def test_reserved_app_ids_are_refused_with_the_reason(cast: Cast, app_id: str) -> None:
+    with pytest.raises(InvalidApp) as raised:
+        make(cast, app_id=app_id)
+    ((place, sentence),) = raised.value.fields
+    assert place == "/id"
+    assert "use this word" in sentence
+    assert not App.objects.exists()
+
+
 def test_the_database_itself_refuses_bad_app_ids(cast: Cast) -> None:
     app = make(cast)
     with pytest.raises(IntegrityError), transaction.atomic():

@@ -2,7 +2,7 @@
 
 A node's engine unpacks layers as root, onto its own disk, without any limit. So a layer is read here first as
 the engine would read it: gzip (or nothing) around a tar, whatever its media type says. Sizes are those that
-the engine would write. What two readers of tar could understand differently is refused.
+the engine would write. What is not a plain tree of directories, files and links is refused.
 """
 
 import hashlib
@@ -10,22 +10,25 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from gridapps.registry.archives import BLOCK, Entry, Kind, Reader, rounded
 from gridapps.registry.manifests import Invalid
+from gridapps.registry.trees import MAX_ACCOUNTS, WATCHED, Index
 
-_BLOCK = 512
 _CLUSTER = 4096  # bytes that a file system gives a file at least
 _STEP = 1024**2  # bytes that are unpacked at once
-_LARGEST_NOTE = 1024**2  # bytes of an extended header, as Go's reader of tar has it
-_LARGEST_TAIL = 1024**2  # bytes of padding: the engine keeps what follows the archive in its memory
-_ZEROS = bytes(_BLOCK)
-_FILES, _LINKS = b"0\x00", b"1"
-_WITHOUT_CONTENT = b"123456"  # links, devices, directories, named pipes
-_LONG_NAMES, _NOTES = b"LK", b"xg"
+_WHITEOUT, _OPAQUE = b".wh.", b".wh..wh..opq"
 _COMPRESSED_OTHERWISE = {
     b"BZh": "bzip2",
     b"\xfd7zXZ\x00": "xz",
     b"\x28\xb5\x2f\xfd": "zstd",
 }
+# What debootstrap and mmdebstrap put into a root file system. A container has a /dev of its own.
+_DEVICES = {
+    b"dev/null": (1, 3), b"dev/zero": (1, 5), b"dev/full": (1, 7), b"dev/random": (1, 8),
+    b"dev/urandom": (1, 9), b"dev/tty": (5, 0), b"dev/console": (5, 1), b"dev/ptmx": (5, 2),
+}  # fmt: skip
+# What a path of the layer is. A directory is implied when something lies in it and it has no entry itself.
+_DIRECTORY, _IMPLIED, _FILE, _SPECIAL, _REMOVED = range(5)
 
 
 class TooLarge(Exception):
@@ -39,25 +42,27 @@ class Contents:
     diff_id: str  # digest of the tar itself
     size: int  # bytes that it takes on a file system
     files: int  # entries of any kind
+    index: bytes = b""  # what of it matters beside other layers; see trees
 
 
 def examine(pieces: Iterable[bytes], *, max_size: int, max_files: int) -> Contents:
     """Read one layer to its end, or until it crosses a limit. Raises TooLarge, and Invalid
     with half a sentence."""
-    tar = _Tar(max_size=max_size, max_files=max_files)
+    tree = _Tree(max_size=max_size, max_files=max_files)
+    reader = Reader(entry=tree.add, note=tree.grow)
     digest = hashlib.sha256()
     for piece in _unpacked(iter(pieces)):
         digest.update(piece)
-        tar.feed(piece)
-    tar.finish()
-    return Contents(f"sha256:{digest.hexdigest()}", tar.size, tar.files)
+        reader.feed(piece)
+    reader.finish()
+    return Contents(f"sha256:{digest.hexdigest()}", tree.size, tree.files, tree.index())
 
 
 def _unpacked(pieces: Iterator[bytes]) -> Iterator[bytes]:
     first = b""
     for piece in pieces:
         first += piece
-        if len(first) >= _BLOCK:
+        if len(first) >= BLOCK:
             break
     for magic, name in _COMPRESSED_OTHERWISE.items():
         if first.startswith(magic):
@@ -90,166 +95,126 @@ def _gunzipped(first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
         raise Invalid("ends in the middle of its gzip.")
 
 
-class _Tar:
-    """Walks over the headers of a tar that comes in pieces, and passes over the files' contents."""
+class _Tree:
+    """The tree that the entries of a layer make, without contents.
+
+    Each path comes once (a directory may come again), each entry lies in a directory, and each hard link
+    names a file that came before it: then every order of unpacking makes the same tree.
+    """
 
     def __init__(self, *, max_size: int, max_files: int) -> None:
         self._max_size = max_size
         self._max_files = max_files
         self.size = self.files = 0
-        self._buffer = bytearray()
-        self._skip = 0  # bytes of content still to come
-        self._note: bytes | None = None  # kind of the extended header whose content comes next
-        self._note_size = 0
-        self._name: bytes | None = None  # of the next entry, from an extended header
-        self._link: bytes | None = None
-        self._given: int | None = None  # size of the next entry, from an extended header
-        self._ends = 0  # blocks of zeros
-        self._tail = 0
+        self._kinds: dict[int, int] = {}  # by the hash of the path: names alone could fill the memory
+        self._index = Index()
 
-    def feed(self, piece: bytes) -> None:
-        at = 0
-        while at < len(piece):
-            if self._ends >= 2:
-                self._pad(len(piece) - at)
-                return
-            if self._skip:
-                step = min(self._skip, len(piece) - at)
-                self._skip -= step
-                at += step
-                continue
-            wanted = _rounded(self._note_size) if self._note else _BLOCK
-            step = min(wanted - len(self._buffer), len(piece) - at)
-            self._buffer += piece[at : at + step]
-            at += step
-            if len(self._buffer) == wanted:
-                block, self._buffer = bytes(self._buffer), bytearray()
-                if self._note:
-                    self._take_note(block[: self._note_size])
-                else:
-                    self._header(block)
+    def index(self) -> bytes:
+        """What of the layer matters beside other layers."""
+        return self._index.packed()
 
-    def finish(self) -> None:
-        if self._skip or self._buffer or self._note:
-            raise Invalid("ends in the middle of a file.")
-
-    def _pad(self, size: int) -> None:
-        self._tail += size
-        if self._tail > _LARGEST_TAIL:
-            raise Invalid("goes on after the end of its archive.")
-
-    def _header(self, block: bytes) -> None:
-        if block == _ZEROS:
-            self._ends += 1
-            return
-        if self._ends:
-            raise Invalid("goes on after the end of its archive.")
-        if _number(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * 32:
-            raise Invalid("is not a tar, or a broken one.")
-        kind, size = block[156:157], _number(block[124:136])
-        if kind in _LONG_NAMES or kind in _NOTES:
-            if size > _LARGEST_NOTE:
-                raise Invalid(f"has a header of more than {_LARGEST_NOTE} bytes.")
-            self._note, self._note_size = kind, size
-            self._grow(_BLOCK + size)
-            if size == 0:
-                self._take_note(b"")
-            return
-        self._entry(block, kind, self._given if self._given is not None else size)
-        self._name = self._link = self._given = None
-
-    def _entry(self, block: bytes, kind: bytes, size: int) -> None:
-        name = self._name if self._name is not None else _name(block)
-        if kind not in _FILES + _WITHOUT_CONTENT:
-            what = "a sparse file" if kind == b"S" else f"an entry of the unknown type {kind!r}"
-            raise Invalid(f"has {what}: {_shown(name)}.")
-        self._stays_inside(name, what="a file")
-        if kind == _LINKS:
-            link = self._link if self._link is not None else _text(block[157:257])
-            self._stays_inside(link, what="a hard link to")
-        self.files += 1
-        if self.files > self._max_files:
-            raise TooLarge("files")
-        if kind not in _WITHOUT_CONTENT:
-            self._skip = _rounded(size)
-            self._grow(_rounded(size, _CLUSTER))
-
-    def _grow(self, size: int) -> None:
+    def grow(self, size: int) -> None:
+        """Count bytes that an engine keeps."""
         self.size += size
         if self.size > self._max_size:
             raise TooLarge("bytes")
 
-    def _stays_inside(self, name: bytes, *, what: str) -> None:
-        if b".." in name.split(b"/") or b"\0" in name:
-            raise Invalid(f"has {what} outside the image: {_shown(name)}.")
-
-    def _take_note(self, content: bytes) -> None:
-        kind, self._note, self._note_size = self._note, None, 0
-        if kind == b"L":
-            self._name = _text(content)
-        elif kind == b"K":
-            self._link = _text(content)
+    def add(self, entry: Entry) -> None:
+        """Take the next entry."""
+        # A file system stores short targets of links in the link itself.
+        long_link = entry.kind is Kind.LINK and len(entry.target) >= 60
+        self._count(_CLUSTER if entry.kind is Kind.DIRECTORY or long_link else entry.size)
+        parent, _, name = entry.path.rpartition(b"/")
+        if entry.path:
+            self._enter(parent)
+        if name.startswith(_WHITEOUT):
+            self._remove(entry, parent, name)
+        elif entry.kind is Kind.DIRECTORY:
+            self._add_directory(entry.path)
         else:
-            for key, value in _records(content):
-                self._record(key, value, everywhere=kind == b"g")
+            self._claim(entry.path, self._kind(entry))
 
-    def _record(self, key: bytes, value: bytes, *, everywhere: bool) -> None:
-        if key.startswith(b"GNU.sparse"):
-            raise Invalid("has a sparse file.")
-        if key not in (b"path", b"linkpath", b"size"):
+    def _count(self, size: int) -> None:
+        self.files += 1
+        if self.files > self._max_files:
+            raise TooLarge("files")
+        self.grow(rounded(size, _CLUSTER))
+
+    def _kind(self, entry: Entry) -> int:
+        """What the entry is, after noting what is special about it."""
+        path = entry.path
+        if entry.kind is Kind.LINK:
+            self._index.link(path, entry.target)
+        elif entry.kind is Kind.HARD_LINK:
+            found = self._kinds.get(hash(entry.target))
+            if found not in (_FILE, _SPECIAL):
+                raise Invalid(
+                    f"has the hard link {shown(path)} to what is no file in front of it in the layer."
+                )
+            if found == _SPECIAL:
+                self._index.same(path, entry.target)
+            return found
+        elif entry.kind is Kind.FILE:
+            if entry.size <= MAX_ACCOUNTS:
+                return _FILE
+            self._index.large(path)
+        elif entry.kind is Kind.CHARACTER_DEVICE and _DEVICES.get(path) == entry.device:
+            self._index.device(path)
+        else:
+            what = "a named pipe" if entry.kind is Kind.FIFO else "a device"
+            raise Invalid(
+                f"has {what}, {shown(path)}. Files, directories and links are taken, and in /dev the devices "
+                "that every root file system has; make what else is needed when the program starts."
+            )
+        return _SPECIAL
+
+    def _add_directory(self, path: bytes) -> None:
+        if path in WATCHED:
+            raise Invalid(f"has a directory where a file has to be: {shown(path)}.")
+        key = hash(path)
+        found = self._kinds.get(key)
+        if found in (None, _IMPLIED):
+            self._kinds[key] = _DIRECTORY
+            if found == _IMPLIED:
+                self._index.declared(path)
+        elif found != _DIRECTORY:
+            raise Invalid(f"has {shown(path)} twice.")
+
+    def _remove(self, entry: Entry, parent: bytes, name: bytes) -> None:
+        """A whiteout: what lower layers have under the name is not there any more."""
+        if entry.kind is not Kind.FILE or entry.size:
+            raise Invalid(f"has the whiteout {shown(entry.path)}, which is no empty file.")
+        if name == _OPAQUE:
             return
-        if everywhere:  # readers differ in how long these last
-            raise Invalid(f"has a {key.decode()} for all files.")
-        if key == b"path":
-            self._name = value
-        elif key == b"linkpath":
-            self._link = value
-        elif not value.isdigit() or len(value) > 18:
-            raise Invalid("has a file without a size.")
-        else:
-            self._given = int(value)
+        removed = name.removeprefix(_WHITEOUT)
+        if removed in (b"", b".", b"..") or removed.startswith(_WHITEOUT):
+            raise Invalid(f"has a whiteout of nothing: {shown(entry.path)}.")
+        self._claim(parent + b"/" + removed if parent else removed, _REMOVED)
+
+    def _claim(self, path: bytes, kind: int) -> None:
+        key = hash(path)
+        if key in self._kinds:
+            raise Invalid(f"has {shown(path)} twice.")
+        self._kinds[key] = kind
+
+    def _enter(self, parent: bytes) -> None:
+        """See to it that this is a directory, and that everything above it is."""
+        while parent:
+            key = hash(parent)
+            found = self._kinds.get(key)
+            if found in (_DIRECTORY, _IMPLIED):
+                return
+            if found is not None:
+                raise Invalid(f"has something below {shown(parent)}, which is no directory in it.")
+            above, _, name = parent.rpartition(b"/")
+            if name.startswith(_WHITEOUT):
+                raise Invalid(f"has a whiteout that is a directory: {shown(parent)}.")
+            self._kinds[key] = _IMPLIED
+            self._index.implied(parent)
+            self._count(_CLUSTER)
+            parent = above
 
 
-def _records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The records "LENGTH KEY=VALUE" of an extended header."""
-    while content:
-        digits, space, _ = content[:20].partition(b" ")
-        if not space or not digits.isdigit():
-            raise Invalid("has an extended header that cannot be read.")
-        size = int(digits)
-        key, equals, value = content[len(digits) + 1 : size].partition(b"=")
-        if size > len(content) or not equals or not value.endswith(b"\n"):
-            raise Invalid("has an extended header that cannot be read.")
-        yield key, value[:-1]
-        content = content[size:]
-
-
-def _number(field: bytes) -> int:
-    """A number of a tar header: octal, or binary with the highest bit set."""
-    if field[0] & 0x80:
-        value = int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
-        if field[0] & 0x40 or value >= 2**60:
-            raise Invalid("has a file without a size.")
-        return value
-    digits = field.strip(b" \0")
-    if digits and not all(0x30 <= digit <= 0x37 for digit in digits):
-        raise Invalid("is not a tar, or a broken one.")
-    return int(digits or b"0", 8)
-
-
-def _name(block: bytes) -> bytes:
-    """With the prefix that POSIX has; GNU's tar has other things there."""
-    name, prefix = _text(block[:100]), _text(block[345:500])
-    return prefix + b"/" + name if prefix and block[257:263] == b"ustar\0" else name
-
-
-def _text(field: bytes) -> bytes:
-    return field.partition(b"\0")[0]
-
-
-def _shown(name: bytes) -> str:
-    return repr(name[:200].decode(errors="replace"))
-
-
-def _rounded(size: int, unit: int = _BLOCK) -> int:
-    return -(-size // unit) * unit
+def shown(path: bytes) -> str:
+    """A path for a sentence."""
+    return repr("/" + path[:200].decode(errors="replace"))

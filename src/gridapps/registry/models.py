@@ -236,6 +236,9 @@ class Layer(models.Model):
     diff_id = models.CharField(max_length=71, help_text="sha256:... of the tar in it")
     size = models.BigIntegerField(help_text="bytes when unpacked")
     files = models.IntegerField()
+    index = models.BinaryField(
+        null=True, help_text="links, large files and devices in it; without it the layer is read again"
+    )
 
     def __str__(self) -> str:
         return self.digest

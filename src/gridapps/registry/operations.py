@@ -13,7 +13,7 @@ from gridapps.access import queries as access
 from gridapps.access.models import User
 from gridapps.audit import trail
 from gridapps.audit.events import Event
-from gridapps.registry import queries, schema_pool
+from gridapps.registry import queries, reserved, schema_pool
 from gridapps.registry.errors import AppChanged, AppIdTaken, AppNotFound, InvalidApp
 from gridapps.registry.models import APP_ID, App
 
@@ -39,6 +39,8 @@ def create_app(
     access.require_developer(by)
     if not re.fullmatch(APP_ID, app_id):
         sentence = "1 to 63 of a-z, 0-9 and -, neither beginning nor ending with -."
+        raise InvalidApp(f"{app_id!r} cannot be an app-id.", [("/id", sentence)])
+    if sentence := reserved.reason(app_id):
         raise InvalidApp(f"{app_id!r} cannot be an app-id.", [("/id", sentence)])
     limits = settings.GRIDAPPS.limits()
     wanted = {name: min(value, limits[name]) for name, value in DEFAULTS.items()} | dict(resources or {})

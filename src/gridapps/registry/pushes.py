@@ -92,7 +92,7 @@ def _judge(push: Push, repository: Repository) -> _Judged | None:
     except Missing:
         raise Invalid("The image configuration was not pushed.") from None
     program = manifests.program(config, manifest=parsed)
-    unpacking.check(parsed, program, repository)
+    unpacking.check(parsed, program, repository, by=push.certificate.user)
     return _Judged(parsed, program)
 
 

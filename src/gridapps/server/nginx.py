@@ -181,18 +181,19 @@ def _registry(environment: Environment) -> list[str]:
             "proxy_pass http://registry;",
         ),
         *_portions(environment, certificate),
-        *_block(
-            "location ~ ^/v2/[^/]+/manifests/",
-            *judged,
-            f"client_max_body_size {MAX_MANIFEST};",
-            "proxy_pass http://$manifests;",
-        ),
-        # Nodes on other machines pull here what is shared. What is no GET is judged as well, and refused.
+        # nginx takes the first expression that matches. This one has to come before the next: a shared App
+        # may be called `manifests`. Other machines' nodes pull here; other methods are judged and refused.
         *_block(
             "location ~ ^/v2/grid/[^/]+/(manifests|blobs)/",
             *judged,
             "client_max_body_size 1k;",
             "proxy_pass http://trusted;",
+        ),
+        *_block(
+            "location ~ ^/v2/[^/]+/manifests/",
+            *judged,
+            f"client_max_body_size {MAX_MANIFEST};",
+            "proxy_pass http://$manifests;",
         ),
         *_block(
             "location = /internal/authorize",
