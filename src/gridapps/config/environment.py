@@ -37,6 +37,9 @@ class Environment(BaseSettings):
         "localhost", description="name or address that clients use; it stands in the certificate"
     )
     port: int = Field(5443, ge=1, le=65535, description="the one TLS port: pages, API and developer registry")
+    max_connections: int = Field(
+        256, ge=16, le=4096, description="connections at once from one address to the TLS port"
+    )
     listen: str = Field("127.0.0.1", description="address that the TLS port listens on")
     registry_port: int = Field(
         5001, ge=1, le=65535, description="loopback port of the developer registry itself"

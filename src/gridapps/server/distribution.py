@@ -37,7 +37,7 @@ def configuration(environment: Environment, service: Service, *, secret: str) ->
     return json.dumps(
         {
             "version": "0.1",
-            "log": {"level": "warn", "formatter": "text", "accesslog": {"disabled": True}},
+            "log": {"level": "error", "formatter": "text", "accesslog": {"disabled": True}},
             "storage": {
                 "filesystem": {"rootdirectory": str(data / STORAGE[service])},
                 "delete": {"enabled": False},

@@ -14,11 +14,9 @@ from pathlib import Path
 from gridapps.api.registry.refusals import refusal
 from gridapps.config.environment import Environment
 from gridapps.registry.portions import portions
-from gridapps.server import distribution, nginx_account
+from gridapps.server import distribution, nginx_account, nginx_limits
 
 MAX_REQUEST = "2m"  # beside a body of 1 MiB of arguments there is a little JSON
-# Guesses of a password or a secret from one address: so many a minute, and so many at once before that.
-GUESSES, GUESSES_AT_ONCE = 30, 20
 MAX_MANIFEST = "5m"  # the application itself refuses beyond 4 MiB, with a sentence
 
 _TYPES = {
@@ -35,13 +33,15 @@ def configuration(environment: Environment, *, account: str | None) -> str:
         [
             "daemon off;",
             f"pid {_quoted(data / 'run' / 'nginx.pid')};",
-            "error_log stderr warn;",
+            "error_log stderr error;",
             *([f"user {account};"] if account else []),
             "worker_processes auto;",
-            *_block("events", "worker_connections 2048;"),
+            *nginx_limits.of_processes(),
+            *_block("events", f"worker_connections {nginx_limits.WORKER_CONNECTIONS};"),
             *_block(
                 "http",
                 *_general(environment),
+                *nginx_limits.of_clients(environment),
                 *_block(
                     "upstream application",
                     f"server {_quoted('unix:' + str(data / 'run' / 'application.sock'))};",
@@ -53,9 +53,6 @@ def configuration(environment: Environment, *, account: str | None) -> str:
                 *_block("upstream trusted", f"server 127.0.0.1:{environment.trusted_port};", "keepalive 16;"),
                 # A manifest is judged by the application before the registry sees it.
                 *_block("map $request_method $manifests", "PUT application;", "default registry;"),
-                # Looking at the form is no guess: what has an empty key is not counted.
-                *_block("map $request_method $guessing", "POST $binary_remote_addr;", 'default "";'),
-                f"limit_req_zone $guessing zone=guesses:4m rate={GUESSES}r/m;",
                 # Where a body goes that tells no length: the application says how much it may be.
                 *_block("map $portion $place", 'default "@registry_unavailable";', '"~^@portion_" $portion;'),
                 *_block("server", *_server(environment)),
@@ -94,13 +91,6 @@ def _general(environment: Environment) -> list[str]:
         *_block("types", *(f"{kind} {ending};" for kind, ending in _TYPES.items())),
         "sendfile on;",
         "tcp_nopush on;",
-        # Whoever sends a request slowly does not hold a connection for long.
-        "client_header_timeout 15s;",
-        "client_body_timeout 60s;",
-        "send_timeout 60s;",
-        "keepalive_timeout 60s;",
-        "reset_timedout_connection on;",
-        "large_client_header_buffers 4 16k;",
         f"client_max_body_size {MAX_REQUEST};",
         "proxy_http_version 1.1;",
         "proxy_connect_timeout 5s;",
@@ -123,6 +113,8 @@ def _server(environment: Environment) -> list[str]:
     return [
         f"listen {host}:{environment.port} ssl;",
         "server_name _;",
+        # The host of a redirect would be the one that the client sent.
+        "absolute_redirect off;",
         f"ssl_certificate {_quoted(authority / 'server.crt')};",
         f"ssl_certificate_key {_quoted(authority / 'server.key')};",
         "ssl_protocols TLSv1.2 TLSv1.3;",
@@ -137,6 +129,7 @@ def _server(environment: Environment) -> list[str]:
         "error_page 495 = @certificate;",
         f"error_page 497 =301 {environment.origin}$request_uri;",
         "error_page 413 = @too_large;",
+        "error_page 429 = @too_many_connections;",
         "error_page 502 504 = @unavailable;",
         *_registry(environment),
         *_pages(environment),
@@ -146,7 +139,9 @@ def _server(environment: Environment) -> list[str]:
 
 def _registry(environment: Environment) -> list[str]:
     """Locations of the developer registry, and of the tokens with which clients begin."""
-    certificate = {"X-Client-Certificate": "$ssl_client_escaped_cert", "Cookie": ""}
+    # A registry would log or repeat the others.
+    chosen = {"Host": environment.authority, "Cookie": "", "User-Agent": "", "Referer": ""}
+    certificate = {**chosen, "X-Client-Certificate": "$ssl_client_escaped_cert"}
     judged = [
         *_distrusted(),
         "auth_request /internal/authorize;",
@@ -155,7 +150,9 @@ def _registry(environment: Environment) -> list[str]:
         "auth_request_set $portion $upstream_http_x_portion;",
         "error_page 401 = @refused;",
         "error_page 413 = @image_too_large;",
+        "error_page 429 = @registry_too_many_connections;",
         "error_page 500 502 504 = @registry_unavailable;",
+        "client_body_timeout 60s;",
         # The client's own token is not passed on: the certificate alone counts, at every request.
         *_headers({"Authorization": "$registry_authorization", **certificate}),
         "proxy_read_timeout 300s;",
@@ -164,9 +161,10 @@ def _registry(environment: Environment) -> list[str]:
         # Its 401 tells a client where tokens come from.
         *_block(
             "location = /v2/",
+            "error_page 429 = @registry_too_many_connections;",
             "error_page 500 502 504 = @registry_unavailable;",
             *_distrusted(),
-            *_headers({"Cookie": ""}),
+            *_headers(chosen),
             "proxy_pass http://registry;",
         ),
         *_block(
@@ -204,7 +202,6 @@ def _registry(environment: Environment) -> list[str]:
             "proxy_pass_request_headers off;",
             *_headers(
                 {
-                    "Host": environment.authority,
                     "Content-Length": "",
                     "X-Original-Method": "$request_method",
                     "X-Original-URI": "$request_uri",
@@ -219,6 +216,7 @@ def _registry(environment: Environment) -> list[str]:
         ),
         *_block(
             "location = /registry/token",
+            "error_page 429 = @registry_too_many_connections;",
             "error_page 502 504 = @registry_unavailable;",
             *_headers(certificate),
             "proxy_pass http://application;",
@@ -276,9 +274,15 @@ def _pages(environment: Environment) -> list[str]:
             "proxy_pass http://application;",
         ),
         *_block(
-            "location ~ ^/(login|admin/login/|api/token)$",
-            f"limit_req zone=guesses burst={GUESSES_AT_ONCE} nodelay;",
-            "limit_req_status 429;",
+            f'location ~ "{nginx_limits.GUESSED}"',
+            f"limit_req zone=guesses burst={nginx_limits.GUESSES_AT_ONCE} nodelay;",
+            "error_page 429 = @too_many_guesses;",
+            *_headers({}),
+            "proxy_pass http://application;",
+        ),
+        *_block(
+            "location = /metrics",
+            f"limit_req zone=metrics burst={nginx_limits.METRICS_AT_ONCE} nodelay;",
             "error_page 429 = @too_many_guesses;",
             *_headers({}),
             "proxy_pass http://application;",
@@ -314,7 +318,8 @@ def _refusals(environment: Environment) -> list[str]:
     limit = environment.max_image
     fault = "The client certificate cannot be used: $ssl_client_verify."
     unavailable = "The instance is starting or in trouble; try again in a moment."
-    guesses = "That were too many tries from your address; wait for a minute."
+    guesses = "Too many attempts from your address; wait a minute."
+    connections = f"Too many connections from your address at once; at most {environment.max_connections}."
     used_up = (
         f"This is too large: an image may have {limit} bytes, and one upload may have at most half of what "
         "your images leave of their limit. `gridapps developer show` tells how much that is."
@@ -354,6 +359,18 @@ def _refusals(environment: Environment) -> list[str]:
             "default_type application/json;",
             "add_header Retry-After 60 always;",
             f"return 429 {_answer({'error': guesses, 'code': 'too-many-guesses'})};",
+        ),
+        *_block(
+            "location @too_many_connections",
+            "default_type application/json;",
+            "add_header Retry-After 5 always;",
+            f"return 429 {_answer({'error': connections, 'code': 'too-many-connections'})};",
+        ),
+        *_block(
+            "location @registry_too_many_connections",
+            "default_type application/json;",
+            "add_header Retry-After 5 always;",
+            f"return 429 {_answer(refusal(connections, code='TOOMANYREQUESTS'))};",
         ),
         *_block(
             "location @unavailable",
