@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gridapps import leftovers
+from gridapps.server.part_logs import PartLogs
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
-LARGEST_LOG = 16 * 1024**2  # bytes; at a start beyond it, the log of the last time is set aside
 FASTEST_RESTART, SLOWEST_RESTART = 0.5, 30.0  # seconds
 _AFTER_KILL = 5.0  # seconds
 
@@ -53,7 +53,7 @@ class Supervisor:
 
     def __init__(self, *, parts: Sequence[Part], data: Path, say: Callable[[str], None]) -> None:
         self._parts = parts
-        self._logs = data / "log"
+        self._logs = PartLogs(data / "log")
         self._locks = data / "run"
         self._say = say
         self._stopping = threading.Event()
@@ -65,20 +65,19 @@ class Supervisor:
     def start(self) -> None:
         """Start every part, each when the one before it is ready. After NotStarted nothing is left."""
         for part in self._parts:
-            log = self._logs / f"{part.name}.log"
-            if log.exists() and log.stat().st_size > LARGEST_LOG:
-                log.replace(log.with_suffix(".log.1"))
             self._spawn(part)
             deadline = time.monotonic() + part.patience
             while not part.ready():
                 if self._stopping.is_set() or _ended(part) or time.monotonic() > deadline:
                     self.shut_down()
+                    log = self._logs.of(part.name).path
                     raise NotStarted(f"{part.name} did not start. The end of {log}:\n{_tail(log)}")
-                time.sleep(0.02)
+                self._logs.wait(0.02)
 
     def watch(self) -> None:
         """Restart what dies, with growing pauses, until `stop`; then stop all parts, the last one first."""
-        while not self._stopping.wait(0.5):
+        while not self._stopping.is_set():
+            self._logs.wait(0.2)
             for part in self._parts:
                 if part.process is not None and _ended(part):
                     self._revive(part)
@@ -96,7 +95,8 @@ class Supervisor:
                     self._say(f"{part.name} did not stop within {part.patience:.0f} s and was killed")
                     part.process.kill()
                     deadline = math.inf
-                time.sleep(0.02)
+                self._logs.wait(0.02)
+        self._logs.flush()
 
     def _revive(self, part: Part) -> None:
         assert part.process is not None
@@ -118,10 +118,8 @@ class Supervisor:
             if os.getppid() != parent:
                 os._exit(1)
 
-        with (
-            (self._logs / f"{part.name}.log").open("ab") as log,
-            (self._locks / f"{part.name}.held").open("w") as held,
-        ):
+        log = self._logs.of(part.name).writer
+        with (self._locks / f"{part.name}.held").open("w") as held:
             fcntl.flock(held, fcntl.LOCK_SH)
             part.process = subprocess.Popen(
                 part.command,
