@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gridapps.registry.archives import Reader
+from gridapps.registry.documents import Invalid
 from gridapps.registry.layers import Contents, examine
-from gridapps.registry.manifests import Invalid
 from tests.registry.tars import END, entry, extended, header, long_name, record, records, tar
 
 MIB = 1024**2

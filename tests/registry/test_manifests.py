@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridapps.registry import manifests
-from gridapps.registry.manifests import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Index, Invalid, Manifest
+from gridapps.registry.documents import Invalid
+from gridapps.registry.manifests import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Index, Manifest
 from tests.registry.built import (
     CONFIG,
     LAYER,
@@ -89,6 +90,17 @@ def test_the_manifest_of_dockers_own_format_is_taken() -> None:
         (with_layer(size=1.0), "no size"),
         (with_layer(size="1"), "no size"),
         (with_layer(size=2**63), "no size"),
+        (with_layer(annotations={"a": 1}), "layers.0.annotations.a in the manifest is not a string."),
+        (with_layer(annotations=["a"]), "layers.0.annotations in the manifest is not an object."),
+        (with_layer(data=1), "layers.0.data in the manifest is not a string."),
+        (
+            with_layer(platform={"os.features": "x"}),
+            "layers.0.platform.os.features in the manifest is not a list",
+        ),
+        (with_layer(platform={"OS": "x"}), "layers.0.platform in the manifest has 'OS'"),
+        (changed(schemaVersion=2.0), "schemaVersion in the manifest is not a whole number."),
+        (changed(annotations={"a": None}), "annotations.a in the manifest is not a string."),
+        (changed(artifactType=1), "artifactType in the manifest is not a string."),
         (with_layer(digest="sha512:" + "0" * 128), "no sha256 digest"),
         (with_layer(digest="sha256:" + "A" * 64), "no sha256 digest"),
         (with_layer(digest="sha256:" + "0" * 64 + "\n"), "no sha256 digest"),
@@ -114,6 +126,11 @@ def test_manifests_are_refused_with_the_reason(document: dict[str, Any], words: 
         (b'{"schemaVersion": NaN}', "not valid JSON"),
         (b'{"schemaVersion": ' + b"9" * 10_000 + b"}", "not valid JSON"),
         (b" " * (manifests.MAX_MANIFEST + 1), "larger than"),
+        (b'{"schemaVersion": 1e999}', "not valid JSON"),
+        (b'{"a": ' + b"[" * 70 + b"]" * 70 + b"}", "deeper than 64"),
+        (b'{"a": [{"b": {"c": 1, "c": 2}}]}', "a name twice"),
+        (b'{"a": ["\\ud800"]}', "half of a surrogate pair"),
+        (b'{"\\udc00": 1}', "half of a surrogate pair"),
     ],
 )
 def test_what_is_no_document_is_refused(text: bytes, words: str) -> None:
@@ -144,6 +161,63 @@ def test_what_two_readers_would_understand_differently_is_refused(old: str, new:
     assert any(words in refusal(text.replace(old, new).encode()) for words in ("only '", "a name twice"))
 
 
+# Each would have been taken, and then have failed on every node, some with words like "timeout" in the text.
+FIELDS: list[tuple[str, Any, str]] = [
+    ("StopTimeout", "x", "config.StopTimeout in the image configuration is not a whole number."),
+    ("StopTimeout", 1.0, "is not a whole number"),
+    ("StopTimeout", True, "is not a whole number"),
+    ("StopTimeout", 2**64, "is out of range"),
+    ("StopTimeout", -2, "is out of range"),
+    (
+        "stopTimeout",
+        1,
+        "config in the image configuration has 'stopTimeout' where only 'StopTimeout' is meant",
+    ),
+    ("STOP\u017fIGNAL", "TERM", "STOP"),
+    ("StopSignal", 15, "is not a string"),
+    ("StopSignal", "SIGNOTHING", "is not a signal such as SIGTERM"),
+    ("StopSignal", "SIGTERM\nx", "is not a signal"),
+    ("WorkingDir", "/a\0b", "config.WorkingDir in the image configuration has a NUL in it."),
+    ("WorkingDir", "/" + "x" * 300_000, "is longer than a path can be"),
+    ("WorkingDir", "/x" * 3000, "is longer than a path can be"),
+    ("WorkingDir", "here", "is not an absolute path"),
+    ("Env", ["=x"], "config.Env.0 in the image configuration is not NAME=value."),
+    ("Env", ["A=1", "B"], "config.Env.1 in the image configuration is not NAME=value."),
+    ("Env", [""], "is not NAME=value"),
+    ("Env", {"A": "1"}, "config.Env in the image configuration is not a list."),
+    ("Env", [None], "config.Env.0 in the image configuration is not a string."),
+    ("Labels", {"a": 1}, "config.Labels.a in the image configuration is not a string."),
+    ("Labels", ["a"], "config.Labels in the image configuration is not an object."),
+    (
+        "ExposedPorts",
+        {"80/tcp": 1},
+        "config.ExposedPorts.80/tcp in the image configuration is not an object.",
+    ),
+    ("ExposedPorts", {"shutting down": {}}, "has 'shutting down', which is not a port such as 80/tcp."),
+    ("ExposedPorts", ["80/tcp"], "is not an object"),
+    ("Volumes", {"/grid": 1}, "is not an object"),
+    ("Volumes", ["/grid"], "config.Volumes in the image configuration is not an object."),
+    ("Healthcheck", "CMD true", "config.Healthcheck in the image configuration is not an object."),
+    (
+        "Healthcheck",
+        {"Interval": "30s"},
+        "config.Healthcheck.Interval in the image configuration is not a whole",
+    ),
+    (
+        "Healthcheck",
+        {"Test": "CMD true"},
+        "config.Healthcheck.Test in the image configuration is not a list.",
+    ),
+    ("Healthcheck", {"timeout": 1}, "only 'Timeout' is meant"),
+    ("OnBuild", "RUN true", "config.OnBuild in the image configuration is not a list."),
+    ("Shell", "sh", "config.Shell in the image configuration is not a list."),
+    ("ArgsEscaped", "true", "config.ArgsEscaped in the image configuration is neither true nor false."),
+    ("Tty", 0, "is neither true nor false"),
+    ("User", "x" * 300, "is out of range"),
+    ("Hostname", 1, "config.Hostname in the image configuration is not a string."),
+]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -151,18 +225,24 @@ def test_what_two_readers_would_understand_differently_is_refused(old: str, new:
         ({"config": None}, "no ENTRYPOINT"),
         ({"config": {"Entrypoint": []}}, "no ENTRYPOINT"),
         ({"config": {"Entrypoint": [""]}}, "no ENTRYPOINT"),
-        ({"config": {"Entrypoint": "/program"}}, "something else than a list"),
-        ({"config": {"Entrypoint": [1]}}, "not a list of strings"),
-        ({"config": {"Entrypoint": ["/a\0b"]}}, "not a list of strings"),
-        ({"config": {"Entrypoint": ["/\ud800"]}}, "not a list of strings"),
+        (
+            {"config": {"Entrypoint": "/program"}},
+            "config.Entrypoint in the image configuration is not a list.",
+        ),
+        ({"config": {"Entrypoint": [1]}}, "config.Entrypoint.0 in the image configuration is not a string."),
+        ({"config": {"Entrypoint": ["/a\0b"]}}, "config.Entrypoint.0 in the image configuration has a NUL"),
+        ({"config": {"Entrypoint": ["/\ud800"]}}, "half of a surrogate pair"),
         ({"config": {"Entrypoint": ["/a"], "entrypoint": ["/b"]}}, "only 'Entrypoint' is meant"),
         ({"config": {"Entrypoint": ["/a"], "Cmd": ["x" * 70_000]}}, "longer than"),
         ({"config": {"Entrypoint": ["/a"], "Env": ["A=" + "x" * 70_000]}}, "ENV is longer than"),
         (
             {"config": {"Entrypoint": ["/a"], "Env": ["A=1\0"]}},
-            "Env in the image configuration is not a list",
+            "config.Env.0 in the image configuration has a NUL",
         ),
-        ({"config": {"Entrypoint": ["/a"], "WorkingDir": 1}}, "WorkingDir in the image configuration is not"),
+        (
+            {"config": {"Entrypoint": ["/a"], "WorkingDir": 1}},
+            "config.WorkingDir in the image configuration is not a string",
+        ),
         ({"config": {"Entrypoint": ["/a"], "User": {}}}, "User in the image configuration is not a string"),
         ({"config": {"Entrypoint": ["/a"], "Volumes": {"/data": {}}}}, "VOLUME '/data'"),
         ({"config": {"Entrypoint": ["/a"], "Volumes": {"/grid/../etc": {}}}}, "VOLUME '/grid/../etc'"),
@@ -172,6 +252,28 @@ def test_what_two_readers_would_understand_differently_is_refused(old: str, new:
         ({"os": "windows"}, "built for windows/amd64"),
         ({"os": None}, "built for an unknown platform"),
         ({"os": "linux\0"}, "built for an unknown platform"),
+        *[({"config": {"Entrypoint": ["/a"], name: value}}, words) for name, value, words in FIELDS],
+        ({"created": "yesterday"}, "created in the image configuration is not a time"),
+        ({"created": "2026-02-30T00:00:00Z"}, "created in the image configuration is not a time"),
+        ({"created": "2026-01-31T12:00:00"}, "created in the image configuration is not a time"),
+        ({"created": 0}, "created in the image configuration is not a string"),
+        ({"history": {}}, "history in the image configuration is not a list"),
+        ({"history": [{"created": ""}]}, "history.0.created in the image configuration is not a time"),
+        (
+            {"history": [{"empty_layer": "yes"}]},
+            "history.0.empty_layer in the image configuration is neither",
+        ),
+        ({"history": [{"Created_By": "x"}]}, "history.0 in the image configuration has 'Created_By'"),
+        ({"history": [None]}, "history.0 in the image configuration is not an object"),
+        ({"container_config": {"StopTimeout": "x"}}, "container_config.StopTimeout in"),
+        ({"author": 1}, "author in the image configuration is not a string"),
+        ({"Size": 1.5}, "Size in the image configuration is not a whole number"),
+        ({"Size": 2**63}, "Size in the image configuration is out of range"),
+        ({"size": 1}, "only 'Size' is meant"),
+        ({"os.features": "x"}, "os.features in the image configuration is not a list"),
+        ({"rootfs": {"type": "layers", "diff_ids": [1]}}, "rootfs.diff_ids.0 in the image configuration is"),
+        ({"rootfs": {"type": "layers", "Diff_Ids": []}}, "only 'diff_ids' is meant"),
+        ({"x": {"a": "\udfff"}}, "half of a surrogate pair"),
         ({"OS": "windows"}, "only 'os' is meant"),
         ({"rootfs": {"type": "layers", "diff_ids": []}}, "does not list the layers"),
         ({"rootfs": None}, "does not list the layers"),
@@ -303,3 +405,48 @@ def test_any_bytes_are_judged(content: bytes) -> None:
 def test_any_configuration_is_judged(value: Any, name: str) -> None:
     found = judged(lambda: program(**{name: value}))
     assert found is None or found.entrypoint
+
+
+OF_DOCKER = {
+    "architecture": "amd64", "os": "linux", "docker_version": "20.10.24+dfsg1", "container": "0" * 64,
+    "created": "2026-11-28T17:33:08.123456789Z", "author": "",
+    "config": {
+        "Hostname": "", "Domainname": "", "User": "", "AttachStdin": False, "AttachStdout": False,
+        "AttachStderr": False, "Tty": False, "OpenStdin": False, "StdinOnce": False,
+        "Env": ["PATH=/bin:/usr/bin", "EMPTY=", "URL=a=b"], "Cmd": None, "Image": "sha256:" + "0" * 64,
+        "Volumes": None, "WorkingDir": "/a/b", "Entrypoint": ["/bin/ls"], "OnBuild": None,
+        "Labels": {"a": "b", "A": "c"}, "ExposedPorts": {"80/tcp": {}, "8000": {}},
+        "StopSignal": "SIGRTMIN+3", "StopTimeout": 10, "Shell": ["/bin/sh", "-c"], "MacAddress": "",
+        "Healthcheck": {"Test": ["CMD", "true"], "Interval": 30000000000, "Timeout": 0, "Retries": 3},
+    },
+    "container_config": {"Hostname": "e1f", "Env": ["A=b"], "Cmd": ["/bin/sh", "-c", "#(nop) CMD"]},
+    "history": [
+        {"created": "2026-11-28T17:33:08Z", "comment": "Imported from -"},
+        {"created": "2026-11-28T17:33:08.1+01:00", "created_by": "ENTRYPOINT", "empty_layer": True},
+    ],
+}  # fmt: skip
+OF_BUILDKIT = {
+    "architecture": "amd64", "os": "linux", "variant": "", "created": "0001-01-01T00:00:00Z",
+    "config": {"Env": ["PATH=/bin"], "Entrypoint": ["/bin/ls"], "WorkingDir": "/", "ArgsEscaped": True},
+    "history": [{"created_by": "COPY x / # buildkit", "comment": "buildkit.dockerfile.v0"}],
+    "moby.buildkit.buildinfo.v1": "e30=", "moby.buildkit.cache.v0": {"layers": []}, "mobyVersion": 1.5e3,
+}  # fmt: skip
+OF_PODMAN = {
+    "created": "2026-11-28T17:35:24.88Z", "architecture": "amd64", "os": "linux",
+    "config": {
+        "Env": ["PATH=/bin"], "Entrypoint": ["/bin/ls"], "WorkingDir": "/a/b/c",
+        "Labels": {"io.buildah.version": "1.28.2"}, "StopSignal": "15", "ExposedPorts": {"80": {}},
+    },
+    "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "/bin/sh -c #(nop)", "empty_layer": True}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("configuration", [OF_DOCKER, OF_BUILDKIT, OF_PODMAN])
+def test_configurations_of_tools_are_taken(configuration: dict[str, Any]) -> None:
+    assert program(**configuration).entrypoint == ["/bin/ls"]
+
+
+@given(value=JSON, name=st.sampled_from([name for name, _, _ in FIELDS]))
+def test_any_value_of_a_field_is_judged(value: Any, name: str) -> None:
+    found = judged(lambda: program(config={"Entrypoint": ["/a"], name: value}))
+    assert found is None or found.entrypoint == ["/a"]

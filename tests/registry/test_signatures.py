@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from gridapps.registry import signatures
-from gridapps.registry.manifests import Invalid
+from gridapps.registry.documents import Invalid
 from gridapps.registry.signatures import UnusableKeys
 from tests.registry import signing
 from tests.registry.signing import payload, sign

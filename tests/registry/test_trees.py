@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridapps.registry import trees
+from gridapps.registry.documents import Invalid
 from gridapps.registry.layers import examine
-from gridapps.registry.manifests import Invalid
 from tests.registry.tars import END, entry, header
 
 MIB = 1024**2

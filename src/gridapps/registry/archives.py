@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from gridapps.registry.manifests import Invalid
+from gridapps.registry.documents import Invalid
 
 BLOCK = 512
 LARGEST_NOTE = 1024**2  # bytes of an extended header, as Go's reader has it

@@ -17,8 +17,8 @@ from gridapps.audit.events import Event
 from gridapps.registry import attachments, images, manifests, signatures
 from gridapps.registry.attachments import Parsed, Piece, Place
 from gridapps.registry.distribution import Missing, Rejected, Repository
+from gridapps.registry.documents import Invalid
 from gridapps.registry.errors import NotShareable
-from gridapps.registry.manifests import Invalid
 from gridapps.registry.models import App, Attachment, Certificate, Release
 from gridapps.registry.queries import Source
 from gridapps.registry.signatures import UnusableKeys, Verify

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gridapps.registry import manifests
-from gridapps.registry.documents import Ambiguous, Document
-from gridapps.registry.manifests import OCI_INDEX, OCI_MANIFEST, Blob, Invalid
+from gridapps.registry.documents import Ambiguous, Document, Invalid
+from gridapps.registry.manifests import OCI_INDEX, OCI_MANIFEST, Blob
 
 MAX_MANIFEST = 256 * 1024  # bytes; certificates and proofs of a log stand in it
 MAX_SIZE = 16 * 1024**2  # bytes of all blobs of one manifest

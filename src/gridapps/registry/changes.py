@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from gridapps.registry import contents, images
 from gridapps.registry.distribution import Missing, Repository, Unavailable
-from gridapps.registry.documents import Ambiguous, read
-from gridapps.registry.manifests import MAX_CONFIG, Invalid, Manifest, digest_of, parse
+from gridapps.registry.documents import Ambiguous, Invalid, read
+from gridapps.registry.manifests import MAX_CONFIG, Manifest, digest_of, parse
 from gridapps.registry.models import App, Release, Share
 from gridapps.registry.sharing import SNAPSHOT
 from gridapps.registry.tokens import Service

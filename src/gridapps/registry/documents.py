@@ -5,8 +5,19 @@ takes the last of several; Python's takes them by letter. `Document` refuses wha
 """
 
 import json
+import math
 from collections.abc import Collection, Iterator
 from typing import Any, NoReturn
+
+MAX_DEPTH = 64
+
+
+class Invalid(Exception):
+    """What was pushed is refused; `reasons` are sentences."""
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__(" ".join(reasons))
+        self.reasons = list(reasons)
 
 
 class Ambiguous(ValueError):
@@ -22,16 +33,24 @@ class Document:
         self.what = what
 
     def knowing(self, names: Collection[str]) -> "Document":
-        """Itself, once no name comes twice or is another spelling of one of `names`. Raises Ambiguous."""
+        """Itself, once no name is another spelling of one of `names`. Raises Ambiguous."""
         known = {name.casefold(): name for name in names}
         for name, _ in self._pairs:
             if known.get(name.casefold(), name) != name:
                 raise Ambiguous(
                     f"{self.what} has {name[:100]!r} where only {known[name.casefold()]!r} is meant."
                 )
-        if len(self._values) != len(self._pairs):
-            raise Ambiguous(f"{self.what} has a name twice in one object.")
         return self
+
+    def plain(self) -> dict[str, Any]:
+        """The same of dictionaries and lists alone."""
+        return {name: _plain(value) for name, value in self._values.items()}
+
+    def inside(self) -> list[Any]:
+        """Names and values. Raises Ambiguous when a name comes twice."""
+        if len(self._values) != len(self._pairs):
+            raise Ambiguous("has a name twice in one object.")
+        return [*self._values, *self._values.values()]
 
     def get(self, name: str) -> Any:
         """A value, or None."""
@@ -72,12 +91,57 @@ class Document:
 def read(content: bytes, *, what: str) -> Document:
     """Read a JSON object. `what` begins the sentences of errors. Raises Ambiguous."""
     try:
-        value = json.loads(content.decode(), object_pairs_hook=Document, parse_constant=_refuse)
+        value = json.loads(
+            content.decode(), object_pairs_hook=Document, parse_constant=_refuse, parse_float=_finite
+        )
     except (ValueError, RecursionError):
         raise Ambiguous(f"{what} is not valid JSON in UTF-8.") from None
     if not isinstance(value, Document):
         raise Ambiguous(f"{what} is not a JSON object.")
+    try:
+        _judge(value)
+    except Ambiguous as error:
+        raise Ambiguous(f"{what} {error}") from None
     value.what = what
+    return value
+
+
+def _judge(document: Document) -> None:
+    """Look through everything in it, also where nobody will look for a field. Raises Ambiguous."""
+    level: list[Any] = [document]
+    for _ in range(MAX_DEPTH):
+        below = []
+        for value in level:
+            if isinstance(value, Document):
+                below += value.inside()
+            elif isinstance(value, list):
+                below += value
+            elif isinstance(value, str) and not _is_unicode(value):
+                raise Ambiguous("has a character that is none: half of a surrogate pair.")
+        if not below:
+            return
+        level = below
+    raise Ambiguous(f"nests objects and lists deeper than {MAX_DEPTH}.")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Document):
+        return value.plain()
+    return [_plain(each) for each in value] if isinstance(value, list) else value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(number)
     return value
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from gridapps.registry import layers
-from gridapps.registry.manifests import Invalid
+from gridapps.registry.documents import Invalid
 
 PROCESSOR_TIME = 150  # seconds for the layers of one push
 MEMORY = 768 * 1024**2  # bytes of address space

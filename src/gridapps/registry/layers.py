@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from gridapps.registry.archives import BLOCK, Entry, Kind, Reader, rounded
-from gridapps.registry.manifests import Invalid
+from gridapps.registry.documents import Invalid
 from gridapps.registry.trees import MAX_ACCOUNTS, WATCHED, Index
 
 _CLUSTER = 4096  # bytes that a file system gives a file at least

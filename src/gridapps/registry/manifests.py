@@ -11,7 +11,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gridapps.registry.documents import Ambiguous, Document, read
+from gridapps.registry import wire_types
+from gridapps.registry.documents import Ambiguous, Document, Invalid, read
+from gridapps.registry.wire_types import typed
 from gridapps.sandbox.profile import MAX_ENVIRONMENT
 
 MAX_MANIFEST = 4 * 1024**2  # bytes
@@ -46,16 +48,6 @@ _MANIFEST = (
     "annotations",
 )
 _PLATFORM = ("os", "architecture", "variant", "os.version", "os.features", "features")
-_CONFIG = ("os", "architecture", "variant", "config", "rootfs")
-_RUN = ("Entrypoint", "Cmd", "Volumes", "User", "Env", "WorkingDir", "OnBuild", "Healthcheck", "Shell")
-
-
-class Invalid(Exception):
-    """What was pushed is refused; `reasons` are sentences."""
-
-    def __init__(self, *reasons: str) -> None:
-        super().__init__(" ".join(reasons))
-        self.reasons = list(reasons)
 
 
 @dataclass(frozen=True)
@@ -110,11 +102,15 @@ def parse(content: bytes, *, media_type: str, max_image: int, max_layers: int) -
         document = opened(content, media_type=media_type)
         if document.get("subject") is not None:
             raise Invalid("An image has no subject: what is attached to a release is pushed by its digest.")
+        parsed: Manifest | Index
         if media_type in INDEXES:
-            return _index(document)
-        return _manifest(document, max_image=max_image, max_layers=max_layers)
+            parsed = _index(document)
+        else:
+            parsed = _manifest(document, max_image=max_image, max_layers=max_layers)
     except Ambiguous as error:
         raise Invalid(str(error)) from None
+    typed(document, wire_types.Manifest)
+    return parsed
 
 
 def opened(content: bytes, *, media_type: str, limit: int = MAX_MANIFEST) -> Document:
@@ -146,16 +142,14 @@ def program(content: bytes, *, manifest: Manifest) -> Program:
     if len(content) != manifest.config.size or digest_of(content) != manifest.config.digest:
         raise Invalid("The image configuration is not the one that the manifest names.")
     try:
-        document = read(content, what="The image configuration").knowing(_CONFIG)
-        run = document.document("config").knowing(_RUN)
-        rootfs = document.document("rootfs").knowing(("type", "diff_ids"))
-        entrypoint, command, environment = (_words(run, name) for name in ("Entrypoint", "Cmd", "Env"))
-        volumes = run.document("Volumes")
-        layers = rootfs.entries("diff_ids")
+        document = read(content, what="The image configuration")
     except Ambiguous as error:
         raise Invalid(str(error)) from None
+    configuration = typed(document, wire_types.Configuration)
+    run = configuration.config or wire_types.Run()
+    entrypoint, command, environment = run.entrypoint or [], run.cmd or [], run.env or []
     reasons = []
-    platform = _platform(document)
+    platform = _platform(configuration.os, configuration.architecture)
     if platform != "linux/amd64":
         reasons.append(
             f"The image is built for {platform}; build it for linux/amd64 (--platform linux/amd64)."
@@ -167,17 +161,14 @@ def program(content: bytes, *, manifest: Manifest) -> Program:
     if sum(len(word.encode()) + 1 for word in environment) > MAX_ENVIRONMENT:
         reasons.append(f"ENV is longer than {MAX_ENVIRONMENT} bytes.")
     reasons += [
-        f"{name} in the image configuration is not a string."
-        for name in ("User", "WorkingDir")
-        if not isinstance(run.get(name) or "", str)
-    ]
-    reasons += [
         f"The image declares VOLUME {name[:200]!r}; only /grid and /tmp are writable."
-        for name in volumes
+        for name in run.volumes or ()
         if not _may_write(name)
     ]
-    named = all(isinstance(layer, str) and re.fullmatch(r"sha256:[0-9a-f]{64}", layer) for layer in layers)
-    if rootfs.get("type") != "layers" or len(layers) != len(manifest.layers) or not named:
+    rootfs = configuration.rootfs
+    layers = (rootfs and rootfs.diff_ids) or []
+    named = all(re.fullmatch(r"sha256:[0-9a-f]{64}", layer) for layer in layers)
+    if rootfs is None or rootfs.type != "layers" or len(layers) != len(manifest.layers) or not named:
         reasons.append("The image configuration does not list the layers of the manifest.")
     if reasons:
         raise Invalid(*reasons)
@@ -269,27 +260,9 @@ def described(entry: Document, what: str) -> Blob:
     return Blob(media_type, digest, size)
 
 
-def _platform(configuration: Document) -> str:
-    names = [configuration.get("os"), configuration.get("architecture")]
-    plain = all(isinstance(name, str) and re.fullmatch(r"[a-z0-9]{1,32}", name) for name in names)
-    return "/".join(names) if plain else "an unknown platform"
-
-
-def _words(run: Document, name: str) -> list[str]:
-    """ENTRYPOINT, CMD or ENV, which the kernel takes as strings without NUL."""
-    words = run.entries(name)
-    for word in words:
-        if not isinstance(word, str) or "\0" in word or not _is_unicode(word):
-            raise Invalid(f"{name} in the image configuration is not a list of strings.")
-    return words
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _platform(*names: str | None) -> str:
+    plain = [name for name in names if name and re.fullmatch(r"[a-z0-9]{1,32}", name)]
+    return "/".join(plain) if len(plain) == 2 else "an unknown platform"
 
 
 def _may_write(volume: str) -> bool:

@@ -23,7 +23,7 @@ from gridapps.audit.events import Event
 from gridapps.registry import attaching, contents, images, layouts, scanning, sharing
 from gridapps.registry.contents import Contents, Spoiled
 from gridapps.registry.distribution import Missing, Rejected, Repository
-from gridapps.registry.manifests import Invalid
+from gridapps.registry.documents import Invalid
 from gridapps.registry.models import Share
 from gridapps.registry.queries import Source
 from gridapps.registry.scanning import Verdict

@@ -16,7 +16,8 @@ from gridapps.audit import trail
 from gridapps.audit.events import Event
 from gridapps.registry import attaching, attachments, manifests, sweeping, unpacking
 from gridapps.registry.distribution import Missing, Rejected, Repository
-from gridapps.registry.manifests import Index, Invalid, Manifest, Program
+from gridapps.registry.documents import Invalid
+from gridapps.registry.manifests import Index, Manifest, Program
 from gridapps.registry.models import App, Certificate, Release, Tag
 
 MAX_REFUSED = 50  # refused releases that are kept of an App, the newest

@@ -24,8 +24,8 @@ from django.conf import settings
 from gridapps.access.models import User
 from gridapps.registry import layer_reader
 from gridapps.registry.distribution import Unavailable
+from gridapps.registry.documents import Invalid
 from gridapps.registry.layers import Contents, TooLarge
-from gridapps.registry.manifests import Invalid
 
 PATIENCE = 100.0  # seconds that a push waits for its turn
 WAITING = 4  # pushes of one developer that are read or wait

@@ -15,8 +15,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
-from gridapps.registry.documents import Ambiguous, read
-from gridapps.registry.manifests import Invalid
+from gridapps.registry.documents import Ambiguous, Invalid, read
 
 MAX_PAYLOAD = 16 * 1024  # bytes
 MAX_SIGNATURE = 4096  # characters of base64

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from gridapps.registry.manifests import Invalid
+from gridapps.registry.documents import Invalid
 
 WATCHED = (b"etc/passwd", b"etc/group")
 MAX_ACCOUNTS = 1024**2  # bytes of each

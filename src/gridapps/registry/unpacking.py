@@ -8,7 +8,8 @@ from django.conf import settings
 from gridapps.access.models import User
 from gridapps.registry import layers, reading, trees
 from gridapps.registry.distribution import Missing, Repository
-from gridapps.registry.manifests import Blob, Invalid, Manifest, Program
+from gridapps.registry.documents import Invalid
+from gridapps.registry.manifests import Blob, Manifest, Program
 from gridapps.registry.models import Layer
 
 

@@ -19,7 +19,8 @@ from gridapps.audit import trail
 from gridapps.registry import certificates, disk, permits, pushes, room, tokens
 from gridapps.registry.certificates import NotTrusted
 from gridapps.registry.distribution import Unavailable
-from gridapps.registry.manifests import MAX_MANIFEST, Invalid
+from gridapps.registry.documents import Invalid
+from gridapps.registry.manifests import MAX_MANIFEST
 from gridapps.registry.models import Certificate, NodeCertificate
 from gridapps.registry.permits import Access, Denied
 from gridapps.registry.tokens import Service
