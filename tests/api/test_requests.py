@@ -88,6 +88,25 @@ def test_a_session_reads_but_writes_only_with_the_csrf_token(callers: Callers) -
     assert answer.status_code == 201
 
 
+def test_a_session_sends_no_form(callers: Callers) -> None:
+    """The CSRF check reads forms, after which the body is gone."""
+    browser = Client(enforce_csrf_checks=True, raise_request_exception=False, headers=HOST)
+    browser.force_login(callers.analyst.user)
+    browser.cookies["csrftoken"] = "a" * 32
+    headers = HOST | {"X-CSRFToken": "a" * 32, "Referer": "https://localhost/"}
+    parts = b'--b\r\nContent-Disposition: form-data; name="event"\r\n\r\nx\r\n--b--\r\n'
+    for kind, body in (
+        ("multipart/form-data; boundary=b", parts),
+        ("multipart/form-data; boundary=b", b"{}"),
+        ("multipart/form-data", b"{}"),
+        ("application/x-www-form-urlencoded", b"event=x"),
+    ):
+        answer = browser.generic(
+            "POST", "/api/v3/hooks", body, content_type=kind, secure=True, headers=headers
+        )
+        assert error(answer) == (415, "unsupported-media-type"), kind
+
+
 def test_a_bad_token_is_not_made_good_by_a_session(callers: Callers) -> None:
     browser = Client(headers=HOST)
     browser.force_login(callers.analyst.user)

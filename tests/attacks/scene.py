@@ -43,22 +43,26 @@ class Victim(Person):
     """A person with a password, and a browser's session made with it."""
 
     password: str = field(default="", repr=False)
+    _cookies: httpx.Cookies = field(default_factory=httpx.Cookies, repr=False)
 
     @contextmanager
     def browser(self) -> Iterator[httpx.Client]:
-        """An HTTP client with a session, logged in through the form."""
+        """An HTTP client with a session: logged in once through the form, whose guesses are limited."""
         with self.instance.client() as client:
-            client.get("/login")
-            answer = client.post(
-                "/login",
-                data={
-                    "username": self.name, "password": self.password,
-                    "csrfmiddlewaretoken": client.cookies["csrftoken"],
-                },
-                headers={"Referer": f"{self.instance.url}/login"},
-            )  # fmt: skip
-            assert answer.status_code == 302, answer.text[:500]
+            client.headers["Referer"] = f"{self.instance.url}/"
+            if not self._cookies:
+                client.get("/login")
+                fields = {"username": self.name, "password": self.password}
+                answer = client.post("/login", data={**fields, **csrf(client)})
+                assert answer.status_code == 302, answer.text[:500]
+                self._cookies = client.cookies
+            client.cookies = httpx.Cookies(self._cookies)
             yield client
+
+
+def csrf(browser: httpx.Client) -> dict[str, str]:
+    """The field of a form that shows that it is a page of the instance."""
+    return {"csrfmiddlewaretoken": browser.cookies["csrftoken"]}
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,9 @@ class Session(APIKeyCookie):
         user = request.user
         if not isinstance(user, User) or not user.is_authenticated:
             return None
+        if request.content_type == "multipart/form-data":
+            # The check below would read it as a form, and leave nothing for the call.
+            raise ApiError("unsupported-media-type", "The body must be application/json.")
         if request.method not in _SAFE and check_csrf(request) is not None:
             raise ApiError("csrf-failed", "The page is out of date: load it again, and then try again.")
         context.add(user=user.pk)
