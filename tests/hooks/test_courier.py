@@ -199,6 +199,7 @@ def test_a_killed_courier_loses_nothing(  # noqa: PLR0917 - fixtures
     held = make_hook("/held", events=["run.started"])
     make_run()
     claim()
+    (tmp_path / "secret-key").write_text(settings.SECRET_KEY)
     environment = os.environ | {
         "GRIDAPPS_DATA": str(tmp_path), "GRIDAPPS_HOOK_NETWORKS": "127.0.0.1/32",
         "GRIDAPPS_HOOK_CA": receiver.ca, "GRIDAPPS_HOOK_TIMEOUT": "20",
@@ -222,3 +223,20 @@ def test_a_killed_courier_loses_nothing(  # noqa: PLR0917 - fixtures
     assert held.deliveries.get().state == "delivered"
     bell.ring()
     assert not list((tmp_path / "run").glob("*.courier"))  # what the killed one left
+
+
+def test_a_secret_that_cannot_be_read_ends_its_delivery_and_no_other(receiver, settings, make_hook, make_run):
+    lost, kept = make_hook("/lost", events=["run.started"]), make_hook("/kept", events=["run.started"])
+    key = settings.SECRET_KEY
+    settings.SECRET_KEY = "another"
+    lost.secret = "opensesame"
+    lost.save()
+    settings.SECRET_KEY = key
+    make_run()
+    claim()
+    with courier(receiver, settings):
+        receiver.wait_for(1)
+        wait_until(settled)
+    found = lost.deliveries.get()
+    assert (found.state, found.error) == ("failed", "The hook's secret cannot be read: renew it.")
+    assert kept.deliveries.get().state == "delivered"

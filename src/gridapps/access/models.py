@@ -8,6 +8,7 @@ from django.contrib.auth.models import AbstractUser
 from django.core.validators import RegexValidator
 from django.db import models, transaction
 from django.db.models import Q
+from django.db.models.functions import Now
 
 from gridapps.access.errors import LastAdministrator
 
@@ -84,6 +85,24 @@ class Developer(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} ({self.state})"
+
+
+class SpentCode(models.Model):
+    """An authorization code that was used, and what was issued for it: revoked when it is used again."""
+
+    code = models.CharField(max_length=64, primary_key=True, help_text="its hash")
+    application = models.ForeignKey(
+        settings.OAUTH2_PROVIDER_APPLICATION_MODEL, on_delete=models.CASCADE, related_name="+"
+    )
+    access_token = models.BigIntegerField(help_text="key of the access token")
+    family = models.UUIDField(null=True, help_text="of the refresh tokens")
+    used_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        indexes = [models.Index(name="spent_code_used", fields=["used_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.used_at:%F %T}"
 
 
 class ApplicationScopes(models.Model):

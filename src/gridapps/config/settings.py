@@ -4,6 +4,8 @@ import os
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from django.conf import global_settings
+
 from gridapps.config.environment import Environment
 from gridapps.registry import membership
 
@@ -57,7 +59,8 @@ def _database() -> dict[str, Any]:
     }
 
 
-SECRET_KEY = _secret_key()
+# Further lines of the file are older keys: what they signed or encrypted is still read.
+SECRET_KEY, *SECRET_KEY_FALLBACKS = _secret_key().split()
 DEBUG = GRIDAPPS.debug
 ALLOWED_HOSTS = [GRIDAPPS.host, "localhost", "127.0.0.1", "[::1]"]
 CSRF_TRUSTED_ORIGINS = [GRIDAPPS.origin]
@@ -115,8 +118,16 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "access.User"
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in ("MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
 ]
+# Passwords have Django's hasher. The last one is for secrets of OAuth clients, which are random.
+PASSWORD_HASHERS = [*global_settings.PASSWORD_HASHERS, "gridapps.access.hashers.RandomSecretHasher"]
+SESSION_ENGINE = "gridapps.access.sessions"
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "login"
@@ -131,6 +142,8 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024**2
 OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth2_provider.Application"
 OAUTH2_PROVIDER = {
     "SCOPES_BACKEND_CLASS": "gridapps.access.scopes.OfApplication",
+    "OAUTH2_VALIDATOR_CLASS": "gridapps.access.codes.Validator",
+    "CLIENT_SECRET_HASHER": "pbkdf2_sha256_random",
     "PKCE_REQUIRED": True,
     "REFRESH_TOKEN_REUSE_PROTECTION": True,
     # The recommendations of RFC 9700: no implicit and no password grant, S256 only, no token in a URL, and

@@ -18,7 +18,7 @@ from uuid import UUID
 from django.db import DatabaseError, close_old_connections, connections
 
 from gridapps import context
-from gridapps.hooks import deliveries
+from gridapps.hooks import deliveries, sealing
 from gridapps.hooks.bell import Bell
 from gridapps.hooks.deliveries import Claim
 from gridapps.hooks.posting import Poster
@@ -99,7 +99,13 @@ class Courier:
 
     def _try(self, claim: Claim) -> None:
         body = _body(claim)
-        outcome = self._poster.post(claim.target, headers=_headers(claim, body), body=body)
+        try:
+            headers = _headers(claim, body)
+        except sealing.CannotOpen as error:
+            logger.error("delivery %s: %s", claim.key, error)  # noqa: TRY400 - the sentence says all
+            deliveries.given_up(claim=claim, error="The hook's secret cannot be read: renew it.")
+            return
+        outcome = self._poster.post(claim.target, headers=headers, body=body)
         logger.info(
             "delivery %s of %s to hook %s, try %s: %s",
             claim.key, claim.event, claim.hook, claim.tries, outcome.error or outcome.status,
@@ -126,7 +132,9 @@ def _body(claim: Claim) -> bytes:
 def _headers(claim: Claim, body: bytes) -> dict[str, str]:
     """What a receiver needs to tell our events from others', old ones and repeated ones."""
     timestamp = str(int(datetime.now(UTC).timestamp()))
-    signature = hmac.new(claim.secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256)
+    signature = hmac.new(
+        sealing.opened(claim.sealed_secret).encode(), timestamp.encode() + b"." + body, hashlib.sha256
+    )
     return {
         "Content-Type": "application/json",
         "User-Agent": f"GRiD-Apps/{version('gridapps')}",

@@ -31,7 +31,7 @@ class Claim:
     token: uuid.UUID
     hook: int
     target: str
-    secret: str
+    sealed_secret: str
     key: uuid.UUID
     event: str
     created_at: datetime
@@ -55,7 +55,7 @@ def claim(*, lease: timedelta) -> Claim | None:
             token=token,
             hook=hook.pk,
             target=hook.target,
-            secret=hook.secret,
+            sealed_secret=hook.sealed_secret,
             key=row.key,
             event=row.event,
             created_at=row.created_at,
@@ -72,6 +72,11 @@ def renew(*, tokens: Iterable[uuid.UUID], lease: timedelta) -> None:
 def delivered(*, claim: Claim, status: int) -> None:
     """Note that the target took it."""
     _settle(claim, Delivery.State.DELIVERED, status=status, error="")
+
+
+def given_up(*, claim: Claim, error: str) -> None:
+    """Note that no try can succeed."""
+    _settle(claim, Delivery.State.FAILED, status=None, error=error)
 
 
 def failed(*, claim: Claim, status: int | None, error: str, pause: float) -> None:

@@ -7,6 +7,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from gridapps.hooks import sealing
 from gridapps.hooks.events import Event
 
 
@@ -17,7 +18,7 @@ class Hook(models.Model):
     target = models.CharField(max_length=1000, help_text="URL that events are POSTed to")
     site = models.CharField(max_length=270, help_text="scheme, host and port of the target")
     events = models.JSONField(help_text="names of the events that are told")
-    secret = models.CharField(max_length=200, help_text="key of the signatures")
+    sealed_secret = models.TextField(db_column="secret", help_text="key of the signatures, encrypted")
     active = models.BooleanField(default=True)
     run = models.UUIDField(null=True, help_text="the one run that it tells of; of everything otherwise")
     done_at = models.DateTimeField(null=True, help_text="when its run had ended")
@@ -29,6 +30,15 @@ class Hook(models.Model):
 
     def __str__(self) -> str:
         return f"{self.pk} {self.site}"
+
+    @property
+    def secret(self) -> str:
+        """The key of the signatures. Only processes that have the instance's key can read it."""
+        return sealing.opened(self.sealed_secret)
+
+    @secret.setter
+    def secret(self, secret: str) -> None:
+        self.sealed_secret = sealing.sealed(secret)
 
 
 class Delivery(models.Model):

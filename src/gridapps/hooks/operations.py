@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import transaction
 
 from gridapps.access.models import User
-from gridapps.hooks import outbox, targets
+from gridapps.hooks import outbox, sealing, targets
 from gridapps.hooks.errors import HookConflict, HookNotFound, InvalidHook
 from gridapps.hooks.events import OF_A_RUN, OFFERED, Event
 from gridapps.hooks.models import Delivery, Hook
@@ -20,7 +20,8 @@ SHORTEST_SECRET, LONGEST_SECRET = 16, 200
 
 def create(*, by: User, target: str, events: Sequence[str]) -> Hook:
     """Subscribe to events; the hook's secret is made here. Raises InvalidHook, HookConflict."""
-    hook = Hook(owner=by, secret=_secret(), **_place(target), events=_events(events, OFFERED))
+    hook = Hook(owner=by, **_place(target), events=_events(events, OFFERED))
+    hook.secret = _secret()
     most = settings.GRIDAPPS.max_hooks
     with transaction.atomic():
         User.objects.select_for_update().get(pk=by.pk)
@@ -40,7 +41,10 @@ def bind(*, by: User, run: UUID, target: str, secret: str, events: Sequence[str]
         sentence = f"A secret has {SHORTEST_SECRET} to {LONGEST_SECRET} characters."
         raise InvalidHook(sentence, [("/hook/secret", sentence)])
     known = _events(events or OF_A_RUN, OF_A_RUN, "/hook")
-    return Hook.objects.create(owner=by, run=run, secret=secret, events=known, **_place(target, "/hook"))
+    hook = Hook(owner=by, run=run, events=known, **_place(target, "/hook"))
+    hook.secret = secret
+    hook.save(force_insert=True)
+    return hook
 
 
 def change(*, by: User, pk: int, changes: dict[str, Any]) -> Hook:
@@ -68,6 +72,19 @@ def renew_secret(*, by: User, pk: int) -> Hook:
         hook.secret = _secret()
         hook.save()
     return hook
+
+
+def seal_again() -> int:
+    """Encrypt with the present key what an older one encrypted. Returns how many secrets those were."""
+    count = 0
+    for hook in Hook.objects.only("pk", "sealed_secret").iterator():
+        before = hook.sealed_secret
+        if not sealing.is_present(before):
+            hook.secret = hook.secret
+            count += Hook.objects.filter(pk=hook.pk, sealed_secret=before).update(
+                sealed_secret=hook.sealed_secret
+            )
+    return count
 
 
 def delete(*, by: User, pk: int) -> None:

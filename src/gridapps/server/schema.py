@@ -14,10 +14,15 @@ _LOCK = 0x67726965  # PostgreSQL's advisory lock of who changes the schema
 
 def migrate() -> None:
     """Bring it up to date; of two commands at once one does it, and the other waits and finds it done."""
+    from django.conf import settings
     from django.core.management import call_command
+
+    from gridapps.hooks.operations import seal_again
 
     with _alone():
         call_command("migrate", verbosity=0, interactive=False)
+        if settings.SECRET_KEY_FALLBACKS:
+            seal_again()
 
 
 def wait(*, say: Callable[[str], None]) -> None:

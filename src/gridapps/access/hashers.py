@@ -1,0 +1,10 @@
+"""How secrets of OAuth clients are stored."""
+
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
+
+
+class RandomSecretHasher(PBKDF2PasswordHasher):
+    """For secrets of clients. They are long and random: a slow hash adds nothing, and each attempt costs."""
+
+    algorithm = "pbkdf2_sha256_random"
+    iterations = 1
