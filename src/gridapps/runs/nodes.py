@@ -37,27 +37,25 @@ class Capacity:
 
     @classmethod
     def of_machine(
-        cls, directory: Path, *, slots: int = 0, cpus: float = 0, memory: int = 0, disk: int = 0
+        cls,
+        directory: Path,
+        *,
+        slots: int = 0,
+        cpus: float = 0,
+        memory: int = 0,
+        disk: int = 0,
+        held: int = 0,
     ) -> Self:
         """What is given, and for each 0 what this machine has: a slot per processor, all processors (or one
         per slot, where more slots are wanted), 3/4 of the memory, what is free where `directory` lies and
-        what the workspaces below it hold already."""
+        what a predecessor's workspaces hold (`held`): their tasks are counted by themselves."""
         slots = slots or os.cpu_count() or 1
         return cls(
             slots=slots,
             cpus=cpus or max(os.cpu_count() or 1, slots),
             memory=memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4,
-            disk=disk or shutil.disk_usage(directory).free + _held(directory),
+            disk=disk or shutil.disk_usage(directory).free + held,
         )
-
-
-def _held(directory: Path) -> int:
-    """Bytes of the workspaces that a predecessor left: their tasks are counted by themselves.
-
-    A workspace's image has no name any more, but the file system that is mounted from it has its size.
-    """
-    volumes = (directory / "scratch").glob("*/volume")
-    return sum(shutil.disk_usage(volume).total for volume in volumes if volume.is_mount())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ when the container's init has gone and left its report; what the engine does aft
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -82,6 +83,10 @@ class DockerSandbox:
 
     def version(self) -> str:
         return f"docker {self._engine.version()}"
+
+    def held(self) -> int:
+        volumes = [space.volume for space in self._spaces()]
+        return sum(shutil.disk_usage(volume).total for volume in volumes if volume.is_mount())
 
     def pull(self, image: str, *, token: str) -> None:
         if self._engine.image(image) is None:

@@ -179,6 +179,9 @@ class FakeSandbox:
         self.check()
         return "fake 1"
 
+    def held(self) -> int:
+        return 0
+
     def pull(self, image: str, *, token: str) -> None:  # noqa: ARG002 - nobody checks it here
         self.check()
         if image not in self._programs:

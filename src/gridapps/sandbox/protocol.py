@@ -116,6 +116,9 @@ class Sandbox(Protocol):
     def version(self) -> str:
         """The engine's name and version. One round trip, whose time is the engine's latency."""
 
+    def held(self) -> int:
+        """Bytes of the node's disk that the workspaces there have reserved. The engine need not answer."""
+
     def pull(self, image: str, *, token: str) -> None:
         """Make the image of this reference (by digest) present on the node. Idempotent; free when present.
 

@@ -1,0 +1,50 @@
+"""`python -m gridapps.launcher CONFIGURATION`: serve until SIGTERM or SIGINT."""
+
+import logging
+import signal
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+
+from gridapps.launcher.configuration import Configuration
+from gridapps.launcher.confinement import confine
+from gridapps.launcher.policy import Policy
+from gridapps.launcher.server import AlreadyRuns, Server
+from gridapps.launcher.service import Service
+from gridapps.sandbox.docker import DockerSandbox
+
+
+def main(configuration: Configuration) -> None:
+    """Serve the worker of a node."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    confine(network=not configuration.engine.startswith("unix:"))
+    sandbox = DockerSandbox(
+        engine=configuration.engine,
+        instance=configuration.instance,
+        scratch=Path(configuration.scratch),
+        quota=configuration.quota,
+        runtime=configuration.runtime,
+    )
+    policy = Policy(
+        registries=configuration.registries,
+        cpus=configuration.cpus,
+        memory=configuration.memory,
+        disk=configuration.disk,
+    )
+    with closing(sandbox):
+        owner = configuration.owner
+        service = Service(sandbox, policy=policy, inputs=Path(configuration.inputs), owner=owner)
+        path, connections = Path(configuration.socket), configuration.connections
+        try:
+            server = Server(path, owner=owner, connections=connections, service=service)
+        except AlreadyRuns as error:
+            sys.exit(str(error))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: server.close())
+        server.serve()
+
+
+if __name__ == "__main__":
+    main(msgspec.json.decode(sys.argv[1], type=Configuration))

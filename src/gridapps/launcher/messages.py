@@ -1,0 +1,127 @@
+"""What passes between worker and launcher: JSON messages, decoded into these types or refused."""
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from gridapps.sandbox import protocol
+from gridapps.sandbox.protocol import Limits, SandboxError
+
+LARGEST = 65536  # bytes of a message; what is larger goes into a memory file, whose descriptor is passed
+MAX_ARGUMENTS = 1024**2  # bytes
+MAX_DESCRIPTORS = 2
+LONGEST_WAIT = 60.0  # seconds of one call; the caller asks again
+
+Name = Annotated[str, Meta(max_length=200)]  # the service checks it further
+Reference = Annotated[str, Meta(max_length=512)]
+Token = Annotated[str, Meta(max_length=16384, pattern=r"^[\x21-\x7e]*\Z")]
+Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,99}\Z")]
+FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")]
+Label = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[\x20-\x7e]*\Z")]
+Labels = Annotated[dict[Label, Label], Meta(max_length=16)]
+Moment = Annotated[datetime, Meta(tz=True)]
+
+
+class Request(msgspec.Struct, tag_field="call", tag=str.lower, forbid_unknown_fields=True, kw_only=True):
+    """A call of `protocol.Sandbox`."""
+
+
+class Check(Request):
+    pass
+
+
+class Version(Request):
+    pass
+
+
+class Held(Request):
+    pass
+
+
+class Pull(Request):
+    image: Reference
+    token: Token
+
+
+class Layers(Request):
+    image: Reference
+
+
+class Drop(Request):
+    image: Reference
+
+
+class Start(Request):
+    """With two descriptors: the input, opened for reading, and the arguments as a sealed memory file."""
+
+    name: Name
+    image: Reference
+    input_name: FileName
+    run: Identifier
+    task: Identifier
+    limits: Limits
+    deadline: Moment
+    labels: Labels
+
+
+class Wait(Request):
+    name: Name
+    timeout: Annotated[float, Meta(ge=0, le=LONGEST_WAIT)]
+
+
+class Stop(Request):
+    name: Name
+    grace: Annotated[float, Meta(ge=0, le=600)]
+
+
+class Log(Request):
+    """Answered with a descriptor, or null."""
+
+    name: Name
+
+
+class Outputs(Request):
+    """Answered with a descriptor."""
+
+    name: Name
+
+
+class Remove(Request):
+    name: Name
+
+
+class Residents(Request):
+    labels: Labels
+
+
+Requests = (
+    Check | Version | Held | Pull | Layers | Drop | Start | Wait | Stop | Log | Outputs | Remove | Residents
+)
+
+
+class Reply(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """The call's result, or what it raised. `spilled`: the reply is in the memory file that comes along."""
+
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    error: str = ""
+    text: str = ""
+    spilled: bool = False
+
+
+def _errors() -> dict[str, type[Exception]]:
+    """What a sandbox may raise, by name."""
+    found: dict[str, type[Exception]] = {"KeyError": KeyError, "ValueError": ValueError}
+    for each in vars(protocol).values():
+        if isinstance(each, type) and issubclass(each, SandboxError):
+            found[each.__name__] = each
+    return found
+
+
+ERRORS = _errors()
+
+
+def named(error: Exception) -> str:
+    """The name under which an error is passed on: its own, or that of the nearest base that has one."""
+    return next((base.__name__ for base in type(error).__mro__ if base.__name__ in ERRORS), "SandboxError")

@@ -1,0 +1,47 @@
+"""What a worker may ask for, checked here because the worker may have been taken over."""
+
+import re
+from dataclasses import dataclass
+
+from gridapps.sandbox.protocol import Limits
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
+_REPOSITORY = r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*"
+_DIGEST = r"sha256:[0-9a-f]{64}"
+_FIXED = ("inodes", "tmp", "processes", "open_files")
+_OF_ONE_CONTAINER = Limits(cpus=1, memory=1, disk=1)  # the fixed limits of the container contract
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """The registries of the instance as `host:port`, and what one container may have of this node."""
+
+    registries: tuple[str, ...]
+    cpus: float
+    memory: int  # bytes
+    disk: int  # bytes, of outputs and of the log
+
+    def is_ours(self, image: str) -> bool:
+        """Whether a reference names an image of this instance by its digest."""
+        registries = "|".join(map(re.escape, self.registries))
+        return bool(re.fullmatch(rf"(?:{registries})/{_REPOSITORY}@{_DIGEST}", image))
+
+    def check_limits(self, limits: Limits) -> None:
+        """Raises ValueError for what exceeds the node or the container contract."""
+        most = {
+            "cpus": self.cpus,
+            "memory": self.memory,
+            "disk": self.disk,
+            "log": self.disk,
+            **{name: getattr(_OF_ONE_CONTAINER, name) for name in _FIXED},
+        }
+        for name, largest in most.items():
+            asked = getattr(limits, name)
+            if not 0 < asked <= largest:
+                raise ValueError(f"A container on this node gets {name} up to {largest}, not {asked}.")
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError for what cannot be a container's name."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"A container is named with [a-z0-9-], not {name!r}.")

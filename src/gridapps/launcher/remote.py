@@ -1,0 +1,175 @@
+"""The sandbox as the worker has it: every call is asked of the launcher."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from gridapps.launcher import channel, messages
+from gridapps.launcher.messages import ERRORS, LONGEST_WAIT, Reply, Request
+from gridapps.sandbox.protocol import Ended, EngineUnavailable, Launch, Resident, SandboxError
+
+T = TypeVar("T")
+_LARGEST_REPLY = 64 * 1024**2  # bytes
+_REPLY = msgspec.json.Decoder(Reply)
+
+
+class RemoteSandbox:
+    """Implements `protocol.Sandbox`. Connects when needed, and again after a restart of the launcher."""
+
+    def __init__(self, path: Path, *, connections: int) -> None:
+        """`connections`: the most at once; further calls wait for one."""
+        self._path = path
+        self._idle: list[socket.socket] = []
+        self._guard = threading.Lock()
+        self._free = threading.BoundedSemaphore(connections)
+
+    def close(self) -> None:
+        """Close the idle connections; the next call opens a new one."""
+        with self._guard:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def check(self) -> None:
+        self._call(messages.Check(), type(None))
+
+    def version(self) -> str:
+        return self._call(messages.Version(), str)
+
+    def held(self) -> int:
+        return self._call(messages.Held(), int)
+
+    def pull(self, image: str, *, token: str) -> None:
+        self._call(messages.Pull(image=image, token=token), type(None))
+
+    def layers(self, image: str) -> Mapping[str, int] | None:
+        return self._call(messages.Layers(image=image), dict[str, int] | None)  # type: ignore[arg-type]
+
+    def drop(self, image: str) -> bool:
+        return self._call(messages.Drop(image=image), bool)
+
+    def start(self, launch: Launch) -> None:
+        request = messages.Start(
+            name=launch.name,
+            image=launch.image,
+            input_name=launch.input_name,
+            run=launch.run,
+            task=launch.task,
+            limits=launch.limits,
+            deadline=launch.deadline,
+            labels=dict(launch.labels),
+        )
+        source = _open_input(launch.input)
+        try:
+            arguments = channel.memory_file(launch.arguments)
+            try:
+                self._call(request, type(None), [source, arguments])
+            finally:
+                os.close(arguments)
+        finally:
+            os.close(source)
+
+    def wait(self, name: str, *, timeout: float) -> Ended | None:
+        end = time.monotonic() + timeout
+        while True:
+            left = max(0.0, end - time.monotonic())
+            request = messages.Wait(name=name, timeout=min(left, LONGEST_WAIT))
+            ended = self._call(request, Ended | None)  # type: ignore[arg-type]
+            if ended is not None or left <= LONGEST_WAIT:
+                return ended
+
+    def stop(self, name: str, *, grace: float) -> None:
+        self._call(messages.Stop(name=name, grace=grace), type(None))
+
+    def log(self, name: str) -> int | None:
+        return self._descriptor(messages.Log(name=name))
+
+    def outputs(self, name: str) -> int:
+        descriptor = self._descriptor(messages.Outputs(name=name))
+        if descriptor is None:
+            raise SandboxError(f"The launcher gave no descriptor of the outputs of {name}.")
+        return descriptor
+
+    def remove(self, name: str) -> None:
+        self._call(messages.Remove(name=name), type(None))
+
+    def residents(self, *, labels: Mapping[str, str]) -> list[Resident]:
+        return self._call(messages.Residents(labels=dict(labels)), list[Resident])
+
+    def _call(self, request: Request, returns: type[T], descriptors: list[int] | None = None) -> T:
+        reply, passed = self._exchange(request, descriptors or [])
+        channel.close(passed)
+        return msgspec.json.decode(reply.value, type=returns)
+
+    def _descriptor(self, request: Request) -> int | None:
+        _, passed = self._exchange(request, [])
+        channel.close(passed[1:])
+        return passed[0] if passed else None
+
+    def _exchange(self, request: Request, descriptors: list[int]) -> tuple[Reply, list[int]]:
+        """Ask, and give the reply with its descriptors. Raises what the launcher answers with."""
+        try:
+            with self._free:
+                content, passed = self._converse(msgspec.json.encode(request), descriptors)
+        except channel.Malformed as error:
+            raise ValueError(str(error)) from None
+        except (channel.Closed, OSError) as error:
+            self.close()  # the others were of the same launcher
+            raise EngineUnavailable(
+                f"The launcher at {self._path} does not answer ({error}). Is it running?"
+            ) from error
+        reply = _REPLY.decode(content)
+        if reply.spilled:
+            reply = _REPLY.decode(channel.content_of(passed[-1], limit=_LARGEST_REPLY))
+            channel.close([passed.pop()])
+        if reply.error:
+            channel.close(passed)
+            raise ERRORS.get(reply.error, SandboxError)(reply.text)
+        return reply, passed
+
+    def _converse(self, content: bytes, descriptors: list[int]) -> tuple[bytes, list[int]]:
+        connection = self._sent(content, descriptors)
+        try:
+            reply = channel.receive(connection)
+        except BaseException:
+            connection.close()
+            raise
+        with self._guard:
+            self._idle.append(connection)
+        return reply
+
+    def _sent(self, content: bytes, descriptors: list[int]) -> socket.socket:
+        """A connection on which the message was sent: an idle one, or a new one if the launcher behind the
+        idle one has gone. What was sent is never sent again: the launcher may have done it."""
+        with self._guard:
+            idle = self._idle.pop() if self._idle else None
+        if idle is not None:
+            try:
+                channel.send(idle, content, descriptors)
+            except channel.Closed:
+                idle.close()
+                self.close()
+            else:
+                return idle
+        connection = channel.new_socket()
+        try:
+            connection.connect(str(self._path))
+            channel.send(connection, content, descriptors)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _open_input(path: Path) -> int:
+    """O_NONBLOCK, so that a pipe in its place does not block; the launcher takes only a regular file."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        raise SandboxError(f"The input file {path} is not on this node: {error.strerror}.") from None

@@ -1,0 +1,190 @@
+"""Carries the worker's calls out, each after its checks."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gridapps.launcher import messages
+from gridapps.launcher.channel import close, content_of
+from gridapps.launcher.handover import hand_over
+from gridapps.launcher.inputs import Inputs
+from gridapps.launcher.messages import MAX_ARGUMENTS, Request
+from gridapps.launcher.policy import Policy, check_name
+from gridapps.sandbox.protocol import (
+    EngineUnavailable,
+    ImageUnavailable,
+    Launch,
+    NameTaken,
+    Sandbox,
+    SandboxError,
+)
+
+Answer = tuple[object, int | None]  # a value, and a descriptor that goes with it
+
+
+class Service:
+    """For any number of threads. `owner`: the worker's account, which outputs are handed over to."""
+
+    def __init__(self, sandbox: Sandbox, *, policy: Policy, inputs: Path, owner: int) -> None:
+        self._sandbox = sandbox
+        self._policy = policy
+        self._inputs = Inputs(inputs)
+        self._owner = owner
+        self._starting: set[str] = set()
+        self._started = threading.Condition()
+
+    def carry_out(self, request: Request, descriptors: list[int]) -> Answer:
+        """Raises what the sandbox raises, and ValueError for what is not allowed."""
+        expected = 2 if isinstance(request, messages.Start) else 0
+        if len(descriptors) != expected:
+            raise ValueError(f"This call takes {expected} descriptors, not {len(descriptors)}.")
+        match request:
+            case messages.Start():
+                self._start(request, *descriptors)
+                return None, None
+            case messages.Log():
+                return None, self._sandbox.log(request.name) if _is_name(request.name) else None
+            case messages.Outputs():
+                return None, self._outputs(request.name)
+            case _:
+                return self._answer(request), None
+
+    def _answer(self, request: Request) -> object:
+        """What the call gives, for those that give something; the others are in `_do`."""
+        sandbox = self._sandbox
+        match request:
+            case messages.Version():
+                return sandbox.version()
+            case messages.Held():
+                return sandbox.held()
+            case messages.Layers():  # what others have in the engine is not there for this instance
+                return sandbox.layers(request.image) if self._policy.is_ours(request.image) else None
+            case messages.Drop():
+                return sandbox.drop(request.image) if self._policy.is_ours(request.image) else True
+            case messages.Wait():
+                return self._wait(request.name, request.timeout)
+            case messages.Residents():
+                return self._residents(request.labels)
+        self._do(request)
+        return None
+
+    def _do(self, request: Request) -> None:
+        sandbox = self._sandbox
+        match request:
+            case messages.Check():
+                sandbox.check()
+            case messages.Pull():
+                self._check_image(request.image)
+                sandbox.pull(request.image, token=request.token)
+            case messages.Stop():
+                self._end(request.name, lambda: sandbox.stop(request.name, grace=request.grace))
+            case messages.Remove():
+                self._end(request.name, lambda: self._remove(request.name))
+            case _:
+                raise ValueError(f"There is no call {type(request).__name__}.")
+
+    def _start(self, request: messages.Start, source: int, arguments: int) -> None:
+        check_name(request.name)
+        self._check_image(request.image)
+        self._policy.check_limits(request.limits)
+        given = content_of(arguments, limit=MAX_ARGUMENTS)
+        with self._alone(request.name):
+            known = self._inputs.has(request.name)
+            place = self._inputs.attach(request.name, source)
+            launch = Launch(
+                name=request.name,
+                image=request.image,
+                arguments=given,
+                input=place,
+                input_name=request.input_name,
+                run=request.run,
+                task=request.task,
+                limits=request.limits,
+                deadline=request.deadline,
+                labels=request.labels,
+            )
+            try:
+                self._sandbox.start(launch)
+            except EngineUnavailable:
+                raise  # it may have started all the same
+            except BaseException:
+                if not known:
+                    self._inputs.detach(request.name)
+                raise
+
+    def _check_image(self, image: str) -> None:
+        if not self._policy.is_ours(image):
+            raise ImageUnavailable(
+                f"The image {image} is not named by digest in a registry of this instance "
+                f"({', '.join(self._policy.registries)})."
+            )
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """The worker that asked may die meanwhile; the next one has to wait for this start to end."""
+        with self._started:
+            if name in self._starting:
+                raise NameTaken(f"{name} is being started already.")
+            self._starting.add(name)
+        try:
+            yield
+        finally:
+            with self._started:
+                self._starting.remove(name)
+                self._started.notify_all()
+
+    def _wait(self, name: str, timeout: float) -> object:
+        if not _is_name(name):
+            raise KeyError(name)
+        end = time.monotonic() + timeout
+        with self._started:
+            if not self._started.wait_for(lambda: name not in self._starting, timeout):
+                return None
+        return self._sandbox.wait(name, timeout=max(0.0, end - time.monotonic()))
+
+    def _end(self, name: str, action: Callable[[], None]) -> None:
+        """Stop or remove, but not in the middle of a start. What has no proper name does not exist."""
+        with self._started:
+            if name in self._starting:
+                raise SandboxError(f"{name} is being started: ask again later.")
+        if _is_name(name):
+            action()
+
+    def _remove(self, name: str) -> None:
+        self._sandbox.remove(name)
+        self._inputs.detach(name)
+
+    def _outputs(self, name: str) -> int:
+        if not _is_name(name):
+            raise KeyError(name)
+        if self._sandbox.wait(name, timeout=0) is None:
+            raise SandboxError(f"{name} still runs: it has no outputs yet.")
+        descriptor = self._sandbox.outputs(name)
+        try:
+            if self._owner != 0:
+                hand_over(descriptor, owner=self._owner)
+        except BaseException:
+            close([descriptor])
+            raise
+        return descriptor
+
+    def _residents(self, labels: dict[str, str]) -> object:
+        attached = set(self._inputs.names())
+        with self._started:
+            attached -= self._starting
+        # The last: what was started meanwhile is among them, and what is not among them is left over.
+        everything = self._sandbox.residents(labels={})
+        for name in attached - {resident.name for resident in everything}:
+            self._inputs.detach(name)
+        wanted = labels.items()
+        return [resident for resident in everything if wanted <= resident.labels.items()]
+
+
+def _is_name(name: str) -> bool:
+    try:
+        check_name(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,421 @@
+"""What a worker gets that was taken over: nothing beyond the calls that it has, and no way to stop others."""
+
+import contextlib
+import fcntl
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from gridapps.launcher import channel, messages
+from gridapps.launcher.remote import RemoteSandbox
+from gridapps.sandbox.protocol import EngineUnavailable, ImageUnavailable, Limits, SandboxError
+from tests.launcher.conftest import (
+    CONNECTIONS,
+    FAKE_REGISTRY,
+    GIB,
+    OWNER,
+    STRANGER,
+    FakeLauncher,
+    as_account,
+    reference,
+)
+from tests.sandbox.conftest import Bench
+
+DIGEST = "@sha256:" + "0" * 64
+
+
+def ask(connection: socket.socket, content: bytes, descriptors: list[int] | None = None) -> messages.Reply:
+    """Send a message as it is, and read the reply."""
+    channel.send(connection, content, descriptors or [])
+    reply, passed = channel.receive(connection)
+    channel.close(passed)
+    return msgspec.json.decode(reply, type=messages.Reply)
+
+
+def _open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def is_closed(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def start_message(**changes: Any) -> bytes:
+    given = {
+        "call": "start",
+        "name": "try-1",
+        "image": reference("sleep"),
+        "input_name": "pointcloud.laz",
+        "run": "run-1",
+        "task": "task-1",
+        "limits": {"cpus": 1, "memory": 1024**2, "disk": 1024**2, "log": 4096},
+        "deadline": "2030-01-02T03:04:05Z",
+        "labels": {"task": "1"},
+        **changes,
+    }
+    return msgspec.json.encode(given)
+
+
+@pytest.fixture
+def arguments() -> Iterator[int]:
+    descriptor = channel.memory_file(b"{}")
+    yield descriptor
+    os.close(descriptor)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[int]:
+    path = tmp_path / "source.laz"
+    path.write_bytes(b"LASF")
+    descriptor = os.open(path, os.O_RDONLY)
+    yield descriptor
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"null",
+        b"[]",
+        b'"check"',
+        b"{}",
+        b'{"call": "exec"}',
+        b'{"call": "Check"}',
+        b'{"call": ["check"]}',
+        b'{"call": "check", "privileged": true}',
+        b'{"call": "version"}x',
+        b'{"call": "pull", "image": "a"}',
+        b'{"call": "pull", "image": 1, "token": ""}',
+        b'{"call": "pull", "image": "a", "token": "a b"}',
+        b'{"call": "pull", "image": "a", "token": "a\\r\\nX-Header: y"}',
+        b'{"call": "wait", "name": "a", "timeout": 61}',
+        b'{"call": "wait", "name": "a", "timeout": -1}',
+        b'{"call": "wait", "name": "a", "timeout": NaN}',
+        b'{"call": "wait", "name": "a", "timeout": 1e999}',
+        b'{"call": "wait", "name": "a", "timeout": "1"}',
+        b'{"call": "wait", "name": null, "timeout": 1}',
+        b'{"call": "stop", "name": "a", "grace": 1e9}',
+        b'{"call": "residents", "labels": {"a": 1}}',
+        b'{"call": "residents", "labels": {"a": "b\\u0000"}}',
+        b'{"call": "residents", "labels": {' + b", ".join(b'"%d": "x"' % n for n in range(17)) + b"}}",
+        b'{"call": "remove", "name": "' + b"a" * 300 + b'"}',
+        b"\xff\xfe",
+        b'{"call": "log", "name": "\xff"}',
+        b"[" * 60000,
+    ],
+)
+def test_a_malformed_message_is_refused_and_ends_the_conversation(
+    connection: socket.socket, content: bytes
+) -> None:
+    reply = ask(connection, content)
+    assert (reply.error, reply.text[:32]) == ("ValueError", "The launcher refused the message")
+    assert is_closed(connection)
+
+
+def test_a_message_that_is_too_long_is_refused_whole(connection: socket.socket) -> None:
+    connection.sendmsg([b" " * (messages.LARGEST + 1)])
+    reply = msgspec.json.decode(channel.receive(connection)[0], type=messages.Reply)
+    assert "at most 65536 bytes" in reply.text
+    assert is_closed(connection)
+
+
+def test_too_many_descriptors_are_refused_and_closed(connection: socket.socket, source: int) -> None:
+    before = _open_files()
+    channel.send(connection, b'{"call": "check"}', [source] * 50)
+    reply = msgspec.json.decode(channel.receive(connection)[0], type=messages.Reply)
+    assert "2 descriptors" in reply.text
+    assert is_closed(connection)
+    assert _open_files() <= before
+
+
+def test_a_call_that_takes_no_descriptor_gets_none(connection: socket.socket, source: int) -> None:
+    assert ask(connection, b'{"call": "check"}').error == ""
+    before = _open_files()
+    assert "takes 0 descriptors" in ask(connection, b'{"call": "check"}', [source]).text
+    assert _open_files() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": "../escape"}, "named"),
+        ({"name": "a/b"}, "named"),
+        ({"name": ""}, "named"),
+        ({"name": "a\n"}, "named"),
+        ({"image": "busybox:1"}, "not named by digest"),
+        ({"image": f"docker.io/library/busybox{DIGEST}"}, "not named by digest"),
+        ({"image": f"{FAKE_REGISTRY}.evil.example/x{DIGEST}"}, "not named by digest"),
+        ({"image": f"{FAKE_REGISTRY}/x:latest"}, "not named by digest"),
+        ({"image": f"{FAKE_REGISTRY}/../x{DIGEST}"}, "not named by digest"),
+        ({"image": f"{FAKE_REGISTRY}/x{DIGEST}\n"}, "not named by digest"),
+        ({"image": f"127x0.0.1:5001/x{DIGEST}"}, "not named by digest"),
+        ({"limits": {"cpus": 5, "memory": 1, "disk": 1}}, "cpus"),
+        ({"limits": {"cpus": 0, "memory": 1, "disk": 1}}, "cpus"),
+        ({"limits": {"cpus": -1, "memory": 1, "disk": 1}}, "cpus"),
+        ({"limits": {"cpus": 1, "memory": 2 * GIB, "disk": 1}}, "memory"),
+        ({"limits": {"cpus": 1, "memory": 1, "disk": 2 * GIB}}, "disk"),
+        ({"limits": {"cpus": 1, "memory": 1, "disk": 1, "processes": 10**6}}, "processes"),
+        ({"limits": {"cpus": 1, "memory": 1, "disk": 1, "open_files": 10**6}}, "open_files"),
+        ({"limits": {"cpus": 1, "memory": 1, "disk": 1, "inodes": 10**9}}, "inodes"),
+        ({"limits": {"cpus": 1, "memory": 1, "disk": 1, "tmp": 10**12}}, "tmp"),
+        ({"limits": {"cpus": 1, "memory": 1, "disk": 1, "log": 10**12}}, "log"),
+        ({"limits": {"cpus": 1, "memory": 1}}, "disk"),
+        ({"limits": {"cpus": 1, "memory": True, "disk": 1}}, "memory"),
+        ({"input_name": "../x"}, "input_name"),
+        ({"input_name": "a b"}, "input_name"),
+        ({"run": "x\u0000y"}, "run"),
+        ({"task": "a=b\nLD_PRELOAD=x"}, "task"),
+        ({"deadline": "2030-01-02T03:04:05"}, "deadline"),
+        ({"deadline": "tomorrow"}, "deadline"),
+        ({"labels": {"a": "x" * 201}}, "labels"),
+        ({"labels": {"": "x"}}, "labels"),
+        ({"privileged": True}, "privileged"),
+        ({"mounts": ["/:/host"]}, "mounts"),
+        ({"input": "/etc/shadow"}, "input"),
+    ],
+)
+def test_only_a_plain_start_is_one(
+    fake_launcher: FakeLauncher, source: int, arguments: int, changes: dict[str, Any], words: str
+) -> None:
+    with channel.new_socket() as connection:
+        connection.connect(str(fake_launcher.socket))
+        reply = ask(connection, start_message(**changes), [source, arguments])
+    assert reply.error in ("ValueError", "ImageUnavailable")
+    assert words in reply.text
+    assert fake_launcher.sandbox.residents(labels={}) == []
+    assert not list((fake_launcher.directory / "inputs").glob("*"))
+
+
+def test_the_plain_start_of_these_tests_does_start(
+    fake_launcher: FakeLauncher, connection: socket.socket, source: int, arguments: int
+) -> None:
+    assert ask(connection, start_message(), [source, arguments]).error == ""
+    assert [resident.name for resident in fake_launcher.sandbox.residents(labels={})] == ["try-1"]
+    assert ask(connection, b'{"call": "remove", "name": "try-1"}').error == ""
+
+
+def _device() -> int:
+    return os.open("/dev/null", os.O_RDONLY)
+
+
+def _directory() -> int:
+    return os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _pipe() -> int:
+    reading, writing = os.pipe()
+    os.close(writing)
+    return reading
+
+
+def _socket() -> int:
+    return socket.socket(socket.AF_UNIX).detach()
+
+
+def _path_only() -> int:
+    return os.open("/etc/shadow", os.O_PATH)
+
+
+def _writable(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT)
+
+
+@pytest.mark.parametrize("make", [_device, _directory, _pipe, _socket, _path_only])
+def test_an_input_is_a_regular_file_that_its_sender_could_read(
+    fake_launcher: FakeLauncher, connection: socket.socket, arguments: int, make: Callable[[], int]
+) -> None:
+    descriptor = make()
+    reply = ask(connection, start_message(), [descriptor, arguments])
+    os.close(descriptor)
+    assert reply.error == "ValueError"
+    assert "input" in reply.text
+    assert not list((fake_launcher.directory / "inputs").glob("*"))
+
+
+def test_an_input_is_not_opened_for_writing(
+    connection: socket.socket, arguments: int, tmp_path: Path
+) -> None:
+    descriptor = _writable(tmp_path / "x")
+    assert "for reading alone" in ask(connection, start_message(), [descriptor, arguments]).text
+    os.close(descriptor)
+
+
+def test_an_input_cannot_be_written_through_its_mount(
+    fake_launcher: FakeLauncher, connection: socket.socket, source: int, arguments: int
+) -> None:
+    assert ask(connection, start_message(), [source, arguments]).error == ""
+    place = fake_launcher.directory / "inputs" / "try-1"
+    assert place.read_bytes() == b"LASF"
+    with pytest.raises(OSError, match="Read-only"):
+        place.write_bytes(b"x")
+    (options,) = [
+        line.split()[3] for line in Path("/proc/mounts").read_text().splitlines() if str(place) in line
+    ]
+    assert {"ro", "nosuid", "nodev", "noexec"} <= set(options.split(","))
+    assert ask(connection, b'{"call": "remove", "name": "try-1"}').error == ""
+    assert not place.exists()
+
+
+def test_arguments_are_sealed_and_bounded(connection: socket.socket, source: int) -> None:
+    plain = os.memfd_create("plain", os.MFD_ALLOW_SEALING)
+    os.write(plain, b"{}")
+    assert "sealed memory file" in ask(connection, start_message(), [source, plain]).text
+    assert "sealed memory file" in ask(connection, start_message(), [source, source]).text
+    fcntl.fcntl(plain, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+    assert "sealed memory file" in ask(connection, start_message(), [source, plain]).text
+    os.close(plain)
+    large = channel.memory_file(bytes(messages.MAX_ARGUMENTS + 1))
+    assert "limit is 1048576" in ask(connection, start_message(), [source, large]).text
+    os.close(large)
+
+
+def test_arguments_of_the_largest_size_arrive(fake_bench: Bench) -> None:
+    given = b'"' + b"x" * (messages.MAX_ARGUMENTS - 2) + b'"'
+    assert fake_bench.run(reference("copy"), arguments=given).stdout == given.decode()
+
+
+@pytest.mark.parametrize("name", ["../../etc", "/etc/passwd", "a/../b", "", ".", "..", "try\u0000"])
+@pytest.mark.parametrize("call", ["log", "outputs", "remove", "stop", "wait"])
+def test_a_name_is_no_path(fake_launcher: FakeLauncher, call: str, name: str) -> None:
+    sandbox = fake_launcher.connect()
+    calls: dict[str, Callable[[], object]] = {
+        "log": lambda: sandbox.log(name),
+        "outputs": lambda: sandbox.outputs(name),
+        "remove": lambda: sandbox.remove(name),
+        "stop": lambda: sandbox.stop(name, grace=0),
+        "wait": lambda: sandbox.wait(name, timeout=0),
+    }
+    if call in ("outputs", "wait"):
+        with pytest.raises(KeyError):
+            calls[call]()
+    else:
+        assert calls[call]() is None
+    sandbox.close()
+
+
+def test_images_of_others_are_out_of_reach(fake_launcher: FakeLauncher) -> None:
+    """The engine may have other users, whose images are not looked at, dropped or pulled here."""
+    sandbox = fake_launcher.connect()
+    other = f"docker.io/library/postgres{DIGEST}"
+    fake_launcher.sandbox.sizes[other] = {"layer": 7}
+    assert sandbox.layers(other) is None
+    assert sandbox.drop(other)
+    with pytest.raises(ImageUnavailable, match="not named by digest"):
+        sandbox.pull(other, token="")
+    assert not fake_launcher.sandbox.pulled
+    sandbox.close()
+
+
+def test_outputs_are_given_after_the_end(fake_bench: Bench) -> None:
+    name = fake_bench.start(reference("sleep"))
+    with pytest.raises(SandboxError, match="still runs"):
+        fake_bench.sandbox.outputs(name)
+
+
+def test_a_stranger_is_refused(fake_launcher: FakeLauncher) -> None:
+    sandbox = fake_launcher.connect()
+    with pytest.raises(EngineUnavailable, match="Permission denied"):
+        as_account(STRANGER, sandbox.version)
+    # Even where the socket's mode lets it connect, its credentials do not.
+    fake_launcher.socket.chmod(0o666)
+    with pytest.raises(EngineUnavailable, match="does not answer"):
+        as_account(STRANGER, sandbox.version)
+    assert as_account(OWNER, sandbox.version) == "fake 1"
+    sandbox.close()
+
+
+def test_connections_without_end_stop_at_a_number_and_starve_nobody_for_good(
+    fake_launcher: FakeLauncher,
+) -> None:
+    sandbox = fake_launcher.connect()
+    with contextlib.ExitStack() as opened:
+        for _ in range(3 * CONNECTIONS):
+            connection = opened.enter_context(channel.new_socket())
+            with contextlib.suppress(OSError):
+                connection.connect(str(fake_launcher.socket))
+        threads = [thread for thread in threading.enumerate() if "_converse" in thread.name]
+        assert len(threads) <= CONNECTIONS
+        with pytest.raises(EngineUnavailable):
+            sandbox.version()
+    assert _soon(sandbox) == "fake 1"
+    sandbox.close()
+
+
+def _soon(sandbox: RemoteSandbox) -> str:
+    for _ in range(100):
+        with contextlib.suppress(EngineUnavailable):
+            return sandbox.version()
+        time.sleep(0.05)
+    raise AssertionError("no connection came free")
+
+
+def test_silence_and_unread_replies_hold_up_nobody(fake_launcher: FakeLauncher) -> None:
+    with channel.new_socket() as silent, channel.new_socket() as deaf:
+        for each in (silent, deaf):
+            each.connect(str(fake_launcher.socket))
+        deaf.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(10_000):
+                deaf.send(b'{"call": "version"}')
+        sandbox = fake_launcher.connect()
+        assert sandbox.version() == "fake 1"
+        sandbox.close()
+
+
+def test_a_call_that_hangs_holds_up_no_other(
+    fake_launcher: FakeLauncher, fake_bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that does not come back with one container: the others start, end and go."""
+    hanging, released = threading.Event(), threading.Event()
+    start = fake_launcher.sandbox.start
+
+    def stuck(launch: Any) -> None:
+        if launch.name == "stuck":
+            hanging.set()
+            released.wait(60)
+        start(launch)
+
+    monkeypatch.setattr(fake_launcher.sandbox, "start", stuck)
+    sandbox = fake_bench.sandbox
+    first = threading.Thread(target=lambda: sandbox.start(fake_bench.launch(reference("fail"), name="stuck")))
+    first.start()
+    assert hanging.wait(10)
+    assert fake_bench.run(reference("fail")).ended.exit_code == 3
+    # A worker that comes back meanwhile waits for it, and takes nothing away under it.
+    assert sandbox.wait("stuck", timeout=0.1) is None
+    for refused in (lambda: sandbox.remove("stuck"), lambda: sandbox.stop("stuck", grace=0)):
+        with pytest.raises(SandboxError, match="being started"):
+            refused()
+    released.set()
+    first.join(20)
+    assert fake_bench.finish("stuck").ended.exit_code == 3
+
+
+def test_the_largest_reply_arrives(fake_bench: Bench, fake_launcher: FakeLauncher) -> None:
+    sizes = {f"{number:064}": number for number in range(5000)}
+    fake_launcher.sandbox.sizes[reference("copy")] = sizes
+    assert fake_bench.sandbox.layers(reference("copy")) == sizes
+
+
+def test_limits_of_the_contract_are_the_largest(fake_bench: Bench) -> None:
+    most = Limits(cpus=4, memory=GIB, disk=GIB, log=GIB)
+    assert fake_bench.run(reference("fail"), limits=most).ended.exit_code == 3
+
+
+def test_nothing_stays_open(fake_bench: Bench) -> None:
+    fake_bench.run(reference("copy"))
+    before = _open_files()
+    for _ in range(5):
+        fake_bench.run(reference("copy"))
+    assert _open_files() <= before
