@@ -109,7 +109,7 @@ class Rig:
 
     def up(self) -> bool:
         """Whether every part works again."""
-        parts = ("registry", "application", "nginx", "worker")
+        parts = ("registry", "application", "nginx", "launcher", "worker")
         return (
             all(self.instance.find(part) for part in parts)
             and (self.instance.data / "run" / "local.bell").exists()
@@ -152,6 +152,7 @@ class Rig:
         return [
             *(f"container {row['Names']}" for row in self._containers()),
             *(f"mount {point}" for point in mounts_below(f"{self.instance.data}/scratch")),
+            *(f"input {path.name}" for path in (self.instance.data / "inputs").glob("*")),
             *(f"workspace {path.name}" for path in (self.instance.data / "scratch").iterdir()),
             *(f"loop device {line}" for line in _loops() if str(self.instance.data / "scratch") in line),
             *(

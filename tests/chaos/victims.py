@@ -64,6 +64,7 @@ def _start_engine(rig: Rig) -> None:
 VICTIMS: dict[str, Victim] = {
     "worker": Victim(_part("worker")),
     "worker and its children": Victim(_worker_with_children),
+    "launcher": Victim(_part("launcher")),
     "application": Victim(_part("application")),
     "nginx": Victim(_part("nginx")),
     "registry": Victim(_part("registry")),

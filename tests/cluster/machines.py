@@ -129,7 +129,10 @@ class Machine:
         assert self.worker is not None
         with contextlib.closing(docker.APIClient(self.engine.address)) as client:
             running = [client.inspect_container(row["Id"])["State"]["Pid"] for row in client.containers()]
-        os.killpg(self.worker.pid, signal.SIGKILL)
+        for pid in self._processes():  # all at once: what outlives its parent would tidy up
+            with contextlib.suppress(OSError):
+                if b"gridapps" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(pid, signal.SIGKILL)
         self.worker.wait()
         (self.data / "run" / f"{self.name}.bell").unlink()
         self.engine.kill()

@@ -10,9 +10,10 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from gridapps.runs import nodes, queue
+from gridapps.runs.capacity import Capacity
 from gridapps.runs.errors import NodeTaken
 from gridapps.runs.models import Node, Task
-from gridapps.runs.nodes import Capacity, Speaker
+from gridapps.runs.nodes import Speaker
 from gridapps.runs.states import State
 from tests.runs.test_queue import LEASE
 

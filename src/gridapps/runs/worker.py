@@ -24,10 +24,11 @@ from gridapps import context
 from gridapps.exports import storage, tidying
 from gridapps.runs import nodes, queue
 from gridapps.runs.bell import Bell
+from gridapps.runs.capacity import Capacity
 from gridapps.runs.errors import NodeTaken
 from gridapps.runs.execution import Execution, Node, Signals
 from gridapps.runs.models import Task
-from gridapps.runs.nodes import Capacity, Speaker
+from gridapps.runs.nodes import Speaker
 from gridapps.runs.queue import Claim
 from gridapps.runs.states import State
 from gridapps.runs.store import clear_workshop, tidy

@@ -7,7 +7,7 @@ import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import click
 
@@ -17,6 +17,7 @@ from gridapps.server.instance import (
     environment,
     prepare,
     prepare_look,
+    prepare_node,
     prepare_worker,
 )
 from gridapps.server.join import join
@@ -92,8 +93,9 @@ def status(as_json: bool) -> None:
 @click.option("--node", "name", help="name of this node  [default: GRIDAPPS_NODE, or the one it joined as]")
 @click.option("--join", "bundle", type=BUNDLE, help="make this machine a node first: see `node join`")
 @certificates_option
-def worker(name: str | None, bundle: BinaryIO | None, certificates: Path) -> None:
-    """Work on this node until interrupted (`up` starts one by itself).
+@click.option("--no-launcher", is_flag=True, help="use a launcher that was started apart")
+def worker(name: str | None, bundle: BinaryIO | None, certificates: Path, no_launcher: bool) -> None:
+    """Work on this node until interrupted (`up` starts one by itself), with a launcher beside it.
 
     Waits for as long as the database is away or its schema is older than this program.
     """
@@ -101,17 +103,41 @@ def worker(name: str | None, bundle: BinaryIO | None, certificates: Path) -> Non
         join(environment().data.absolute(), bundle.read(), certificates=certificates, say=_say)
     if name is not None:
         os.environ["GRIDAPPS_NODE"] = name
+    if not no_launcher:
+        _work_with_launcher()
     settings = prepare_worker(say=_say)
     from gridapps.runs.errors import NodeTaken
     from gridapps.server.node import hearing, worker_of
 
-    with worker_of(settings) as mine, hearing(settings):
+    with worker_of(settings, say=_say) as mine, hearing(settings):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: mine.stop())
         try:
             mine.run()
         except NodeTaken as error:
             raise Unusable(str(error)) from None
+
+
+def _work_with_launcher() -> NoReturn:
+    """Be the parent of launcher and worker."""
+    settings = prepare_node()
+    from gridapps.server.launching import stand_beside
+
+    command = [sys.executable, "-m", "gridapps.server.cli", "worker", "--no-launcher"]
+    sys.exit(stand_beside(settings, owner=os.geteuid(), worker=command))
+
+
+@main.command()
+def launcher() -> None:
+    """Start containers for this node's worker until interrupted, as root (`worker` starts one by itself).
+
+    It is the only process of a node that needs to be root. It has no network and no database.
+    """
+    settings = prepare_node()
+    from gridapps.server.launching import configuration
+
+    command = configuration(settings, owner=os.geteuid()).command(sys.executable)
+    os.execv(command[0], command)  # noqa: S606 - it takes this process's place
 
 
 @main.command()

@@ -101,8 +101,8 @@ def _migrate() -> None:
         raise Unusable(f"The database cannot be used: {str(error).strip()}") from None
 
 
-def prepare_worker(*, say: Callable[[str], None]) -> Environment:
-    """Set Django up for a worker, on the first machine or another node; wait for database and schema."""
+def prepare_node() -> Environment:
+    """Make what a node lacks in its data directory. Raises Unusable where this machine is no node."""
     settings = environment()
     data = settings.data.absolute()
     if member := membership.read(data):
@@ -117,7 +117,13 @@ def prepare_worker(*, say: Callable[[str], None]) -> Environment:
             "`gridapps-server up`. Another one joins it: `gridapps-server node add NAME > NAME.tar` on the "
             "first machine, and here `gridapps-server worker --join NAME.tar` (docs/cluster.md)."
         )
-    _set_up_django(data)
+    return settings
+
+
+def prepare_worker(*, say: Callable[[str], None]) -> Environment:
+    """Set Django up for a worker, on the first machine or another node; wait for database and schema."""
+    settings = prepare_node()
+    _set_up_django(settings.data.absolute())
     schema.wait(say=say)
     return settings
 

@@ -1,7 +1,7 @@
 """This machine as a node: its worker, as the settings say."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import timedelta
 
@@ -9,29 +9,22 @@ from gridapps.config.environment import Environment
 from gridapps.exports import storage
 from gridapps.runs.execution import Node
 from gridapps.runs.node_images import NodeImages
-from gridapps.runs.nodes import Capacity
 from gridapps.runs.worker import Worker
-from gridapps.server.engine import make_sandbox
+from gridapps.server import launching
 from gridapps.server.instance import identity
 from gridapps.server.listener import Listener
 
 
 @contextmanager
-def worker_of(settings: Environment) -> Iterator[Worker]:
-    """The worker of this machine, not yet running; its sandbox is closed at the end."""
+def worker_of(settings: Environment, *, say: Callable[[str], None]) -> Iterator[Worker]:
+    """The worker of this machine, not yet running; waits for its launcher."""
     data = settings.data.absolute()
     instance = identity(data)
     storage.current()
     for secret in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         os.environ.pop(secret, None)  # the storage has read it; what the worker starts has no use for it
-    with closing(make_sandbox(settings, instance=instance)) as sandbox:
-        capacity = Capacity.of_machine(
-            data,
-            slots=settings.slots,
-            cpus=settings.node_cpus,
-            memory=settings.node_memory,
-            disk=settings.node_disk,
-        )
+    with closing(launching.remote_sandbox(settings)) as sandbox:
+        capacity = launching.capacity(settings, held=launching.wait_for(sandbox, say=say))
         yield Worker(
             node=Node(
                 name=settings.node,

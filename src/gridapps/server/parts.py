@@ -10,7 +10,7 @@ from gridapps.config.environment import Environment
 from gridapps.registry.authority import Authority
 from gridapps.registry.disk import STORAGE
 from gridapps.registry.tokens import Service
-from gridapps.server import distribution, nginx
+from gridapps.server import distribution, launching, nginx
 from gridapps.server.instance import Unusable
 from gridapps.server.supervise import Part, listens
 
@@ -28,7 +28,7 @@ def program(name: str) -> str:
 
 
 def parts(settings: Environment, *, works: bool) -> list[Part]:
-    """All parts, in the order in which they start; the worker only where this machine works itself."""
+    """All parts, in the order in which they start; launcher and worker only where this machine works."""
     data = settings.data.absolute()
     Authority.create_or_load(data / "authority", host=settings.host)
     own = {**os.environ, "GRIDAPPS_DATA": str(data), "PYTHONUNBUFFERED": "1"}
@@ -71,13 +71,19 @@ def parts(settings: Environment, *, works: bool) -> list[Part]:
             ready=lambda: True,  # nor for this one
         ),
         Part(
+            name="launcher",
+            command=launching.configuration(settings, owner=os.geteuid()).command(sys.executable),
+            environment=own,
+            ready=lambda: launching.answers(settings),
+        ),
+        Part(
             name="worker",
-            command=[sys.executable, "-m", "gridapps.server.cli", "worker"],
+            command=[sys.executable, "-m", "gridapps.server.cli", "worker", "--no-launcher"],
             environment=own,
             ready=lambda: _exists(data / "run" / f"{settings.node}.bell"),
         ),
     ]  # fmt: skip
-    return [part for part in found if works or part.name != "worker"]
+    return [part for part in found if works or part.name not in ("launcher", "worker")]
 
 
 def _registry(settings: Environment, service: Service) -> Part:

@@ -1,0 +1,147 @@
+"""The launcher of this machine, as the settings say: how it is started, reached, and kept beside a worker."""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gridapps.config.environment import Environment
+from gridapps.launcher import channel
+from gridapps.launcher.configuration import Configuration
+from gridapps.launcher.remote import RemoteSandbox
+from gridapps.registry import membership
+from gridapps.runs.capacity import Capacity
+from gridapps.sandbox.protocol import EngineUnavailable
+from gridapps.server.instance import Unusable, identity
+
+_PR_SET_PDEATHSIG = 1
+_PATIENCE = 20.0  # seconds for the start of a launcher
+_PAUSE = 0.5  # seconds before one that ended is started again
+_LOOK = 2.0  # seconds between two looks for one that somebody else starts
+_OTHERS = 16  # connections beside those of the worker, such as those of one that is about to end
+
+
+def configuration(settings: Environment, *, owner: int) -> Configuration:
+    """What the launcher is started with; `owner` is the account of the worker."""
+    data = settings.data.absolute()
+    member = membership.read(data)
+    own = capacity(settings)
+    ports = (settings.registry_port, settings.trusted_port)
+    return Configuration(
+        socket=str(socket_of(settings)),
+        owner=owner,
+        connections=_connections(own.slots) + _OTHERS,
+        engine=settings.engine,
+        instance=identity(data),
+        scratch=str(data / "scratch"),
+        inputs=str(data / "inputs"),
+        quota=settings.quota,
+        runtime=settings.runtime,
+        registries=(member.authority,) if member else tuple(f"127.0.0.1:{port}" for port in ports),
+        cpus=own.cpus,
+        memory=own.memory,
+        disk=max(settings.node_disk, shutil.disk_usage(data).total),
+    )
+
+
+def capacity(settings: Environment, *, held: int = 0) -> Capacity:
+    """What this node has for tasks; `held`: bytes of workspaces that are there already."""
+    return Capacity.of_machine(
+        settings.data.absolute(),
+        slots=settings.slots,
+        cpus=settings.node_cpus,
+        memory=settings.node_memory,
+        disk=settings.node_disk,
+        held=held,
+    )
+
+
+def socket_of(settings: Environment) -> Path:
+    """Where the launcher listens."""
+    return settings.data.absolute() / "run" / "launcher.sock"
+
+
+def remote_sandbox(settings: Environment) -> RemoteSandbox:
+    """The sandbox behind the launcher."""
+    slots = capacity(settings).slots
+    return RemoteSandbox(socket_of(settings), connections=_connections(slots))
+
+
+def _connections(slots: int) -> int:
+    """Each task has one call at a time. There may be more tasks than slots: those of a predecessor."""
+    return 2 * slots + 64
+
+
+def answers(settings: Environment) -> bool:
+    """Whether a launcher listens."""
+    with channel.new_socket() as probe:
+        try:
+            probe.connect(str(socket_of(settings)))
+        except OSError:
+            return False
+        return True
+
+
+def wait_for(sandbox: RemoteSandbox, *, say: Callable[[str], None]) -> int:
+    """Wait until the launcher answers; the bytes of the workspaces that it holds."""
+    said = False
+    while True:
+        try:
+            return sandbox.held()
+        except EngineUnavailable as error:
+            if not said:
+                say(f"Waiting for the launcher: {error}")
+            said = True
+            time.sleep(_LOOK)
+
+
+def stand_beside(settings: Environment, *, owner: int, worker: Sequence[str]) -> int:
+    """Run a launcher and, as its client, a worker; the exit status of the worker, when both have ended.
+
+    A launcher that ends is started again. The worker goes on meanwhile, and so do its containers.
+    """
+    command = configuration(settings, owner=owner).command(sys.executable)
+    launcher = _start(command)
+    _await(launcher, settings)
+    child = subprocess.Popen(worker)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: child.terminate())
+    while True:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        assert ended is not None
+        if ended.si_pid == child.pid:
+            break
+        launcher.wait()
+        time.sleep(_PAUSE)
+        launcher = _start(command)
+    launcher.terminate()
+    launcher.wait()
+    return child.wait()
+
+
+def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """In a session of its own: an interrupt at the terminal stops the worker, which still needs it."""
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=_end_with_parent,  # noqa: PLW1509 - there is a single thread
+    )
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _await(launcher: subprocess.Popen[bytes], settings: Environment) -> None:
+    end = time.monotonic() + _PATIENCE
+    while not answers(settings):
+        if launcher.poll() is not None or time.monotonic() > end:
+            launcher.kill()
+            raise Unusable("The launcher did not start; the lines above say why.")
+        time.sleep(0.02)
