@@ -1,6 +1,5 @@
 """`python -m gridapps.launcher CONFIGURATION`: serve until SIGTERM or SIGINT."""
 
-import logging
 import signal
 import sys
 from contextlib import closing
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from gridapps.launcher import lines
 from gridapps.launcher.configuration import Configuration
 from gridapps.launcher.confinement import confine
 from gridapps.launcher.policy import Policy
@@ -18,7 +18,7 @@ from gridapps.sandbox.docker import DockerSandbox
 
 def main(configuration: Configuration) -> None:
     """Serve the worker of a node."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    lines.write(configuration.log_format)
     confine(network=not configuration.engine.startswith("unix:"))
     sandbox = DockerSandbox(
         engine=configuration.engine,

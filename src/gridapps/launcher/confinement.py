@@ -9,9 +9,10 @@ _CAPABILITY_VERSION = 0x20080522  # linux/capability.h
 _CLONE_NEWNET = 0x40000000
 _LAST_CAPABILITY = 63
 
-CHOWN, DAC_OVERRIDE, FOWNER, SYS_ADMIN = 0, 1, 3, 21
-# To hand outputs over, to reach what programs closed, to change its mode; to mount and to use loop devices.
-NEEDED = (CHOWN, DAC_OVERRIDE, FOWNER, SYS_ADMIN)
+CHOWN, DAC_OVERRIDE, FOWNER, KILL, SYS_ADMIN = 0, 1, 3, 5, 21
+# To hand outputs over, to reach what programs closed, to change its mode; to kill without the engine;
+# to mount and to use loop devices.
+NEEDED = (CHOWN, DAC_OVERRIDE, FOWNER, KILL, SYS_ADMIN)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

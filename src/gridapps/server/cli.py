@@ -134,10 +134,10 @@ def launcher() -> None:
     It is the only process of a node that needs to be root. It has no network and no database.
     """
     settings = prepare_node()
-    from gridapps.server.launching import configuration
+    from gridapps.server.launching import clean_environment, configuration
 
     command = configuration(settings, owner=os.geteuid()).command(sys.executable)
-    os.execv(command[0], command)  # noqa: S606 - it takes this process's place
+    os.execve(command[0], command, clean_environment())  # noqa: S606 - it takes this process's place
 
 
 @main.command()

@@ -20,6 +20,8 @@ from gridapps.sandbox.protocol import EngineUnavailable
 from gridapps.server.instance import Unusable, identity
 
 _PR_SET_PDEATHSIG = 1
+_KEPT = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_PRELOAD", "LD_LIBRARY_PATH"})
+_KEPT_PREFIXES = ("LC_", "PYTHON", "COVERAGE_", "DOCKER_")  # the last: how to reach the engine
 _PATIENCE = 20.0  # seconds for the start of a launcher
 _PAUSE = 0.5  # seconds before one that ended is started again
 _LOOK = 2.0  # seconds between two looks for one that somebody else starts
@@ -46,6 +48,7 @@ def configuration(settings: Environment, *, owner: int) -> Configuration:
         cpus=own.cpus,
         memory=own.memory,
         disk=max(settings.node_disk, shutil.disk_usage(data).total),
+        log_format=settings.log_format,
     )
 
 
@@ -59,6 +62,11 @@ def capacity(settings: Environment, *, held: int = 0) -> Capacity:
         disk=settings.node_disk,
         held=held,
     )
+
+
+def clean_environment() -> dict[str, str]:
+    """What the launcher's environment keeps: no setting, and with that no password."""
+    return {key: value for key, value in os.environ.items() if key in _KEPT or key.startswith(_KEPT_PREFIXES)}
 
 
 def socket_of(settings: Environment) -> Path:
@@ -128,6 +136,7 @@ def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
     """In a session of its own: an interrupt at the terminal stops the worker, which still needs it."""
     return subprocess.Popen(
         command,
+        env=clean_environment(),
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         preexec_fn=_end_with_parent,  # noqa: PLW1509 - there is a single thread

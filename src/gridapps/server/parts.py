@@ -73,7 +73,7 @@ def parts(settings: Environment, *, works: bool) -> list[Part]:
         Part(
             name="launcher",
             command=launching.configuration(settings, owner=os.geteuid()).command(sys.executable),
-            environment=own,
+            environment=launching.clean_environment(),
             ready=lambda: launching.answers(settings),
         ),
         Part(
