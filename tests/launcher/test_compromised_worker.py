@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gridapps.launcher import channel, messages
 from gridapps.launcher.remote import RemoteSandbox
@@ -429,3 +431,58 @@ def test_nothing_stays_open(fake_bench: Bench) -> None:
     for _ in range(5):
         fake_bench.run(reference("copy"))
     assert _closes_down_to(before)
+
+
+def test_more_waits_than_connections_take_turns(fake_bench: Bench) -> None:
+    name = fake_bench.start(reference("sleep"))
+    found: list[object] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(fake_bench.sandbox.wait(name, timeout=0.05)))
+        for _ in range(3 * CONNECTIONS)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found == [None] * len(threads)
+
+
+_CALLS = st.sampled_from([tag.__name__.lower() for tag in messages.Request.__subclasses__()])
+_FIELDS = (
+    "name",
+    "image",
+    "token",
+    "input_name",
+    "run",
+    "task",
+    "limits",
+    "deadline",
+    "labels",
+    "timeout",
+    "grace",
+)
+_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=30),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=6,
+)
+_MESSAGES = st.builds(
+    lambda call, fields: msgspec.json.encode({"call": call, **fields}),
+    _CALLS,
+    st.dictionaries(st.sampled_from(_FIELDS), _VALUES, max_size=8),
+)
+
+
+@given(content=st.binary(min_size=1, max_size=200) | _MESSAGES)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_message_is_a_surprise(fake_launcher: FakeLauncher, content: bytes) -> None:
+    """Whatever it is, it is refused by name, or carried out: never an error that nobody foresaw."""
+    with channel.new_socket() as connection:
+        connection.connect(str(fake_launcher.socket))
+        reply = ask(connection, content)
+    assert reply.error in ("", "ValueError", "KeyError", "ImageUnavailable")
+    assert "failed with" not in reply.text
