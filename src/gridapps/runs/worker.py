@@ -21,7 +21,7 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
 
 from gridapps import context
-from gridapps.exports import storage, tidying
+from gridapps.exports import storage
 from gridapps.runs import nodes, queue
 from gridapps.runs.bell import Bell
 from gridapps.runs.capacity import Capacity
@@ -40,7 +40,6 @@ BEAT = 1.0  # seconds between two looks at the rows of running tasks
 SLEEP = 5.0  # seconds after which a worker looks at the queue although nobody rang
 RECONCILE = 30.0  # seconds between two comparisons of rows and containers
 PULSE = 5.0  # seconds between two reports of a node that it is alive
-TIDY = 86400.0  # seconds between two looks for what killed imports left; the first is at the start
 EXPIRE = 5.0  # seconds between two looks for leases that ran out
 
 
@@ -76,7 +75,6 @@ class Worker:
         self._busy = threading.Event()  # tasks run, or the worker stops: the heart has something to do
         self._unclean = threading.Event()  # something waits to be removed: compare soon
         self._bell: Bell | None = None
-        self._tidied = -TIDY
         # Since when the database answers: until a lease after it, silence is no sign of death.
         self._answers_since = time.monotonic()
 
@@ -136,9 +134,6 @@ class Worker:
                     self._remove_orphans(self._residents())
                     compared = time.monotonic()
                     self._unclean.clear()
-                if time.monotonic() > self._tidied + TIDY:
-                    self._tidied = time.monotonic()
-                    pool.submit(_tidy_exports)
                 if self._node.images.due():
                     pool.submit(self._trim_images)
                 self._fill(pool)
@@ -369,17 +364,6 @@ def _place(lock: IO[str]) -> str:
     machine = Path("/etc/machine-id")
     known = (key, socket.gethostname(), machine.read_text() if machine.exists() else "")
     return hashlib.sha256("\n".join(known).encode()).hexdigest()
-
-
-def _tidy_exports() -> None:
-    """It may look at very many: the worker does not wait for it."""
-    try:
-        for key in tidying.tidy():
-            logger.info("%s: nobody refers to it, removed", key)
-    except Exception:
-        logger.exception("The storage was not tidied")
-    finally:
-        connections.close_all()
 
 
 def _key(resident: Resident) -> tuple[UUID, int] | None:

@@ -6,6 +6,7 @@ everything.
 """
 
 import fcntl
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,7 @@ class Job:
 
     name: str
     run: Callable[..., Iterable[str]]
+    rounds: int = 1  # it runs in each, or in every so many
 
 
 def images(*, dry_run: bool) -> Iterator[str]:
@@ -42,19 +44,20 @@ def images(*, dry_run: bool) -> Iterator[str]:
     yield from sweeping.sweep(dry_run=dry_run, without=given_up)
 
 
-JOBS = (Job("images", images), Job("outputs", runs_retention.sweep))
-# They look at everything that there is: workers remove most of what they leave themselves.
-BY_HAND = (Job("exports", exports.tidy), Job("lost outputs", outputs.tidy))
+# The last one lists every export that there is: once a day.
+JOBS = (Job("images", images), Job("outputs", runs_retention.sweep), Job("exports", exports.tidy, rounds=24))
+# It looks at everything that there is: workers remove most of what they leave themselves.
+BY_HAND = (Job("lost outputs", outputs.tidy),)
 
 
 def keep_house(data: Path) -> None:
     """Run the jobs until the process is ended."""
-    pause = FIRST
-    while True:
-        time.sleep(pause)
-        pause = EVERY
+    for round_ in itertools.count():
+        time.sleep(EVERY if round_ else FIRST)
         with alone(data):
             for job in JOBS:
+                if round_ % job.rounds:
+                    continue
                 close_old_connections()
                 try:
                     removed = list(job.run(dry_run=False))
