@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -85,17 +86,17 @@ def test_a_session_lives_as_before(client: Client) -> None:
     assert SessionStore(first)["a"] == "b"
     session.cycle_key()
     assert not SessionStore().exists(first)
-    client.cookies[settings.SESSION_COOKIE_NAME] = session.session_key
+    client.cookies[settings.SESSION_COOKIE_NAME] = session.session_key or ""
     assert client.get("/").status_code == 200
     client.post("/logout")
     assert Session.objects.count() == 0
 
 
-async def _asynchronously() -> tuple[bool, str, bool]:
+async def _asynchronously() -> tuple[bool, object, bool]:
     session = SessionStore()
     await session.aset("a", "b")
     await session.asave()
-    key = session.session_key
+    key = session.session_key or ""
     found = await SessionStore(key).aget("a")
     there = await session.aexists(key)
     await session.adelete()
@@ -156,7 +157,7 @@ def test_of_two_uses_at_once_no_token_stays(client: Client, monkeypatch: pytest.
     real = Validator.invalidate_authorization_code
     inner: list[int] = []
 
-    def meanwhile(self: Validator, *args: object, **kwargs: object) -> None:
+    def meanwhile(self: Validator, *args: Any, **kwargs: Any) -> None:
         monkeypatch.setattr(Validator, "invalidate_authorization_code", real)
         inner.append(exchange(code).status_code)
         real(self, *args, **kwargs)

@@ -70,7 +70,7 @@ def world(callers: Callers, make_app: MakeApp, make_export: MakeExport) -> Place
     Output.objects.create(task=run.tasks.all()[0], path="a.txt", size=1, sha256="0" * 64, media_type="x/y")
     hook = Hook.objects.create(
         pk=770004, owner=callers.analyst.user, target="https://example.org", site="https://example.org:443",
-        events=["run.complete"], secret="s" * 40,
+        events=["run.complete"], sealed_secret="s" * 40,
     )  # fmt: skip
     Delivery.objects.create(hook=hook, event="run.complete", subject="run", facts={})
     serial = certificates.issue(user=callers.developer.user, name="laptop").certificate.serial
