@@ -9,7 +9,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from django.test import Client
+from oauth2_provider.models import Application
 
+from gridapps.access import applications
+from gridapps.access.applications import Kind
+from gridapps.access.errors import InvalidApplication
 from tests.fixtures.cast import Cast
 
 pytestmark = pytest.mark.django_db
@@ -124,3 +128,37 @@ def test_passwords_are_no_grant(client: Client) -> None:
         {"grant_type": "password", "username": "a", "password": "b", "client_id": "gridapps-cli"},
     )
     assert answer.status_code in {400, 401}
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://a.example;script-src *",
+        "https://a.example;script-src%20*/",
+        "https://a.example'unsafe-inline'/",
+        "https://a.example,b.example/",
+        "https://*.example/",
+        "https://user@a.example/",
+        "https://a.example:x/",
+        "https://a.example:99999/",
+        "https://[::1;x]/",
+        "https:///a",
+        "https://a_b\u00e9.example/",
+    ],
+)
+def test_a_redirect_address_adds_nothing_to_the_policy(client: Client, cast: Cast, address: str) -> None:
+    with pytest.raises(InvalidApplication):
+        applications.register(by=cast.analyst, name="a", kind=Kind.PUBLIC, redirect_uris=address)
+
+
+def test_a_redirect_address_of_before_adds_nothing_to_the_policy(client: Client, cast: Cast) -> None:
+    application, _ = applications.register(
+        by=cast.analyst, name="a", kind=Kind.PUBLIC, redirect_uris="https://a.example/"
+    )
+    for host in ("a.example;script-src", "a.example'unsafe-inline'"):
+        address = f"https://{host}/"
+        Application.objects.filter(pk=application.pk).update(redirect_uris=address)
+        page = client.get("/api/authorize", question(client_id=application.client_id, redirect_uri=address))
+        policy = page["Content-Security-Policy"]
+        assert "unsafe-inline" not in policy
+        assert policy.count("script-src") == 1

@@ -1,5 +1,6 @@
 """OAuth applications that users register: programs that ask users, and machines that act by themselves."""
 
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from ipaddress import ip_address
@@ -20,6 +21,8 @@ from gridapps.audit.events import Event
 MAX_APPLICATIONS = 50
 MAX_NAME = 100  # characters
 MAX_REDIRECTS = 10
+# Host and port: nothing that has a meaning where the address is written into a header.
+PLACE = r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?"
 
 
 class Kind(StrEnum):
@@ -103,7 +106,8 @@ def _check_redirects(addresses: list[str]) -> None:
         try:
             parts = urlsplit(address)
             fine = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname))
-            fine = fine and bool(parts.hostname) and not parts.fragment and not parts.username
+            fine = fine and bool(re.fullmatch(PLACE, parts.netloc)) and not parts.fragment
+            _ = parts.port
         except ValueError:
             fine = False
         if not fine or "*" in address or len(address) > 500:

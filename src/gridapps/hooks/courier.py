@@ -108,7 +108,8 @@ class Courier:
         outcome = self._poster.post(claim.target, headers=headers, body=body)
         logger.info(
             "delivery %s of %s to hook %s, try %s: %s",
-            claim.key, claim.event, claim.hook, claim.tries, outcome.error or outcome.status,
+            claim.key, claim.event, claim.hook, claim.tries,
+            outcome.detail or outcome.error or outcome.status,
         )  # fmt: skip
         if outcome.status == 410:
             deliveries.gone(claim=claim)

@@ -18,16 +18,25 @@ from gridapps.hooks.targets import Rules
 LARGEST_ANSWER = 4096  # bytes of a body that are read; nothing of it is kept
 
 
+# The same for a name that does not resolve, an address that is refused, and one on a network of the
+# operator's where nothing answers: users must not learn from it which names and machines are there.
+NOT_REACHED = (
+    "The target was not reached. Its name must resolve to an address that hooks may reach, and a web server "
+    "with a trusted certificate must answer there in time."
+)
+
+
 class Refused(Exception):
     """The target leads where hooks must not go."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a try: a status, or an error's sentence."""
+    """What came of a try: a status, or an error's sentence. `detail` is for the operator's log."""
 
     status: int | None = None
     error: str = ""
+    detail: str = ""
 
 
 class Poster:
@@ -53,11 +62,12 @@ class Poster:
             ):  # fmt: skip
                 return _judge(answer)
         except Refused as error:
-            return Outcome(error=str(error))
+            found = str(error)
         except (httpcore.TimeoutException, TimeoutError):
-            return Outcome(error=f"No whole answer came within {self._timeout:g} s.")
+            found = f"No whole answer came within {self._timeout:g} s."
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError, ValueError) as error:
-            return Outcome(error=_sentence(error))
+            found = _sentence(error)
+        return Outcome(error=found if network.public else NOT_REACHED, detail=found)
 
 
 def _judge(answer: httpcore.Response) -> Outcome:
@@ -96,6 +106,7 @@ class _Network(httpcore.NetworkBackend):
         self._rules = rules
         self._until = until
         self._sockets = httpcore.SyncBackend()
+        self.public = False  # whether the name led to public addresses alone
 
     def connect_tcp(
         self,
@@ -109,6 +120,7 @@ class _Network(httpcore.NetworkBackend):
         allowed = [str(each[4][0]) for each in found if self._rules.allow(str(each[4][0]))]
         if not allowed:
             raise Refused("It leads to an address that hooks must not reach.")
+        self.public = len(allowed) == len(found) and all(map(self._rules.public, allowed))
         failure: Exception = ConnectionRefusedError()
         for address in dict.fromkeys(allowed):
             try:

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 Address = IPv4Address | IPv6Address
@@ -14,18 +14,26 @@ TARGET = (
     r"|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?][!$%&'()*+,./0-9:;=?@A-Z_a-z~-]*)?$"
 )
 LONGEST = 1000
-# IANA's registries of special-purpose addresses. Python's own idea of them changes from release to release.
+# Global unicast addresses are allowed, apart from IANA's special purposes. Python's own idea of these changes
+# from release to release.
 _NOT_PUBLIC_4 = tuple(
     IPv4Network(each)
     for each in (
         "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
-        "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15",
-        "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+        "192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24",
+        "192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+        "224.0.0.0/4", "240.0.0.0/4",
     )
 )  # fmt: skip
 _UNICAST_6 = IPv6Network("2000::/3")
-_NOT_PUBLIC_6 = tuple(IPv6Network(each) for each in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
-_NAT64 = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
+# Teredo and 6to4 among them: what such an address leads to is decided by whoever translates it.
+_NOT_PUBLIC_6 = tuple(
+    IPv6Network(each)
+    for each in ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20")
+)
+# The well-known prefix alone has its IPv4 address in the last 32 bits (RFC 6052). In 64:ff9b:1::/48 and in
+# prefixes of a network's own it may be anywhere (RFC 8215): they are refused like all that is not public.
+_NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class BadTarget(ValueError):
@@ -38,6 +46,11 @@ class Rules:
 
     networks: tuple[Network, ...] = ()
     http: bool = False
+
+    def public(self, address: str) -> bool:
+        """Whether everybody can reach this address, so that nothing is learned about it here."""
+        found = _plain(address)
+        return found is not None and _public(found)
 
     def allow(self, address: str) -> bool:
         """Whether a hook may connect to this address."""
@@ -107,7 +120,7 @@ def _plain(address: str) -> Address | None:
             return None
         if found.ipv4_mapped:
             return found.ipv4_mapped
-        if any(found in network for network in _NAT64):
+        if found in _NAT64:
             return IPv4Address(int(found) & 0xFFFFFFFF)
     return found
 

@@ -1,11 +1,13 @@
 """The page on which a user lets an application act for them."""
 
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.http import HttpRequest, HttpResponse
 from oauth2_provider.views import AuthorizationView
 
+from gridapps.access.applications import PLACE
 from gridapps.web.policy import HEADER, policy
 
 
@@ -28,6 +30,8 @@ class Consent(AuthorizationView):  # type: ignore[misc]
         # The address was compared with the registered ones before this page is shown.
         if target := context.get("redirect_uri"):
             parts = urlsplit(target)
-            answer[HEADER] = policy(form_targets=f"{parts.scheme}://{parts.netloc}")
+            # Others were registered before such addresses were refused.
+            if parts.scheme in {"http", "https"} and re.fullmatch(PLACE, parts.netloc):
+                answer[HEADER] = policy(form_targets=f"{parts.scheme}://{parts.netloc}")
         answer["Cache-Control"] = "no-store"
         return answer

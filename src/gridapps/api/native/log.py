@@ -19,7 +19,7 @@ from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.openapi import RunId, content
 from gridapps.api.native.paging import Digits
 from gridapps.api.native.runs import with_outputs
-from gridapps.api.native.watching import release_thread, watch
+from gridapps.api.native.watching import address_of, release_thread, watch
 from gridapps.audit import trail
 from gridapps.audit.events import Event
 from gridapps.runs import logs, queries, store
@@ -60,8 +60,9 @@ async def show(
     user = user_of(request)
     run = await sync_to_async(_opened)(user, run_id)
     if follow:
-        watch().check(user.pk)
-        answer = StreamingHttpResponse(_events(user, run, task), content_type="text/event-stream")
+        address = address_of(request)
+        watch().check(user.pk, address)
+        answer = StreamingHttpResponse(_events(user, address, run, task), content_type="text/event-stream")
         answer["Cache-Control"] = "no-store"
         answer["X-Accel-Buffering"] = "no"
     else:
@@ -131,12 +132,12 @@ async def _lines(user: User, run: UUID, task: int | None) -> AsyncIterator[bytes
             yield "".join(f"{index} {line}\n" for line in lines).encode()
 
 
-async def _events(user: User, run: UUID, task: int | None) -> AsyncIterator[bytes]:
+async def _events(user: User, address: str, run: UUID, task: int | None) -> AsyncIterator[bytes]:
     watching = watch()
     loop = asyncio.get_running_loop()
     look = _LOOK if store.is_shared() else _LOOK_AT_OBJECTS
     tails: dict[tuple[int, int], _Tail] = {}
-    async with watching.place(user.pk):
+    async with watching.place(user.pk, address):
         yield b": the log begins\n\n"
         last = loop.time()
         while True:

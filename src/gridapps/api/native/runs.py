@@ -24,7 +24,7 @@ from gridapps.api.native.run_shapes import (
     SubmittedAnswer,
 )
 from gridapps.api.native.shapes import State
-from gridapps.api.native.watching import release_thread, watch
+from gridapps.api.native.watching import address_of, release_thread, watch
 from gridapps.registry.models import APP_ID
 from gridapps.runs import models, operations, queries, retention
 from gridapps.runs.states import TERMINAL
@@ -101,7 +101,7 @@ async def show(
     known = request.headers.get("If-None-Match")
     if wait and known in {None, _etag(found)} and not all(run.state in TERMINAL for run in found):
         watching = watch()
-        async with watching.place(user.pk):
+        async with watching.place(user.pk, address_of(request)):
             await release_thread()
             await watching.change({UUID(run.id): run.version for run in found}, seconds=wait)
         found = await sync_to_async(whole)(user, keys)

@@ -7,21 +7,26 @@ up to every 250 ms for those who have waited longer. Nobody waits: nothing runs,
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
 from uuid import UUID
 
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connections
 from django.db.utils import Error
+from django.http import HttpRequest
 
 from gridapps.api.errors import ApiError
 from gridapps.runs.models import Run
 
-MAX_WAITERS = 512
-MAX_WAITERS_OF_A_USER = 64
+# Of each application process.
+MAX_WAITERS = 1024
+MAX_WAITERS_OF_A_USER = 32
+MAX_WAITERS_OF_AN_ADDRESS = 128
 _FIRST, _LONGEST, _GROWTH = 0.025, 0.25, 1.1
 Versions = dict[UUID, int]
 logger = logging.getLogger(__name__)
@@ -40,25 +45,25 @@ class Watch:
 
     def __init__(self) -> None:
         self._waiters: set[_Waiter] = set()
-        self._users: dict[int, int] = {}
+        self._taken: Counter[str] = Counter()  # places by user, by address, and in all
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
 
     @asynccontextmanager
-    async def place(self, user: int) -> AsyncIterator[None]:
+    async def place(self, user: int, address: str) -> AsyncIterator[None]:
         """One of the places for waiting. Raises ApiError (503) when there is none left."""
-        self.check(user)
-        self._users[user] = self._users.get(user, 0) + 1
+        self.check(user, address)
+        names = list(_limits(user, address))
+        self._taken.update(names)
         try:
             yield
         finally:
-            self._users[user] -= 1
-            if not self._users[user]:
-                del self._users[user]
+            self._taken.subtract(names)
+            self._taken = +self._taken  # without those that have none
 
-    def check(self, user: int) -> None:
-        """Raise ApiError (503) when there is no place left for this user."""
-        if self._users.get(user, 0) >= MAX_WAITERS_OF_A_USER or sum(self._users.values()) >= MAX_WAITERS:
+    def check(self, user: int, address: str) -> None:
+        """Raise ApiError (503) when there is no place left for this user at this address."""
+        if any(self._taken[name] >= most for name, most in _limits(user, address).items()):
             raise ApiError("unavailable", "Too many clients wait for runs; try again in a few seconds.")
 
     async def change(self, seen: Mapping[UUID, int], *, seconds: float, interval: float = _FIRST) -> bool:
@@ -103,6 +108,24 @@ class Watch:
             if versions is not None and any(versions.get(run) != seen for run, seen in waiter.seen.items()):
                 waiter.changed.set()
                 self._waiters.discard(waiter)
+
+
+def address_of(request: HttpRequest) -> str:
+    """Where a request comes from: of IPv6 the network, because a client has a whole one."""
+    text = request.headers.get("X-Forwarded-For", "")  # nginx sets it
+    try:
+        found = ip_address(text)
+    except ValueError:
+        return ""
+    return text if found.version == 4 else str(ip_network((found, 64), strict=False))
+
+
+def _limits(user: int, address: str) -> dict[str, int]:
+    return {
+        "": MAX_WAITERS,
+        f"user {user}": MAX_WAITERS_OF_A_USER,
+        f"address {address}": MAX_WAITERS_OF_AN_ADDRESS,
+    }
 
 
 def _versions(waiters: list[_Waiter]) -> Versions | None:
