@@ -9,6 +9,9 @@ import pytest
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
+from gridapps.audit import trail
+from gridapps.audit.events import Event
+from gridapps.audit.models import Entry
 from gridapps.registry import certificates, images, manifests, pushes, tokens
 from gridapps.registry.distribution import Missing, Repository
 from gridapps.registry.manifests import OCI_INDEX, OCI_MANIFEST
@@ -187,6 +190,14 @@ def test_refused_releases_do_not_pile_up(developer: Developer, monkeypatch: pyte
         refusal(developer.push(encoded({"number": number})))
     kept = list(developer.app.releases.order_by("-pushed_at").values_list("digest", flat=True))
     assert kept == [digest(encoded({"number": number})) for number in (4, 3, 2)]
+
+
+def test_refusals_do_not_fill_the_audit(developer: Developer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each bad manifest has a digest of its own, so each would be an entry of its own."""
+    monkeypatch.setattr(trail, "MAX_REFUSED", 3)
+    for number in range(5):
+        refusal(developer.push(encoded({"number": number})))
+    assert Entry.objects.filter(event=Event.RELEASE_REFUSED).count() == 3
 
 
 def test_the_registry_is_gone(developer: Developer, set_limits: Callable[..., None]) -> None:

@@ -40,9 +40,17 @@ def record(*, event: Event, by: Keyed | str | None, subject: str, **details: obj
     )
 
 
-def note(*, event: Event, by: Keyed | str | None, subject: str, **details: object) -> None:
-    """The same for what is done again and again, such as reading: once an hour for each actor and subject."""
-    if not _recent(by, event).filter(subject=_plain(subject)[:300]).exists():
+def note(
+    *, event: Event, by: Keyed | str | None, subject: str, at_most: int | None = None, **details: object
+) -> None:
+    """Add an entry for what is done repeatedly, such as reading: once an hour for each actor and subject.
+
+    `at_most` limits the entries of one actor in that time, where the actor chooses the subject.
+    """
+    recent = _recent(by, event)
+    if at_most is not None and recent.count() >= at_most:
+        return
+    if not recent.filter(subject=_plain(subject)[:300]).exists():
         record(event=event, by=by, subject=subject, **details)
 
 

@@ -41,7 +41,7 @@ def attach(
     except Invalid as error:
         trail.note(
             event=Event.ATTACHMENT_REFUSED, by=certificate.user, subject=f"release:{app}@{place.release}",
-            reasons=error.reasons, certificate=certificate.serial,
+            reasons=error.reasons, certificate=certificate.serial, at_most=trail.MAX_REFUSED,
         )  # fmt: skip
         raise
     log.info("%s attached %s to %s", certificate.user, stored, release)

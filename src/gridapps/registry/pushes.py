@@ -193,7 +193,9 @@ def _refused(push: Push, error: Invalid) -> Invalid:
                     "certificate": push.certificate,
                 },
             )
-        trail.note(event=Event.RELEASE_REFUSED, reasons=error.reasons, **_named(push))
+        trail.note(
+            event=Event.RELEASE_REFUSED, at_most=trail.MAX_REFUSED, reasons=error.reasons, **_named(push)
+        )
         oldest = refused.order_by("-pushed_at", "-pk").values_list("pk", flat=True)[MAX_REFUSED:]
         refused.filter(pk__in=list(oldest)).delete()
     return error
