@@ -1,6 +1,6 @@
 """A developer with a good certificate at the registry's door, and what is another developer's.
 
-tests/registry/test_door.py tries more paths; images themselves are tried in test_image.py.
+tests/registry/test_door.py tries more paths; images themselves are tried in test_developer_image.py.
 """
 
 import base64
