@@ -98,8 +98,8 @@ def _gunzipped(first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
 class _Tree:
     """The tree that the entries of a layer make, without contents.
 
-    Each path comes once (a directory may come again), each entry lies in a directory, and each hard link
-    names a file that came before it: then every order of unpacking makes the same tree.
+    Each path comes once, each entry lies in a directory, and each hard link names a file that came before it:
+    then every order of unpacking makes the same tree. docker refuses to pull a layer that names a path twice.
     """
 
     def __init__(self, *, max_size: int, max_files: int) -> None:
@@ -177,7 +177,7 @@ class _Tree:
             self._kinds[key] = _DIRECTORY
             if found == _IMPLIED:
                 self._index.declared(path)
-        elif found != _DIRECTORY:
+        else:
             raise Invalid(f"has {shown(path)} twice.")
 
     def _remove(self, entry: Entry, parent: bytes, name: bytes) -> None:
