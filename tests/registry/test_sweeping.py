@@ -16,7 +16,7 @@ from gridapps.registry import disk, operations, sweeping
 from gridapps.registry.disk import Disk
 from gridapps.registry.distribution import Missing, Repository
 from gridapps.registry.manifests import OCI_INDEX, OCI_MANIFEST
-from gridapps.registry.models import Release
+from gridapps.registry.models import Layer, Release
 from tests.fixtures.cast import Cast
 from tests.registry.built import CONFIG, Image, config, descriptor, digest, encoded, entry, index, layer
 from tests.registry.conftest import Developer
@@ -86,7 +86,10 @@ def test_what_no_release_needs_is_gone_and_the_disk_is_free(developer: Developer
     age()
     would = sweeping.sweep(dry_run=True)
     assert whole(developer, old)
+    assert Layer.objects.filter(digest=digest(old.layers[0])).exists()
     assert sweeping.sweep() == would
+    kept = set(Layer.objects.values_list("digest", flat=True))
+    assert kept == set(map(digest, new.layers)), "what was read of the others is gone as well"
     assert f"tag {developer.name}:v1" in would
     assert f"manifest {developer.name}@{digest(old.manifest)}" in would
     assert f"blob {digest(orphan)}: 4000 bytes" in would

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from gridapps.registry import disk, manifests
 from gridapps.registry.disk import Disk, Files
-from gridapps.registry.models import App, Release
+from gridapps.registry.models import App, Layer, Release
 from gridapps.registry.permits import DIGEST
 
 GRACE = 24 * 3600.0  # seconds for which a push may rely on what it has touched
@@ -197,6 +197,8 @@ class _Sweep:
             if digest not in linked and self._is_old(path):
                 size = self._disk.size(digest)
                 if self._take(path):
+                    if not self._dry_run:  # what was read of it is read again when it comes again
+                        Layer.objects.filter(digest=digest).delete()
                     yield f"blob {digest}: {size} bytes"
 
     def _take(self, path: Path) -> bool:
