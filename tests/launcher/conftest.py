@@ -31,6 +31,7 @@ OWNER = 64999  # the worker's account in these tests; it needs no name
 STRANGER = 65534
 GIB = 1024**3
 CONNECTIONS = 40
+CONTAINERS = 8
 FAKE_REGISTRY = "127.0.0.1:5001"
 _SETRESUID, _SETRESGID, _SETGROUPS = 117, 119, 116  # of x86-64; they change the calling thread alone
 
@@ -90,7 +91,9 @@ def fake_launcher(tmp_path: Path) -> Iterator[FakeLauncher]:
     sandbox = FakeSandbox(
         scratch=tmp_path / "scratch", programs={reference(name): run for name, run in PROGRAMS.items()}
     )
-    policy = Policy(registries=(FAKE_REGISTRY, "127.0.0.1:5002"), cpus=4, memory=GIB, disk=GIB)
+    policy = Policy(
+        registries=(FAKE_REGISTRY, "127.0.0.1:5002"), cpus=4, memory=GIB, disk=GIB, containers=CONTAINERS
+    )
     service = Service(sandbox, policy=policy, inputs=tmp_path / "inputs", owner=OWNER)
     path = tmp_path / "launcher.sock"
     server = Server(path, owner=OWNER, connections=CONNECTIONS, service=service)
@@ -147,6 +150,7 @@ class Launcher:
             cpus=4,
             memory=GIB,
             disk=GIB,
+            containers=CONTAINERS,
         )
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -16,16 +16,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gridapps.launcher import channel, messages
+from gridapps.launcher.inputs import Inputs
 from gridapps.launcher.remote import RemoteSandbox
 from gridapps.sandbox.protocol import EngineUnavailable, ImageUnavailable, Limits, SandboxError
 from tests.launcher.conftest import (
     CONNECTIONS,
+    CONTAINERS,
     FAKE_REGISTRY,
     GIB,
     OWNER,
     STRANGER,
     FakeLauncher,
     as_account,
+    open_to_all,
     reference,
 )
 from tests.sandbox.conftest import Bench
@@ -333,6 +336,35 @@ def test_outputs_are_given_after_the_end(fake_bench: Bench) -> None:
     name = fake_bench.start(reference("sleep"))
     with pytest.raises(SandboxError, match="still runs"):
         fake_bench.sandbox.outputs(name)
+
+
+def test_containers_without_end_stop_at_a_number(fake_bench: Bench) -> None:
+    names = [fake_bench.start(reference("sleep")) for _ in range(CONTAINERS)]
+    with pytest.raises(SandboxError, match=f"has {CONTAINERS} containers already"):
+        fake_bench.start(reference("sleep"))
+    fake_bench.sandbox.remove(names[0])
+    assert fake_bench.run(reference("fail")).ended.exit_code == 3
+
+
+def test_where_all_is_one_account_inputs_stay_where_they_are(tmp_path: Path) -> None:
+    """An instance that root did not start cannot mount, and there is nobody to protect from."""
+    source = tmp_path / "in.laz"
+    source.write_bytes(b"LASF")
+    open_to_all(tmp_path)
+    source.chmod(0o644)
+
+    def attach() -> Path:
+        descriptor = os.open(source, os.O_RDONLY)
+        try:
+            inputs = Inputs(tmp_path / "inputs")
+            place = inputs.attach("try-1", descriptor)
+            inputs.detach("try-1")
+            assert inputs.names() == []
+            return place
+        finally:
+            os.close(descriptor)
+
+    assert as_account(OWNER, attach) == source
 
 
 def test_a_stranger_is_refused(fake_launcher: FakeLauncher) -> None:

@@ -32,6 +32,7 @@ def main(configuration: Configuration) -> None:
         cpus=configuration.cpus,
         memory=configuration.memory,
         disk=configuration.disk,
+        containers=configuration.containers,
     )
     with closing(sandbox):
         owner = configuration.owner

@@ -22,6 +22,7 @@ class Configuration(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
     cpus: float
     memory: int
     disk: int
+    containers: int
     log_format: Literal["json", "text"] = "json"
 
     def command(self, python: str | Path) -> list[str]:

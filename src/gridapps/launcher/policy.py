@@ -14,12 +14,13 @@ _OF_ONE_CONTAINER = Limits(cpus=1, memory=1, disk=1)  # the fixed limits of the 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """The registries of the instance as `host:port`, and what one container may have of this node."""
+    """The registries of the instance as `host:port`, the number of containers, and what one may have."""
 
     registries: tuple[str, ...]
     cpus: float
     memory: int  # bytes
     disk: int  # bytes, of outputs and of the log
+    containers: int  # at once, with those that have ended and are not removed
 
     def is_ours(self, image: str) -> bool:
         """Whether a reference names an image of this instance by its digest."""

@@ -92,6 +92,8 @@ class Service:
         given = content_of(arguments, limit=MAX_ARGUMENTS)
         with self._alone(request.name):
             known = self._inputs.has(request.name)
+            if not known and len(self._inputs.names()) >= self._policy.containers:
+                raise SandboxError(f"This node has {self._policy.containers} containers already.")
             place = self._inputs.attach(request.name, source)
             launch = Launch(
                 name=request.name,

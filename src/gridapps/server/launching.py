@@ -25,7 +25,9 @@ _KEPT_PREFIXES = ("LC_", "PYTHON", "COVERAGE_", "DOCKER_")  # the last: how to r
 _PATIENCE = 20.0  # seconds for the start of a launcher
 _PAUSE = 0.5  # seconds before one that ended is started again
 _LOOK = 2.0  # seconds between two looks for one that somebody else starts
-_OTHERS = 16  # connections beside those of the worker, such as those of one that is about to end
+_OTHERS = (
+    16  # connections beside those of the worker, and containers beside two per slot: what is about to end
+)
 
 
 def configuration(settings: Environment, *, owner: int) -> Configuration:
@@ -48,6 +50,7 @@ def configuration(settings: Environment, *, owner: int) -> Configuration:
         cpus=own.cpus,
         memory=own.memory,
         disk=max(settings.node_disk, shutil.disk_usage(data).total),
+        containers=2 * own.slots + _OTHERS,
         log_format=settings.log_format,
     )
 
