@@ -10,17 +10,20 @@ import os
 import re
 import shutil
 import time
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gridapps.sandbox import cgroup, profile, workspace
+from gridapps.sandbox import cgroup, image_files, processes, profile, workspace
 from gridapps.sandbox.engine import Engine
 from gridapps.sandbox.exits import Exits
 from gridapps.sandbox.layers import layers_of
 from gridapps.sandbox.log import open_log
+from gridapps.sandbox.presence import Presence
 from gridapps.sandbox.protocol import (
+    ContainerStuck,
     Ended,
     EngineUnavailable,
     ImageGone,
@@ -38,10 +41,15 @@ _LABELS = "gridapps.labels"  # the caller's, as one JSON text: an image's own la
 _INSTANCE = "gridapps.instance"
 _NAMED = "gridapps.name"
 _OVER = "over-quota"  # file in a workspace: the watchdog ended it
+_FORCED = "forced"  # file in a workspace: it was ended without the engine
+_CHECK = "check-"  # begins the names of containers that are only looked at, never started
+_CHECKED_WITHIN = 120.0  # seconds
 _WATCHDOG_PERIOD = 1.0  # seconds
 _INIT_BROKE = 125
 _STARTED_BY = 10.0  # seconds from creation: a container that is not started by then never will be
 _LAST_SECONDS = 10.0  # for init, after it was told to end everything
+_REMOVED_WITHIN = 60.0  # seconds
+_KILLED = 137
 
 
 class DockerSandbox:
@@ -56,7 +64,9 @@ class DockerSandbox:
         self._quota = quota
         self._runtime = runtime
         self._exits = Exits()
+        self._presence = Presence(engine)
         self._cgroup = ""
+        self._sound: set[str] = set()  # ids of images whose files were looked at
 
     def check(self) -> None:
         """Raises with what is missing: engine, control groups, init, room, loop devices."""
@@ -78,6 +88,7 @@ class DockerSandbox:
     def close(self) -> None:
         """Close connections, and remove the control group when no container is left in it."""
         self._engine.close()
+        self._presence.close()
         cgroup.release(instance=self._instance)
         self._cgroup = ""
 
@@ -87,6 +98,9 @@ class DockerSandbox:
     def held(self) -> int:
         volumes = [space.volume for space in self._spaces()]
         return sum(shutil.disk_usage(volume).total for volume in volumes if volume.is_mount())
+
+    def engine_changed(self, *, timeout: float) -> bool:
+        return self._presence.changed(timeout=timeout)
 
     def pull(self, image: str, *, token: str) -> None:
         if self._engine.image(image) is None:
@@ -106,6 +120,7 @@ class DockerSandbox:
         if inspected is None:
             raise ImageGone(f"The image {launch.image} is not on this node: pull it first.")
         entry = profile.Entry.of_image(inspected)
+        self._check_files(inspected)
         known = {"entry_point": entry.command[0], "workdir": entry.workdir}
         try:
             space = workspace.create(self._scratch, launch, quota=self._quota, entry=known)
@@ -126,14 +141,34 @@ class DockerSandbox:
         except BaseException:
             space.remove()
             raise
+        space.note_container(container)
         try:
             self._engine.start(container)
         except EngineUnavailable:
             raise  # it may have started it all the same; who asks again finds out
+        except ContainerStuck:
+            self._end_without_engine(launch.name)
+            raise
         except BaseException:
             self._engine.remove(container)
             space.remove()
             raise
+
+    def _check_files(self, inspected: Mapping[str, Any]) -> None:
+        """Look at the image's files in a container without mounts that is never started: once per image."""
+        image = inspected["Id"]
+        if image in self._sound:
+            return
+        name = f"{_CHECK}{uuid.uuid4().hex[:12]}"
+        labels = {_INSTANCE: self._instance, _NAMED: name, _LABELS: "{}"}
+        container = self._engine.create(self._container(name), profile.unstarted(image, labels=labels))
+        try:
+            image_files.check(lambda path: self._engine.stat(container, path))
+            if self._engine.container(container) is None:  # then every path was missing
+                raise EngineUnavailable(f"The engine lost the container in which {image} was looked at.")
+        finally:
+            self._engine.remove(container)
+        self._sound.add(image)
 
     def _start_again(self, name: str) -> bool:
         """Start a container that the engine created before it went away. Whether there was such a one."""
@@ -195,7 +230,7 @@ class DockerSandbox:
         ended = self._exits.wait(name, timeout=timeout)
         if ended is not None:
             return ended
-        if self._report(name) is not None:
+        if self._report(name) is not None or self._was_forced(name):
             return True
         container = self._must_inspect(name)
         state = container["State"]
@@ -259,6 +294,8 @@ class DockerSandbox:
 
     def _as_the_engine_saw_it(self, name: str, space: Workspace) -> Ended:
         """Without a report: something killed init itself, or it could not begin."""
+        if self._was_forced(name):
+            return self._as_forced(space)
         container = self._must_inspect(name)
         for _ in range(200):
             if not container["State"]["Running"]:
@@ -284,23 +321,75 @@ class DockerSandbox:
         )
 
     def stop(self, name: str, *, grace: float) -> None:
-        """TERM to all processes; then init kills them and reports; at last init itself is killed."""
+        """TERM to all processes; then init kills them and reports; at last init itself is killed. Where the
+        engine does not do it, the kernel is asked directly."""
+        try:
+            ended = self._stop(name, grace)
+        except ContainerStuck:
+            ended = False
+        if not ended or processes.of(self._id(name), group=self._prepare()):
+            self._end_without_engine(name)
+
+    def _stop(self, name: str, grace: float) -> bool:
         container = self._container(name)
-        if not self._runs(container):
-            return
+        if self._was_forced(name) or not self._runs(container):
+            return True
         for signal, seconds in (("TERM", grace), ("USR1", _LAST_SECONDS), ("KILL", _LAST_SECONDS)):
             try:
                 if self._ended_within(name, 0):
-                    return
+                    return True
                 if signal != "TERM" or seconds > 0:
                     self._engine.kill(container, signal)
                 end = time.monotonic() + seconds
                 while (left := end - time.monotonic()) > 0:
                     if self._ended_within(name, left):
-                        return
+                        return True
             except KeyError:
-                return
-        raise SandboxError(f"The container of {name} does not end, though it was killed.")
+                return True
+        return False
+
+    def _end_without_engine(self, name: str) -> None:
+        """End what runs, and make sure that nothing starts later, whatever the engine has still under way."""
+        space = self._space(name)
+        reported = self._report(name) is not None
+        if not reported:
+            space.spoil()
+        if not processes.end(
+            self._id(name), group=self._prepare(), grace=_LAST_SECONDS if not reported else 0
+        ):
+            raise ContainerStuck(f"The processes of {name} do not end, though they were killed.")
+        if space.root.is_dir() and self._report(name) is None:
+            (space.root / _FORCED).touch()
+
+    def _was_forced(self, name: str) -> bool:
+        return (self._space(name).root / _FORCED).exists()
+
+    @staticmethod
+    def _as_forced(space: Workspace) -> Ended:
+        begun, ended = (datetime.fromtimestamp((space.root / file).stat().st_mtime, UTC)
+                        for file in ("launch.json", _FORCED))  # fmt: skip
+        return Ended(
+            exit_code=_KILLED,
+            started_at=begun,
+            ended_at=ended,
+            out_of_memory=False,
+            out_of_disk=(space.root / _OVER).exists(),
+            out_of_processes=False,
+            log_dropped=0,
+            not_started="",
+            interrupted=True,
+            usage=Usage(cpu_seconds=0.0, memory_bytes=0, disk_bytes=space.disk_used()),
+        )
+
+    def _id(self, name: str) -> str:
+        """The engine's id of a container, "" when there is none. Asks nothing about that one container."""
+        noted = self._space(name).container()
+        if noted:
+            return noted
+        return next((str(found["Id"]) for found in self._all() if found["Labels"][_NAMED] == name), "")
+
+    def _all(self) -> list[dict[str, Any]]:
+        return self._engine.containers(f"{_INSTANCE}={self._instance}")
 
     def _runs(self, container: str) -> bool:
         found = self._engine.container(container)
@@ -321,14 +410,22 @@ class DockerSandbox:
         container = self._container(name)
         if self._report(name) is not None:  # nothing runs: the engine tidies up meanwhile
             space.unmount()
-        self._engine.remove(container)
-        end = time.monotonic() + 60
-        while self._engine.container(container) is not None:
-            if time.monotonic() > end:
-                raise SandboxError(f"The engine does not remove the container of {name}.")
-            time.sleep(0.02)
+        try:
+            self._remove_container(container)
+        except ContainerStuck as error:
+            self._end_without_engine(name)
+            space.unmount()
+            raise ContainerStuck(f"{error} None of its processes runs, and none will start.") from error
         self._exits.forget(name)
         space.remove()
+
+    def _remove_container(self, container: str) -> None:
+        self._engine.remove(container)
+        end = time.monotonic() + _REMOVED_WITHIN
+        while self._engine.container(container) is not None:
+            if time.monotonic() > end:
+                raise ContainerStuck(f"The engine does not remove the container {container}.")
+            time.sleep(0.02)
 
     def _remove_unfinished(self) -> None:
         """Workspaces that name nobody: who was making them, or trying whether it can be done, has died."""
@@ -340,8 +437,10 @@ class DockerSandbox:
         self._remove_unfinished()
         found = {space.name: Resident(name=space.name, running=False, labels=space.known().get("labels", {}))
                  for space in self._spaces()}  # fmt: skip
-        for container in self._engine.containers(f"{_INSTANCE}={self._instance}"):
+        for container in self._all():
             own = container["Labels"]
+            if own[_NAMED].startswith(_CHECK) and time.time() - container["Created"] < _CHECKED_WITHIN:
+                continue
             found[own[_NAMED]] = Resident(
                 name=own[_NAMED], running=container["State"] == "running", labels=json.loads(own[_LABELS])
             )

@@ -167,6 +167,8 @@ class FakeSandbox:
         self._containers: dict[str, _Container] = {}
         self._lock = threading.Lock()
         self.available = True
+        self.changed = threading.Event()  # set by a test: the engine went away or came back
+        self.stuck: set[str] = set()  # containers that the engine does not answer about; "*" for all
         self.pulled: set[str] = set()
         self._dropped: set[str] = set()
         self.sizes: dict[str, dict[str, int]] = {}  # bytes of layers; else an image is one layer of a byte
@@ -181,6 +183,11 @@ class FakeSandbox:
 
     def held(self) -> int:
         return 0
+
+    def engine_changed(self, *, timeout: float) -> bool:
+        changed = self.changed.wait(timeout)
+        self.changed.clear()
+        return changed
 
     def pull(self, image: str, *, token: str) -> None:  # noqa: ARG002 - nobody checks it here
         self.check()

@@ -95,6 +95,18 @@ def container(
     }
 
 
+def unstarted(image: str, *, labels: Mapping[str, str]) -> dict[str, Any]:
+    """The body for a container in which an image is only looked at."""
+    return {
+        "Image": image,
+        "Entrypoint": ["/never-started"],
+        "User": f"{PROGRAM_USER}:{PROGRAM_USER}",
+        "NetworkDisabled": True,
+        "Labels": dict(labels),
+        "HostConfig": {"NetworkMode": "none", "ReadonlyRootfs": True, "CapDrop": ["ALL"], "Mounts": []},
+    }
+
+
 def environment(launch: Launch) -> dict[str, str]:
     """The contract's environment."""
     return {

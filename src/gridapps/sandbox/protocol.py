@@ -39,6 +39,14 @@ class NoSpace(SandboxError):
     """The node has no room for the workspace."""
 
 
+class Unexplained(SandboxError):
+    """The engine failed, although it, the registry and the disk are well. A few repetitions may help."""
+
+
+class ContainerStuck(SandboxError):
+    """The engine answers, but not about this one container: it can be neither described nor removed."""
+
+
 class NameTaken(SandboxError):
     """A container or workspace of this name exists already: adopt it."""
 
@@ -107,8 +115,11 @@ class Resident:
 
 
 class Sandbox(Protocol):
-    """One engine on one node. Every call may raise EngineUnavailable; each says what else, and when it may
-    be repeated. Calls for different names may be made from several threads at once."""
+    """One engine on one node. Every call ends within a bounded time.
+
+    Every call may raise EngineUnavailable, and one about a container ContainerStuck; each says what else, and
+    when it may be repeated. Calls for different names may be made from several threads at once.
+    """
 
     def check(self) -> None:
         """Raise a SandboxError that names the fault and its remedy, unless containers can be started now."""
@@ -118,6 +129,10 @@ class Sandbox(Protocol):
 
     def held(self) -> int:
         """Bytes of the node's disk that the workspaces there have reserved. The engine need not answer."""
+
+    def engine_changed(self, *, timeout: float) -> bool:
+        """Whether the engine went away, or came back, since the last call. Waits up to `timeout` seconds for
+        that. Never raises EngineUnavailable. Called from one thread."""
 
     def pull(self, image: str, *, token: str) -> None:
         """Make the image of this reference (by digest) present on the node. Idempotent; free when present.

@@ -75,6 +75,22 @@ class Workspace:
             return {}
         return known
 
+    def note_container(self, identifier: str) -> None:
+        """Note the engine's id of the container, so that its processes are found without the engine."""
+        _write(self.root / "container", identifier.encode(), mode=0o600)
+
+    def container(self) -> str:
+        """The noted id, or ""."""
+        try:
+            return (self.root / "container").read_text()
+        except FileNotFoundError:
+            return ""
+
+    def spoil(self) -> None:
+        """Make it impossible to start the program: init begins only with the word in the status file."""
+        if self.status.exists():
+            os.truncate(self.status, 0)
+
     def is_unfinished(self) -> bool:
         """Whether it is a try, or names no owner, a while after it was begun."""
         try:

@@ -1,0 +1,79 @@
+"""What is wrong when the engine fails: found by looking at engine, disk and registry, never by its words.
+
+The text of an error contains names and values that an author of images has chosen, so no text decides.
+"""
+
+import contextlib
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+_NEARLY_FULL = 64 * 1024**2  # bytes; a write that fails for want of room leaves less
+_LOOK = 0.02  # seconds between two looks at the disk
+_CONNECT = 10.0  # seconds
+_CERTIFICATES = Path("/etc/docker/certs.d")
+
+
+class Room:
+    """The least room that the disk below a directory had while it was watched."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._done = threading.Event()
+        self.exhausted = False
+
+    def look(self) -> None:
+        """Note whether the disk is full now. A directory on another machine counts as not full."""
+        try:
+            found = os.statvfs(self._directory)
+        except OSError:
+            return
+        bytes_gone = found.f_bfree * found.f_frsize < _NEARLY_FULL
+        self.exhausted |= bytes_gone or (found.f_files > 0 and found.f_ffree == 0)
+
+    def _watch(self) -> None:
+        while not self._done.wait(_LOOK):
+            self.look()
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator["Room"]:
+        """Look again and again: an engine removes what it could not unpack, and then there is room again."""
+        thread = threading.Thread(target=self._watch, name="room", daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.look()
+            self._done.set()
+            thread.join()
+
+
+def is_full(directory: Path) -> bool:
+    """Whether the disk is full now."""
+    room = Room(directory)
+    room.look()
+    return room.exhausted
+
+
+def distrusts(host: str) -> bool:
+    """Whether a registry presents a certificate that this machine's engine does not accept.
+
+    `host` is a name with a port. A registry that does not answer, or not with TLS, is not distrusted.
+    """
+    name, _, port = host.rpartition(":") if ":" in host else (host, "", "443")
+    context = ssl.create_default_context()
+    for certificate in sorted((_CERTIFICATES / host).glob("*.crt")):
+        context.load_verify_locations(certificate)
+    try:
+        with (
+            socket.create_connection((name, int(port)), timeout=_CONNECT) as connection,
+            context.wrap_socket(connection, server_hostname=name),
+        ):
+            return False
+    except ssl.SSLCertVerificationError:
+        return True
+    except (OSError, ValueError):
+        return False

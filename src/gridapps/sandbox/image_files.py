@@ -1,0 +1,69 @@
+"""The files of an image that the engine itself handles when it starts a container.
+
+An engine reads `/etc/passwd` and `/etc/group` whole, even for a numeric user: a large file or a device takes
+all of its memory, and a FIFO holds the start for ever. It also creates mount points. So these paths are
+looked at first, by status alone: nothing is opened. Images are judged at the push as well; this check covers
+those that came before, or by another way.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gridapps.sandbox.protocol import ImageUnavailable
+
+LARGEST = 1024**2  # bytes of an account file
+_READ = ("/etc/passwd", "/etc/group")
+_FILES = (
+    *_READ,
+    "/etc/hosts",
+    "/etc/hostname",
+    "/etc/resolv.conf",
+    "/.gridapps/init",
+    "/.gridapps/arguments",
+)
+_DIRECTORIES = (
+    *("/etc", "/dev", "/proc", "/sys", "/tmp", "/grid", "/input"),  # noqa: S108 - paths in an image
+    *("/.gridapps", "/.gridapps/run", "/.gridapps/report"),
+)
+_MOST_LINKS = 8
+# Go's os.FileMode, which is what the engine answers with.
+_DIRECTORY, _LINK, _DEVICE, _FIFO, _SOCKET, _CHARACTER, _IRREGULAR = (
+    *(1 << 31, 1 << 27, 1 << 26, 1 << 25),
+    *(1 << 24, 1 << 21, 1 << 19),
+)
+_KINDS = {
+    _DIRECTORY: "a directory", _LINK: "a link", _DEVICE: "a device", _FIFO: "a named pipe",
+    _SOCKET: "a socket", _CHARACTER: "a device", _IRREGULAR: "no regular file",
+}  # fmt: skip
+
+Stat = Callable[[str], Mapping[str, Any] | None]
+
+
+def check(stat: Stat) -> None:
+    """Raise ImageUnavailable for an image that must not be started. `stat` describes a path of it."""
+    for path in _DIRECTORIES:
+        found = _followed(stat, path)
+        if found is not None and _kind(found) != "a directory":
+            raise ImageUnavailable(f"The image has {_kind(found)} at {path}, where a directory belongs.")
+    for path in _FILES:
+        found = _followed(stat, path)
+        if found is None:
+            continue
+        if _kind(found) != "a file":
+            raise ImageUnavailable(f"The image has {_kind(found)} at {path}, where a regular file belongs.")
+        if path in _READ and found["size"] > LARGEST:
+            raise ImageUnavailable(f"The image's {path} has {found['size']} bytes; {LARGEST} are allowed.")
+
+
+def _followed(stat: Stat, path: str) -> Mapping[str, Any] | None:
+    place = path
+    for _ in range(_MOST_LINKS):
+        found = stat(place)
+        if found is None or not found["mode"] & _LINK:
+            return found
+        place = found["linkTarget"]
+    raise ImageUnavailable(f"The image's {path} is a chain of more than {_MOST_LINKS} links.")
+
+
+def _kind(found: Mapping[str, Any]) -> str:
+    return next((kind for bit, kind in _KINDS.items() if found["mode"] & bit), "a file")
