@@ -148,6 +148,7 @@ def test_who_wants_what_is_going_waits_and_pulls_it_again(node: Node, monkeypatc
 
 
 def test_a_full_disk_costs_half_of_what_is_kept(node: Node, monkeypatch) -> None:
+    monkeypatch.setattr(node_images, "ONCE_IN", 0)
     node.sandbox.sizes = {}  # a byte each
     images = node.images(limit=0)
     use(images, A, B)
@@ -165,6 +166,21 @@ def test_a_full_disk_costs_half_of_what_is_kept(node: Node, monkeypatch) -> None
         assert node.there() == left
     use(images, C)
     assert node.there() == [C]
+
+
+def test_one_image_without_room_drives_out_others_once(node: Node, monkeypatch) -> None:
+    node.sandbox.sizes = {}
+    images = node.images(limit=0)
+    use(images, A, B)
+
+    def full(image: str, *, token: str) -> None:
+        raise NoSpace(f"The engine's disk has no room for {image} {token}.")
+
+    monkeypatch.setattr(node.sandbox, "pull", full)
+    for _ in range(5):
+        with pytest.raises(NoSpace):
+            use(images, C)
+    assert node.there() == [B]
 
 
 def test_an_engine_that_goes_away_loses_nothing(node: Node) -> None:

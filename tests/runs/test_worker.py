@@ -15,7 +15,7 @@ from gridapps.access.models import User
 from gridapps.exports.models import ExportFile
 from gridapps.registry import images
 from gridapps.registry.queries import Source
-from gridapps.runs import bell, execution, operations, patience, queries, worker
+from gridapps.runs import bell, clearing, execution, operations, overview, patience, queries, worker
 from gridapps.runs.errors import Conflict, NodeTaken
 from gridapps.runs.execution import Node
 from gridapps.runs.models import Node as NodeRow
@@ -25,7 +25,7 @@ from gridapps.runs.states import TERMINAL, State
 from gridapps.runs.store import Place
 from gridapps.runs.worker import Worker
 from gridapps.sandbox.fake import Call, Ending, FakeSandbox, Program
-from gridapps.sandbox.protocol import NoSpace
+from gridapps.sandbox.protocol import ContainerStuck, NoSpace, SandboxError, Unexplained
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -37,6 +37,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(execution, "GRACE", 0.2)
     monkeypatch.setattr(execution, "PAUSE", 0.05)
     monkeypatch.setattr(worker, "BEAT", 0.02)
+    monkeypatch.setattr(worker, "WATCH", 0.1)
 
 
 @pytest.fixture
@@ -460,3 +461,170 @@ def test_a_block_while_it_runs_on_many_files(stage, release, stop):
     assert "An administrator has blocked this release: leaks" in run.reason_text
     with pytest.raises(Conflict, match="leaks"):
         operations.retry(by=run.owner, run=run)
+
+
+def test_a_container_that_cannot_be_removed_delays_nothing_and_is_told(stage, monkeypatch):
+    monkeypatch.setattr(worker, "PULSE", 0.05)
+    monkeypatch.setattr(clearing, "FIRST_PAUSE", 0.2)
+    stage.sandbox.stuck.add(stage.image)
+    with stage.worker(slots=1):
+        first = stage.run(sleeper)
+        until(lambda: running(first))
+        operations.cancel(by=first.owner, run=first)
+        until(lambda: ended(first))
+        assert first.state == State.CANCELED
+        assert "could not remove the container yet" in first.reason_text
+        until(lambda: overview.nodes()[0].stuck)
+        assert "does not remove" in overview.nodes()[0].stuck[0]
+        later = stage.run(lambda _call: 0)
+        until(lambda: ended(later))
+        assert later.state == State.SUCCESS
+        stage.sandbox.stuck.clear()
+        until(lambda: stage.residents() == [])
+        until(lambda: overview.nodes()[0].stuck == [])
+
+
+def test_a_removal_that_hangs_holds_no_other_attempt(stage, monkeypatch):
+    """Neither claims nor cancellations nor adoption wait for it."""
+    remove, go, hanging = stage.sandbox.remove, threading.Event(), []
+
+    def slow(name):
+        if name in hanging:
+            go.wait(30)
+        remove(name)
+
+    with stage.worker(on_stop="leave"):
+        lost = stage.run(sleeper)
+        until(lambda: running(lost))
+    Task.objects.update(
+        state=State.CANCELED, ended_at=timezone.now(), token=None, lease_until=None, reason="canceled"
+    )
+    hanging += [resident.name for resident in stage.residents()]
+    monkeypatch.setattr(stage.sandbox, "remove", slow)
+    try:
+        with stage.worker():
+            other = stage.run(sleeper)
+            until(lambda: running(other))
+            operations.cancel(by=other.owner, run=other)
+            until(lambda: ended(other), seconds=5)
+            assert other.state == State.CANCELED
+            go.set()
+            until(lambda: stage.residents() == [])
+    finally:
+        go.set()
+
+
+@pytest.mark.parametrize("canceled", [True, False])
+def test_a_start_that_never_ends_is_an_attempt_that_failed_or_a_cancel(stage, monkeypatch, canceled):
+    stop = threading.Event()
+
+    def start(_launch):
+        if canceled:
+            stop.wait(10)
+        raise ContainerStuck("The engine answers, but not about the container.")
+
+    monkeypatch.setattr(stage.sandbox, "start", start)
+    with stage.worker():
+        run = stage.run(sleeper)
+        if canceled:
+            until(lambda: running(run))
+            operations.cancel(by=run.owner, run=run)
+            time.sleep(0.3)
+            stop.set()
+        until(lambda: ended(run))
+    assert (run.state, run.reason) == (
+        (State.CANCELED, "canceled") if canceled else (State.FAILURE, "platform")
+    )
+    assert "not about the container" in run.reason_text
+
+
+def test_a_container_that_cannot_be_asked_about_ends_at_a_cancel(stage, monkeypatch):
+    def wait(name, *, timeout):
+        time.sleep(timeout)
+        raise ContainerStuck(f"The engine does not answer about {name}.")
+
+    def stop(name, *, grace):
+        raise ContainerStuck(f"The processes of {name} do not end, {grace} s after they were told.")
+
+    with stage.worker():
+        run = stage.run(sleeper)
+        until(lambda: running(run))
+        monkeypatch.setattr(stage.sandbox, "stop", stop)
+        monkeypatch.setattr(stage.sandbox, "wait", wait)
+        until(lambda: "does not answer about" in Task.objects.get(run=run).message)
+        operations.cancel(by=run.owner, run=run)
+        until(lambda: ended(run))
+        assert run.state == State.CANCELED
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize(("failures", "state"), [(2, State.SUCCESS), (99, State.FAILURE)])
+def test_what_the_engine_cannot_explain_is_tried_a_few_times(stage, monkeypatch, failures, state):
+    """It keeps the node from no other task, and the user reads what it was."""
+    left, start = [failures], stage.sandbox.start
+
+    def failing(launch):
+        if left[0]:
+            left[0] -= 1
+            raise Unexplained("The engine could not start the container.")
+        start(launch)
+
+    monkeypatch.setattr(stage.sandbox, "start", failing)
+    with stage.worker():
+        run = stage.run(lambda _call: 0)
+        until(lambda: ended(run))
+    assert run.state == state
+    if state == State.FAILURE:
+        assert left == [99 - 3 * 3]
+        assert "could not start the container" in run.reason_text
+
+
+def test_an_image_without_room_lets_others_run_and_is_given_up(stage, monkeypatch):
+    monkeypatch.setattr(patience, "LONGEST", 1.0)
+    full, pull = threading.Event(), stage.sandbox.pull
+    full.set()
+
+    def pull_or_not(image, *, token):
+        if full.is_set():
+            raise NoSpace("The engine's disk has no room for the image.")
+        pull(image, token=token)
+
+    monkeypatch.setattr(stage.sandbox, "pull", pull_or_not)
+    with stage.worker(slots=2):
+        large = stage.run(lambda _call: 0)
+        until(lambda: "no room" in Task.objects.get(run=large).message)
+        full.clear()
+        other = stage.run(lambda _call: 0)
+        until(lambda: ended(other))
+        full.set()
+        last = stage.run(lambda _call: 0)
+        until(lambda: ended(last))
+    assert (last.state, last.reason) == (State.FAILURE, "platform")
+
+
+def test_an_engine_that_went_away_is_looked_at_at_once(stage, monkeypatch):
+    monkeypatch.setattr(worker, "SLEEP", 30)
+    looked, version = [], stage.sandbox.version
+
+    def counted():
+        looked.append(time.monotonic())
+        return version()
+
+    monkeypatch.setattr(stage.sandbox, "version", counted)
+    with stage.worker():
+        until(lambda: looked)
+        before = len(looked)
+        stage.sandbox.changed.set()
+        until(lambda: len(looked) > before, seconds=5)
+
+
+def test_a_failure_of_the_sandbox_is_told_in_its_own_words(stage, monkeypatch):
+    def start(_launch):
+        raise SandboxError("The engine does not see the workspace.")
+
+    monkeypatch.setattr(stage.sandbox, "start", start)
+    with stage.worker():
+        run = stage.run(sleeper)
+        until(lambda: ended(run))
+    assert "The engine does not see the workspace." in run.reason_text
+    assert "its log says more" not in run.reason_text

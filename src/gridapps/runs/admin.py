@@ -27,10 +27,10 @@ class NodeAdmin(Operated):
     deleted: a worker that works there writes its row again."""
 
     refused = (NotAnAdministrator,)
-    list_display = ("name", "standing", "running", "slots", "cpus", "version", "last_seen_at")
+    list_display = ("name", "standing", "running", "held", "slots", "cpus", "version", "last_seen_at")
     list_filter = ("draining",)
     readonly_fields = (
-        *("name", "slots", "cpus", "memory", "disk", "version", "engine_version", "engine_latency"),
+        *("name", "slots", "cpus", "memory", "disk", "version", "engine_version", "engine_latency", "stuck"),
         *("started_at", "last_seen_at", "draining", "reserved"),
     )
     exclude = ("session", "place")
@@ -43,6 +43,10 @@ class NodeAdmin(Operated):
     @admin.display(description="running tasks")
     def running(self, node: Node) -> int:
         return overview.loads_of([node])[0].running
+
+    @admin.display(description="stuck containers")
+    def held(self, node: Node) -> int:
+        return len(node.stuck.splitlines())
 
     @admin.action(description="Drain: claim no more tasks; those that run go on")
     def drain(self, request: HttpRequest, chosen: QuerySet[Node]) -> None:

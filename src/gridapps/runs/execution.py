@@ -29,6 +29,7 @@ from gridapps.runs.queue import Claim
 from gridapps.runs.states import State
 from gridapps.sandbox.ending import Verdict, judge
 from gridapps.sandbox.protocol import (
+    ContainerStuck,
     Ended,
     ImageGone,
     ImageUnavailable,
@@ -37,6 +38,7 @@ from gridapps.sandbox.protocol import (
     NameTaken,
     NodeRefused,
     Sandbox,
+    SandboxError,
 )
 from gridapps.storage.protocol import StorageUnavailable
 
@@ -172,9 +174,24 @@ class Execution:
             self._give_back(error.reason, str(error))
         except (_Left, LostLease):
             raise
+        except ContainerStuck as error:
+            self._end_stuck(error)
+        except SandboxError as error:
+            logger.warning("%s failed: %s", self.name, error)
+            self._give_back("platform", str(error))
         except Exception as error:
             logger.exception("%s failed", self.name)
             text = f"{type(error).__name__} on node {self.node.name}; its log says more."
+            self._give_back("platform", text)
+
+    def _end_stuck(self, error: ContainerStuck) -> None:
+        """The engine holds the container, and the attempt goes no further here. Nothing of it will run."""
+        text = f"Node {self.node.name} could not remove the container yet. {error}"
+        if self.signals.cancel.is_set():
+            self._end(state=State.CANCELED, reason="canceled", text=f"{self._why_canceled()} {text}")
+        elif self._timed_out:
+            self._end(state=State.FAILURE, reason="out-of-time", text=f"Out of time. {text}")
+        else:
             self._give_back("platform", text)
 
     def _give_back(self, reason: str, text: str) -> None:
@@ -212,7 +229,7 @@ class Execution:
         image = pull.reference
         try:
             with images_here.lease(image):
-                self._patiently(lambda: images_here.pull(image, token=pull.token()))
+                self._patiently(lambda: images_here.pull(image, token=pull.token()), alone=True)
                 self._pull()  # again, because a pull may take long
                 deadline = task.deadline = datetime.now(UTC) + timedelta(seconds=task.run.time)
                 self._limit_time(task.run.time)
@@ -281,6 +298,9 @@ class Execution:
         while True:
             try:
                 ended = self._patiently(lambda: sandbox.wait(self.name, timeout=LOOK), heed=False)
+            except ContainerStuck as error:  # until it is canceled, or its time is up
+                self._note(fraction=None, message=str(error))
+                ended = None
             except KeyError:
                 text = f"The container vanished from node {self.node.name}."
                 raise _GivenBack("platform", text) from None
@@ -306,10 +326,10 @@ class Execution:
         if self.signals.cancel.is_set():
             raise _EndedEarly(State.CANCELED, "canceled", self._why_canceled())
 
-    def _patiently(self, action: Callable[[], T], *, heed: bool = True) -> T:
+    def _patiently(self, action: Callable[[], T], *, heed: bool = True, alone: bool = False) -> T:
         """See `Patience`. With `heed` false a cancellation does not end the wait, because a container may be
         running."""
-        return self._patience(action, heed=self._heed if heed else self._heed_others)
+        return self._patience(action, heed=self._heed if heed else self._heed_others, alone=alone)
 
     def _heed_others(self) -> None:
         if not self.signals.cancel.is_set():
@@ -337,13 +357,10 @@ class Execution:
             heed=False,
         )
         self._patiently(lambda: self._place.publish(collected.outputs), heed=False)
-        if verdict.state == "CANCELED":
-            # When it says so, the container is gone: that is what the API promises.
-            self._patiently(lambda: self.node.sandbox.remove(self.name), heed=False)
         self._end(
             state=State(verdict.state),
             reason=verdict.reason,
-            text=self._why_canceled() if verdict.state == "CANCELED" else verdict.text,
+            text=self._remove_canceled() if verdict.state == "CANCELED" else verdict.text,
             exit_code=None if ended.not_started else ended.exit_code,
             usage=asdict(ended.usage),
             outputs=[
@@ -358,6 +375,16 @@ class Execution:
             ],
             left_out=[asdict(item) for item in collected.left_out],
         )
+
+    def _remove_canceled(self) -> str:
+        """Remove the container of a canceled attempt; the sentence for the user. When the run says that it is
+        canceled, the container is gone, or the sentence says that the node still holds it."""
+        text = self._why_canceled()
+        try:
+            self._patiently(lambda: self.node.sandbox.remove(self.name), heed=False)
+        except ContainerStuck as error:
+            return f"{text} Node {self.node.name} could not remove the container yet. {error}"
+        return text
 
     def _end(self, **end: Any) -> None:
         persist(lambda: queue.finish(claim=self.claim, **end))

@@ -34,6 +34,12 @@ class Node(models.Model):
     engine_latency = models.FloatField(
         null=True, help_text="seconds that the engine took to answer; none when it did not"
     )
+    stuck = models.TextField(
+        blank=True,
+        default="",
+        db_default="",
+        help_text="a line for each container that the engine cannot remove",
+    )
     started_at = models.DateTimeField()
     last_seen_at = models.DateTimeField(help_text="on the database's clock")
     draining = models.BooleanField(

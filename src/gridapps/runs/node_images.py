@@ -24,6 +24,7 @@ from gridapps.sandbox.protocol import NoSpace, Sandbox, SandboxError
 logger = logging.getLogger(__name__)
 
 TRIM = 3600.0  # seconds between two looks, when nothing new has come
+ONCE_IN = 600.0  # seconds in which one image makes others go once
 
 
 class NodeImages:
@@ -38,6 +39,7 @@ class NodeImages:
         self._leases: Counter[str] = Counter()
         self._going: set[str] = set()  # being dropped right now
         self._trimming = threading.Lock()
+        self._made_room: dict[str, float] = {}  # when others went for an image that had no room
         self._arriving: set[str] = set()  # noted, and not pulled yet
         self._grown = True
         self._looked = 0.0
@@ -57,20 +59,30 @@ class NodeImages:
     def pull(self, reference: str, *, token: str) -> None:
         """Make the image present; call it under a lease. Raises as `Sandbox.pull`, and OSError.
 
-        When the engine's disk is full, half of what is kept goes, and whoever asks again may have more luck.
+        When the engine's disk is full, half of what is kept goes, and the next try may succeed. One image has
+        that effect once in a while only.
         """
         self._note(reference)
         try:
             self._sandbox.pull(reference, token=token)
         except NoSpace:
-            try:
-                self._drop_oldest(until=lambda taken: taken // 2)
-            except SandboxError as error:
-                logger.warning("No image was dropped: %s", error)
+            self._make_room(reference)
             raise
         if reference in self._arriving:
             self._arriving.discard(reference)
             self._grown = True
+
+    def _make_room(self, reference: str) -> None:
+        now = time.monotonic()
+        with self._changed:
+            if now < self._made_room.get(reference, -ONCE_IN) + ONCE_IN:
+                return
+            self._made_room = {key: at for key, at in self._made_room.items() if now < at + ONCE_IN}
+            self._made_room[reference] = now
+        try:
+            self._drop_oldest(until=lambda taken: taken // 2)
+        except SandboxError as error:
+            logger.warning("No image was dropped: %s", error)
 
     def due(self) -> bool:
         """Whether it is time to `trim`: who is told so, does it."""

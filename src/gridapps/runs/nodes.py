@@ -5,6 +5,7 @@ holds the session of the worker that spoke last, and a worker elsewhere is refus
 for a whole lease.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from importlib.metadata import version
@@ -64,10 +65,18 @@ def register(speaker: Speaker) -> None:
         rows.filter(pk=speaker.node).update(**said, started_at=Now())
 
 
-def report(speaker: Speaker, *, engine_version: str, engine_latency: float | None) -> None:
-    """Say that the node is alive. Raises NodeTaken when another worker speaks for it by now."""
+def report(
+    speaker: Speaker, *, engine_version: str, engine_latency: float | None, stuck: Sequence[str] = ()
+) -> None:
+    """Say that the node is alive. Raises NodeTaken when another worker speaks for it by now.
+
+    `stuck` has a sentence for each container that the engine cannot remove.
+    """
     alive = Node.objects.filter(pk=speaker.node, session=speaker.session).update(
-        last_seen_at=Now(), engine_version=engine_version[:100], engine_latency=engine_latency
+        last_seen_at=Now(),
+        engine_version=engine_version[:100],
+        engine_latency=engine_latency,
+        stuck="\n".join(stuck),
     )
     if not alive:
         register(speaker)

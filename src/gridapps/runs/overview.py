@@ -47,6 +47,7 @@ class NodeLoad:
     engine_latency: float | None
     engine_version: str
     version: str
+    stuck: list[str]  # a sentence for each container that the engine cannot remove
 
     @property
     def standing(self) -> str:
@@ -211,6 +212,7 @@ def _load(node: Node, used: list[float], at: datetime) -> NodeLoad:
         engine_latency=node.engine_latency,
         engine_version=node.engine_version,
         version=node.version,
+        stuck=node.stuck.splitlines(),
     )
 
 

@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import IO
 from uuid import UUID, uuid4
@@ -25,6 +26,7 @@ from gridapps.exports import storage
 from gridapps.runs import nodes, queue
 from gridapps.runs.bell import Bell
 from gridapps.runs.capacity import Capacity
+from gridapps.runs.clearing import Clearing
 from gridapps.runs.errors import NodeTaken
 from gridapps.runs.execution import Execution, Node, Signals
 from gridapps.runs.models import Task
@@ -32,7 +34,7 @@ from gridapps.runs.nodes import Speaker
 from gridapps.runs.queue import Claim
 from gridapps.runs.states import State
 from gridapps.runs.store import clear_workshop, tidy
-from gridapps.sandbox.protocol import EngineUnavailable, Resident, SandboxError
+from gridapps.sandbox.protocol import Resident, SandboxError
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ SLEEP = 5.0  # seconds after which a worker looks at the queue although nobody r
 RECONCILE = 30.0  # seconds between two comparisons of rows and containers
 PULSE = 5.0  # seconds between two reports of a node that it is alive
 EXPIRE = 5.0  # seconds between two looks for leases that ran out
+WATCH = 1.0  # seconds of one wait for the engine to go away; a stop takes as long
+CLEAR = 10.0  # seconds that a worker which stops waits for removals under way
 
 
 class Worker:
@@ -74,6 +78,8 @@ class Worker:
         self._guard = threading.Lock()
         self._busy = threading.Event()  # tasks run, or the worker stops: the heart has something to do
         self._unclean = threading.Event()  # something waits to be removed: compare soon
+        self._changed = threading.Event()  # the engine went away or came back: look at everything soon
+        self._clearing = Clearing(node.sandbox)
         self._bell: Bell | None = None
         # Since when the database answers: until a lease after it, silence is no sign of death.
         self._answers_since = time.monotonic()
@@ -96,11 +102,15 @@ class Worker:
             clear_workshop()
             heart = threading.Thread(target=self._beat, name="heart")
             heart.start()
+            watch = threading.Thread(target=self._watch_engine, name="watch")
+            watch.start()
             # More threads than slots: what a predecessor left running is adopted, however much it is.
             with Bell(self._node.name) as self._bell, ThreadPoolExecutor(1024, "task") as pool:
                 self._loop(pool, self._bell)
                 self._tell_all()
             heart.join()
+            watch.join()
+            self._clearing.close(timeout=CLEAR)
             if self._taken is None:
                 self._sign_off()
             connections.close_all()
@@ -119,6 +129,9 @@ class Worker:
         compared = expired = examined = 0.0
         while not self._stopping.is_set():
             try:
+                if self._changed.is_set():
+                    self._changed.clear()
+                    examined = compared = 0.0
                 if time.monotonic() - examined > RECONCILE:
                     self._examine()
                     examined = time.monotonic()
@@ -130,7 +143,8 @@ class Worker:
                 if time.monotonic() - expired > EXPIRE:
                     self._expire()
                     expired = time.monotonic()
-                if self._unclean.is_set() or time.monotonic() - compared > RECONCILE:
+                due = time.monotonic() - compared > RECONCILE or self._clearing.due()
+                if due or self._unclean.is_set():
                     self._remove_orphans(self._residents())
                     compared = time.monotonic()
                     self._unclean.clear()
@@ -166,6 +180,21 @@ class Worker:
         nodes.register(speaker)
         self._speaker = speaker
 
+    def _watch_engine(self) -> None:
+        """Notice at once when the engine ends, or another takes its place."""
+        while not self._stopping.is_set():
+            try:
+                changed = self._node.sandbox.engine_changed(timeout=WATCH)
+            except SandboxError as error:
+                logger.warning("Node %s cannot watch its engine: %s", self._node.name, error)
+                self._stopping.wait(WATCH)
+                continue
+            if changed:
+                logger.warning("Node %s: its engine went away or came back", self._node.name)
+                self._changed.set()
+                if self._bell:
+                    self._bell.ring()
+
     def _examine(self) -> None:
         """Note how quickly the engine answers, and which one it is."""
         began = time.monotonic()
@@ -179,7 +208,12 @@ class Worker:
     def _report(self) -> None:
         if self._speaker and time.monotonic() - self._reported >= self._pulse:
             version, latency = self._engine
-            nodes.report(self._speaker, engine_version=version, engine_latency=latency)
+            nodes.report(
+                self._speaker,
+                engine_version=version,
+                engine_latency=latency,
+                stuck=self._clearing.stuck(),
+            )
             self._reported = time.monotonic()
 
     def _yield_to(self, error: NodeTaken) -> None:
@@ -337,17 +371,8 @@ class Worker:
                 continue
             if key in self._working_on():
                 continue
-            logger.info("%s: nobody needs it, removed", resident.name)
-            try:
-                self._node.sandbox.stop(resident.name, grace=0)
-                self._node.sandbox.remove(resident.name)
-            except EngineUnavailable:
-                raise
-            except SandboxError as error:
-                # The others are, all the same.
-                logger.warning("%s: not removed yet: %s", resident.name, error)
-            if key:
-                tidy(task=key[0], attempt=key[1])
+            self._clearing.remove(resident.name, then=partial(_tidy_attempt, key))
+        self._clearing.forget_others({resident.name for resident in residents})
         with self._guard:
             active = {self._node.container(claim) for claim in self._active}
         storage.release_others(active | {resident.name for resident in residents})
@@ -364,6 +389,11 @@ def _place(lock: IO[str]) -> str:
     machine = Path("/etc/machine-id")
     known = (key, socket.gethostname(), machine.read_text() if machine.exists() else "")
     return hashlib.sha256("\n".join(known).encode()).hexdigest()
+
+
+def _tidy_attempt(key: tuple[UUID, int] | None) -> None:
+    if key is not None:
+        tidy(task=key[0], attempt=key[1])
 
 
 def _key(resident: Resident) -> tuple[UUID, int] | None:

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from gridapps.sandbox.log import open_log
 from gridapps.sandbox.protocol import (
+    ContainerStuck,
     Ended,
     EngineUnavailable,
     ImageGone,
@@ -168,7 +169,7 @@ class FakeSandbox:
         self._lock = threading.Lock()
         self.available = True
         self.changed = threading.Event()  # set by a test: the engine went away or came back
-        self.stuck: set[str] = set()  # containers that the engine does not answer about; "*" for all
+        self.stuck: set[str] = set()  # references of images whose containers cannot be removed
         self.pulled: set[str] = set()
         self._dropped: set[str] = set()
         self.sizes: dict[str, dict[str, int]] = {}  # bytes of layers; else an image is one layer of a byte
@@ -257,6 +258,9 @@ class FakeSandbox:
 
     def remove(self, name: str) -> None:
         self.stop(name, grace=0)
+        held = self._containers.get(name)
+        if held is not None and held.launch.image in self.stuck:
+            raise ContainerStuck(f"The engine does not remove the container of {name}.")
         with self._lock:
             container = self._containers.pop(name, None)
         if container is not None:

@@ -122,6 +122,8 @@ def _shown_nodes(nodes: list[dict[str, Any]]) -> Iterator[str]:
             f"{node['used_disk'] / _GIB:.1f}/{node['disk'] / _GIB:.1f} GiB disk, {engine}, "
             f"seen {_span(node['silent'])} ago{state}{', draining' if node['draining'] else ''}"
         )
+        for sentence in node["stuck"]:
+            yield f"Stuck     on {node['name']}: {sentence}"
 
 
 def _many(count: int) -> str:

@@ -39,6 +39,7 @@ _OF_A_NODE = {
     "up": "1 while a worker speaks for the node, 0 after it stopped in order.",
     "draining": "1 while it claims no more tasks.",
     "engine_seconds": "What the engine took to answer; absent when it did not.",
+    "stuck_containers": "Containers that the engine cannot remove.",
 }
 
 
@@ -139,6 +140,7 @@ def _of(load: NodeLoad) -> dict[str, float | None]:
         "up": load.speaks,
         "draining": load.draining,
         "engine_seconds": load.engine_latency,
+        "stuck_containers": len(load.stuck),
     }
 
 
