@@ -55,12 +55,19 @@ def test_the_database_itself_refuses_bad_app_ids(cast: Cast) -> None:
 
 
 @pytest.mark.parametrize(
-    "resources", [{"cpus": 0}, {"cpus": float("nan")}, {"memory": 2**70}, {"time": -1}, {"disk": 10**18}]
+    "resources",
+    [
+        *({"cpus": 0}, {"cpus": float("nan")}, {"memory": 2**70}, {"time": -1}, {"disk": 10**18}),
+        *({"cpus": 1e-12}, {"cpus": 0.0049}, {"memory": 1}, {"memory": 10}, {"disk": 1}, {"time": 0.5}),
+    ],
 )
-def test_resources_beyond_the_instance_are_refused(cast: Cast, resources: dict[str, float]) -> None:
+def test_resources_out_of_bounds_are_refused(cast: Cast, resources: dict[str, float]) -> None:
     with pytest.raises(InvalidApp) as raised:
         make(cast, resources=resources)
-    assert [where for where, _ in raised.value.fields] == [f"/resources/{name}" for name in resources]
+    ((where, why),) = raised.value.fields
+    assert [where] == [f"/resources/{name}" for name in resources]
+    assert why.startswith("From ")
+    assert any(unit in why for unit in ("processors", "MiB", " s to"))
 
 
 @pytest.mark.parametrize("title", ["", "  ", "a\nb", "x" * 201])

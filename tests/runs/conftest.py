@@ -19,7 +19,7 @@ MakeRun = Callable[..., Run]
 def release(cast: Cast) -> Release:
     app = App.objects.create(
         app_id="buildings", owner=cast.developer, title="Buildings", arguments={"type": "object"},
-        cpus=1, memory=1, disk=1, time=60,
+        cpus=1, memory=2**26, disk=2**26, time=60,
     )  # fmt: skip
     return Release.objects.create(
         app=app, digest="sha256:" + "0" * 64, media_type="m", state="valid", size=1, layers=1,
@@ -33,7 +33,7 @@ def shared_with(release: Release) -> AccessTag:
     tag = AccessTag.objects.create(name="city")
     Share.objects.create(
         app=release.app, release=release, access_tag=tag, state="active", activated_at=timezone.now(),
-        title="Buildings", arguments={"type": "object"}, cpus=1, memory=1, disk=1, time=60,
+        title="Buildings", arguments={"type": "object"}, cpus=1, memory=2**26, disk=2**26, time=60,
     )  # fmt: skip
     return tag
 

@@ -128,6 +128,21 @@ def test_more_than_the_instance_has_is_refused_by_name(submit):
     assert {pointer for pointer, _ in error.value.fields} == {"/resources/memory", "/resources/cpus"}
 
 
+def test_less_than_a_container_needs_is_refused_by_name_and_unit(submit):
+    with pytest.raises(InvalidRequest) as error:
+        submit(resources={"memory": 10, "cpus": 1e-12, "disk": 1, "time": 0})
+    told = dict(error.value.fields)
+    assert set(told) == {f"/resources/{name}" for name in ("memory", "cpus", "disk", "time")}
+    assert told["/resources/memory"].startswith("From 16 MiB to ")
+
+
+def test_an_app_that_is_older_than_the_smallest_amounts_is_refused_at_the_run(submit, release):
+    App.objects.update(memory=10)
+    with pytest.raises(InvalidRequest) as error:
+        submit()
+    assert [pointer for pointer, _ in error.value.fields] == ["/resources/memory"]
+
+
 def test_the_queue_of_a_user_is_bounded(submit, settings):
     settings.GRIDAPPS = settings.GRIDAPPS.model_copy(update={"max_queued": 3})
     submit()

@@ -21,7 +21,7 @@ WORD = "0123456789abcdef" * 4
 
 def test_outside_a_container_it_does_nothing() -> None:
     """It ends every process that it sees: it must never do that to a machine."""
-    words = ["/a", "/b", "/c", "/d", "1", "/", "true"]
+    words = ["/a", "/b", "/c", "/d", "1", "2", "/", "true"]
     done = subprocess.run([str(INIT_BINARY), *words], capture_output=True, text=True, check=False)
     assert done.returncode == 125
     assert "first process" in done.stderr
@@ -107,10 +107,11 @@ def test_a_file_that_stands_where_output_goes_cannot_be_there(bench: Bench, engi
 
 
 FORGE = """
-for i in 1 2 3; do echo forged; done > /.gridapps/run/status
-printf 'exit_code 0\nend\n' >> /.gridapps/run/status
-rm -f /.gridapps/run/status; mv /.gridapps/run/status /.gridapps/run/x; chmod 0 /.gridapps/run/status
-ln -s /etc/passwd /.gridapps/run/y; ls -l /.gridapps/run/status; exit 5
+for i in 1 2 3; do echo forged; done > /.gridapps/report/status
+printf 'exit_code 0\nend\n' >> /.gridapps/report/status
+rm -f /.gridapps/report/status; mv /.gridapps/report/status /.gridapps/report/x
+chmod 0 /.gridapps/report/status
+ln -s /etc/passwd /.gridapps/report/y; ls -l /.gridapps/report/status; exit 5
 """
 
 
@@ -124,13 +125,13 @@ def test_the_program_cannot_forge_or_replace_the_report(bench: Bench, engine: En
 
 
 def test_the_word_is_erased_before_the_program_starts(bench: Bench, script: Script) -> None:
-    result = bench.run(script("cat /.gridapps/run/status; find / -xdev -name launch.json; env"))
+    result = bench.run(script("cat /.gridapps/report/status; find / -xdev -name launch.json; env"))
     assert not re.search(r"\b[0-9a-f]{64}\b", result.stdout)
 
 
 def test_a_full_disk_does_not_hide_the_end(bench: Bench, script: Script) -> None:
     fill = "for i in a b c; do cat /dev/zero > /grid/$i; done"
-    result = bench.run(script(f"{fill}; : > /.gridapps/run/status; cat /dev/zero > /grid/d; exit 3"))
+    result = bench.run(script(f"{fill}; : > /.gridapps/report/status; cat /dev/zero > /grid/d; exit 3"))
     assert result.ended.exit_code == 3
 
 
@@ -139,6 +140,28 @@ def test_its_own_log_can_be_spoilt_by_the_program_but_not_more(bench: Bench, scr
     name = bench.start(script(spoil))
     assert bench.finish(name).ended.exit_code == 0
     assert bench.log(name) == ["forged", "two"]
+
+
+@pytest.fixture(scope="module")
+def forger(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Images of forge.c, by what it tries."""
+    program = tmp_path_factory.mktemp("forge") / "forge"
+    code = Path(__file__).with_name("forge.c")
+    subprocess.run(["gcc", "-static", "-O1", "-o", str(program), str(code)], check=True)
+    files = {"/forge": (program.read_bytes(), 0o755)}
+    return lambda what: engine.image(entrypoint=["/forge", what], files=files)
+
+
+@pytest.mark.parametrize("what", ["queue", "queue-user", "thread", "owner", "fill", "memory"])
+def test_the_program_cannot_turn_its_end_into_a_failure_of_the_platform(
+    bench: Bench, forger: Callable[[str], str], what: str
+) -> None:
+    """It would be tried three times, and no output would be kept."""
+    limits = Limits(cpus=1, memory=24 * MIB, disk=8 * MIB, inodes=200, tmp=64 * MIB, processes=20, log=MIB)
+    result = bench.run(forger(what), limits=limits)
+    assert not result.ended.interrupted
+    assert result.ended.exit_code in ({5, 137} if what == "memory" else {5})
+    assert result.ended.usage.cpu_seconds > 0, "its own report counts"
 
 
 def _report(**changes: str) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from gridapps.sandbox import profile
+from gridapps.sandbox.docker import DockerSandbox
+from gridapps.sandbox.workspace import USERS
 from tests.fixtures.engine import Engine
 from tests.sandbox.conftest import LIMITS, Bench
 
@@ -48,11 +50,11 @@ def seen(engine: Engine, docker_sandbox: object, tmp_path_factory: pytest.TempPa
         "WORKDIR /bin",
         "ONBUILD RUN true",
     ]
-    passwd = b"root:x:0:0::/:/bin/sh\n65532:x:0:0::/:/bin/sh\ngrid:x:65532:0::/:/bin/sh\n"
+    passwd = b"root:x:0:0::/:/bin/sh\n2000000000:x:0:0::/:/bin/sh\ngrid:x:2000000000:0::/:/bin/sh\n"
     files = {
         "/look": (LOOK.encode(), 0o755),
         "/etc/passwd": (passwd, 0o644),
-        "/etc/group": (b"disk:x:6:65532,grid\n", 0o644),
+        "/etc/group": (b"disk:x:6:2000000000,grid\n", 0o644),
     }
     bench = Bench(docker_sandbox, source)  # type: ignore[arg-type]
     try:
@@ -74,15 +76,19 @@ def _mounts(seen: dict[str, str]) -> dict[str, tuple[str, set[str]]]:
 
 def test_user_and_groups_are_ours_whatever_the_image_names(seen: dict[str, str]) -> None:
     status = _status(seen)
-    assert status["Uid"] == ["65532"] * 4
-    assert status["Gid"] == ["65532"] * 4
-    assert set(status["Groups"]) <= {"65532"}
+    (user,) = set(status["Uid"])
+    assert int(user) in USERS
+    assert status["Gid"] == [user] * 4
+    assert set(status["Groups"]) <= {user}
 
 
 @pytest.mark.parametrize("gid", [0, 6])
-def test_an_image_that_would_add_groups_is_not_run(bench: Bench, engine: Engine, gid: int) -> None:
+def test_an_image_that_would_add_groups_is_not_run(
+    bench: Bench, docker_sandbox: DockerSandbox, engine: Engine, gid: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The engine takes a group of this name for the numeric group of the profile."""
-    files = {"/etc/group": (f"65532:x:{gid}:\n".encode(), 0o644)}
+    files = {"/etc/group": (f"{USERS.start}:x:{gid}:\n".encode(), 0o644)}
+    monkeypatch.setattr(docker_sandbox, "_users", range(USERS.start, USERS.start + 1))
     result = bench.run(engine.image(command=["echo ran"], files=files))
     assert result.stdout == ""
     assert "/etc/group" in result.ended.not_started
@@ -118,6 +124,7 @@ def test_mounts_are_the_known_ones_with_their_flags(seen: dict[str, str]) -> Non
     own = {
         "/grid": {"rw", "nosuid", "nodev"},
         "/.gridapps/run": {"rw", "nosuid", "nodev"},
+        "/.gridapps/report": {"rw", "nosuid", "nodev", "noexec"},
         "/tmp": {"rw", "nosuid", "nodev"},
         "/dev/shm": {"rw", "nosuid", "nodev", "noexec", "size=16384k"},
         "/input/pointcloud.laz": {"ro"},
@@ -160,7 +167,7 @@ def test_limits_are_set(seen: dict[str, str]) -> None:
     assert limits["Max core file size"] == ["0", "0"]
     assert limits["Max locked memory"] == ["65536", "65536"]
     assert limits["Max file size"] == [str(LIMITS.disk)] * 2
-    assert limits["Max processes"] == ["32768", "32768"]
+    assert limits["Max processes"] == [str(2 * LIMITS.processes + 64)] * 2
 
 
 def test_memory_processes_and_processors_are_limited(seen: dict[str, str]) -> None:
@@ -330,5 +337,5 @@ def test_the_profile_is_asked_for_in_full(
     assert host["RestartPolicy"]["Name"] == "no"
     assert not host["Privileged"]
     assert {mount["Propagation"] for mount in found["Mounts"]} == {"rprivate"}
-    assert [mount["Type"] for mount in found["Mounts"]] == ["bind"] * 5
+    assert [mount["Type"] for mount in found["Mounts"]] == ["bind"] * 6
     assert f"seccomp={profile.seccomp()}" in host["SecurityOpt"]

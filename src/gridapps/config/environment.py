@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from gridapps.hooks.targets import Rules
 
 GIB = 1024**3
+_LARGEST_USER_ID = 2**31 - 1
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
@@ -70,6 +71,11 @@ class Environment(BaseSettings):
         "requeue", description="what a stopping worker does with running containers"
     )
     runtime: str = Field("", description="the engine's runtime, such as runsc; empty means its default")
+    user_ids: str = Field(
+        "2000000000-2000065535",
+        pattern=r"^[0-9]{1,10}-[0-9]{1,10}$",
+        description="user and group ids for containers, one for each attempt; nothing else may have them",
+    )
     lease: int = Field(60, ge=5, le=3600, description="seconds after which a silent worker loses its tasks")
     max_cpus: float = Field(0, ge=0, description="largest request for processors; 0 means all of the node's")
     max_memory: int = Field(0, ge=0, description="largest request for memory; 0 means 3/4 of the node's")
@@ -198,6 +204,19 @@ class Environment(BaseSettings):
         if value and not info.data.get("signature_keys"):
             raise ValueError("needs GRIDAPPS_SIGNATURE_KEYS: without keys no signature counts")
         return value
+
+    @field_validator("user_ids")
+    @classmethod
+    def _user_ids_are_nobody_elses(cls, value: str) -> str:
+        first, last = map(int, value.split("-"))
+        if not 1000 <= first <= last - 255 or last > _LARGEST_USER_ID:
+            raise ValueError(f"must be 256 ids or more, from 1000 to {_LARGEST_USER_ID}")
+        return value
+
+    def user_range(self) -> range:
+        """The ids of `user_ids`."""
+        first, last = map(int, self.user_ids.split("-"))
+        return range(first, last + 1)
 
     def hook_rules(self) -> Rules:
         """Where hooks may lead."""

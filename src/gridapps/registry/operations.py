@@ -16,6 +16,7 @@ from gridapps.audit.events import Event
 from gridapps.registry import queries, reserved, schema_pool
 from gridapps.registry.errors import AppChanged, AppIdTaken, AppNotFound, InvalidApp
 from gridapps.registry.models import APP_ID, App
+from gridapps.sandbox.resources import faults as bounds
 
 DEFAULTS: Mapping[str, float] = {"cpus": 1, "memory": 1024**3, "disk": 1024**3, "time": 3600}
 MAX_TITLE = 200
@@ -132,11 +133,8 @@ def _line(pointer: str, text: str, limit: int) -> str:
 
 
 def _request(app: App, resources: Mapping[str, float]) -> None:
-    limits = settings.GRIDAPPS.limits()
     faults = [
-        (f"/resources/{name}", f"More than 0, and at most {limits[name]:g} on this instance.")
-        for name, value in resources.items()
-        if not 0 < value <= limits[name]
+        (f"/resources/{name}", text) for name, text in bounds(resources, most=settings.GRIDAPPS.limits())
     ]
     if faults:
         raise InvalidApp("The App asks for resources that this instance does not give.", faults)

@@ -1,5 +1,6 @@
 """Writes of administrators: share and revoke, block and unblock."""
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
@@ -10,6 +11,8 @@ from gridapps.audit.events import Event
 from gridapps.registry import attaching
 from gridapps.registry.errors import AppNotFound, InvalidShare, NotShareable, ReleaseNotFound, ShareNotFound
 from gridapps.registry.models import App, Release, Share
+from gridapps.sandbox.resources import LEAST
+from gridapps.sandbox.resources import faults as bounds
 
 MAX_REASON = 500  # characters
 SNAPSHOT = ("title", "description", "arguments", "cpus", "memory", "disk", "time")
@@ -36,6 +39,7 @@ def share(*, by: User, app_id: str, release: str, access_tag: str) -> tuple[Shar
         if open_share is not None:
             return open_share, False
         _require_sound(app, chosen)
+        _require_resources(app)
         attached = attaching.snapshot(chosen)
         kept = {name: getattr(app, name) for name in SNAPSHOT}
         new = Share(
@@ -54,6 +58,17 @@ def share(*, by: User, app_id: str, release: str, access_tag: str) -> tuple[Shar
         except IntegrityError:  # another administrator was faster
             return chosen.shares.get(access_tag=tag, state__in=Share.OPEN), False
         return new, True
+
+
+def _require_resources(app: App) -> None:
+    """An App that is older than the smallest amounts could be shared, and never run."""
+    wanted = {name: getattr(app, name) for name in LEAST}
+    faults = bounds(wanted, most=settings.GRIDAPPS.limits())
+    if faults:
+        text = " ".join(f"{name}: {sentence}" for name, sentence in faults)
+        raise NotShareable(
+            f"The App {app.app_id} asks for resources that this instance does not give. {text}"
+        )
 
 
 def revoke(*, by: User, app_id: str, pk: int) -> None:

@@ -31,6 +31,7 @@ from gridapps.runs import bell, lanes, queue
 from gridapps.runs.errors import Blocked, Conflict, InvalidRequest, NotFound, QuotaExceeded, TooManyQueued
 from gridapps.runs.models import Output, Run, Task
 from gridapps.runs.states import ACTIVE, State
+from gridapps.sandbox.resources import faults as bounds
 
 logger = logging.getLogger(__name__)
 
@@ -267,16 +268,13 @@ def _choice(by: User, request: Request) -> Choice:
 
 
 def _resources(terms: App | Share, wanted: dict[str, float]) -> dict[str, Any]:
-    """The resources of App or share where the request names none. Beyond the instance's limits is refused."""
-    limits = settings.GRIDAPPS.limits()
+    """The resources of App or share where the request names none. What is out of bounds is refused."""
     resources = {"cpus": terms.cpus, "memory": terms.memory, "disk": terms.disk, "time": terms.time, **wanted}
     faults = [
-        (f"/resources/{name}", f"At most {limits[name]} on this instance.")
-        for name, value in resources.items()
-        if value > limits[name]
+        (f"/resources/{name}", text) for name, text in bounds(resources, most=settings.GRIDAPPS.limits())
     ]
     if faults:
-        raise InvalidRequest("The run asks for more than this instance has.", faults)
+        raise InvalidRequest("The run asks for resources that this instance does not give.", faults)
     return resources
 
 

@@ -55,7 +55,16 @@ _KILLED = 137
 class DockerSandbox:
     """Implements `protocol.Sandbox`. The engine must see `scratch` under the same path."""
 
-    def __init__(self, *, engine: str, instance: str, scratch: Path, quota: Quota, runtime: str) -> None:
+    def __init__(
+        self,
+        *,
+        engine: str,
+        instance: str,
+        scratch: Path,
+        quota: Quota,
+        runtime: str,
+        users: range = workspace.USERS,
+    ) -> None:
         if not _NAME.fullmatch(instance):
             raise ValueError(f"An instance is named with [a-z0-9-], not {instance!r}.")
         self._engine = Engine(engine)
@@ -63,6 +72,7 @@ class DockerSandbox:
         self._scratch = scratch.absolute()
         self._quota = quota
         self._runtime = runtime
+        self._users = users  # ids, one for each attempt
         self._exits = Exits()
         self._presence = Presence(engine)
         self._cgroup = ""
@@ -75,7 +85,7 @@ class DockerSandbox:
             raise SandboxError(
                 f"{profile.INIT_BINARY} is missing: install the package again, with gcc present."
             )
-        probe = workspace.probe(self._scratch, quota=self._quota)
+        probe = workspace.probe(self._scratch, quota=self._quota, users=self._users)
         probe.remove()
 
     def _prepare(self) -> str:
@@ -123,7 +133,7 @@ class DockerSandbox:
         self._check_files(inspected)
         known = {"entry_point": entry.command[0], "workdir": entry.workdir}
         try:
-            space = workspace.create(self._scratch, launch, quota=self._quota, entry=known)
+            space = workspace.create(self._scratch, launch, quota=self._quota, users=self._users, entry=known)
         except NameTaken:
             if not self._start_again(launch.name):
                 raise

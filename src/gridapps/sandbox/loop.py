@@ -18,7 +18,7 @@ from gridapps.sandbox.protocol import NoSpace, SandboxError
 _LOOP_CTL_GET_FREE = 0x4C82  # linux/loop.h
 _LOOP_CONFIGURE = 0x4C0A
 _AUTOCLEAR, _DIRECT_IO = 4, 16
-_NOSUID, _NODEV, _NOATIME = 2, 4, 1024  # linux/mount.h
+_NOSUID, _NODEV, _NOEXEC, _NOATIME = 2, 4, 8, 1024  # linux/mount.h
 _UMOUNT_NOFOLLOW = 8
 _EXT4_SHUTDOWN = 0x8004587D  # linux/ext4.h: EXT4_IOC_SHUTDOWN
 _WITHOUT_FLUSH = 2
@@ -74,6 +74,14 @@ def mount(image: Path, target: Path) -> None:
             raise SandboxError(f"{image} could not be mounted: {os.strerror(code)}.")
     finally:
         os.close(descriptor)
+
+
+def mount_memory(target: Path, *, size: int, inodes: int) -> None:
+    """Mount a small file system in memory, of `size` bytes. Whoever allocates a page of it pays for it."""
+    options = f"size={size},nr_inodes={inodes},mode=0755,uid=0,gid=0".encode()
+    flags = _NOSUID | _NODEV | _NOEXEC | _NOATIME
+    if _libc.mount(b"tmpfs", os.fsencode(target), b"tmpfs", flags, options) != 0:
+        raise SandboxError(f"{target} could not be mounted: {os.strerror(ctypes.get_errno())}.")
 
 
 def unmount(target: Path) -> None:

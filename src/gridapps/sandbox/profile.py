@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from gridapps.sandbox.protocol import ImageUnavailable, Launch
+from gridapps.sandbox.resources import LEAST
 from gridapps.sandbox.workspace import Workspace
 
-PROGRAM_USER = 65532
 INIT_BINARY = Path(__file__).parent / "init" / "gridapps-init"
 SECCOMP = Path(__file__).parent / "seccomp.json"
 MAX_ENVIRONMENT = 64 * 1024  # bytes of an image's ENV; the kernel starts no program with much more
@@ -75,13 +75,13 @@ def container(
     cgroup: str,
 ) -> dict[str, Any]:
     """The body of the engine's "create a container" call."""
-    user = f"{PROGRAM_USER}:{PROGRAM_USER}"
+    user = workspace.user()
     return {
         "Image": launch.image,
         "Entrypoint": [f"{_INSIDE}/init"],
-        "Cmd": _init_words(launch, entry),
+        "Cmd": _init_words(launch, entry, user=user),
         "Env": [f"{name}={value}" for name, value in environment(launch).items()],
-        "User": user,
+        "User": f"{user}:{user}",
         "WorkingDir": "/",
         "Hostname": "grid",
         "NetworkDisabled": True,
@@ -100,7 +100,6 @@ def unstarted(image: str, *, labels: Mapping[str, str]) -> dict[str, Any]:
     return {
         "Image": image,
         "Entrypoint": ["/never-started"],
-        "User": f"{PROGRAM_USER}:{PROGRAM_USER}",
         "NetworkDisabled": True,
         "Labels": dict(labels),
         "HostConfig": {"NetworkMode": "none", "ReadonlyRootfs": True, "CapDrop": ["ALL"], "Mounts": []},
@@ -126,13 +125,16 @@ def environment(launch: Launch) -> dict[str, str]:
     }
 
 
-def _init_words(launch: Launch, entry: Entry) -> list[str]:
-    files = [f"{_INSIDE}/arguments", "/grid/stdout.txt", f"{_INSIDE}/run/log", f"{_INSIDE}/run/status"]
-    return [*files, str(launch.limits.log), entry.workdir, *entry.command]
+def _init_words(launch: Launch, entry: Entry, *, user: int) -> list[str]:
+    files = [f"{_INSIDE}/arguments", "/grid/stdout.txt", f"{_INSIDE}/run/log", f"{_INSIDE}/report/status"]
+    return [*files, str(launch.limits.log), str(user), entry.workdir, *entry.command]
 
 
 def _host(launch: Launch, workspace: Workspace, *, runtime: str, cgroup: str) -> dict[str, Any]:
     limits = launch.limits
+    # A run may have been submitted before there were smallest amounts. An engine takes very little for no limit.
+    memory = max(limits.memory, int(LEAST["memory"]))
+    cpus = max(limits.cpus, LEAST["cpus"])
     host: dict[str, Any] = {
         "NetworkMode": "none",
         "ReadonlyRootfs": True,
@@ -141,9 +143,9 @@ def _host(launch: Launch, workspace: Workspace, *, runtime: str, cgroup: str) ->
         "Privileged": False,
         "Mounts": _mounts(launch, workspace),
         "Tmpfs": {"/tmp": f"rw,nosuid,nodev,exec,size={limits.tmp},mode=1777"},  # noqa: S108
-        "Memory": limits.memory,
-        "MemorySwap": limits.memory,
-        "NanoCpus": int(min(limits.cpus, os.cpu_count() or 1) * 1e9),
+        "Memory": memory,
+        "MemorySwap": memory,
+        "NanoCpus": int(min(cpus, os.cpu_count() or 1) * 1e9),
         "PidsLimit": limits.processes + 1,  # and init
         "OomScoreAdj": 900,
         "Ulimits": _ulimits(launch),
@@ -164,12 +166,12 @@ def _host(launch: Launch, workspace: Workspace, *, runtime: str, cgroup: str) ->
 
 
 def _ulimits(launch: Launch) -> list[dict[str, Any]]:
-    """The pids limit is the one on processes: nproc counts those of all containers, whose user is the same,
-    so it only stands far above what they may have together. fsize is for any file, of /tmp as well."""
+    """The pids limit is the one on processes, whose crossing is counted: nproc stands above it. fsize is for
+    any file, of /tmp as well."""
     limits = launch.limits
     values = {
         "nofile": limits.open_files,
-        "nproc": 32768,
+        "nproc": 2 * limits.processes + 64,
         "core": 0,
         "memlock": 65536,
         "fsize": max(limits.disk, limits.tmp, limits.log + 65536),
@@ -183,6 +185,7 @@ def _mounts(launch: Launch, workspace: Workspace) -> list[dict[str, Any]]:
         _bind(INIT_BINARY, f"{_INSIDE}/init", read_only=True),
         _bind(workspace.arguments, f"{_INSIDE}/arguments", read_only=True),
         _bind(workspace.run, f"{_INSIDE}/run", read_only=False),
+        _bind(workspace.report, f"{_INSIDE}/report", read_only=False),
         _bind(workspace.grid, "/grid", read_only=False),
         _bind(launch.input, f"/input/{launch.input_name}", read_only=True),
     ]

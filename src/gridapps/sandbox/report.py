@@ -70,7 +70,7 @@ def _read(path: Path) -> bytes:
 
 _REASONS = {
     "ENOENT": "does not exist in the image",
-    "EACCES": "cannot be executed by everybody (the program runs as uid 65532): "
+    "EACCES": "cannot be executed by everybody (the program's user owns none of it): "
     "set r-x for others on it and on the directories above it",
     "ENOEXEC": "is no program for this processor (linux/amd64), or a script without a #! line",
     "ENOTDIR": "is not below a directory",
@@ -91,8 +91,8 @@ def why_not_started(report: Report, *, entry_point: str, workdir: str) -> str:
     if report.stage == "exec":
         return f"The entry point {entry_point!r} {why}."
     if report.stage == "workdir":
-        why = {"EACCES": "is closed to others (the program runs as uid 65532)"}.get(code, why)
+        why = {"EACCES": "is closed to others (the program's user does not own it)"}.get(code, why)
         return f"The working directory {workdir!r} {why}."
     if report.stage == "identity":
-        return "The image's /etc/group has a group named 65532, which would give the program other groups."
+        return "The image's /etc/group has a group named like the program's number: it would add others."
     return ""

@@ -3,21 +3,27 @@
     <scratch>/<name>/           0700
         launch.json             labels, limits and the word that the end report must begin with
         arguments               what the program reads as standard input
+        container               the engine's id of the container
         volume/                 the quota file system (or a plain directory under the watchdog)
             grid/               1777, root's: the program cannot close it
-            run/log, run/status in a directory of root's: the program can write them, not replace them
+            run/log             in a directory of root's: the program can write it, not replace it
+            report/status       the same, on a file system of its own that nothing else can fill
+
+Each attempt has a user id of its own, so that limits which the kernel keeps per user are not shared.
 
 The parts of `volume` exist only inside the file system, and the engine refuses a bind whose source is
 missing. So an engine that does not see the mount cannot start a container that writes to the node's own disk.
 """
 
+import fcntl
 import json
 import os
 import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +34,10 @@ from gridapps.sandbox.protocol import Launch, Limits, NameTaken, NoSpace, Sandbo
 
 Quota = Literal["loop", "watchdog"]
 WORD_SIZE = 64
+_REPORT_SIZE = 16 * 1024  # bytes; the report has less than 4 KiB, and the program writes no second file there
+USERS = range(2_000_000_000, 2_000_065_536)  # unless the settings name others
+_TRIES_OF_A_USER = 10_000
+_REPORT_INODES = 2  # the directory and the status file
 _TRY = "check-"
 _UNFINISHED = 60.0  # seconds; making a workspace names its owner within the first moments
 _FREE_FLOOR = 512 * 1024**2  # bytes of the node's disk that the watchdog keeps free
@@ -64,8 +74,16 @@ class Workspace:
         return self.run / "log"
 
     @property
+    def report(self) -> Path:
+        return self.volume / "report"
+
+    @property
     def status(self) -> Path:
-        return self.run / "status"
+        return self.report / "status"
+
+    def user(self) -> int:
+        """The user and group id of the attempt."""
+        return int(self.known()["user"])
 
     def known(self) -> dict[str, Any]:
         """What stands in launch.json; empty when a worker died before it was written."""
@@ -110,7 +128,8 @@ class Workspace:
         return measure(self.volume).bytes
 
     def unmount(self) -> None:
-        """Drop the quota file system with outputs and log. Idempotent."""
+        """Drop the file systems with outputs, log and report. Idempotent."""
+        loop.unmount(self.report)
         loop.unmount(self.volume)
 
     def remove(self) -> None:
@@ -125,8 +144,11 @@ class Workspace:
             raise SandboxError(f"The workspace {self.root} could not be removed.")
 
 
-def create(scratch: Path, launch: Launch, *, quota: Quota, entry: Mapping[str, str]) -> Workspace:
-    """Make the workspace of a launch; `entry` is kept for the sentences about its end.
+def create(
+    scratch: Path, launch: Launch, *, quota: Quota, users: range, entry: Mapping[str, str]
+) -> Workspace:
+    """Make the workspace of a launch; `entry` is kept for the sentences about its end. Of the user ids in
+    `users` it gets one that no other workspace here has.
 
     Raises NameTaken, NoSpace; leaves nothing behind when it raises.
     """
@@ -138,21 +160,49 @@ def create(scratch: Path, launch: Launch, *, quota: Quota, entry: Mapping[str, s
     try:
         word = secrets.token_hex(WORD_SIZE // 2)
         known = {**_facts(launch), **entry, "word": word, "quota": quota}
-        _write(workspace.root / "launch.json", json.dumps(known).encode(), mode=0o600)
+        with _locked(scratch):
+            known["user"] = _free_user(scratch, users)
+            _write(workspace.root / "launch.json", json.dumps(known).encode(), mode=0o600)
         _write(workspace.arguments, launch.arguments, mode=0o444)
         workspace.volume.mkdir(mode=0o700)
         if quota == "loop":
             _mount_volume(workspace, launch)
         else:
             _check_floor(workspace, launch)
-        _fill_volume(workspace, word=word)
+        _fill_volume(workspace)
+        if quota == "loop":
+            loop.mount_memory(workspace.report, size=_REPORT_SIZE, inodes=_REPORT_INODES)
+        _write(workspace.status, word.encode(), mode=0o666)
     except BaseException:
         workspace.remove()
         raise
     return workspace
 
 
-def probe(scratch: Path, *, quota: Quota) -> Workspace:
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Alone among all threads and processes that make workspaces here."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _free_user(scratch: Path, users: range) -> int:
+    """A user id that no workspace has: at random, so that other instances hardly choose the same."""
+    taken = {Workspace(path).known().get("user") for path in scratch.iterdir() if path.is_dir()}
+    for _ in range(_TRIES_OF_A_USER):
+        user = secrets.choice(users)
+        if user not in taken:
+            return user
+    raise SandboxError(
+        f"No user id from {users.start} to {users.stop - 1} is free: widen the range in GRIDAPPS_USER_IDS."
+    )
+
+
+def probe(scratch: Path, *, quota: Quota, users: range = USERS) -> Workspace:
     """A small workspace that nothing runs in, to see whether one can be made here."""
     limits = Limits(cpus=1, memory=1, disk=1024**2, log=4096, inodes=16)
     launch = Launch(
@@ -166,7 +216,7 @@ def probe(scratch: Path, *, quota: Quota) -> Workspace:
         limits=limits,
         deadline=datetime.now(UTC),
     )
-    return create(scratch, launch, quota=quota, entry={})
+    return create(scratch, launch, quota=quota, users=users, entry={})
 
 
 def _facts(launch: Launch) -> dict[str, Any]:
@@ -202,14 +252,13 @@ def _check_floor(workspace: Workspace, launch: Launch) -> None:
         raise NoSpace(f"The disk of {workspace.root.parent} has less than {needed} bytes free.")
 
 
-def _fill_volume(workspace: Workspace, *, word: str) -> None:
+def _fill_volume(workspace: Workspace) -> None:
     """Modes are set against the umask; files are open to the program's user without being its own."""
     workspace.volume.chmod(0o755)
-    for directory, mode in ((workspace.grid, 0o1777), (workspace.run, 0o755)):
+    for directory, mode in ((workspace.grid, 0o1777), (workspace.run, 0o755), (workspace.report, 0o755)):
         directory.mkdir()
         directory.chmod(mode)
     _write(workspace.log, b"", mode=0o666)
-    _write(workspace.status, word.encode(), mode=0o666)
     lost_found = workspace.volume / "lost+found"
     if lost_found.exists():
         lost_found.rmdir()

@@ -12,4 +12,5 @@ def make_sandbox(settings: Environment, *, instance: str) -> DockerSandbox:
         scratch=settings.data.absolute() / "scratch",
         quota=settings.quota,
         runtime=settings.runtime,
+        users=settings.user_range(),
     )

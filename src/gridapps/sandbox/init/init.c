@@ -5,9 +5,10 @@
  * ends whatever the program left behind, and only then, alone in the container, writes the status file.
  *
  * The program runs as the same user. It can write to the log and status files, but not replace them (their
- * directory is root's), and it never learns the word that stood in the status file at the start: that word is read
- * and erased before the program exists, memory and descriptors of this process are closed to it (not dumpable), and
- * it stands in front of the report that is written when the program is dead. */
+ * directories are root's), and it never learns the word that stood in the status file at the start: that word is
+ * read and erased before the program exists, memory and descriptors of this process are closed to it (not dumpable),
+ * and it stands in front of the report that is written when the program is dead. The status file has a file system
+ * of its own, so a full disk cannot prevent the report; memory for it is kept back from the start. */
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -19,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -30,7 +32,7 @@
 
 enum { CHUNK = 65536, LINE = 65536, TAIL = 65536, STAMP = 28, WORD = 64, REFUSED = 126, BROKEN = 125 };
 
-enum { PROGRAM_USER = 65532, MOST_GROUPS = 64 };
+enum { MOST_GROUPS = 64, RESERVE = 256 * 1024 };
 
 enum stage { RUNNING_STAGE, CHDIR_STAGE, EXEC_STAGE, INTERPRETER_STAGE, IDENTITY_STAGE };
 static const char *const stage_names[] = {"none", "workdir", "exec", "interpreter", "identity"};
@@ -63,6 +65,7 @@ static struct pump output;
 static struct pump errors;
 static int disk_full;
 static char word[WORD + 1];
+static int reserve = -1; /* a file of memory that is given up before the report is written */
 
 static void die(const char *what) {
     fprintf(stderr, "gridapps-init: %s: %s\n", what, strerror(errno));
@@ -210,6 +213,13 @@ static int take_word(const char *path) {
     return fd;
 }
 
+/* A program may end with the whole memory of the container in /tmp. What the report takes was charged before. It is
+ * not mapped, so that it makes this process no larger in the eyes of the kernel's memory killer. */
+static void take_reserve(void) {
+    reserve = memfd_create("reserve", MFD_CLOEXEC);
+    if (reserve >= 0) (void)fallocate(reserve, 0, 0, RESERVE);
+}
+
 /* A full disk must not silence the log, so its room is taken now. */
 static void divide_log(uint64_t limit) {
     const uint64_t note = 128;
@@ -310,13 +320,15 @@ static uint64_t processor_time(const struct rusage *used) {
            (uint64_t)(used->ru_utime.tv_usec + used->ru_stime.tv_usec);
 }
 
-/* Whether TERM came from outside the container: its senders have no process id in here, the program has one. */
+/* Whether TERM came from outside the container: kill(2) of a sender that has no process id in here. A program has
+ * one; what it queues or has the kernel send (rt_sigqueueinfo, F_SETSIG) can name any process id, but not SI_USER. */
 static int asked_to_end;
 
 static void report_end(int fd, int status, struct refusal refusal, const char *started) {
     char text[2048];
     char ended[STAMP + 1];
     struct rusage used;
+    if (reserve >= 0) close(reserve);
     getrusage(RUSAGE_CHILDREN, &used);
     stamp_now(ended);
     ended[STAMP - 1] = 0;
@@ -346,7 +358,7 @@ static int watch(pid_t program, int signals) {
         struct signalfd_siginfo got;
         if (!ready[0].revents || read(signals, &got, sizeof got) != (ssize_t)sizeof got) continue;
         if (got.ssi_signo != SIGCHLD) { /* USR1 is the end of all grace: this process stays, to report */
-            if (got.ssi_signo == SIGTERM && got.ssi_pid == 0) asked_to_end = 1;
+            if (got.ssi_signo == SIGTERM && got.ssi_code == SI_USER && got.ssi_pid == 0) asked_to_end = 1;
             kill(-1, got.ssi_signo == SIGUSR1 ? SIGKILL : (int)got.ssi_signo);
             continue;
         }
@@ -365,15 +377,15 @@ static void end_the_rest(void) {
     look_at_disk();
 }
 
-/* Engines look a numeric group up by name as well: a group called "65532" in the image's /etc/group would add any
- * other to the program's groups, and nobody in here can take it away. */
-static int has_no_other_identity(void) {
+/* Engines look a numeric group up by name as well: a group in the image's /etc/group that is called like the number
+ * would add any other to the program's groups, and nothing in here can take it away. */
+static int has_no_other_identity(uint64_t user) {
     gid_t groups[MOST_GROUPS];
     int count = getgroups(MOST_GROUPS, groups);
     if (count < 0) return 0;
     for (int i = 0; i < count; i++)
-        if (groups[i] != PROGRAM_USER) return 0;
-    return getuid() == PROGRAM_USER && geteuid() == PROGRAM_USER && getgid() == PROGRAM_USER && getegid() == PROGRAM_USER;
+        if (groups[i] != user) return 0;
+    return user != 0 && getuid() == user && geteuid() == user && getgid() == user && getegid() == user;
 }
 
 static int signals_to_serve(void) {
@@ -390,8 +402,8 @@ static int signals_to_serve(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 8) {
-        fprintf(stderr, "usage: gridapps-init ARGUMENTS OUTPUT LOG STATUS LOG_LIMIT WORKDIR PROGRAM [ARGUMENT...]\n");
+    if (argc < 9) {
+        fprintf(stderr, "usage: gridapps-init ARGUMENTS OUTPUT LOG STATUS LOG_LIMIT USER WORKDIR PROGRAM [ARGUMENT...]\n");
         return BROKEN;
     }
     if (getpid() != 1) { /* it ends every process that it can see */
@@ -401,6 +413,7 @@ int main(int argc, char **argv) {
     if (prctl(PR_SET_DUMPABLE, 0) != 0) die("prctl");
     umask(022);
     int status_file = take_word(argv[4]);
+    take_reserve();
     int input = open_file(argv[1], O_RDONLY);
     fcntl(input, F_SETFL, 0);
     output.out = open_file(argv[2], O_WRONLY | O_CREAT | O_EXCL | O_APPEND);
@@ -418,13 +431,13 @@ int main(int argc, char **argv) {
     stamp_now(started);
     started[STAMP - 1] = 0;
     struct refusal refusal = {IDENTITY_STAGE, 0};
-    if (!has_no_other_identity()) {
+    if (!has_no_other_identity(strtoull(argv[6], NULL, 10))) {
         report_end(status_file, REFUSED << 8, refusal, started);
         return REFUSED;
     }
     pid_t program = fork();
     if (program < 0) die("fork");
-    if (program == 0) be_the_program(input, out[1], err[1], refused[1], argv[6], argv + 7);
+    if (program == 0) be_the_program(input, out[1], err[1], refused[1], argv[7], argv + 8);
     close(out[1]);
     close(err[1]);
     close(refused[1]);
