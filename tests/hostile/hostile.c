@@ -126,6 +126,44 @@ static int spin(void) {
     return 0;
 }
 
+/* A signal to the first process that names no sender: as if the engine had ended the container. */
+static int forge_queue(void) {
+    siginfo_t info;
+    memset(&info, 0, sizeof info);
+    info.si_signo = SIGTERM;
+    info.si_code = SI_QUEUE;
+    before();
+    signal(SIGTERM, SIG_IGN);
+    say("queue", syscall(SYS_rt_sigqueueinfo, 1, SIGTERM, &info));
+    usleep(200000);
+    return 3;
+}
+
+/* The same, sent by the kernel for a socket. */
+static int forge_owner(void) {
+    int ends[2];
+    before();
+    signal(SIGTERM, SIG_IGN);
+    socketpair(AF_UNIX, SOCK_STREAM, 0, ends);
+    fcntl(ends[0], F_SETOWN, 1);
+    fcntl(ends[0], F_SETSIG, SIGTERM);
+    fcntl(ends[0], F_SETFL, O_ASYNC | O_NONBLOCK);
+    (void)!write(ends[1], "x", 1);
+    usleep(200000);
+    return 3;
+}
+
+/* No room for the report of the end. */
+static int forge_fill(void) {
+    static const char *const files[] = {"/.gridapps/report/status", "/grid/filled"};
+    before();
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        int fd = open(files[i], O_WRONLY | O_CREAT | O_TRUNC, 0644);
+        if (fd >= 0) fill(fd);
+    }
+    return 3;
+}
+
 static int attack_init(void) {
     struct rlimit nothing = {0, 0};
     before();
@@ -575,6 +613,7 @@ static const struct {
 } faults[] = {
     {"fork-bomb", fork_bomb}, {"fork-and-give-up", fork_and_give_up}, {"leave-daemons", leave_daemons},
     {"ignore-term", ignore_term}, {"sleep-for-ever", sleep_for_ever}, {"stop-itself", stop_itself}, {"spin", spin},
+    {"forge-queue", forge_queue}, {"forge-owner", forge_owner}, {"forge-fill", forge_fill},
     {"attack-init", attack_init}, {"memory-bomb", memory_bomb}, {"memory-child", memory_child},
     {"memory-memfd", memory_memfd}, {"memory-tmp", memory_tmp}, {"memory-shm", memory_shm},
     {"memory-segments", memory_segments}, {"memory-pipes", memory_pipes}, {"disk-grid", disk_grid},

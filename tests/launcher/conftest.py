@@ -146,6 +146,7 @@ class Launcher:
             inputs=str(self.directory / "inputs"),
             quota="loop",
             runtime="",
+            user_ids=(2_000_000_000, 2_000_065_535),
             registries=self.registries,
             cpus=4,
             memory=GIB,

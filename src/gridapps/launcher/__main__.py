@@ -26,6 +26,7 @@ def main(configuration: Configuration) -> None:
         scratch=Path(configuration.scratch),
         quota=configuration.quota,
         runtime=configuration.runtime,
+        users=range(configuration.user_ids[0], configuration.user_ids[1] + 1),
     )
     policy = Policy(
         registries=configuration.registries,

@@ -18,6 +18,7 @@ class Configuration(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
     inputs: str
     quota: Literal["loop", "watchdog"]
     runtime: str
+    user_ids: tuple[int, int]  # the first and the last of those that containers get
     registries: tuple[str, ...]
     cpus: float
     memory: int

@@ -40,6 +40,12 @@ class Held(Request):
     pass
 
 
+class Changed(Request):
+    """Whether the engine went away or came back."""
+
+    timeout: Annotated[float, Meta(ge=0, le=LONGEST_WAIT)]
+
+
 class Pull(Request):
     image: Reference
     token: Token
@@ -97,7 +103,20 @@ class Residents(Request):
 
 
 Requests = (
-    Check | Version | Held | Pull | Layers | Drop | Start | Wait | Stop | Log | Outputs | Remove | Residents
+    Check
+    | Version
+    | Held
+    | Changed
+    | Pull
+    | Layers
+    | Drop
+    | Start
+    | Wait
+    | Stop
+    | Log
+    | Outputs
+    | Remove
+    | Residents
 )
 
 

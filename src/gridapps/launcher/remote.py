@@ -45,6 +45,9 @@ class RemoteSandbox:
     def held(self) -> int:
         return self._call(messages.Held(), int)
 
+    def engine_changed(self, *, timeout: float) -> bool:
+        return self._call(messages.Changed(timeout=min(timeout, LONGEST_WAIT)), bool)
+
     def pull(self, image: str, *, token: str) -> None:
         self._call(messages.Pull(image=image, token=token), type(None))
 

@@ -59,6 +59,8 @@ class Service:
                 return sandbox.version()
             case messages.Held():
                 return sandbox.held()
+            case messages.Changed():
+                return sandbox.engine_changed(timeout=request.timeout)
             case messages.Layers():  # what others have in the engine is not there for this instance
                 return sandbox.layers(request.image) if self._policy.is_ours(request.image) else None
             case messages.Drop():

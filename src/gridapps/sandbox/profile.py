@@ -132,7 +132,7 @@ def _init_words(launch: Launch, entry: Entry, *, user: int) -> list[str]:
 
 def _host(launch: Launch, workspace: Workspace, *, runtime: str, cgroup: str) -> dict[str, Any]:
     limits = launch.limits
-    # A run may have been submitted before there were smallest amounts. An engine takes very little for no limit.
+    # A run may be older than the smallest amounts. An engine takes very little for no limit.
     memory = max(limits.memory, int(LEAST["memory"]))
     cpus = max(limits.cpus, LEAST["cpus"])
     host: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """What a task may ask for: the smallest amounts of each resource, and sentences with units.
 
-Below these amounts an engine refuses a container, takes the limit for none, or starts nothing of use. The largest
-amounts are the instance's settings.
+Below these amounts an engine refuses a container, takes the limit for none, or starts nothing of use. The
+largest amounts are the instance's settings.
 """
 
 from collections.abc import Mapping

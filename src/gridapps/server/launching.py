@@ -46,6 +46,7 @@ def configuration(settings: Environment, *, owner: int) -> Configuration:
         inputs=str(data / "inputs"),
         quota=settings.quota,
         runtime=settings.runtime,
+        user_ids=(settings.user_range().start, settings.user_range().stop - 1),
         registries=(member.authority,) if member else tuple(f"127.0.0.1:{port}" for port in ports),
         cpus=own.cpus,
         memory=own.memory,
