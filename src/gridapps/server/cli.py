@@ -58,7 +58,7 @@ def init() -> None:
 @main.command()
 def migrate() -> None:
     """Bring the database up to date, on the first machine. `up` does so by itself."""
-    prepare()
+    prepare(migrate=True)
     click.echo("The database is up to date.")
 
 

@@ -57,13 +57,17 @@ def create() -> Environment:
     return settings
 
 
-def prepare() -> Environment:
-    """Set Django up for a command of the first machine. Raises Unusable where there is no instance."""
+def prepare(*, migrate: bool = False) -> Environment:
+    """Set Django up for a command of the first machine. Raises Unusable where there is no instance, or where
+    its database is older than this program; `migrate` brings it up to date instead."""
     settings = _of_first_machine()
     data = settings.data.absolute()
     _require_instance(data)
     _set_up_django(data)
-    _migrate()
+    if migrate:
+        _migrate()
+    else:
+        _check_schema()
     if not settings.storage.startswith("s3://"):
         for directory in (settings.shared / name for name in SHARED):
             if not directory.is_dir():
@@ -93,10 +97,24 @@ def _require_instance(data: Path) -> None:
 
 
 def _migrate() -> None:
+    with _answering():
+        schema.migrate()
+
+
+def _check_schema() -> None:
+    try:
+        with _answering():
+            schema.check()
+    except schema.Behind as behind:
+        raise Unusable(str(behind)) from None
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
     from django.db import OperationalError
 
     try:
-        schema.migrate()
+        yield
     except OperationalError as error:
         raise Unusable(f"The database cannot be used: {str(error).strip()}") from None
 

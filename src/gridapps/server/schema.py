@@ -1,4 +1,5 @@
-"""The database's schema: brought up to date by the first machine alone; everybody else waits for it.
+"""The database's schema. `up`, `init` and `migrate` on the first machine bring it up to date. Workers wait
+for that; every other command checks the schema and changes nothing.
 
 A schema newer than the program is no obstacle: what is added is optional and nothing is taken away, so a
 worker of the previous version finishes what it holds. docs/cluster.md says in which order to upgrade.
@@ -7,9 +8,15 @@ worker of the previous version finishes what it holds. docs/cluster.md says in w
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from pkgutil import iter_modules
 
 PAUSE = 2.0  # seconds between two looks
 _LOCK = 0x67726965  # PostgreSQL's advisory lock of who changes the schema
+
+
+class Behind(Exception):
+    """The schema is older than the program; the message says what to do."""
 
 
 def migrate() -> None:
@@ -47,14 +54,28 @@ def wait(*, say: Callable[[str], None]) -> None:
         time.sleep(PAUSE)
 
 
+def check() -> None:
+    """Raise Behind when the schema is older than this program. Reads one table and imports no migration."""
+    if name := _missing():
+        raise Behind(
+            f"The database is older than this program: it lacks {name}. Run `gridapps-server migrate` on the "
+            "first machine, or start `gridapps-server up` there again."
+        )
+
+
 def _missing() -> str:
     """The first migration that has still to be applied, or nothing."""
+    from django.apps import apps
     from django.db import connection
-    from django.db.migrations.executor import MigrationExecutor
+    from django.db.migrations.recorder import MigrationRecorder
 
-    executor = MigrationExecutor(connection)
-    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    return f"{plan[0][0].app_label}.{plan[0][0].name}" if plan else ""
+    applied = MigrationRecorder(connection).applied_migrations()
+    for application in apps.get_app_configs():
+        directory = Path(application.path) / "migrations"
+        for name in sorted(module.name for module in iter_modules([str(directory)])):
+            if (application.label, name) not in applied:
+                return f"{application.label}.{name}"
+    return ""
 
 
 @contextmanager
