@@ -12,7 +12,7 @@ import pytest
 
 from tests.api.server import Server, serving
 
-pytestmark = pytest.mark.instance
+pytestmark = pytest.mark.service
 TOP = Path(__file__).parents[2]
 PROGRAM = Path(sys.executable).with_name("schemathesis")
 

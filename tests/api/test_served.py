@@ -18,7 +18,7 @@ import pytest
 from tests.api.seed import FILES
 from tests.api.server import Server, serving
 
-pytestmark = pytest.mark.instance
+pytestmark = pytest.mark.service
 
 
 @dataclass

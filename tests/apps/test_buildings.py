@@ -13,7 +13,7 @@ from shapely.geometry.base import BaseGeometry
 
 from demo.city import EPSG, City
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
 
 BORDER = 15.0  # square metres: what a tile's edge leaves of a building may be too small to be one
 

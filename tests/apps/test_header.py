@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.service
 
 
 def test_the_header_is_read(header_image, run_app, city_tiles):

@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All of them share the scene, so one process has to run them."""
     for item in items:
         if HERE in item.path.parents and "scene" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.instance)
+            item.add_marker(pytest.mark.system)
             item.add_marker(pytest.mark.xdist_group("attacks"))
 
 

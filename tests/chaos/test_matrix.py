@@ -15,7 +15,7 @@ from tests.chaos.rig import RECOVERS, Rig
 from tests.chaos.states import STATES
 from tests.chaos.victims import VICTIMS
 
-pytestmark = [pytest.mark.engine, pytest.mark.instance]
+pytestmark = pytest.mark.chaos
 
 _ONLY_CLUSTERED = ("broker", "PostgreSQL", "PostgreSQL, longer than a lease", "engine")
 _ONLY_EMBEDDED = ("engine with live-restore",)

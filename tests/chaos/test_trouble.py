@@ -14,7 +14,7 @@ from tests.chaos.clock import Clock
 from tests.chaos.rig import Rig
 from tests.chaos.states import await_begin
 
-pytestmark = [pytest.mark.engine, pytest.mark.instance]
+pytestmark = pytest.mark.chaos
 
 
 @pytest.fixture

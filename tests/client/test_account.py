@@ -13,7 +13,7 @@ import pytest
 from tests.client.conftest import Shell, new_shell
 from tests.fixtures.instance import Instance
 
-pytestmark = [pytest.mark.engine, pytest.mark.instance]
+pytestmark = pytest.mark.system
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from tests.client.conftest import new_shell
 from tests.fixtures.instance import Instance
 
-pytestmark = [pytest.mark.engine, pytest.mark.instance]
+pytestmark = pytest.mark.system
 
 
 def test_a_hook_from_creation_to_deletion(instance: Instance) -> None:

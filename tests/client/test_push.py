@@ -14,23 +14,22 @@ import pytest
 from tests.client.conftest import DESCRIPTION, Bench, Shell, new_bench, new_shell
 from tests.fixtures.engine import Engine
 from tests.fixtures.instance import Instance, new_instance
+from tests.fixtures.leftovers import address
 
-pytestmark = [pytest.mark.engine, pytest.mark.instance]
+pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")
 def elsewhere(engine: Engine, command_image: str) -> Iterator[Bench]:
     """An instance that is not on 127.0.0.0/8, where docker reads no certificates."""
-    address = f"10.99.{secrets.randbelow(256)}.{secrets.randbelow(254) + 1}"
-    subprocess.run(["ip", "addr", "add", f"{address}/32", "dev", "lo"], check=True)
-    instance = new_instance(host=address, listen=address)
-    try:
-        instance.start()
-        yield new_bench(instance, command_image)
-    finally:
-        instance.remove()
-        subprocess.run(["ip", "addr", "del", f"{address}/32", "dev", "lo"], check=True)
-        shutil.rmtree(Path("/etc/docker/certs.d") / instance.authority, ignore_errors=True)
+    with address(f"10.99.{secrets.randbelow(256)}.{secrets.randbelow(254) + 1}") as name:
+        instance = new_instance(host=name, listen=name)
+        try:
+            instance.start()
+            yield new_bench(instance, command_image)
+        finally:
+            instance.remove()
+            shutil.rmtree(Path("/etc/docker/certs.d") / instance.authority, ignore_errors=True)
 
 
 def released(bench: Bench, tag: str) -> bool:

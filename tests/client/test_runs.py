@@ -10,7 +10,7 @@ import pytest
 
 from tests.client.conftest import Bench, Shell, Terminal
 
-pytestmark = [pytest.mark.engine, pytest.mark.instance]
+pytestmark = pytest.mark.system
 NUMBERS = "".join(f"{n}\n" for n in range(1, 300001)).encode()
 
 

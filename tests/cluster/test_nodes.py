@@ -29,7 +29,7 @@ from tests.fixtures.people import Person
 from tests.fixtures.pointclouds import write_pointcloud
 from tests.fixtures.postgresql import Cluster
 
-pytestmark = [pytest.mark.engine, pytest.mark.instance, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 FILES = 12
 APP = "spread"

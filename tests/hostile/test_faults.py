@@ -17,7 +17,7 @@ from gridapps.sandbox.workspace import USERS
 from tests.hostile.conftest import MAX_LOG, Campaign, settled
 from tests.hostile.faults import FAULTS
 
-pytestmark = [pytest.mark.engine, pytest.mark.instance]
+pytestmark = pytest.mark.chaos
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -11,7 +11,7 @@ import pytest
 from tests.instance.conftest import Stage
 from tests.registry.places import new_place
 
-pytestmark = [pytest.mark.engine, pytest.mark.instance]
+pytestmark = pytest.mark.system
 
 
 def told(stage: Stage, **wanted: str) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ FLAGS = [
 PASSWORD = secrets.token_urlsafe(12)
 
 pytestmark = [
-    pytest.mark.instance,
+    pytest.mark.system,
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: scripts/machine test"),
 ]
 

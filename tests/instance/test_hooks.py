@@ -8,7 +8,7 @@ from tests.fixtures.instance import MakeInstance
 from tests.hooks.receiver import receiving
 from tests.instance.conftest import SetStage
 
-pytestmark = [pytest.mark.engine, pytest.mark.instance]
+pytestmark = pytest.mark.system
 
 
 def test_a_run_is_told_of(make_instance: MakeInstance, set_stage: SetStage, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.instance.conftest import Stage
 
-pytestmark = [pytest.mark.engine, pytest.mark.instance]
+pytestmark = pytest.mark.system
 
 
 def lines(stage: Stage, part: str) -> list[dict[str, str]]:

@@ -16,7 +16,7 @@ from tests.fixtures.pointclouds import write_pointcloud
 from tests.fixtures.postgresql import Cluster
 from tests.instance.conftest import SetStage, Stage
 
-pytestmark = [pytest.mark.engine, pytest.mark.instance]
+pytestmark = pytest.mark.system
 
 
 @pytest.fixture

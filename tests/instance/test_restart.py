@@ -12,7 +12,7 @@ import pytest
 from tests.fixtures.instance import SERVER, Instance, MakeInstance, new_instance
 from tests.instance.conftest import SetStage, Stage
 
-pytestmark = [pytest.mark.engine, pytest.mark.instance]
+pytestmark = pytest.mark.system
 
 
 def _stage_of_module(set_stage: SetStage, on_stop: str) -> Iterator[Stage]:

@@ -18,7 +18,7 @@ from tests.fixtures.pointclouds import write_pointcloud
 from tests.fixtures.s3 import CREDENTIALS, S3Server, serving
 from tests.instance.conftest import SetStage, Stage
 
-pytestmark = pytest.mark.instance
+pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tests.fixtures.instance import Instance, MakeInstance
 from tests.fixtures.people import ENDED, Person
 from tests.instance.conftest import SetStage, Stage
 
-pytestmark = [pytest.mark.engine, pytest.mark.instance]
+pytestmark = pytest.mark.system
 
 
 @dataclass

@@ -12,7 +12,7 @@ from tests.fixtures.people import Person
 from tests.instance.conftest import SetStage, Stage
 from tests.instance.test_sharing import command, set_up
 
-pytestmark = [pytest.mark.engine, pytest.mark.instance]
+pytestmark = pytest.mark.system
 
 
 def follow(who: Person, run: str, begun: threading.Event) -> list[str]:

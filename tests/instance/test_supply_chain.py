@@ -21,7 +21,7 @@ from tests.registry.built import Image, descriptor, digest
 from tests.registry.places import Place, door, new_place, upload
 from tests.registry.signing import EMPTY, SPDX, attachment, payload, sign, signature, tag_of
 
-pytestmark = pytest.mark.instance
+pytestmark = pytest.mark.system
 KEY = ec.generate_private_key(ec.SECP256R1())
 SBOM = b'{"spdxVersion": "SPDX-2.3"}'
 # Waits for as long as the file is there.

@@ -17,7 +17,7 @@ from tests.fixtures.leftovers import mounts_below
 from tests.fixtures.own_engine import OwnEngine
 from tests.instance.conftest import SetStage
 
-pytestmark = [pytest.mark.engine, pytest.mark.instance]
+pytestmark = pytest.mark.system
 
 
 def _refusal(instance: Instance) -> str:

@@ -23,7 +23,7 @@ from tests.fixtures.instance import Instance
 from tests.registry.built import Image, digest
 from tests.registry.places import Place, context, door, new_place, upload
 
-pytestmark = pytest.mark.instance
+pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")

@@ -21,12 +21,13 @@ from gridapps.registry.authority import Authority
 from gridapps.registry.room import AROUND
 from tests.fixtures.engine import Engine
 from tests.fixtures.instance import new_instance
+from tests.fixtures.leftovers import address
 from tests.registry import tools
 from tests.registry.built import Image, config, digest, encoded, entry, index
 from tests.registry.places import Place, directory, door, new_place, upload
 from tests.registry.tools import Push
 
-pytestmark = [pytest.mark.engine, pytest.mark.instance]
+pytestmark = pytest.mark.system
 ADDRESS = "10.99.8.75"
 MAX_IMAGE = 4 * 1024**2
 MAX_REGISTRY = 48 * 1024**2
@@ -35,7 +36,7 @@ TOOLS = [*tools.dockers(), "podman", "skopeo"]
 
 @pytest.fixture(scope="module")
 def place(engine: Engine) -> Iterator[Place]:
-    with tools.address(ADDRESS):
+    with address(ADDRESS):
         instance = new_instance(host=ADDRESS, listen=ADDRESS, max_image=MAX_IMAGE, max_registry=MAX_REGISTRY)
         try:
             instance.start()

@@ -1,6 +1,5 @@
 """The tools that developers push with, as programs: docker, podman and skopeo."""
 
-import contextlib
 import hashlib
 import io
 import json
@@ -8,7 +7,7 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import docker
@@ -97,16 +96,6 @@ def load(client: docker.APIClient, name: str, *, architecture: str, size: int) -
     for _ in client.load_image(archive.getvalue()):
         continue
     return reference
-
-
-@contextlib.contextmanager
-def address(name: str) -> Iterator[str]:
-    """An address of this machine that is not in 127/8, where docker reads no certificates."""
-    subprocess.run(["ip", "address", "replace", f"{name}/32", "dev", "lo"], check=True)
-    try:
-        yield name
-    finally:
-        subprocess.run(["ip", "address", "del", f"{name}/32", "dev", "lo"], check=False)
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:

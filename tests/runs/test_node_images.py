@@ -216,7 +216,7 @@ def run_again_and_again(bench: Bench, images: NodeImages, reference: str, until:
     return pulls
 
 
-@pytest.mark.engine
+@pytest.mark.service
 def test_runs_start_while_the_node_drops_their_images(
     engine: Engine, registry: PlainRegistry, tmp_path: Path
 ) -> None:

@@ -110,7 +110,7 @@ def test_the_last_of_a_tasks_attempts_takes_along_what_the_others_left(data: Pat
     assert runs_tidying.tidy() == []
 
 
-@pytest.mark.instance
+@pytest.mark.system
 def test_what_a_killed_import_left_goes_when_it_is_old(tmp_path: Path) -> None:
     instance = new_instance()
     try:

@@ -18,7 +18,7 @@ from tests.fixtures.leftovers import TEST_IMAGES
 from tests.sandbox.conftest import LIMITS, MIB, SOCKET, Bench
 from tests.sandbox.contract import SCRIPTS, SandboxContract
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.service
 Script = Callable[[str], str]
 
 

@@ -38,7 +38,7 @@ def build(engine: Engine) -> Iterator[Build]:
             continue
 
 
-@pytest.mark.engine
+@pytest.mark.service
 def test_what_somebody_else_calls_by_another_name_stays(bench: Bench, engine: Engine) -> None:
     ours = engine.image(command=["echo whole"])
     engine.client.tag(ours, SOMEBODYS, "1")
@@ -51,7 +51,7 @@ def test_what_somebody_else_calls_by_another_name_stays(bench: Bench, engine: En
         engine.client.remove_image(f"{SOMEBODYS}:1")
 
 
-@pytest.mark.engine
+@pytest.mark.service
 @pytest.mark.parametrize("other_name", [False, True])
 def test_an_image_that_somebody_elses_container_has_stays(
     bench: Bench, engine: Engine, other_name: bool
@@ -70,7 +70,7 @@ def test_an_image_that_somebody_elses_container_has_stays(
         engine.client.remove_image(f"{SOMEBODYS}:2")
 
 
-@pytest.mark.engine
+@pytest.mark.service
 def test_layers_that_images_share_are_known_and_stay_until_the_last_goes(
     bench: Bench, engine: Engine, build: Build
 ) -> None:

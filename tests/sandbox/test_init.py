@@ -14,7 +14,7 @@ from gridapps.sandbox.report import read_report
 from tests.fixtures.engine import Engine
 from tests.sandbox.conftest import MIB, Bench
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.service
 Script = Callable[[str], str]
 WORD = "0123456789abcdef" * 4
 

@@ -12,7 +12,7 @@ from gridapps.sandbox.workspace import USERS
 from tests.fixtures.engine import Engine
 from tests.sandbox.conftest import LIMITS, Bench
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.service
 
 LOOK = """#!/bin/sh
 echo '# status'; cat /proc/self/status

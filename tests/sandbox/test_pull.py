@@ -14,7 +14,7 @@ from tests.fixtures.instance import free_port
 from tests.fixtures.plain_registry import plain_registry
 from tests.sandbox.conftest import Bench
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.service
 TOKEN = "the-token"
 
 

@@ -10,7 +10,7 @@ from gridapps.sandbox import workspace
 from gridapps.sandbox.protocol import SandboxError
 from tests.fixtures.engine import Engine
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.service
 
 
 def test_a_file_system_that_is_busy_for_a_moment_is_unmounted_all_the_same(engine: Engine, tmp_path: Path):

@@ -27,7 +27,7 @@ echo "after our stop: $(answers)"
 """
 
 
-@pytest.mark.engine
+@pytest.mark.service
 def test_it_starts_one_and_stops_it_when_its_last_user_is_done(engine: Engine, tmp_path: Path):
     done = subprocess.run(
         ["unshare", "--mount", "bash", "-c", ALONE],
@@ -42,7 +42,7 @@ def test_it_starts_one_and_stops_it_when_its_last_user_is_done(engine: Engine, t
     ], done.stderr
 
 
-@pytest.mark.engine
+@pytest.mark.service
 def test_it_leaves_an_engine_that_it_did_not_start(engine: Engine, tmp_path: Path):
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     for word in ("start", "stop"):

@@ -84,8 +84,7 @@ def ends_at_its_portion(place: Place, client: httpx.Client) -> None:
     assert "There is no room for this" in refusal.json()["details"]
 
 
-@pytest.mark.engine
-@pytest.mark.instance
+@pytest.mark.system
 def test_what_it_does_in_an_instance(make_instance: Callable[..., Any] | MakeInstance) -> None:
     instance = make_instance(max_registry=LIMIT)
     instance.start()

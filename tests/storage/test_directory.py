@@ -62,7 +62,7 @@ def test_settled_is_every_file_and_directory(tmp_path, monkeypatch):
     assert synced == {path.stat().st_ino for path in paths}
 
 
-@pytest.mark.instance
+@pytest.mark.system
 def test_an_instance_takes_the_shared_directory_as_its_own(tmp_path):
     (tmp_path / "shared").mkdir()
     instance = new_instance(storage=tmp_path / "shared")

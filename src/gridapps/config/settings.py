@@ -34,8 +34,9 @@ def _secret_key() -> str:
     return path.read_text() if path.exists() else os.urandom(32).hex()
 
 
-def _database() -> dict[str, Any]:
-    if not GRIDAPPS.database:
+def database(url: str) -> dict[str, Any]:
+    """Django's configuration of a PostgreSQL database, or of SQLite in the data directory without a URL."""
+    if not url:
         return {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": DATA / "database" / "gridapps.sqlite3",
@@ -45,15 +46,15 @@ def _database() -> dict[str, Any]:
                 "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON",
             },
         }
-    url = urlsplit(GRIDAPPS.database)
-    options: dict[str, str] = {**_SILENCE, **dict(parse_qsl(url.query))}
+    parts = urlsplit(url)
+    options: dict[str, str] = {**_SILENCE, **dict(parse_qsl(parts.query))}
     return {
         "ENGINE": "django.db.backends.postgresql",
-        "NAME": url.path.lstrip("/"),
-        "USER": unquote(url.username or ""),
-        "PASSWORD": unquote(url.password or ""),
-        "HOST": unquote(url.hostname or ""),
-        "PORT": str(url.port or ""),
+        "NAME": parts.path.lstrip("/"),
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": unquote(parts.hostname or ""),
+        "PORT": str(parts.port or ""),
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": options,
     }
@@ -113,7 +114,7 @@ TEMPLATES = [
 ROOT_URLCONF = "gridapps.config.urls"
 CELERY_APPLICATION = "gridapps.config.celery.app"
 ASGI_APPLICATION = "gridapps.config.asgi.application"
-DATABASES = {"default": _database()}
+DATABASES = {"default": database(GRIDAPPS.database)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "access.User"
 AUTH_PASSWORD_VALIDATORS = [
