@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gridapps.api.metrics import collector, views
 from gridapps.hooks import operations as hooks
-from gridapps.runs import overview, queue
+from gridapps.runs import overview, queue, reasons
 from gridapps.runs.models import Node, Run, Task
 from gridapps.runs.states import State
 from tests.api.conftest import Callers
@@ -47,6 +47,16 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
+
+
+def samples_of(text: str) -> dict[str, float]:
+    """Each sample as Prometheus writes it, and its value."""
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
+            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +105,11 @@ def test_the_queue_by_class_of_user(token, cast, make_run):
 def test_what_ended_is_counted_from_the_first_answer_on(token, make_run):
     make_run()
     succeed(claim())
-    assert not [key for key in samples(get(token)) if key[0] == "gridapps_runs_ended_total"]
+    before = {key: value for key, value in samples(get(token)).items() if "_ended_total" in key[0]}
+    assert set(before.values()) == {0}
+    assert {key[0] for key in before} == {
+        "gridapps_runs_ended_total", "gridapps_attempts_ended_total", "gridapps_hook_deliveries_ended_total",
+    }  # fmt: skip
     make_run(), make_run()
     succeed(claim())
     queue.finish(claim=claim(), state=State.FAILURE, reason="out-of-memory", text="It took too much.")
@@ -104,6 +118,25 @@ def test_what_ended_is_counted_from_the_first_answer_on(token, make_run):
         assert found["gridapps_runs_ended_total", "none", "SUCCESS"] == 1
         assert found["gridapps_runs_ended_total", "out-of-memory", "FAILURE"] == 1
         assert found["gridapps_attempts_ended_total", "out-of-memory"] == 1
+
+
+def test_every_process_says_the_same(token, make_run):
+    get(token)
+    for expected in (1, 2):
+        make_run()
+        succeed(claim())
+        for _ in range(2):
+            views._registry.cache_clear()  # as another process, or the same one after a restart
+            assert samples(get(token))["gridapps_runs_ended_total", "none", "SUCCESS"] == expected
+
+
+def test_every_reason_in_the_source_is_known():
+    written = set()
+    for path in (DOCUMENTED.parents[1] / "src" / "gridapps" / "runs").glob("*.py"):
+        text = path.read_text()
+        written |= set(re.findall(r'(?:_EndedEarly\(State\.\w+, |_GivenBack\(|\breason=)"([\w-]+)"', text))
+    assert written - {"blocked"} <= set(reasons.OF_ATTEMPTS)
+    assert "platform" in written
 
 
 def test_nodes_and_what_they_do(token, make_run):
@@ -136,7 +169,7 @@ def test_hooks_that_wait(token, cast, make_run):
 def test_the_history_costs_nothing(token, make_run, django_assert_max_num_queries):
     make_run(points=(1,) * 30)
     get(token)
-    with django_assert_max_num_queries(20):
+    with django_assert_max_num_queries(30):
         get(token)
     assert Run._meta.get_field("ended_at").null
     indexed = {tuple(index.fields) for model in (Run, Task) for index in model._meta.indexes}

@@ -26,6 +26,7 @@ from gridapps.runs.models import Output, Run, Task
 from gridapps.runs.node_images import NodeImages
 from gridapps.runs.patience import Patience, persist
 from gridapps.runs.queue import Claim
+from gridapps.runs.reasons import NOT_ALLOWED, RELEASED
 from gridapps.runs.states import State
 from gridapps.sandbox.ending import Verdict, judge
 from gridapps.sandbox.protocol import (
@@ -237,7 +238,7 @@ class Execution:
                 self._patiently(lambda: sandbox.start(self._launch(image, source)))
         except NodeRefused as error:
             self._unfit = True
-            raise _GivenBack("released", f"Node {self.node.name} cannot pull images. {error}") from None
+            raise _GivenBack(RELEASED, f"Node {self.node.name} cannot pull images. {error}") from None
         except NameTaken:
             logger.info("%s runs already: adopted", self.name)
         except ImageGone as error:  # somebody else has removed it
@@ -266,7 +267,7 @@ class Execution:
         try:
             return images.pull_of(run.release, persist(lambda: queries.source_for(run.owner, run.release)))
         except NotAllowed as error:
-            raise _EndedEarly(State.FAILURE, queue.NOT_ALLOWED, str(error)) from None
+            raise _EndedEarly(State.FAILURE, NOT_ALLOWED, str(error)) from None
 
     def _launch(self, image: str, source: Path) -> Launch:
         task = self.task
@@ -322,7 +323,7 @@ class Execution:
         if self.signals.leave.is_set():
             raise _Left
         if self.signals.stop.is_set():
-            raise _GivenBack("released", f"Node {self.node.name} was stopped.")
+            raise _GivenBack(RELEASED, f"Node {self.node.name} was stopped.")
         if self.signals.cancel.is_set():
             raise _EndedEarly(State.CANCELED, "canceled", self._why_canceled())
 

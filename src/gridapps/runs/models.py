@@ -288,6 +288,21 @@ class Attempt(models.Model):
         return f"{self.task_id}/{self.number}"
 
 
+class Tally(models.Model):
+    """How many rows of a kind have ended: see `runs.tallies`."""
+
+    metric = models.CharField(max_length=40)
+    labels = models.CharField(max_length=200, blank=True, help_text="their values, as a JSON list")
+    total = models.BigIntegerField(default=0)
+    until = models.DateTimeField(null=True, help_text="what ended until then is counted")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="tally_once", fields=["metric", "labels"])]
+
+    def __str__(self) -> str:
+        return f"{self.metric} {self.labels}"
+
+
 class Output(models.Model):
     """A file that a task left in /grid and that passed collection."""
 

@@ -19,11 +19,11 @@ from gridapps.audit.events import Event
 from gridapps.runs import hooks, lanes
 from gridapps.runs.errors import LostLease
 from gridapps.runs.models import Attempt, Node, Output, Run, Task
+from gridapps.runs.reasons import NOT_ALLOWED
 from gridapps.runs.states import MOVES, TERMINAL, State, run_state
 
 MAX_ATTEMPTS = 3  # tries that the platform failed; a program's own failure is final
 CANCELED = "Canceled."
-NOT_ALLOWED = "not-allowed"  # the reason of a task whose user may not run the release any more
 _QUEUE_LOCK = 0x67726964  # PostgreSQL's advisory lock of what takes tasks out of the queue
 
 

@@ -1,18 +1,16 @@
 """Asks the database when Prometheus does. Labels are few and known: never the name of a user or of an App.
 
-What has ended is counted by this process from its first answer on: each time, what ended since the time
-before. Prometheus takes a restart for what it is. What ended within the last seconds is left for the next
-time, because its transaction may not have committed yet.
+Counters are rows that every application process adds to (`runs.tallies`). Each combination of labels that can
+occur is there from the beginning, with 0: Prometheus takes no notice of a series that begins with 1.
 """
 
-import threading
-from collections import Counter
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import version
 
 from django.db.models import Count, Model, QuerySet
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -20,7 +18,7 @@ from gridapps.hooks.models import Delivery
 from gridapps.registry import disk
 from gridapps.registry.models import Release
 from gridapps.registry.tokens import Service
-from gridapps.runs import overview
+from gridapps.runs import overview, reasons, tallies
 from gridapps.runs.models import Attempt, Run, Task
 from gridapps.runs.overview import NodeLoad
 from gridapps.runs.states import State
@@ -46,13 +44,6 @@ _OF_A_NODE = {
 class Instance(Collector):
     """Every metric of the instance. Give it to one registry."""
 
-    def __init__(self) -> None:
-        start = overview.now()
-        self._guard = threading.Lock()
-        self._runs = _Ended(Run.objects.all(), "ended_at", ("state", "reason"), start)
-        self._attempts = _Ended(Attempt.objects.all(), "ended_at", ("reason",), start)
-        self._deliveries = _Ended(Delivery.objects.all(), "settled_at", ("state",), start)
-
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily("gridapps", "The instance's program.", value={"version": version("gridapps")})
         yield from _tasks()
@@ -60,41 +51,53 @@ class Instance(Collector):
         yield from _waiting_deliveries()
         yield _releases()
         yield _images()
-        with self._guard:
-            yield self._runs.metric("gridapps_runs_ended", "Runs that ended.")
-            yield self._attempts.metric("gridapps_attempts_ended", "Attempts at tasks that ended.")
-            yield self._deliveries.metric("gridapps_hook_deliveries_ended", "Deliveries of hooks that ended.")
+        yield from _ended()
 
 
-class _Ended:
-    """Counts rows once they have ended."""
+def _ended() -> Iterator[Metric]:
+    yield _counter(
+        "gridapps_runs_ended",
+        "Runs that ended.",
+        _Rows(Run.objects.all(), "ended_at", ("state", "reason"), reasons.OF_RUNS),
+    )
+    yield _counter(
+        "gridapps_attempts_ended",
+        "Attempts at tasks that ended.",
+        _Rows(Attempt.objects.all(), "ended_at", ("reason",), [(reason,) for reason in reasons.OF_ATTEMPTS]),
+    )
+    yield _counter(
+        "gridapps_hook_deliveries_ended",
+        "Deliveries of hooks that ended.",
+        _Rows(
+            Delivery.objects.all(),
+            "settled_at",
+            ("state",),
+            [(Delivery.State.DELIVERED,), (Delivery.State.FAILED,)],
+        ),
+    )
 
-    def __init__(
-        self, rows: "QuerySet[Model]", ended_at: str, labels: tuple[str, ...], start: datetime
-    ) -> None:
-        self._rows = rows
-        self._ended_at = ended_at
-        self._labels = labels
-        self._until = start
-        self._totals: Counter[tuple[str, ...]] = Counter()
 
-    def metric(self, name: str, text: str) -> CounterMetricFamily:
-        until = max(overview.now() - SETTLE, self._until)
-        span = {f"{self._ended_at}__gt": self._until, f"{self._ended_at}__lte": until}
-        counted = self._rows.filter(**span).order_by().values_list(*self._labels).annotate(n=Count("pk"))
-        for *values, count in counted:
-            self._totals[tuple(values)] += count
-        self._until = until
-        family = CounterMetricFamily(name, text, labels=self._labels)
-        for known, total in self._totals.items():
-            family.add_metric([value or "none" for value in known], total)
-        return family
+@dataclass(frozen=True)
+class _Rows:
+    """Rows that end; their fields that are labels, and every combination of values that can occur."""
+
+    rows: "QuerySet[Model]"
+    ended_at: str
+    labels: tuple[str, ...]
+    known: Sequence[tuple[str, ...]]
+
+
+def _counter(name: str, text: str, of: _Rows) -> CounterMetricFamily:
+    totals = tallies.count(name, of.rows, ended_at=of.ended_at, labels=of.labels, settle=SETTLE)
+    family = CounterMetricFamily(name, text, labels=of.labels)
+    for values, total in {**dict.fromkeys(of.known, 0), **totals}.items():
+        family.add_metric([value or "none" for value in values], total)
+    return family
 
 
 def registry() -> CollectorRegistry:
-    """A registry with the instance's metrics and those of this process."""
+    """A registry with the instance's metrics. Those of one process among several would say nothing."""
     made = CollectorRegistry(auto_describe=False)
-    ProcessCollector(registry=made)
     made.register(Instance())
     return made
 

@@ -14,7 +14,7 @@ from gridapps.api.errors import ApiError, answer
 from gridapps.api.metrics.collector import registry
 from gridapps.api.native.authentication import Bearer
 
-_registry = cache(registry)  # it counts from the first question on
+_registry = cache(registry)
 
 
 @require_safe

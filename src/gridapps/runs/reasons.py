@@ -1,0 +1,17 @@
+"""Every reason with which attempts and runs end, as data."""
+
+from collections.abc import Sequence
+from typing import get_args
+
+from gridapps.runs.states import State
+from gridapps.sandbox.ending import Reason
+
+NOT_ALLOWED = "not-allowed"  # the user may not run the release any more
+RELEASED = "released"  # given back by a worker that stops; no failure
+
+OF_ATTEMPTS: Sequence[str] = ("", *get_args(Reason), NOT_ALLOWED, RELEASED)
+OF_RUNS: Sequence[tuple[State, str]] = (
+    (State.SUCCESS, ""),
+    (State.CANCELED, "canceled"),
+    *((State.FAILURE, reason) for reason in (*get_args(Reason), NOT_ALLOWED) if reason != "canceled"),
+)
