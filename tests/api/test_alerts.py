@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from gridapps.runs import queue
 from gridapps.runs.models import Node
+from gridapps.runs.states import State
 from tests.api.test_metrics import fresh, get, samples_of, token
 from tests.runs.conftest import make_run, release, shared_with
 from tests.runs.test_queue import claim
@@ -95,7 +96,7 @@ def test_the_first_failure_of_the_platform_is_noticed(
     if reason == "platform":
         queue.release(claim=claim(), reason="platform", text="The disk broke.")
     else:
-        queue.finish(claim=claim(), state=queue.State.FAILURE, reason=reason, text="It took too much.")
+        queue.finish(claim=claim(), state=State.FAILURE, reason=reason, text="It took too much.")
     after = samples_of(get(token))
     assert before.keys() >= {name for name in after if "_ended_total" in name}
     series = {name: f"{before[name]:g}x20 {after[name]:g}x9" for name in after if "_ended_total" in name}
