@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('runs', '0006_keeping'),
+        ('runs', '0007_stuck_containers'),
     ]
 
     operations = [
