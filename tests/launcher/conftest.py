@@ -23,6 +23,7 @@ from gridapps.launcher.remote import RemoteSandbox
 from gridapps.launcher.server import Server
 from gridapps.launcher.service import Service
 from gridapps.sandbox.fake import FakeSandbox
+from tests.fixtures.instance import free_port
 from tests.sandbox.conftest import INPUT, SOCKET, Bench
 from tests.sandbox.test_fake import PROGRAMS
 
@@ -70,6 +71,7 @@ class FakeLauncher:
     directory: Path
     sandbox: FakeSandbox
     socket: Path
+    registries: tuple[str, ...]
 
     def connect(self) -> RemoteSandbox:
         return RemoteSandbox(self.socket, connections=CONNECTIONS)
@@ -92,14 +94,18 @@ def fake_launcher(tmp_path: Path) -> Iterator[FakeLauncher]:
         scratch=tmp_path / "scratch", programs={reference(name): run for name, run in PROGRAMS.items()}
     )
     policy = Policy(
-        registries=(FAKE_REGISTRY, "127.0.0.1:5002"), cpus=4, memory=GIB, disk=GIB, containers=CONTAINERS
+        registries=(FAKE_REGISTRY, f"127.0.0.1:{free_port()}"),
+        cpus=4,
+        memory=GIB,
+        disk=GIB,
+        containers=CONTAINERS,
     )
     service = Service(sandbox, policy=policy, inputs=tmp_path / "inputs", owner=OWNER)
     path = tmp_path / "launcher.sock"
     server = Server(path, owner=OWNER, connections=CONNECTIONS, service=service)
     thread = threading.Thread(target=server.serve)
     thread.start()
-    yield FakeLauncher(tmp_path, sandbox, path)
+    yield FakeLauncher(tmp_path, sandbox, path, policy.registries)
     server.close()
     thread.join(10)
     assert not thread.is_alive()

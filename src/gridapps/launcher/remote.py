@@ -12,7 +12,16 @@ import msgspec
 
 from gridapps.launcher import channel, messages
 from gridapps.launcher.messages import ERRORS, LONGEST_WAIT, Reply, Request
-from gridapps.sandbox.protocol import Ended, EngineUnavailable, Launch, Resident, SandboxError
+from gridapps.sandbox import diagnosis
+from gridapps.sandbox.protocol import (
+    Ended,
+    EngineUnavailable,
+    Launch,
+    NodeRefused,
+    RegistryUnavailable,
+    Resident,
+    SandboxError,
+)
 
 T = TypeVar("T")
 _LARGEST_REPLY = 64 * 1024**2  # bytes
@@ -49,7 +58,14 @@ class RemoteSandbox:
         return self._call(messages.Changed(timeout=min(timeout, LONGEST_WAIT)), bool)
 
     def pull(self, image: str, *, token: str) -> None:
-        self._call(messages.Pull(image=image, token=token), type(None))
+        try:
+            self._call(messages.Pull(image=image, token=token), type(None))
+        except RegistryUnavailable as error:
+            host = image.partition("/")[0]
+            if diagnosis.distrusts(host):  # the launcher has no network, and cannot look
+                text = f"This node does not trust the certificate of the registry {host}."
+                raise NodeRefused(text) from error
+            raise
 
     def layers(self, image: str) -> Mapping[str, int] | None:
         return self._call(messages.Layers(image=image), dict[str, int] | None)  # type: ignore[arg-type]

@@ -34,6 +34,7 @@ class Service:
         self._owner = owner
         self._starting: set[str] = set()
         self._started = threading.Condition()
+        self._looking = threading.Lock()
 
     def carry_out(self, request: Request, descriptors: list[int]) -> Answer:
         """Raises what the sandbox raises, and ValueError for what is not allowed."""
@@ -60,7 +61,7 @@ class Service:
             case messages.Held():
                 return sandbox.held()
             case messages.Changed():
-                return sandbox.engine_changed(timeout=request.timeout)
+                return self._changed(request.timeout)
             case messages.Layers():  # what others have in the engine is not there for this instance
                 return sandbox.layers(request.image) if self._policy.is_ours(request.image) else None
             case messages.Drop():
@@ -159,6 +160,16 @@ class Service:
     def _remove(self, name: str) -> None:
         self._sandbox.remove(name)
         self._inputs.detach(name)
+
+    def _changed(self, timeout: float) -> bool:
+        """One at a time looks: the call of a worker that has died may be under way still."""
+        end = time.monotonic() + timeout
+        if not self._looking.acquire(timeout=timeout):
+            return False
+        try:
+            return self._sandbox.engine_changed(timeout=max(0.0, end - time.monotonic()))
+        finally:
+            self._looking.release()
 
     def _outputs(self, name: str) -> int:
         if not _is_name(name):
