@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -34,7 +35,11 @@ class Application(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         body = json.dumps(dict(self.headers)).encode()
-        self.send_response(200)
+        if self.path.startswith("/?"):
+            self.send_response(302)
+            self.send_header("Location", "/login?next=" + quote(self.path))
+        else:
+            self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -181,3 +186,11 @@ def test_the_workers_may_open_the_files_that_their_connections_need(door: Door) 
         limits = Path(f"/proc/{child}/limits").read_text()
         files = next(line for line in limits.splitlines() if line.startswith("Max open files")).split()
         assert int(files[3]) >= min(16384, int(files[4]))
+
+
+def test_an_answer_may_repeat_a_long_address(door: Door) -> None:
+    """As a redirect to the login does. nginx answers 502 for headers that it cannot hold."""
+    with door.client("127.0.0.10") as client:
+        answer = client.get("/?" + "\u00e9" * 1300)
+        assert answer.status_code == 302
+        assert len(answer.headers["Location"]) > 10_000

@@ -94,6 +94,10 @@ def _general(environment: Environment) -> list[str]:
         f"client_max_body_size {MAX_REQUEST};",
         "proxy_http_version 1.1;",
         "proxy_connect_timeout 5s;",
+        # A redirect to the login repeats the address that was asked for, and encodes it.
+        "proxy_buffer_size 32k;",
+        "proxy_buffers 8 16k;",
+        "proxy_busy_buffers_size 48k;",
         # A slow reader slows its own stream down; nothing is spooled to disk on the way.
         "proxy_max_temp_file_size 0;",
         *(
@@ -210,8 +214,6 @@ def _registry(environment: Environment) -> list[str]:
                     **certificate,
                 },
             ),
-            "proxy_buffer_size 16k;",
-            "proxy_buffers 4 16k;",
             "proxy_pass http://application/registry/authorize;",
         ),
         *_block(
