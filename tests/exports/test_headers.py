@@ -1,7 +1,12 @@
 """The raw header check: each lie in a header has its sentence, and no library sees it."""
 
+import json
 import os
+import re
 import struct
+import subprocess
+import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -119,3 +124,45 @@ def test_random_damage_gives_a_header_or_a_sentence(make_cloud, changes):
         patch(path, at, bytes([value]))
     with suppress(BadPointCloud):
         assert look(path).points > 0
+
+
+@pytest.mark.parametrize("place", ["before the points", "behind the points"])
+def test_millions_of_records_are_refused_at_once(make_cloud, place):
+    """A sparse file costs nothing and has room for as many heads as a header may claim."""
+    path = make_cloud("cloud.las")
+    content = path.read_bytes()
+    if place == "before the points":
+        patch(path, 96, struct.pack("<I", 0xF0000000))
+        patch(path, 100, struct.pack("<I", 70_000_000))
+    else:
+        patch(path, 235, struct.pack("<QI", len(content), 0xFFFFFFFF))
+    os.truncate(path, 300 * 1024**3)
+    begun = time.monotonic()
+    with pytest.raises(BadPointCloud, match="at most 10000"):
+        look(path)
+    assert time.monotonic() - begun < 2
+
+
+def test_points_are_read_without_privileges(make_cloud):
+    """Libraries in C and Rust decode what strangers made: they do so as nobody, and without a network."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    path = make_cloud("cloud.laz", points=800_000)
+    with path.open("rb") as file:
+        reader = subprocess.Popen(
+            [sys.executable, "-I", "-m", "gridapps.exports.reader", "60"], stdin=file, stdout=subprocess.PIPE
+        )
+    status, devices = "", ""
+    while reader.poll() is None:
+        with suppress(OSError):
+            seen = Path(f"/proc/{reader.pid}/status").read_text()
+            if re.search(r"^Uid:\t65534\t65534\t65534\t65534$", seen, re.M):
+                status, devices = seen, Path(f"/proc/{reader.pid}/net/dev").read_text()
+        time.sleep(0.01)
+    answer = json.loads(reader.communicate()[0])
+    assert answer["points"] == 800_000
+    assert re.search(r"^Gid:\t65534\t65534\t65534\t65534$", status, re.M)
+    assert re.search(r"^Groups:\t ?$", status, re.M)
+    assert re.search(r"^CapEff:\t0+$", status, re.M)
+    assert re.search(r"^NoNewPrivs:\t1$", status, re.M)
+    assert re.findall(r"^ *(\w+):", devices, re.M) == ["lo"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 _LEAST_RECORD = {0: 20, 1: 28, 2: 26, 3: 34, 4: 57, 5: 63, 6: 30, 7: 36, 8: 38, 9: 59, 10: 67}
 _HEADER_SIZE = {0: 227, 1: 227, 2: 227, 3: 235, 4: 375}
 _LARGEST_HEADER = 375
+_MAX_RECORDS = 10_000  # of each kind; files have a few, and each costs a read
 _VLR_HEAD = 54
 _EVLR_HEAD = 60
 _LASZIP = (b"laszip encoded", 22204)
@@ -147,6 +148,7 @@ def _walk_vlrs(file: int, *, start: int, count: int, end: int) -> bytes | None:
             f"The header claims {count} variable-length records, but there are only {end - start} bytes "
             "between the header and the points. The file is damaged, or made to do harm."
         )
+    _check_count(count)
     laszip = None
     for number in range(1, count + 1):
         head = os.pread(file, _VLR_HEAD, start)
@@ -166,6 +168,14 @@ def _walk_vlrs(file: int, *, start: int, count: int, end: int) -> bytes | None:
     return laszip
 
 
+def _check_count(records: int) -> None:
+    if records > _MAX_RECORDS:
+        raise BadPointCloud(
+            f"The header claims {records} variable-length records; at most {_MAX_RECORDS} are read. "
+            "The file is damaged, or made to do harm."
+        )
+
+
 def _walk_evlrs(file: int, raw: bytes, *, size: int, data: int) -> None:
     """Step through the extended records behind the points of LAS 1.4."""
     start, count = struct.unpack_from("<QI", raw, 235)
@@ -176,6 +186,7 @@ def _walk_evlrs(file: int, raw: bytes, *, size: int, data: int) -> None:
             f"The header claims {count} extended records from byte {start} on; in a file of {size} bytes "
             "that cannot be. It is cut off or damaged."
         )
+    _check_count(count)
     for number in range(1, count + 1):
         head = os.pread(file, _EVLR_HEAD, start)
         length = struct.unpack_from("<Q", head, 20)[0] if len(head) == _EVLR_HEAD else size

@@ -1,9 +1,11 @@
 """Reads a whole point cloud from standard input and prints what it found, as JSON: a program of its own.
 
 `facts` runs it with limits on memory and time, after `headers` found the header plausible: the libraries that
-decode points are not made for hostile files. Its answer is the facts, or `{"bad": sentence}`.
+decode points are not made for hostile files. Once these are loaded it gives up what it may as root, and the
+network. Its answer is the facts, or `{"bad": sentence}`.
 """
 
+import ctypes
 import json
 import os
 import resource
@@ -13,6 +15,9 @@ from typing import Any
 MEMORY = 1024**3  # address space, bytes
 _CHUNK = 500_000  # points at once
 _LONGEST_CRS = 64 * 1024
+_NOBODY = 65534
+_PR_SET_NO_NEW_PRIVS = 38
+_CLONE_NEWNET = 0x40000000
 
 
 def main() -> None:
@@ -23,6 +28,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     try:
+        _load()
+        _confine()
         answer = _facts()
     except MemoryError:
         answer = {
@@ -33,6 +40,29 @@ def main() -> None:
             "bad": f"The file cannot be read to its end, it is cut off or damaged ({_first_line(error)})."
         }
     os.write(1, json.dumps(answer).encode())
+
+
+def _load() -> None:
+    """Load the libraries and their database, which another account may not be able to open."""
+    import laspy  # noqa: F401
+    import lazrs  # noqa: F401
+    import pyproj
+
+    from gridapps.exports import footprint  # noqa: F401
+
+    pyproj.CRS.from_epsg(4326)
+
+
+def _confine() -> None:
+    """As root, leave the network and become nobody. In a container the network may have to stay."""
+    kernel = ctypes.CDLL(None, use_errno=True)
+    if os.geteuid() == 0:
+        kernel.unshare(_CLONE_NEWNET)
+        os.setgroups([])
+        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    if kernel.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
 
 
 def _first_line(error: BaseException) -> str:
