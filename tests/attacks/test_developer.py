@@ -612,9 +612,9 @@ def test_a_developer_administers_nothing(scene: Scene) -> None:
 
 
 NAMES = [
-    "_catalog", "..", ".", "a/b", "a%2fb", "A", "-a",
-    "a_b", "a b", "a\0b", "", "a" * 64, "\u0430pp", "app\n", "library/app", "a:b", "a@b", "a;b",
-    "a?b", "a#b", "a\\b",
+    "grid", "manifests", "blobs", "uploads", "tags", "v2", "internal", "static", "_catalog", "..", ".",
+    "a/b", "a%2fb", "A", "-a",     "a_b", "a b", "a\0b", "", "a" * 64, "\u0430pp", "app\n", "library/app", "a:b",
+    "a@b", "a;b",     "a?b", "a#b", "a\\b",
 ]  # fmt: skip
 
 

@@ -49,7 +49,7 @@ def test_a_holder_sees_nothing_of_an_app_but_what_is_shared(scene: Scene) -> Non
 
 def test_a_holder_runs_the_shared_release_and_no_other(scene: Scene) -> None:
     export = _export(scene)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"release": "v1"},  # tags are the developer's, who moves them
         {"release": "latest"},
         {"release": scene.other_release},
