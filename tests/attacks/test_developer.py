@@ -613,8 +613,8 @@ def test_a_developer_administers_nothing(scene: Scene) -> None:
 
 NAMES = [
     "grid", "manifests", "blobs", "uploads", "tags", "v2", "internal", "static", "_catalog", "..", ".",
-    "a/b", "a%2fb", "A", "-a",     "a_b", "a b", "a\0b", "", "a" * 64, "\u0430pp", "app\n", "library/app", "a:b",
-    "a@b", "a;b",     "a?b", "a#b", "a\\b",
+    "a/b", "a%2fb", "A", "-a", "a_b", "a b", "a\0b", "", "a" * 64, "\u0430pp", "app\n", "library/app",
+    "a:b", "a@b", "a;b", "a?b", "a#b", "a\\b",
 ]  # fmt: skip
 
 
