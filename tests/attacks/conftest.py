@@ -17,15 +17,11 @@ PROGRAM = HERE.parent / "instance" / "program.sh"
 LIMITS = {"max_image": 64 * 1024**2, "slots": 2}
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "xdist_group(name): run in one process")
-
-
+@pytest.hookimpl(tryfirst=True)  # before the tiers give each module a process of its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All of them share the scene, so one process has to run them."""
     for item in items:
         if HERE in item.path.parents and "scene" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.system)
             item.add_marker(pytest.mark.xdist_group("attacks"))
 
 
