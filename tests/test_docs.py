@@ -127,6 +127,21 @@ def test_links_resolve(page: str):
             assert anchor in _anchors(linked.read_text()), f"{page}: {target}"
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_tests_that_a_page_names_exist(page: str):
+    """Such as `tests/runs/test_machine.py::test_x` in the threat model, or a module alone."""
+    for path, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (TOP / page).read_text()):
+        assert (TOP / path).is_file(), f"{page}: {path}"
+        text = (TOP / path).read_text()
+        assert not name or re.search(rf"^ *(?:def|class) {name}\b", text, re.M), f"{page}: {path}::{name}"
+
+
+def test_the_threat_model_names_every_module_of_attacks():
+    text = (DOCS / "security.md").read_text()
+    modules = sorted(path.name for path in (TOP / "tests" / "attacks").glob("test_*.py"))
+    assert [name for name in modules if name != "test_scene.py" and f"tests/attacks/{name}" not in text] == []
+
+
 def _anchors(text: str) -> set[str]:
     headings = re.findall(r"^#+ (.*)$", text, re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
