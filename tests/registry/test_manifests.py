@@ -128,6 +128,7 @@ def test_manifests_are_refused_with_the_reason(document: dict[str, Any], words: 
         (b" " * (manifests.MAX_MANIFEST + 1), "larger than"),
         (b'{"schemaVersion": 1e999}', "not valid JSON"),
         (b'{"a": ' + b"[" * 70 + b"]" * 70 + b"}", "deeper than 64"),
+        (b'{"a": [' + b"{}," * 20_000 + b"{}]}", "more than 20000 objects"),
         (b'{"a": [{"b": {"c": 1, "c": 2}}]}', "a name twice"),
         (b'{"a": ["\\ud800"]}', "half of a surrogate pair"),
         (b'{"\\udc00": 1}', "half of a surrogate pair"),

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from typing import Any, NoReturn
 
 MAX_DEPTH = 64
+MAX_OBJECTS = 20_000  # in one text: each takes some hundred times the memory of its two characters
 
 
 class Invalid(Exception):
@@ -90,10 +91,21 @@ class Document:
 
 def read(content: bytes, *, what: str) -> Document:
     """Read a JSON object. `what` begins the sentences of errors. Raises Ambiguous."""
+    objects = 0
+
+    def document(pairs: list[tuple[str, Any]]) -> Document:
+        nonlocal objects
+        objects += 1
+        if objects > MAX_OBJECTS:
+            raise Ambiguous(f"{what} has more than {MAX_OBJECTS} objects.")
+        return Document(pairs)
+
     try:
         value = json.loads(
-            content.decode(), object_pairs_hook=Document, parse_constant=_refuse, parse_float=_finite
+            content.decode(), object_pairs_hook=document, parse_constant=_refuse, parse_float=_finite
         )
+    except Ambiguous:
+        raise
     except (ValueError, RecursionError):
         raise Ambiguous(f"{what} is not valid JSON in UTF-8.") from None
     if not isinstance(value, Document):

@@ -15,9 +15,9 @@ from gridapps.registry.documents import Invalid
 
 WATCHED = (b"etc/passwd", b"etc/group")
 MAX_ACCOUNTS = 1024**2  # bytes of each
-MAX_INDEX = 8 * 1024**2  # bytes of the index of one layer
-MAX_INDEXES = 32 * 1024**2  # bytes of the indexes of one image
-MAX_STEPS = 200  # of following links
+MAX_INDEX = 16 * 1024**2  # bytes of the index of one layer
+MAX_INDEXES = 16 * 1024**2  # bytes of the indexes of one image
+MAX_STEPS = 64  # of following links: each looks through all indexes
 _LINK, _LARGE, _DEVICE, _IMPLIED = b"L", b"F", b"D", b"I"
 _WHAT = {_LARGE: f"a file of more than {MAX_ACCOUNTS} bytes", _DEVICE: "a device"}
 # Two zeros begin a record, and come nowhere else: paths, kinds and targets are never empty before one.
@@ -90,7 +90,8 @@ def _judge_places(indexes: Sequence[bytes]) -> None:
     """No layer writes through a link of a lower one: engines differ in where that leads."""
     above: dict[bytes, int] = {}
     for number in range(len(indexes), 0, -1):
-        for path, kind, _ in _RECORD.findall(indexes[number - 1]):
+        for record in _RECORD.finditer(indexes[number - 1]):
+            path, kind = record[1], record[2]
             if kind == _IMPLIED:
                 above[path] = number
             elif kind == _LINK and path in above:
