@@ -6,6 +6,7 @@ import signal
 
 import django
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from tests.fixtures.session import SESSION
 
@@ -22,6 +23,9 @@ pytest_plugins = [
     "tests.fixtures.cast",
 ]
 
+# How long an example takes depends on what else the machine does.
+hypothesis_settings.register_profile("gate", deadline=None)
+hypothesis_settings.load_profile("gate")
 # A shell has interrupts ignored in what it puts into the background, and programs under test inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
