@@ -177,6 +177,7 @@ def compare(engine: OwnEngine, layers: list[bytes]) -> None:
 
 
 @pytest.mark.engine
+@pytest.mark.xdist_group("fuzz")
 def test_what_tools_write_unpacks_as_judged(limited: OwnEngine) -> None:
     layers = [b"".join(parts) + END for parts in KNOWN]
     assert all(judged(each) for each in layers)
@@ -184,6 +185,7 @@ def test_what_tools_write_unpacks_as_judged(limited: OwnEngine) -> None:
 
 
 @pytest.mark.engine
+@pytest.mark.xdist_group("fuzz")
 def test_what_is_taken_unpacks_as_judged(limited: OwnEngine) -> None:
     taken: dict[bytes, None] = {}
 

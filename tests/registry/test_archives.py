@@ -125,6 +125,7 @@ def test_what_readers_understand_differently_is_refused(parts: list[bytes]) -> N
         ([header(b".wh.a", kind=b"2", target=b"x")], "no empty file"),
         ([entry(b".wh.a/b")], "a whiteout that is a directory"),
         ([entry(b".wh.file"), FILE], "has '/file' twice"),
+        ([entry(b"a/.wh..wh..opq"), entry(b"a/.wh..wh..opq")], "has '/a/.wh..wh..opq' twice"),
         ([entry(b".wh.a"), entry(b"a/b")], "something below '/a'"),
         ([header(b"pipe", kind=b"6")], "a named pipe, '/pipe'"),
         ([header(b"dev/pipe", kind=b"6")], "a named pipe"),

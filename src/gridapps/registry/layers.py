@@ -185,6 +185,7 @@ class _Tree:
         if entry.kind is not Kind.FILE or entry.size:
             raise Invalid(f"has the whiteout {shown(entry.path)}, which is no empty file.")
         if name == _OPAQUE:
+            self._claim(entry.path, _REMOVED)
             return
         removed = name.removeprefix(_WHITEOUT)
         if removed in (b"", b".", b"..") or removed.startswith(_WHITEOUT):
