@@ -66,7 +66,7 @@ def second_worker(stage: Stage) -> Iterator[None]:
         [SERVER, "worker", "--node", "second"], env=stage.instance.environment, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    bell = stage.instance.data / "run" / "second.bell"
+    bell = stage.instance.data / "run" / "bells" / "second.bell"
     try:
         stage.instance.wait_until(bell.exists, what="a second worker")
         yield

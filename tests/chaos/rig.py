@@ -112,7 +112,7 @@ class Rig:
         parts = ("registry", "application", "nginx", "launcher", "worker")
         return (
             all(self.instance.find(part) for part in parts)
-            and (self.instance.data / "run" / "local.bell").exists()
+            and (self.instance.data / "run" / "bells" / "local.bell").exists()
             and self.instance.answers()
         )
 

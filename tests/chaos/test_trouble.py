@@ -51,7 +51,7 @@ def _messages(rig: Rig, run: str) -> list[str]:
 
 
 def test_ten_bells_are_one(embedded: Rig):
-    bell = embedded.instance.data / "run" / "local.bell"
+    bell = embedded.instance.data / "run" / "bells" / "local.bell"
     run = embedded.submit(seconds=0.5)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as rope:
         for _ in range(10):

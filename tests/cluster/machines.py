@@ -116,7 +116,7 @@ class Machine:
                 command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
-        self._until((self.data / "run" / f"{self.name}.bell").exists, what="working")
+        self._until((self.data / "run" / "bells" / f"{self.name}.bell").exists, what="working")
 
     def stop_worker(self) -> None:
         if self.worker is not None:
@@ -134,7 +134,7 @@ class Machine:
                 if b"gridapps" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     os.kill(pid, signal.SIGKILL)
         self.worker.wait()
-        (self.data / "run" / f"{self.name}.bell").unlink()
+        (self.data / "run" / "bells" / f"{self.name}.bell").unlink()
         self.engine.kill()
         for pid in (*self._processes(), *running):
             with contextlib.suppress(ProcessLookupError):

@@ -131,7 +131,7 @@ def test_from_the_first_machine_to_a_waiting_worker(tmp_path, postgresql: Cluste
         both = [first.start("migrate") for _ in range(2)]
         assert [process.communicate()[1] for process in both] == [b"", b""]
         end = time.monotonic() + 30
-        while not (other.data / "run" / "b.bell").exists():
+        while not (other.data / "run" / "bells" / "b.bell").exists():
             assert worker.poll() is None
             assert time.monotonic() < end
             time.sleep(0.1)

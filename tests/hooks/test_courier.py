@@ -222,7 +222,7 @@ def test_a_killed_courier_loses_nothing(  # noqa: PLR0917 - fixtures
     assert second.headers["X-GRiD-Delivery"] == str(row.key)
     assert held.deliveries.get().state == "delivered"
     bell.ring()
-    assert not list((tmp_path / "run").glob("*.courier"))  # what the killed one left
+    assert not list((tmp_path / "run" / "bells").glob("*.courier"))  # what the killed one left
 
 
 def test_a_secret_that_cannot_be_read_ends_its_delivery_and_no_other(receiver, settings, make_hook, make_run):

@@ -7,7 +7,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import tempfile
 import uuid
 from pathlib import Path
 from urllib.parse import quote
@@ -248,22 +247,6 @@ def test_plain_http_is_sent_to_tls(place: Place) -> None:
     assert (answer.status_code, answer.headers["Location"]) == (301, f"{place.instance.url}/x?y=1")
 
 
-def test_workers_are_not_root_and_keys_are_closed_to_them(instance: Instance) -> None:
-    master = instance.part("nginx")
-    children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
-    assert children
-    for child in children:
-        status = Path(f"/proc/{child}/status").read_text()
-        assert re.search(r"^Uid:\t(?!0\t)", status, re.MULTILINE), status
-    open_to_workers = [
-        path.name for path in instance.data.iterdir() if path.is_dir() and path.stat().st_gid != 0
-    ]
-    assert sorted(open_to_workers) == ["outputs", "run", "static"]
-    for path in instance.data.iterdir():
-        if path.is_dir():
-            assert path.stat().st_mode & 0o007 == 0, path
-
-
 @pytest.mark.parametrize(
     ("name", "listen"), [("data", "127.0.0.1"), ("data", "::1"), ("a space", "127.0.0.1")]
 )
@@ -285,25 +268,10 @@ def test_the_configuration_is_valid(tmp_path: Path, name: str, listen: str) -> N
     assert written["auth"]["token"]["realm"] == f"{environment.origin}/registry/token"
 
 
-@pytest.mark.parametrize(("mode", "account"), [(0o711, "www-data"), (0o700, "root")])
-def test_workers_run_as_root_only_where_nothing_else_gets_through(
-    mode: int, account: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can give the workers another account")
-    above = Path(tempfile.mkdtemp())
-    above.chmod(mode)
-    data = above / "data"
-    (data / "run").mkdir(parents=True)
-    written = nginx.write(Environment().model_copy(update={"data": data})).read_text()
-    assert f"\nuser {account} {account};\n" in written
-    assert ("chmod o+x" in caplog.text) == (account == "root")
-
-
 def test_a_path_that_nginx_cannot_take_is_said() -> None:
     environment = Environment().model_copy(update={"data": Path('/data";user root;')})
     with pytest.raises(ValueError, match="GRIDAPPS_DATA"):
-        nginx.configuration(environment, account=None)
+        nginx.configuration(environment)
 
 
 def test_nothing_of_ours_leaks_into_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:

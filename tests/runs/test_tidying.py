@@ -114,6 +114,7 @@ def test_the_last_of_a_tasks_attempts_takes_along_what_the_others_left(data: Pat
 def test_what_a_killed_import_left_goes_when_it_is_old(tmp_path: Path) -> None:
     instance = new_instance()
     try:
+        instance.run_server_command("init")
         instance.run_server_command("user", "create", "analyst")
         cloud = write_pointcloud(tmp_path / "a.laz", points=1_000_000)
         importing = subprocess.Popen(

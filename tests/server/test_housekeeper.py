@@ -25,9 +25,10 @@ LIMIT = 4 * 1024**2
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A data directory, and no pauses."""
-    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "housekeeper").mkdir(parents=True)
     monkeypatch.setattr(housekeeper, "FIRST", 0.0)
     monkeypatch.setattr(housekeeper, "EVERY", 0.0)
+    monkeypatch.setattr(housekeeper, "PATIENCE", 0.0)
     return tmp_path
 
 

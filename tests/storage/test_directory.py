@@ -8,10 +8,13 @@ import pytest
 from gridapps.access.models import User
 from gridapps.exports import operations, storage
 from gridapps.server import instance as instances
+from gridapps.server.accounts import Accounts
 from gridapps.storage import directory
 from gridapps.storage.protocol import StorageUnavailable
 from tests.fixtures.instance import new_instance
 from tests.fixtures.pointclouds import write_pointcloud
+
+NO_ACCOUNTS = Accounts({}, {})
 
 
 @pytest.fixture
@@ -23,7 +26,7 @@ def shared(tmp_path, settings):
 
 @pytest.mark.django_db
 def test_exports_lie_there_and_nowhere_else(shared, tmp_path):
-    instances._make_shared(shared)
+    instances._make_shared(shared, NO_ACCOUNTS)
     user = User.objects.create(username="analyst")
     export = operations.import_export(owner=user, name="city", files=[write_pointcloud(tmp_path / "a.laz")])
     file = export.files.get()
@@ -33,14 +36,14 @@ def test_exports_lie_there_and_nowhere_else(shared, tmp_path):
 
 @pytest.mark.django_db
 def test_a_file_system_that_is_not_mounted_is_no_fault_of_the_file(shared, tmp_path):
-    instances._make_shared(shared)
+    instances._make_shared(shared, NO_ACCOUNTS)
     user = User.objects.create(username="analyst")
     export = operations.import_export(owner=user, name="city", files=[write_pointcloud(tmp_path / "a.laz")])
     (shared / "exports").rename(tmp_path / "away")
     with pytest.raises(StorageUnavailable, match="not mounted"):
         storage.verified(export.files.get())
     with pytest.raises(instances.Unusable, match="mount the storage"):
-        instances._make_shared(shared)
+        instances._make_shared(shared, NO_ACCOUNTS)
     (tmp_path / "away").rename(shared / "exports")
     assert storage.verified(export.files.get()).is_file()
 
@@ -48,7 +51,7 @@ def test_a_file_system_that_is_not_mounted_is_no_fault_of_the_file(shared, tmp_p
 @pytest.mark.django_db
 def test_the_storages_own_directory_is_never_made(tmp_path):
     with pytest.raises(instances.Unusable, match="cannot be used"):
-        instances._make_shared(tmp_path / "nothing")
+        instances._make_shared(tmp_path / "nothing", NO_ACCOUNTS)
 
 
 def test_settled_is_every_file_and_directory(tmp_path, monkeypatch):

@@ -29,9 +29,11 @@ _SILENCE = {
 
 
 def _secret_key() -> str:
-    """The instance's own key, made by `gridapps-server up`; commands that need none run without."""
-    path = DATA / "secret-key"
-    return path.read_text() if path.exists() else os.urandom(32).hex()
+    """The instance's own key, made by `gridapps-server init`. Parts that sign nothing cannot read it."""
+    try:
+        return (DATA / "secret-key").read_text()
+    except (FileNotFoundError, PermissionError):
+        return os.urandom(32).hex()
 
 
 def database(url: str) -> dict[str, Any]:
@@ -136,7 +138,7 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 STATIC_URL = "static/"
 STATIC_ROOT = DATA / "static"
-FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o750  # of static files: nginx reads them by its group
+FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o2750  # of static files: nginx reads them by its group
 # The largest body the API takes is an argument object of 1 MiB around which a little JSON stands.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024**2
 

@@ -31,4 +31,4 @@ class Bell(doorbell.Doorbell):
 
 
 def _directory() -> Path:
-    return Path(settings.DATA) / "run"
+    return Path(settings.DATA) / "run" / "bells"

@@ -38,12 +38,10 @@ class BrokenAuthority(Exception):
 
 @dataclass(frozen=True)
 class Authority:
-    """The keys and certificates of an instance, loaded."""
+    """The certificate and the key with which an instance issues certificates, loaded."""
 
     ca: x509.Certificate
     ca_key: Key
-    token_certificate: x509.Certificate
-    token_key: Key
 
     @classmethod
     def create_or_load(cls, directory: Path, *, host: str) -> "Authority":
@@ -59,7 +57,7 @@ class Authority:
             token = _load(directory, "token")
             if token is None or not _lasts(token[0]):
                 token = _make(directory, "token", _new_token_certificate)
-            authority = cls(*ca, *token)
+            authority = cls(*ca)
             server = _load(directory, "server")
             if server is None or not authority._stands_behind(server[0], host):
                 _make(directory, "server", lambda: _new_server_certificate(ca, host))
@@ -92,8 +90,24 @@ class Authority:
 
 @functools.cache
 def current() -> Authority:
-    """The authority of this instance, read once per process."""
-    return Authority.create_or_load(settings.DATA / "authority", host=settings.GRIDAPPS.host)
+    """The authority of this instance, read once per process: only the application's account can."""
+    return Authority(*_read("ca"))
+
+
+@functools.cache
+def signer() -> Pair:
+    """The certificate and the key of registry tokens, read once per process."""
+    return _read("token")
+
+
+def _read(name: str) -> Pair:
+    """A pair of this instance, which is made where there is none at all."""
+    directory = settings.DATA / "authority"
+    if not (directory / f"{name}.crt").exists():
+        Authority.create_or_load(directory, host=settings.GRIDAPPS.host)
+    found = _load(directory, name)
+    assert found is not None, "it was made"
+    return found
 
 
 def _new_ca() -> Pair:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from itertools import repeat
@@ -21,6 +22,8 @@ from django.conf import settings
 from gridapps.registry.tokens import Service
 
 STORAGE = {Service.DEVELOPER: "registry", Service.TRUSTED: "trusted"}  # below the data directory
+NOTE = Path("run/uploads")  # below the data directory: see `note_opened`
+_STALE = 10.0  # seconds
 _LAYOUT = Path("docker/registry/v2")
 _HEX = re.compile(r"[0-9a-f]{64}")
 _digest = "sha256:{}".format
@@ -223,12 +226,38 @@ def touched(path: Path) -> float:
 def being_written(uploads: Iterable[Upload]) -> set[Path]:
     """The directories of those uploads whose file some process has open: a request of theirs goes on."""
     wanted = {os.path.realpath(upload.path / "data"): upload.path for upload in uploads}
-    found = set()
-    for link in Path("/proc").glob("[0-9]*/fd/*") if wanted else ():
+    return {wanted[path] for path in (_noted() or _opened("[0-9]*") if wanted else ()) if path in wanted}
+
+
+def note_opened(process: int, note: Path, *, group: int) -> None:
+    """Note which files of uploads a process has open, for accounts that may not look into it.
+
+    The supervisor does so again and again, for the developer registry.
+    """
+    text = "\n".join(["", *sorted(path for path in _opened(str(process)) if "/_uploads/" in path)])
+    if not note.exists() or note.read_text() != text:
+        new = note.with_suffix(".new")
+        new.write_text(text)
+        shutil.chown(new, group=group)
+        new.chmod(0o640)
+        new.replace(note)
+    os.utime(note)
+
+
+def _noted() -> set[str]:
+    """What was noted just now; empty when nobody does."""
+    try:
+        note = settings.DATA / NOTE
+        return set(note.read_text().split("\n")) if note.stat().st_mtime > time.time() - _STALE else set()
+    except FileNotFoundError:
+        return set()
+
+
+def _opened(processes: str) -> Iterator[str]:
+    """The files that processes have open."""
+    for link in Path("/proc").glob(f"{processes}/fd/*"):
         with contextlib.suppress(OSError):  # it was closed meanwhile, or is not ours to look into
-            if (path := os.readlink(link)) in wanted:  # noqa: PTH115 - a string is all that is needed
-                found.add(wanted[path])
-    return found
+            yield os.readlink(link)  # noqa: PTH115 - a string is all that is needed
 
 
 _disks: dict[Path, Disk] = {}

@@ -62,6 +62,7 @@ def admit(user: User, subject: Subject, *, length: int | None) -> int | None:
             raise _full(user)
         with contextlib.suppress(FileNotFoundError):  # the registry refuses what is no upload
             (path / "promised").write_text(str(arrived + wanted))
+            (path / "promised").chmod(0o640)  # the housekeeper reads it
         return portion
 
 

@@ -36,7 +36,7 @@ def token(
     service: Service = Service.DEVELOPER,
 ) -> str:
     """A token that allows the actions (pull, push, delete) on each repository of `access`; empty: none."""
-    ours = authority.current()
+    certificate, key = authority.signer()
     now = datetime.now(UTC)
     claims = {
         "iss": ISSUER,
@@ -50,10 +50,8 @@ def token(
             {"type": "repository", "name": name, "actions": list(actions)} for name, actions in access.items()
         ],
     }
-    leaf = ours.token_certificate.public_bytes(serialization.Encoding.DER)
-    return jwt.encode(
-        claims, ours.token_key, algorithm="ES256", headers={"x5c": [base64.b64encode(leaf).decode()]}
-    )
+    leaf = certificate.public_bytes(serialization.Encoding.DER)
+    return jwt.encode(claims, key, algorithm="ES256", headers={"x5c": [base64.b64encode(leaf).decode()]})
 
 
 def pull_token(repository: str, *, service: Service = Service.DEVELOPER) -> str:

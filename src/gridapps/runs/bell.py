@@ -13,7 +13,7 @@ from gridapps.runs.broker import caller
 
 
 def _directory() -> Path:
-    return Path(settings.DATA) / "run"
+    return Path(settings.DATA) / "run" / "bells"
 
 
 def ring_on_commit() -> None:

@@ -1,8 +1,8 @@
 """Retention: outputs and logs of ended runs go, by the operator's policy or because their user says so.
 
 The rows go first, in one transaction for each run: from then on nobody sees its outputs, and they count for
-no quota. The files go after that. A run of which files may still lie there is marked, so that whoever died in
-between is succeeded. The run itself stays, with everything that it says of itself.
+no quota. The files go after that, by a worker: only workers write outputs. A run of which files may still lie
+there is marked, so a worker that died is succeeded. The run itself stays, with all that it says of itself.
 """
 
 import logging
@@ -19,7 +19,7 @@ from gridapps.access.models import User
 from gridapps.audit import trail
 from gridapps.audit.events import Event
 from gridapps.exports.storage import current
-from gridapps.runs import overview
+from gridapps.runs import bell, overview
 from gridapps.runs.errors import Conflict, OutputsRemoved
 from gridapps.runs.models import Output, Run
 from gridapps.runs.states import ACTIVE
@@ -27,16 +27,20 @@ from gridapps.runs.states import ACTIVE
 logger = logging.getLogger(__name__)
 
 BATCH = 500  # runs that are looked up at once
-AT_ONCE = 1000  # outputs whose files are removed while their user waits; those of larger runs the sweep's
 
 
 def remove(*, by: User, run: Run) -> None:
-    """Remove the outputs and the log of a run that has ended: for everybody at once, their files at once or
-    soon after (`sweep`). Doing it again changes nothing. Raises Conflict while the run is active.
+    """Remove the outputs and the log of a run that has ended: for everybody at once, their files soon after
+    (`sweep`). Doing it again changes nothing. Raises Conflict while the run is active.
     """
     with transaction.atomic():
-        if (count := _forget(run.pk, by=by)) is not None and count <= AT_ONCE:
-            transaction.on_commit(lambda: list(_cleared([run.pk])), robust=True)
+        if _forget(run.pk, by=by):
+            bell.ring_on_commit()
+
+
+def has_files_left() -> bool:
+    """Whether `sweep` has something to do that should not wait for its next round."""
+    return Run.objects.filter(files_left=True).exists()
 
 
 def sweep(*, dry_run: bool = False) -> Iterator[str]:
@@ -57,18 +61,18 @@ def sweep(*, dry_run: bool = False) -> Iterator[str]:
             yield from _cleared([pk])
 
 
-def _forget(pk: UUID, *, by: User | str) -> int | None:
-    """Remove the rows of a run's outputs; how many, or None when that was done already. Raises Conflict."""
+def _forget(pk: UUID, *, by: User | str) -> bool:
+    """Remove the rows of a run's outputs; False when that was done already. Raises Conflict."""
     with transaction.atomic():
         row = Run.objects.select_for_update().get(pk=pk)
         if row.state in ACTIVE:
             raise Conflict("The run has not ended yet: wait for its end, or cancel it.")
         if row.outputs_removed_at is not None:
-            return None
+            return False
         count, _ = Output.objects.filter(task__run=pk).delete()
         Run.objects.filter(pk=pk).update(outputs_removed_at=Now(), files_left=True, version=F("version") + 1)
         trail.record(event=Event.OUTPUTS_REMOVED, by=by, subject=f"run:{pk}", outputs=count)
-        return count
+        return True
 
 
 def _expired() -> QuerySet[Run, UUID]:

@@ -23,7 +23,7 @@ from django.db import close_old_connections, connections
 
 from gridapps import context
 from gridapps.exports import storage
-from gridapps.runs import nodes, queue
+from gridapps.runs import nodes, queue, retention
 from gridapps.runs.bell import Bell
 from gridapps.runs.capacity import Capacity
 from gridapps.runs.clearing import Clearing
@@ -42,6 +42,8 @@ BEAT = 1.0  # seconds between two looks at the rows of running tasks
 SLEEP = 5.0  # seconds after which a worker looks at the queue although nobody rang
 RECONCILE = 30.0  # seconds between two comparisons of rows and containers
 PULSE = 5.0  # seconds between two reports of a node that it is alive
+SWEEP = 3600.0  # seconds between two looks for outputs that the policy keeps no longer
+RETRY = 5.0  # seconds between two sweeps for outputs that users removed
 EXPIRE = 5.0  # seconds between two looks for leases that ran out
 WATCH = 1.0  # seconds of one wait for the engine to go away; a stop takes as long
 CLEAR = 10.0  # seconds that a worker which stops waits for removals under way
@@ -81,6 +83,7 @@ class Worker:
         self._changed = threading.Event()  # the engine went away or came back: look at everything soon
         self._clearing = Clearing(node.sandbox)
         self._bell: Bell | None = None
+        self._swept = -SWEEP
         # Since when the database answers: until a lease after it, silence is no sign of death.
         self._answers_since = time.monotonic()
 
@@ -148,6 +151,9 @@ class Worker:
                     self._remove_orphans(self._residents())
                     compared = time.monotonic()
                     self._unclean.clear()
+                if self._must_sweep():
+                    self._swept = time.monotonic()
+                    pool.submit(_sweep_outputs)
                 if self._node.images.due():
                     pool.submit(self._trim_images)
                 self._fill(pool)
@@ -161,6 +167,11 @@ class Worker:
                 # A worker that ends here would wait for its tasks and claim no other for as long as they run.
                 logger.exception("Node %s: tried again in %s s", self._node.name, SLEEP)
             bell.wait(SLEEP)
+
+    def _must_sweep(self) -> bool:
+        """When outputs were removed, unless the last try to remove their files was just now."""
+        since = time.monotonic() - self._swept
+        return since > SWEEP or (since > RETRY and retention.has_files_left())
 
     def _trim_images(self) -> None:
         try:
@@ -394,6 +405,17 @@ def _place(lock: IO[str]) -> str:
 def _tidy_attempt(key: tuple[UUID, int] | None) -> None:
     if key is not None:
         tidy(task=key[0], attempt=key[1])
+
+
+def _sweep_outputs() -> None:
+    """There may be very many: the worker does not wait for it."""
+    try:
+        for key in retention.sweep():
+            logger.info("%s: removed", key)
+    except Exception:
+        logger.exception("Outputs that were removed are not gone yet")
+    finally:
+        connections.close_all()
 
 
 def _key(resident: Resident) -> tuple[UUID, int] | None:

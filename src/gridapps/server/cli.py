@@ -13,6 +13,7 @@ import click
 
 from gridapps.server.instance import (
     Unusable,
+    accounts_of,
     create,
     environment,
     prepare,
@@ -121,10 +122,22 @@ def worker(name: str | None, bundle: BinaryIO | None, certificates: Path, no_lau
 def _work_with_launcher() -> NoReturn:
     """Be the parent of launcher and worker."""
     settings = prepare_node()
+    from gridapps.server import accounts, surroundings
     from gridapps.server.launching import stand_beside
 
+    ours = accounts_of(settings)
+    for sentence in ours.missing({"worker"}):
+        _say(sentence)
+    os.environ["GRIDAPPS_NODE"] = settings.node
     command = [sys.executable, "-m", "gridapps.server.cli", "worker", "--no-launcher"]
-    sys.exit(stand_beside(settings, owner=os.geteuid(), worker=command))
+    sys.exit(
+        stand_beside(
+            settings,
+            owner=ours.uid("worker"),
+            worker=[*accounts.command(ours.found.get("worker")), *command],
+            environment=surroundings.of_part("worker", settings, account=ours.found.get("worker")),
+        )
+    )
 
 
 @main.command()
@@ -136,7 +149,7 @@ def launcher() -> None:
     settings = prepare_node()
     from gridapps.server.launching import clean_environment, configuration
 
-    command = configuration(settings, owner=os.geteuid()).command(sys.executable)
+    command = configuration(settings, owner=accounts_of(settings).uid("worker")).command(sys.executable)
     os.execve(command[0], command, clean_environment())  # noqa: S606 - it takes this process's place
 
 
@@ -146,7 +159,7 @@ def courier() -> None:
 
     Any node may run more of them. Waits for as long as the database is away or its schema is older.
     """
-    settings = prepare_worker(say=_say)
+    settings = prepare_worker(say=_say, rights="courier")
     from gridapps.server.courier import courier_of
 
     mine = courier_of(settings)
@@ -158,7 +171,7 @@ def courier() -> None:
 @main.command()
 def promoter() -> None:
     """Copy shared releases into the trusted registry until interrupted (`up` starts one by itself)."""
-    prepare_worker(say=_say)
+    prepare_worker(say=_say, rights="promoter")
     from gridapps.registry.promoter import Promoter
 
     mine = Promoter()
@@ -185,7 +198,7 @@ def audit(since: datetime | None, until: datetime | None) -> None:
 @main.command()
 def housekeeper() -> None:
     """Remove by and by what is not needed any more, until interrupted (`up` starts one by itself)."""
-    settings = prepare_worker(say=_say)
+    settings = prepare_worker(say=_say, rights="housekeeper")
     from gridapps.server.housekeeper import keep_house
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -290,7 +303,7 @@ def token(username: str, days: int, scopes: tuple[str, ...]) -> None:
 @click.option("--name", required=True, help="name of the export")
 def import_files(files: tuple[Path, ...], owner: str, name: str) -> None:
     """Take FILES (LAS, LAZ, COPC) as an export."""
-    prepare()
+    prepare(rights="")
     from gridapps.exports import operations
 
     export = _do(operations.import_export, owner=_user(owner), name=name, files=list(files))
@@ -305,15 +318,23 @@ def tidy(dry_run: bool) -> None:
 
     docs/housekeeping.md says what that is.
     """
-    settings = prepare()
-    from gridapps.server.housekeeper import BY_HAND, JOBS, alone
+    settings = prepare(rights="")
+    from gridapps.registry.disk import STORAGE
+    from gridapps.registry.tokens import Service
+    from gridapps.server import layout
+    from gridapps.server.accounts import acting_as
+    from gridapps.server.housekeeper import JOBS, OF_WORKERS, alone
 
+    ours = accounts_of(settings).found
     count = 0
     with alone(settings.data.absolute()):
-        for job in (*JOBS, *BY_HAND):
-            for line in _do(lambda job=job: list(job.run(dry_run=dry_run))):
-                click.echo(line)
-                count += 1
+        layout.open_blobs(settings.data.absolute() / STORAGE[Service.DEVELOPER], accounts_of(settings))
+        for role, jobs in (("housekeeper", JOBS), ("worker", OF_WORKERS)):
+            with acting_as(ours.get(role)):
+                for job in jobs:
+                    for line in _do(lambda job=job: list(job.run(dry_run=dry_run))):
+                        click.echo(line)
+                        count += 1
     click.echo(f"{count} would be removed." if dry_run else f"{count} removed.")
 
 

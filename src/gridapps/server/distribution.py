@@ -74,6 +74,7 @@ def write(environment: Environment, service: Service = Service.DEVELOPER) -> Pat
     key = (data / "secret-key").read_text()
     secret = salted_hmac("gridapps.registry.http", "upload state", secret=key, algorithm="sha256").hexdigest()
     path = data / "run" / f"{STORAGE[service]}.json"
+    path.unlink(missing_ok=True)
     path.touch(mode=0o600)
     path.write_text(configuration(environment, service, secret=secret))
     return path

@@ -21,8 +21,10 @@ from gridapps.registry import retention, sweeping
 from gridapps.runs import queries as runs
 from gridapps.runs import retention as runs_retention
 from gridapps.runs import tidying as outputs
+from gridapps.server import layout
 
 FIRST = 60.0  # seconds after the start: an instance that starts has other things to do
+PATIENCE = 60.0  # seconds for the supervisor
 EVERY = 3600.0  # seconds between two rounds
 log = logging.getLogger(__name__)
 
@@ -45,9 +47,10 @@ def images(*, dry_run: bool) -> Iterator[str]:
 
 
 # The last one lists every export that there is: once a day.
-JOBS = (Job("images", images), Job("outputs", runs_retention.sweep), Job("exports", exports.tidy, rounds=24))
-# It looks at everything that there is: workers remove most of what they leave themselves.
-BY_HAND = (Job("lost outputs", outputs.tidy),)
+JOBS = (Job("images", images), Job("exports", exports.tidy, rounds=24))
+# Outputs are the workers', who sweep them: these run with a worker's rights. The second looks at everything
+# that there is; workers remove most of what they leave themselves.
+OF_WORKERS = (Job("outputs", runs_retention.sweep), Job("lost outputs", outputs.tidy))
 
 
 def keep_house(data: Path) -> None:
@@ -55,6 +58,7 @@ def keep_house(data: Path) -> None:
     for round_ in itertools.count():
         time.sleep(EVERY if round_ else FIRST)
         with alone(data):
+            _ask_for_blobs(data)
             for job in JOBS:
                 if round_ % job.rounds:
                     continue
@@ -68,9 +72,18 @@ def keep_house(data: Path) -> None:
                     log.info("The job %s removed %s things: %s", job.name, len(removed), removed[:20])
 
 
+def _ask_for_blobs(data: Path) -> None:
+    """Wait until the supervisor has opened the directories of blobs; what it did not open, stays."""
+    asked, end = data / layout.OPEN_BLOBS, time.monotonic() + PATIENCE
+    asked.touch(mode=0o600)
+    while asked.exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    asked.unlink(missing_ok=True)
+
+
 @contextmanager
 def alone(data: Path) -> Iterator[None]:
     """Wait until nobody else keeps house in this data directory, and keep others waiting."""
-    with (data / "run" / "tidy.lock").open("w") as lock:
+    with (data / layout.TIDY_LOCK).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -12,7 +12,9 @@ from pydantic import ValidationError
 
 from gridapps.config.environment import Environment
 from gridapps.registry import membership
-from gridapps.server import layout, schema
+from gridapps.registry.authority import Authority
+from gridapps.server import accounts, layout, schema
+from gridapps.server.accounts import Accounts
 
 SHARED = ("exports", "outputs")  # of the storage
 _OF_THE_CLIENT = {f"GRIDAPPS_{name}" for name in ("URL", "TOKEN", "CA", "CONFIG")}
@@ -44,25 +46,49 @@ def create() -> Environment:
     """
     settings = _of_first_machine()
     data = settings.data.absolute()
+    cannot = accounts.make()
     with _usable(data):
-        layout.make(data)
+        layout.make_parents(data)
+        ours = accounts_of(settings)
+        layout.make(data, layout.OF_THE_INSTANCE, ours)
         _write_once(data / "secret-key", secrets.token_urlsafe(48))
         _write_once(data / "instance-id", secrets.token_hex(4))
+        (data / layout.TIDY_LOCK).touch(mode=0o600)
         with _alone(data):
-            layout.move_database(data)
+            if not settings.database:
+                layout.make_database(data)
+            Authority.create_or_load(data / "authority", host=settings.host)
+            layout.settle_files(data, ours)
+    for sentence in (cannot, *ours.missing()):
+        if sentence:
+            click.echo(sentence, err=True)
     _set_up_django(data)
     _migrate()
     if not settings.storage.startswith("s3://"):
-        _make_shared(settings.shared)
+        _make_shared(settings.shared, ours)
     return settings
 
 
-def prepare(*, migrate: bool = False) -> Environment:
+def accounts_of(settings: Environment) -> Accounts:
+    """The accounts under which the parts of this instance run: those that get at its directories."""
+    places = [settings.data.absolute()]
+    if settings.storage.startswith("/"):
+        places.append(settings.shared)
+    return accounts.find(*places)
+
+
+def prepare(*, migrate: bool = False, rights: str = "application") -> Environment:
     """Set Django up for a command of the first machine. Raises Unusable where there is no instance, or where
-    its database is older than this program; `migrate` brings it up to date instead."""
+    its database is older than this program; `migrate` brings it up to date instead.
+
+    What root starts goes on under the account of the part that `rights` names: what it makes is not root's,
+    which parts could not write. Empty: as root, for commands that read the operator's own files.
+    """
     settings = _of_first_machine()
     data = settings.data.absolute()
     _require_instance(data)
+    if rights:
+        accounts.become(accounts_of(settings).found.get(rights))
     _set_up_django(data)
     if migrate:
         _migrate()
@@ -90,7 +116,7 @@ def _require_instance(data: Path) -> None:
             f"There is no instance in the data directory {data}. Set GRIDAPPS_DATA, or make an instance: "
             "gridapps-server init"
         )
-    if (data / layout.DATABASE_OF_OLD).exists():
+    if (data / layout.DATABASE_OF_OLD).is_file():
         raise Unusable(
             f"The instance in {data} is of an older version: gridapps-server init brings it up to date."
         )
@@ -127,8 +153,12 @@ def prepare_node() -> Environment:
         os.environ.setdefault("GRIDAPPS_NODE", member.node)
         settings = environment()
         _check_membership(settings, member)
-        with _usable(data):
-            layout.make(data, layout.OF_A_NODE)
+        if os.access(data, os.W_OK):  # parts that run under accounts of their own find it made
+            accounts.make()
+            with _usable(data):
+                ours = accounts_of(settings)
+                layout.make(data, layout.OF_A_MEMBER, ours)
+                layout.settle_files(data, ours)
     elif not (data / "instance-id").exists():
         raise Unusable(
             f"The data directory {data} belongs to no instance yet. The first machine makes one with "
@@ -138,9 +168,14 @@ def prepare_node() -> Environment:
     return settings
 
 
-def prepare_worker(*, say: Callable[[str], None]) -> Environment:
-    """Set Django up for a worker, on the first machine or another node; wait for database and schema."""
+def prepare_worker(*, say: Callable[[str], None], rights: str = "") -> Environment:
+    """Set Django up for a part, on the first machine or another node; wait for database and schema.
+
+    `rights` names the part under whose account root goes on; `up` has chosen the account before.
+    """
     settings = prepare_node()
+    if rights:
+        accounts.become(accounts_of(settings).found.get(rights))
     _set_up_django(settings.data.absolute())
     schema.wait(say=say)
     return settings
@@ -207,22 +242,20 @@ def _usable(data: Path) -> Iterator[None]:
         ) from None
 
 
-def _make_shared(storage: Path) -> None:
+def _make_shared(storage: Path, ours: Accounts) -> None:
     """Make the storage's directories, but only in a new instance: else something is not mounted."""
     from gridapps.exports.models import Export
 
     for directory in (storage / name for name in SHARED):
-        if directory.is_dir():
-            layout.close(directory)
-            continue
-        if Export.objects.exists():
+        if not directory.is_dir() and Export.objects.exists():
             raise _unmounted(directory)
-        try:
-            directory.mkdir(mode=0o750, exist_ok=True)
-        except OSError as error:
-            raise Unusable(
-                f"The storage {storage} cannot be used: {error.strerror}. Mount it, or set GRIDAPPS_STORAGE."
-            ) from None
+    try:
+        layout.make(storage, layout.OF_THE_STORAGE, ours)
+    except OSError as error:
+        raise Unusable(
+            f"The storage {storage} cannot be used: {error.strerror}. Mount it, or set GRIDAPPS_STORAGE. A "
+            "file server has to let root give directories away (no_root_squash)."
+        ) from None
 
 
 def _unmounted(directory: Path) -> Unusable:

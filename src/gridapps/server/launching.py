@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gridapps.config.environment import Environment
@@ -112,7 +112,9 @@ def wait_for(sandbox: RemoteSandbox, *, say: Callable[[str], None]) -> int:
             time.sleep(_LOOK)
 
 
-def stand_beside(settings: Environment, *, owner: int, worker: Sequence[str]) -> int:
+def stand_beside(
+    settings: Environment, *, owner: int, worker: Sequence[str], environment: Mapping[str, str]
+) -> int:
     """Run a launcher and, as its client, a worker; the exit status of the worker, when both have ended.
 
     A launcher that ends is started again. The worker goes on meanwhile, and so do its containers.
@@ -120,7 +122,7 @@ def stand_beside(settings: Environment, *, owner: int, worker: Sequence[str]) ->
     command = configuration(settings, owner=owner).command(sys.executable)
     launcher = _start(command)
     _await(launcher, settings)
-    child = subprocess.Popen(worker)
+    child = subprocess.Popen(worker, env=environment)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: child.terminate())
     while True:

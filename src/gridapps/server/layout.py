@@ -1,48 +1,198 @@
-"""What lies in the data directory, and who gets at it: no other account, whatever the umask."""
+"""What lies in the data directory, whose it is, and who gets at it; docs/security.md shows it as a table.
+
+No other account of the machine gets at anything, whatever the umask. What an older version, another umask or
+other accounts left is put right at each start; whole trees are looked through only when their owner changes.
+"""
 
 import os
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-OF_A_NODE = ("run", "log", "scratch", "images")
-DIRECTORIES = (*OF_A_NODE, "registry", "trusted", "static", "authority", "database")
-DATABASE = "database/gridapps.sqlite3"
-DATABASE_OF_OLD = "gridapps.sqlite3"  # where versions before 0.2 had it, readable by others
+from gridapps.server.accounts import EVERYBODY, Accounts
+
+DATABASE = Path("database/gridapps.sqlite3")
+DATABASE_OF_OLD = Path("gridapps.sqlite3")  # where versions before 0.2 had it, readable by others
+SOCKET = Path("run/application/socket")
+TIDY_LOCK = Path("run/housekeeper/tidy.lock")
+OPEN_BLOBS = Path("run/housekeeper/open-blobs")  # made by the housekeeper, removed when it was done
 
 
-def make(data: Path, names: Sequence[str] = DIRECTORIES) -> None:
-    """Make what is missing, and close what an older version or another umask left open. Raises OSError."""
-    data.mkdir(mode=0o711, parents=True, exist_ok=True)
+@dataclass(frozen=True)
+class Place:
+    """A directory. Owner and group are named as in `accounts`; root where they are empty.
+
+    `below`: what of it is given along when the owner changes. Export files may be hard links to files of
+    users, whose owner and mode are none of ours; cached ones keep their mode, because programs read them.
+    """
+
+    owner: str
+    group: str
+    mode: int
+    below: Literal["", "everything", "owners", "directories"] = ""
+
+
+# With the set-group-ID bit what is made below gets the same group.
+OF_A_NODE: Mapping[str, Place] = {
+    ".": Place("", EVERYBODY, 0o710),
+    "run": Place("", EVERYBODY, 0o750),
+    "run/bells": Place("", "database", 0o2770),
+    "run/worker": Place("worker", "worker", 0o700),
+    "log": Place("", "", 0o700),
+    "scratch": Place("", "", 0o700),
+    "inputs": Place("", "", 0o700),
+    "images": Place("worker", "worker", 0o700, "everything"),
+    "cache": Place("worker", "worker", 0o711, "owners"),
+    "attempts": Place("worker", "worker", 0o700, "everything"),
+}
+OF_A_MEMBER: Mapping[str, Place] = {**OF_A_NODE, "node": Place("", "worker", 0o750)}
+OF_THE_INSTANCE: Mapping[str, Place] = {
+    **OF_A_NODE,
+    "run/application": Place("application", "nginx", 0o710),
+    "run/nginx": Place("nginx", "nginx", 0o700, "everything"),
+    "run/housekeeper": Place("housekeeper", "housekeeper", 0o700),
+    "authority": Place("", EVERYBODY, 0o750),
+    "database": Place("", "database", 0o2770),
+    "registry": Place("registry", "registry", 0o2770, "everything"),
+    "trusted": Place("trusted", "trusted", 0o2750, "everything"),
+    "static": Place("", "nginx", 0o2750),
+    "scanner": Place("promoter", "promoter", 0o700, "everything"),
+}
+OF_THE_STORAGE: Mapping[str, Place] = {
+    "exports": Place("housekeeper", "exports", 0o2750, "directories"),
+    "outputs": Place("worker", "outputs", 0o2750, "everything"),
+}
+# Files by owner, group and mode; those that are there.
+FILES: Mapping[str, tuple[str, str, int]] = {
+    "instance-id": ("", EVERYBODY, 0o640),
+    "secret-key": ("", "secret", 0o640),
+    "authority/lock": ("", "", 0o600),
+    "authority/ca.crt": ("", EVERYBODY, 0o640),
+    "authority/ca.key": ("", "application", 0o640),
+    "authority/server.crt": ("", EVERYBODY, 0o640),
+    "authority/server.key": ("", "nginx", 0o640),
+    "authority/token.crt": ("", EVERYBODY, 0o640),
+    "authority/token.key": ("", "tokens", 0o640),
+    str(DATABASE): ("", "database", 0o660),
+    f"{DATABASE}-wal": ("", "database", 0o660),
+    f"{DATABASE}-shm": ("", "database", 0o660),
+    str(TIDY_LOCK): ("housekeeper", "housekeeper", 0o600),
+    **{f"node/{name}": ("", "worker", 0o640) for name in ("node.json", "ca.crt", "client.cert", "client.key")},
+    "run/instance.lock": ("", "", 0o600),
+    "run/nginx.conf": ("", "nginx", 0o640),
+    "run/registry.json": ("registry", "", 0o400),
+    "run/trusted.json": ("trusted", "", 0o400),
+}
+
+
+def make(top: Path, places: Mapping[str, Place], accounts: Accounts) -> None:
+    """Make directories that are missing, and put owner and mode of each right. Raises OSError."""
+    for name, place in places.items():
+        _make(top, top / name, place, accounts)
+
+
+def settle_files(data: Path, accounts: Accounts, names: Sequence[str] = tuple(FILES)) -> None:
+    """Put owner and mode of the files right that are there. Raises OSError."""
     for name in names:
-        place = data / name
-        place.mkdir(mode=0o750, exist_ok=True)
-        close(place)
+        owner, group, mode = FILES[name]
+        if (data / name).is_file():
+            with _opened(data / name, os.O_RDONLY) as descriptor:
+                # An account that may write the directory must not lend us another name of a foreign file.
+                if os.fstat(descriptor).st_nlink == 1:
+                    _give(descriptor, accounts, owner, group, mode)
 
 
-def move_database(data: Path) -> None:
-    """Take the SQLite database of an older version to where it lies now. Only while nothing uses it.
+def make_database(data: Path) -> None:
+    """Make an empty database where there is none: what SQLite makes beside it gets the same group and mode.
 
-    Its log is written into it first, so that it is a single file, and the move one step.
+    One of an older version is moved here. Its log is written into it before, so that it is a single file, and
+    the move one step. Only while nothing uses it.
     """
     old, new = data / DATABASE_OF_OLD, data / DATABASE
-    if not old.is_file() or old.is_symlink() or new.exists():
-        return
-    with closing(sqlite3.connect(old, timeout=30)) as database:
-        database.execute("PRAGMA journal_mode=DELETE")
-    old.chmod(0o600)
-    old.rename(new)
+    if old.is_file() and not old.is_symlink() and not new.exists():
+        with closing(sqlite3.connect(old, timeout=30)) as database:
+            database.execute("PRAGMA journal_mode=DELETE")
+        old.rename(new)
+    new.touch(mode=0o600)
 
 
-def close(place: Path) -> None:
-    """Take every right of others from a directory. A link is left alone: it leads to somewhere else."""
-    if place.is_symlink():
-        return
-    descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+def open_blobs(storage: Path, accounts: Accounts) -> None:
+    """Let the group of a registry's storage write the directories of blobs.
+
+    CNCF Distribution makes these, and no others, with a mode that closes them to it, whatever the umask.
+    """
+    uid = accounts.uid("registry")
+    top = storage / "docker/registry/v2"
+    for place, names, _, directory in os.fwalk(top, follow_symlinks=False):
+        if place == str(top):
+            names[:] = [name for name in names if name == "blobs"]
+        for name in names:
+            with (
+                suppress(OSError),  # removed meanwhile
+                _opened(Path(name), os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory) as descriptor,
+            ):
+                found = os.fstat(descriptor)
+                if found.st_uid == uid and not found.st_mode & stat.S_IWGRP:
+                    os.fchmod(descriptor, stat.S_IMODE(found.st_mode) | 0o2070)
+
+
+def make_parents(top: Path) -> None:
+    """Others may pass through a directory on the way to the data, which is closed itself."""
+    for directory in reversed(top.parents):
+        if not directory.exists():
+            directory.mkdir(exist_ok=True)
+            directory.chmod(0o755)
+
+
+def _make(top: Path, path: Path, place: Place, accounts: Accounts) -> None:
+    path.mkdir(mode=0o700, exist_ok=True)
+    # The operator may have put a link in the data directory itself: it is root's.
+    resolved = path.resolve() if top in (path, path.parent) else path
+    with _opened(resolved, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+        found = os.fstat(descriptor)
+        owners = (accounts.uid(place.owner), accounts.gid(place.group))
+        if place.below and (found.st_uid, found.st_gid) != owners:
+            _give_below(descriptor, place, accounts)
+        # Last: a start that ends before it begins anew with what lies below.
+        _give(descriptor, accounts, place.owner, place.group, place.mode)
+
+
+def _give_below(top: int, place: Place, accounts: Accounts) -> None:
+    """Give all that lies in a directory to another account, following no link."""
+    for _, names, files, directory in os.fwalk(".", dir_fd=top, follow_symlinks=False):
+        for name in (*names, *(() if place.below == "directories" else files)):
+            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+                continue
+            mode = stat.S_IMODE(found.st_mode)
+            if place.below != "owners":
+                mode = place.mode & (0o2770 if stat.S_ISDIR(found.st_mode) else 0o660)
+            with _opened(Path(name), os.O_RDONLY, dir_fd=directory) as descriptor:
+                _give(descriptor, accounts, place.owner, place.group, mode)
+        if place.below == "directories":
+            return
+
+
+def _give(descriptor: int, accounts: Accounts, owner: str, group: str, mode: int) -> None:
+    """Set owner, group and mode. Without accounts, nobody else gets at anything."""
+    if not accounts.found:
+        mode &= ~0o2070
+    uid, gid = accounts.uid(owner), accounts.gid(group)
+    found = os.fstat(descriptor)
+    if (found.st_uid, found.st_gid) != (uid, gid):
+        os.fchown(descriptor, uid, gid)
+    if stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:
+        os.fchmod(descriptor, mode)
+
+
+@contextmanager
+def _opened(path: Path, flags: int, *, dir_fd: int | None = None) -> Iterator[int]:
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
-        mode = os.fstat(descriptor).st_mode & 0o7777
-        if mode & 0o007:
-            os.fchmod(descriptor, mode & ~0o007)
+        yield descriptor
     finally:
         os.close(descriptor)

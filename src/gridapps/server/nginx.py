@@ -14,7 +14,7 @@ from pathlib import Path
 from gridapps.api.registry.refusals import refusal
 from gridapps.config.environment import Environment
 from gridapps.registry.portions import portions
-from gridapps.server import distribution, nginx_account, nginx_limits
+from gridapps.server import distribution, layout, nginx_limits
 
 MAX_REQUEST = "2m"  # beside a body of 1 MiB of arguments there is a little JSON
 MAX_MANIFEST = "5m"  # the application itself refuses beyond 4 MiB, with a sentence
@@ -26,15 +26,15 @@ _TYPES = {
 }  # fmt: skip
 
 
-def configuration(environment: Environment, *, account: str | None) -> str:
-    """nginx's configuration file. `account` is the user and group of its workers; None without root."""
+def configuration(environment: Environment, *, user: str = "") -> str:
+    """nginx's configuration file. `user`: account and group of the workers, where nginx starts as root."""
     data = environment.data.absolute()
     return "\n".join(
         [
             "daemon off;",
-            f"pid {_quoted(data / 'run' / 'nginx.pid')};",
+            f"pid {_quoted(data / 'run' / 'nginx' / 'pid')};",
             "error_log stderr error;",
-            *([f"user {account};"] if account else []),
+            *([f"user {user};"] if user else []),
             "worker_processes auto;",
             *nginx_limits.of_processes(),
             *_block("events", f"worker_connections {nginx_limits.WORKER_CONNECTIONS};"),
@@ -44,7 +44,7 @@ def configuration(environment: Environment, *, account: str | None) -> str:
                 *nginx_limits.of_clients(environment),
                 *_block(
                     "upstream application",
-                    f"server {_quoted('unix:' + str(data / 'run' / 'application.sock'))};",
+                    f"server {_quoted('unix:' + str(data / layout.SOCKET))};",
                     "keepalive 16;",
                 ),
                 *_block(
@@ -62,18 +62,11 @@ def configuration(environment: Environment, *, account: str | None) -> str:
     )
 
 
-def write(environment: Environment) -> Path:
-    """Write the configuration, open to the workers what they read, and return the configuration's path."""
-    data = environment.data.absolute()
-    account = None
-    if os.geteuid() == 0:
-        found = nginx_account.find()
-        for directory in (data / "run", data / "static", environment.shared / "outputs"):
-            nginx_account.open_to(found, directory)
-        account = nginx_account.of_workers(found, data, environment.shared)
-    (data / "run" / "nginx").mkdir(mode=0o750, exist_ok=True)
-    path = data / "run" / "nginx.conf"
-    path.write_text(configuration(environment, account=account))
+def write(environment: Environment, *, user: str = "") -> Path:
+    """Write the configuration below the data directory and return its path."""
+    path = environment.data.absolute() / "run" / "nginx.conf"
+    path.touch(mode=0o600)
+    path.write_text(configuration(environment, user=user))
     return path
 
 

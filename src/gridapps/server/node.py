@@ -39,7 +39,7 @@ def worker_of(settings: Environment, *, say: Callable[[str], None]) -> Iterator[
             capacity=capacity,
             lease=timedelta(seconds=settings.lease),
             on_stop=settings.on_stop,
-            lock=data / "run" / f"{settings.node}.lock",
+            lock=data / "run" / "worker" / f"{settings.node}.lock",
         )
 
 

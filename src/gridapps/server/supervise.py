@@ -10,6 +10,7 @@ import ctypes
 import fcntl
 import math
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -20,12 +21,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gridapps import leftovers
+from gridapps.server import accounts
 from gridapps.server.part_logs import PartLogs
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 FASTEST_RESTART, SLOWEST_RESTART = 0.5, 30.0  # seconds
+LOOK = 0.5  # seconds between two calls of a part's `look`
 _AFTER_KILL = 5.0  # seconds
 
 
@@ -43,6 +46,11 @@ class Part:
     ready: Callable[[], bool]
     stop_signal: signal.Signals = signal.SIGTERM
     patience: float = 20.0  # seconds that it may take to start, and to stop before it is killed
+    account: accounts.Account | None = None  # what it runs under; None: what the supervisor does
+    capabilities: Sequence[str] = ()  # that it keeps under its account
+    umask: int = 0o077
+    look: Callable[[int], None] | None = None  # called with its process id while it runs, twice a second
+    looked: float = 0.0
     process: subprocess.Popen[bytes] | None = None
     restarts: int = 0
     started: float = field(default=0.0)
@@ -79,8 +87,13 @@ class Supervisor:
         while not self._stopping.is_set():
             self._logs.wait(0.2)
             for part in self._parts:
-                if part.process is not None and _ended(part):
+                if part.process is None:
+                    continue
+                if _ended(part):
                     self._revive(part)
+                elif part.look is not None and time.monotonic() > part.looked + LOOK:
+                    part.looked = time.monotonic()
+                    part.look(part.process.pid)
         self.shut_down()
 
     def shut_down(self) -> None:
@@ -114,6 +127,7 @@ class Supervisor:
         parent = os.getpid()
 
         def die_with_parent() -> None:
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold keys
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
             if os.getppid() != parent:
                 os._exit(1)
@@ -122,13 +136,14 @@ class Supervisor:
         with (self._locks / f"{part.name}.held").open("w") as held:
             fcntl.flock(held, fcntl.LOCK_SH)
             part.process = subprocess.Popen(
-                part.command,
+                [*accounts.command(part.account, capabilities=part.capabilities), *part.command],
                 env=dict(part.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 pass_fds=[held.fileno()],
                 start_new_session=True,
+                umask=part.umask,
                 preexec_fn=die_with_parent,  # noqa: PLW1509 - the supervisor has a single thread when it spawns
             )
         part.started = time.monotonic()

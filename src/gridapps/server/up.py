@@ -9,7 +9,7 @@ from django.core.management import call_command
 
 from gridapps.config.environment import Environment
 from gridapps.server.doctor import examine
-from gridapps.server.instance import Unusable
+from gridapps.server.instance import Unusable, accounts_of
 from gridapps.server.parts import parts
 from gridapps.server.supervise import NotStarted, Supervisor, end_leftovers
 
@@ -33,9 +33,10 @@ def up(
         if faults := [finding.fault for finding in examine(settings, works=works) if finding.fault]:
             raise Unusable("The instance cannot start:\n  " + "\n  ".join(faults))
         call_command("collectstatic", verbosity=0, interactive=False)
-        for stale in (*(data / "run").glob("*.bell"), *(data / "run").glob("*.courier")):
+        for stale in (data / "run" / "bells").iterdir():
             stale.unlink()
-        supervisor = Supervisor(parts=parts(settings, works=works), data=data, say=say)
+        started = parts(settings, accounts_of(settings), works=works)
+        supervisor = Supervisor(parts=started, data=data, say=say)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: supervisor.stop())
         if interrupted.is_set():

@@ -1,0 +1,97 @@
+"""What each account may read and write below the data directory, and whom it reaches.
+
+docs/security.md shows it; tests/instance/test_accounts.py tries everything else as each account. `layout` has
+the owners and modes that make it so.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from gridapps.server import accounts
+
+EVERYBODY_READS = (
+    "run",
+    "authority",
+    "authority/ca.crt",
+    "authority/server.crt",
+    "authority/token.crt",
+    "instance-id",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rights:
+    """Of one account. What is below a named directory is named with it; what may be written may be read."""
+
+    runs: str
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    reaches: str
+
+
+_DATABASE = ("database", "run/bells")
+RIGHTS: Mapping[str, Rights] = {
+    "nginx": Rights(
+        runs="nginx, master and workers",
+        reads=("authority/server.key", "outputs", "run/nginx.conf", "static"),
+        writes=("run/application/socket", "run/nginx"),
+        reaches="clients; application, both registries",
+    ),
+    "application": Rights(
+        runs="pages and API",
+        reads=("authority/ca.key", "authority/token.key", "outputs", "run/uploads", "secret-key", "trusted"),
+        writes=(*_DATABASE, "registry", "run/application"),
+        reaches="database, broker, storage, both registries",
+    ),
+    "registry": Rights(
+        runs="the developer registry",
+        reads=("run/registry.json", "run/uploads"),
+        writes=("registry",),
+        reaches="nobody: it is asked by nginx, application, promoter and engine",
+    ),
+    "trusted": Rights(
+        runs="the trusted registry",
+        reads=("run/trusted.json",),
+        writes=("trusted",),
+        reaches="nobody: it is asked by nginx, application, promoter and engine",
+    ),
+    "courier": Rights(
+        runs="deliveries of hooks",
+        reads=("secret-key",),
+        writes=_DATABASE,
+        reaches="database; targets of hooks",
+    ),
+    "promoter": Rights(
+        runs="copies of shared releases",
+        reads=("authority/token.key",),
+        writes=(*_DATABASE, "scanner"),
+        reaches="database, both registries",
+    ),
+    "housekeeper": Rights(
+        runs="removal of images and of what imports left",
+        reads=("run/uploads", "trusted"),
+        writes=(*_DATABASE, "exports", "registry", "run/housekeeper"),
+        reaches="database, storage",
+    ),
+    "worker": Rights(
+        runs="the queue of a node: what runs, and what becomes of it",
+        reads=("authority/token.key", "exports"),
+        writes=(*_DATABASE, "attempts", "cache", "images", "outputs", "run/worker"),
+        reaches="database, broker, storage; the launcher",
+    ),
+}
+
+
+def table() -> Iterator[str]:
+    """The lines of the table in docs/security.md."""
+    yield "| account | runs | reads | writes | reaches |"
+    yield "|---|---|---|---|---|"
+    for role, rights in RIGHTS.items():
+        yield (
+            f"| `{accounts.name(role)}` | {rights.runs} | {_names(rights.reads)} | {_names(rights.writes)} "
+            f"| {rights.reaches} |"
+        )
+
+
+def _names(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names))

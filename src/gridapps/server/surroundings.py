@@ -1,0 +1,45 @@
+"""The environment variables of each part: what it has a use for, and no secret that it does not need."""
+
+import os
+from collections.abc import Mapping
+
+from gridapps.config.environment import Environment
+from gridapps.server.accounts import Account
+
+# The operator's own, for every program: where things are, language and clock, whom TLS trusts.
+_COMMON = frozenset({
+    "PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_PRELOAD", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
+})  # fmt: skip
+_COMMON_PREFIXES = ("LC_", "PYTHON", "COVERAGE_")
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy")
+_ALL = ("application", "courier", "promoter", "scanner", "housekeeper", "worker")
+# Settings that hold a secret, and the parts that get it. All others are in every part's environment.
+SECRETS: Mapping[str, frozenset[str]] = {
+    "GRIDAPPS_DATABASE": frozenset({"application", "courier", "promoter", "housekeeper", "worker"}),
+    "GRIDAPPS_BROKER": frozenset({"application", "worker"}),
+    "GRIDAPPS_METRICS_TOKEN": frozenset({"application"}),
+    "AWS_": frozenset({"application", "housekeeper", "worker"}),  # the storage, where it is S3
+}
+
+
+def of_part(name: str, settings: Environment, *, account: Account | None) -> dict[str, str]:
+    """What a part of this program is started with; `account` has no home."""
+    known = {f"GRIDAPPS_{field.upper()}" for field in Environment.model_fields}
+    found = {
+        key: value
+        for key, value in os.environ.items()
+        if key in _COMMON
+        or key.startswith(_COMMON_PREFIXES)
+        or (key.lower() in _PROXIES and name in SECRETS["AWS_"])
+        or ((key in known or key.startswith("AWS_")) and name in _parts_with(key))
+    }
+    home = "/nonexistent" if account else os.environ.get("HOME", "/")
+    data = str(settings.data.absolute())
+    return {**found, "GRIDAPPS_DATA": data, "PYTHONUNBUFFERED": "1", "HOME": home}
+
+
+def _parts_with(key: str) -> frozenset[str]:
+    """Who gets a setting, or a variable of one of the families."""
+    family = "AWS_" if key.startswith("AWS_") else key
+    return SECRETS.get(family, frozenset(_ALL))
