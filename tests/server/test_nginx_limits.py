@@ -1,6 +1,7 @@
 """What one address takes from nginx: others are answered meanwhile. Against a real nginx."""
 
 import json
+import os
 import shutil
 import socket
 import ssl
@@ -20,7 +21,7 @@ import pytest
 
 from gridapps.config.environment import Environment
 from gridapps.registry.authority import Authority
-from gridapps.server import nginx
+from gridapps.server import layout, nginx
 from gridapps.server.supervise import listens
 
 CONNECTIONS = 64
@@ -79,7 +80,8 @@ def door() -> Iterator[Door]:
     above = Path(tempfile.mkdtemp())
     above.chmod(0o711)
     data = above / "data"
-    (data / "run").mkdir(parents=True)
+    for directory in ("nginx", "application"):
+        (data / "run" / directory).mkdir(parents=True)
     (data / "static").mkdir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -88,12 +90,12 @@ def door() -> Iterator[Door]:
         update={"data": data, "host": "localhost", "port": port, "max_connections": CONNECTIONS}
     )
     Authority.create_or_load(data / "authority", host="localhost")
-    server = Server(str(data / "run" / "application.sock"), Application)
+    server = Server(str(data / layout.SOCKET), Application)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    (data / "run" / "application.sock").chmod(0o666)
+    (data / layout.SOCKET).chmod(0o666)
     program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")
     assert program, "nginx is not installed"
-    written = nginx.write(environment)
+    written = nginx.write(environment, user="root root" if os.geteuid() == 0 else "")
     with (data / "errors").open("wb") as errors:
         process = subprocess.Popen([program, "-e", "stderr", "-c", str(written)], stderr=errors)
     try:
