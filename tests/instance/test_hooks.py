@@ -1,5 +1,6 @@
 """Hooks over a real instance: a run with a hook of its own, told of by the courier that `up` started."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from tests.instance.conftest import SetStage
 pytestmark = pytest.mark.system
 
 
-def test_a_run_is_told_of(make_instance: MakeInstance, set_stage: SetStage, tmp_path: Path) -> None:
-    with receiving(tmp_path) as receiver:
+def test_a_run_is_told_of(make_instance: MakeInstance, set_stage: SetStage) -> None:
+    directory = Path(tempfile.mkdtemp())
+    directory.chmod(0o711)  # the courier reads the CA
+    with receiving(directory) as receiver:
         instance = make_instance(hook_networks="127.0.0.1/32", hook_ca=receiver.ca)
         instance.start()
         stage = set_stage(instance)

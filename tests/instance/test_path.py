@@ -102,7 +102,8 @@ def test_what_is_deleted_while_it_is_read_breaks_off_or_goes_on(stage: Stage):
         assert (one.status_code, archive.status_code) == (200, 200)
         whole = int(archive.headers["Content-Length"])
         developer.ask("DELETE", f"/runs/{run}/outputs", expect=204)
-        assert not list((stage.instance.data / "outputs").glob(f"{run}/*/*/files/*"))
+        outputs = stage.instance.data / "outputs"
+        stage.instance.wait_until(lambda: not list(outputs.glob(f"{run}/*/*/files/*")), what="removed")
         assert sum(map(len, one.iter_bytes())) == 14 * 1024**2
         with contextlib.suppress(httpx.RemoteProtocolError):
             assert sum(map(len, archive.iter_bytes())) == whole, "it was on its way already"

@@ -35,6 +35,7 @@ echo "looked at $1"
 def home() -> Path:
     """What the operator has made: a directory of keys, and a scanner."""
     home = Path(tempfile.mkdtemp(prefix="operator-"))
+    home.chmod(0o711)  # the promoter reads the keys and starts the scanner
     (home / "keys").mkdir()
     signing.write_public(KEY, home / "keys" / "release.pub")
     (home / "scan").write_text(SCANNER.format(hold=home / "hold"))

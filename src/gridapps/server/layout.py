@@ -53,6 +53,7 @@ OF_A_MEMBER: Mapping[str, Place] = {**OF_A_NODE, "node": Place("", "worker", 0o7
 OF_THE_INSTANCE: Mapping[str, Place] = {
     **OF_A_NODE,
     "run/application": Place("application", "nginx", 0o710),
+    "run/reading": Place("application", "application", 0o700),
     "run/nginx": Place("nginx", "nginx", 0o700, "everything"),
     "run/housekeeper": Place("housekeeper", "housekeeper", 0o700),
     "authority": Place("", EVERYBODY, 0o750),
@@ -81,7 +82,9 @@ FILES: Mapping[str, tuple[str, str, int]] = {
     f"{DATABASE}-wal": ("", "database", 0o660),
     f"{DATABASE}-shm": ("", "database", 0o660),
     str(TIDY_LOCK): ("housekeeper", "housekeeper", 0o600),
-    **{f"node/{name}": ("", "worker", 0o640) for name in ("node.json", "ca.crt", "client.cert", "client.key")},
+    **{
+        f"node/{name}": ("", "worker", 0o640) for name in ("node.json", "ca.crt", "client.cert", "client.key")
+    },
     "run/instance.lock": ("", "", 0o600),
     "run/nginx.conf": ("", "nginx", 0o640),
     "run/registry.json": ("registry", "", 0o400),

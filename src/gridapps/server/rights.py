@@ -40,7 +40,7 @@ RIGHTS: Mapping[str, Rights] = {
     "application": Rights(
         runs="pages and API",
         reads=("authority/ca.key", "authority/token.key", "outputs", "run/uploads", "secret-key", "trusted"),
-        writes=(*_DATABASE, "registry", "run/application"),
+        writes=(*_DATABASE, "registry", "run/application", "run/reading"),
         reaches="database, broker, storage, both registries",
     ),
     "registry": Rights(
@@ -76,7 +76,7 @@ RIGHTS: Mapping[str, Rights] = {
     "worker": Rights(
         runs="the queue of a node: what runs, and what becomes of it",
         reads=("authority/token.key", "exports"),
-        writes=(*_DATABASE, "attempts", "cache", "images", "outputs", "run/worker"),
+        writes=(*_DATABASE, "attempts", "cache", "images", "outputs", "run/launcher.sock", "run/worker"),
         reaches="database, broker, storage; the launcher",
     ),
 }
