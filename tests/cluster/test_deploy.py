@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from gridapps.config.environment import Environment
+from gridapps.server import accounts
 from gridapps.server.cli import main
 
 TOP = Path(__file__).parents[2]
@@ -96,13 +97,51 @@ def test_the_image_is_built_of_files_that_are_there_and_starts_a_command_that_ex
     _check_command(yaml.safe_load(text.rpartition("CMD ")[2]))
 
 
-def test_the_unit_starts_a_command_that_exists():
+UNITS = sorted(path.name for path in DEPLOY.glob("*.service"))
+# The launcher is root, and has to share the mount namespace of the engine.
+EXPOSED = {"gridapps-launcher.service": 5.0, "gridapps.service": 3.0, "gridapps-worker.service": 2.0}
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_a_unit_starts_a_command_that_exists(name):
     unit = configparser.RawConfigParser(strict=False)
     unit.optionxform = str  # type: ignore[assignment, method-assign]
-    unit.read(DEPLOY / "gridapps-worker.service")
+    unit.read(DEPLOY / name)
     program, *words = shlex.split(unit["Service"]["ExecStart"])
     assert Path(program).name == "gridapps-server"
     _check_command(words)
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_a_unit_is_confined(name):
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd is not installed")
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", DEPLOY / name],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    score = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert score, done.stderr
+    assert float(score[1]) <= EXPOSED[name], done.stdout
+
+
+def test_the_accounts_are_those_of_the_program():
+    lines = [line.split() for line in (DEPLOY / "sysusers.conf").read_text().splitlines()]
+    users = {words[1] for words in lines if words[0] == "u"}
+    assert users == {accounts.name(role) for role in accounts.GROUPS}
+    members = {(words[1], words[2]) for words in lines if words[0] == "m"}
+    assert members == {
+        (accounts.name(role), accounts.name(group))
+        for role, groups in accounts.GROUPS.items()
+        for group in (accounts.EVERYBODY, *groups)
+    }
+    assert {words[1] for words in lines if words[0] == "g"} | users == {
+        name for pair in members for name in pair
+    } | users
+
+
+def test_the_settings_of_the_first_machines_unit_are_real_and_valid():
+    _check_settings(_settings_of("server.env.example"))
 
 
 def test_the_commands_of_the_page_exist():

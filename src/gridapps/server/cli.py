@@ -72,9 +72,10 @@ def doctor(no_worker: bool) -> None:
     faults = 0
     for finding in examine(environment(), works=not no_worker):
         faults += bool(finding.fault)
-        click.echo(f"{'FAULT' if finding.fault else 'ok':6}{finding.check:18}{finding.detail}")
-        if finding.fault:
-            click.echo(f"      {finding.fault}")
+        state = "FAULT" if finding.fault else "warn" if finding.warning else "ok"
+        click.echo(f"{state:6}{finding.check:18}{finding.detail}")
+        if said := finding.fault or finding.warning:
+            click.echo(f"      {said}")
     sys.exit(1 if faults else 0)
 
 

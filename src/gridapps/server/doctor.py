@@ -13,12 +13,14 @@ from pathlib import Path
 import httpx
 
 from gridapps.config.environment import GIB, Environment
+from gridapps.leftovers import is_free
 from gridapps.registry import membership, signatures
 from gridapps.registry.membership import Membership
 from gridapps.registry.signatures import UnusableKeys
 from gridapps.sandbox.protocol import SandboxError
+from gridapps.server import accounts, engine_limits
 from gridapps.server.engine import make_sandbox
-from gridapps.server.instance import Unusable
+from gridapps.server.instance import Unusable, accounts_of
 from gridapps.server.parts import program
 from gridapps.storage.choice import open_storage
 from gridapps.storage.protocol import StorageUnavailable
@@ -30,11 +32,12 @@ LEAST_DISK = 2 * GIB
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """The result of one check. `fault` is empty when all is well."""
+    """The result of one check. A fault keeps the instance from working, a warning does not."""
 
     check: str
     detail: str
     fault: str = ""
+    warning: str = ""
 
 
 def examine(settings: Environment, *, works: bool = True) -> Iterator[Finding]:
@@ -47,19 +50,88 @@ def examine(settings: Environment, *, works: bool = True) -> Iterator[Finding]:
     if works:
         yield from (_program(name) for name in PROGRAMS_OF_A_NODE)
         yield _permissions(settings)
+    yield _accounts(settings)
+    yield from _files(settings)
     yield _disk(data)
     yield _storage(settings)
     if member is None:
         yield from (_program(name) for name in PROGRAMS)
-        yield _port("TLS port", settings.listen, settings.port, "GRIDAPPS_PORT")
-        yield _port("registry port", "127.0.0.1", settings.registry_port, "GRIDAPPS_REGISTRY_PORT")
-        yield _port("trusted port", "127.0.0.1", settings.trusted_port, "GRIDAPPS_TRUSTED_PORT")
+        ports = {
+            "nginx": ("TLS port", settings.listen, settings.port, "GRIDAPPS_PORT"),
+            "registry": ("registry port", "127.0.0.1", settings.registry_port, "GRIDAPPS_REGISTRY_PORT"),
+            "trusted": ("trusted port", "127.0.0.1", settings.trusted_port, "GRIDAPPS_TRUSTED_PORT"),
+        }
+        for part, (check, host, port, setting) in ports.items():
+            if _runs(data, part):
+                yield Finding(check=check, detail=f"{host}:{port} is used by this instance")
+            else:
+                yield _port(check, host, port, setting)
         yield _keys(settings)
         yield _scanner(settings)
     else:
         yield _registry(member, data / membership.DIRECTORY)
     if works:
         yield _engine(settings)
+        yield from _limits(settings)
+
+
+def _runs(data: Path, part: str) -> bool:
+    """Whether a part of this very instance runs."""
+    try:
+        return not is_free(data / "run" / f"{part}.held")
+    except OSError:  # it was never started, or is not ours to look into
+        return False
+
+
+def _accounts(settings: Environment) -> Finding:
+    """Who runs as whom."""
+    check, ours = "accounts", accounts_of(settings)
+    detail = ", ".join(f"{role} as {accounts.name(role)}" for role in ours.found) or "none of their own"
+    return Finding(check=check, detail=detail, warning=" ".join(ours.missing()))
+
+
+def _files(settings: Environment) -> Iterator[Finding]:
+    """Whether the parts can read what settings name."""
+    ours = accounts_of(settings)
+    named = {
+        "GRIDAPPS_HOOK_CA": (settings.hook_ca, ("courier",)),
+        "GRIDAPPS_BROKER_CA": (settings.broker_ca, ("application", "worker")),
+        "GRIDAPPS_SIGNATURE_KEYS": (settings.signature_keys, ("application", "promoter")),
+    }
+    for setting, (path, roles) in named.items():
+        for role in roles if path else ():
+            if role in ours.found and (closed := ours.found[role].stopped_at(Path(path).absolute())):
+                fault = (
+                    f"{closed} is closed to {accounts.name(role)}, which reads {path}: open it (chmod o+x)."
+                )
+                yield Finding(check=setting, detail=path, fault=fault)
+
+
+def _limits(settings: Environment) -> Iterator[Finding]:
+    """Whether the engine can take the machine with it."""
+    if (pid := engine_limits.process(settings.engine)) is None:
+        yield Finding(check="engine's memory", detail="its process cannot be seen from here")
+    elif (limit := engine_limits.memory_limit(pid)) is None:
+        yield Finding(
+            check="engine's memory",
+            detail="no limit",
+            warning="An image can make the engine take all memory of this machine: set a limit "
+            "(deploy/docker.service.d/gridapps.conf).",
+        )
+    else:
+        yield Finding(check="engine's memory", detail=f"at most {limit / GIB:.1f} GiB")
+    if (place := engine_limits.storage(settings.engine)) is None:
+        return
+    data = settings.data.absolute()
+    if engine_limits.shares_file_system(place, data):
+        yield Finding(
+            check="engine's storage",
+            detail=str(place),
+            warning=f"Images can fill the disk of {data}: give {place} a file system of its own "
+            "(deploy/var-lib-docker.mount).",
+        )
+    else:
+        yield Finding(check="engine's storage", detail=f"{place}, a file system of its own")
 
 
 def _registry(member: Membership, certificates: Path) -> Finding:

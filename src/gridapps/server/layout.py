@@ -130,6 +130,8 @@ def open_blobs(storage: Path, accounts: Accounts) -> None:
     """
     uid = accounts.uid("registry")
     top = storage / "docker/registry/v2"
+    if not top.is_dir():
+        return
     for place, names, _, directory in os.fwalk(top, follow_symlinks=False):
         if place == str(top):
             names[:] = [name for name in names if name == "blobs"]

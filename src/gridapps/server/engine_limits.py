@@ -1,0 +1,80 @@
+"""Whether the container engine can take the machine down: its own memory, and where its storage lies."""
+
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import docker
+import requests
+from docker.errors import DockerException
+
+_PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+_ENGINES = ("dockerd", "podman")
+_NO_LIMIT = 2**60  # version 1 of control groups says it with a number of about 2**63
+
+
+def storage(address: str) -> Path | None:
+    """Where the engine keeps images, if that is a directory of this machine."""
+    try:
+        with closing(docker.APIClient(base_url=address, version="auto", timeout=10)) as client:
+            found = Path(client.info().get("DockerRootDir", ""))
+    except (DockerException, requests.RequestException):
+        return None
+    return found if found.is_absolute() and found.is_dir() else None
+
+
+def process(address: str) -> int | None:
+    """The engine's process, if it can be seen from here."""
+    if address.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(5)
+            try:
+                probe.connect(address.removeprefix("unix://"))
+            except OSError:
+                return None
+            peer = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+        if _name(peer) in _ENGINES:
+            return int(peer)
+        # Its socket may be the service manager's.
+        found = [int(path.name) for path in _PROC.glob("[0-9]*") if _name(int(path.name)) in _ENGINES]
+        return found[0] if len(found) == 1 else None
+    return None
+
+
+def memory_limit(pid: int) -> int | None:
+    """The least limit of the control groups that a process is in; None where there is none."""
+    return min(_limits(pid), default=None)
+
+
+def _limits(pid: int) -> Iterator[int]:
+    for line in (_PROC / str(pid) / "cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            top, name = _CGROUPS, "memory.max"
+        elif "memory" in controllers.split(","):
+            top, name = _CGROUPS / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        group = top / path.lstrip("/")
+        for place in (group, *group.parents):
+            if place == top.parent:
+                break
+            file = place / name
+            text = file.read_text().strip() if file.is_file() else "max"
+            if text != "max" and int(text) < _NO_LIMIT:
+                yield int(text)
+
+
+def _name(pid: int) -> str:
+    try:
+        return (_PROC / str(pid) / "comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def shares_file_system(one: Path, other: Path) -> bool:
+    """Whether two directories lie in the same file system, so that one may fill it for the other."""
+    there = next(path for path in (other, *other.parents) if path.exists())
+    return one.stat().st_dev == there.stat().st_dev
