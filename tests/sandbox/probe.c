@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -49,9 +50,25 @@ int main(void) {
         {"socket-inet6", AF_INET6, SOCK_STREAM, 0}, {"socket-netlink", AF_NETLINK, SOCK_RAW, 0},
         {"socket-vsock", 40, SOCK_STREAM, 0}, {"socket-packet", AF_PACKET, SOCK_RAW, 0},
         {"socket-alg", 38, SOCK_SEQPACKET, 0}, {"socket-bluetooth", 31, SOCK_RAW, 0},
-        {"socket-raw", AF_INET, SOCK_RAW, 1}};
+        {"socket-raw", AF_INET, SOCK_RAW, 1},
+        {"socket-tcp", AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 6},
+        {"socket-udp", AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 17},
+        {"socket-icmp", AF_INET, SOCK_DGRAM, 1}, {"socket-icmp6", AF_INET6, SOCK_DGRAM, 58},
+        {"socket-mptcp", AF_INET, SOCK_STREAM, 262}, {"socket-mptcp6", AF_INET6, SOCK_STREAM, 262},
+        {"socket-udplite", AF_INET, SOCK_DGRAM, 136}, {"socket-sctp", AF_INET, SOCK_STREAM, 132},
+        {"socket-dccp", AF_INET, 6, 33}, {"socket-l2tp", AF_INET, SOCK_DGRAM, 115},
+        {"socket-unix-protocol", AF_UNIX, SOCK_STREAM, 1}};
     for (size_t i = 0; i < sizeof sockets / sizeof *sockets; i++)
         say(sockets[i].name, socket(sockets[i].family, sockets[i].type, sockets[i].protocol));
+    for (int protocol = 1; protocol < 23; protocol++) {
+        char name[32];
+        snprintf(name, sizeof name, "socket-netlink-%d", protocol);
+        say(name, socket(AF_NETLINK, SOCK_RAW, protocol));
+    }
+    struct ifaddrs *interfaces;
+    say("getifaddrs", getifaddrs(&interfaces));
+    say("mqueue-file", open("/dev/mqueue/queue", O_RDWR | O_CREAT, 0600));
+    say("mq_open", syscall(SYS_mq_open, "queue", O_RDWR | O_CREAT, 0600, 0));
     char buffer[256] = {0};
     struct iovec piece = {buffer, sizeof buffer};
     say("io_uring_setup", syscall(SYS_io_uring_setup, 1, buffer));

@@ -241,12 +241,32 @@ def tried(
         bench.close()
 
 
-@pytest.mark.parametrize("family", ["unix", "inet", "inet6", "netlink"])
+@pytest.mark.parametrize("family", ["unix", "inet", "inet6", "netlink", "tcp", "udp"])
 def test_plain_sockets_can_be_made(tried: dict[str, str], family: str) -> None:
     assert tried[f"socket-{family}"] == "ok"
 
 
+def test_interfaces_can_be_listed(tried: dict[str, str]) -> None:
+    """The C library asks NETLINK_ROUTE, with a socket of its own."""
+    assert tried["getifaddrs"] == "ok"
+
+
+def test_there_are_no_message_queues(tried: dict[str, str]) -> None:
+    assert tried["mqueue-file"] in {"EROFS", "EACCES"}
+    assert tried["mq_open"] == "EPERM"
+
+
 DENIED = [
+    "socket-icmp",
+    "socket-icmp6",
+    "socket-mptcp",
+    "socket-mptcp6",
+    "socket-udplite",
+    "socket-sctp",
+    "socket-dccp",
+    "socket-l2tp",
+    "socket-unix-protocol",
+    *(f"socket-netlink-{protocol}" for protocol in range(1, 23)),
     "socket-vsock",
     "socket-packet",
     "socket-alg",

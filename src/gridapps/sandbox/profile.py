@@ -25,6 +25,7 @@ SHARED_MEMORY = 16 * 1024**2  # bytes of /dev/shm
 _INSIDE = "/.gridapps"
 _VOLUMES_THAT_ARE_OURS = frozenset({"/grid", "/tmp"})  # noqa: S108 - paths inside the container
 _MASKED = [
+    "/dev/mqueue",  # queues could be made there as files, past the filter of system calls
     *("/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats"),
     *("/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/proc/kallsyms"),
     *(
