@@ -331,3 +331,56 @@ def test_media_types_go_by_the_ending() -> None:
     assert media_type("x.png") == "image/png"
     assert media_type("x.tar.gz") == "application/octet-stream"
     assert media_type("x") == "application/octet-stream"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CON",
+        "nul",
+        "Com1.txt",
+        "LPT\u00b3.tif",
+        "aux.tar.gz",
+        "NUL .txt",
+        "conin$",
+        "a.",
+        "a ",
+        "...",
+        "d./x",
+        "con/x",
+    ],
+)
+def test_names_that_windows_takes_for_something_else_are_left_out(
+    grid: Path, target: Path, name: str
+) -> None:
+    (grid / name).parent.mkdir(exist_ok=True)
+    (grid / name).write_bytes(b"x")
+    collected = _collect(grid, target)
+    assert collected.outputs == []
+    (left,) = collected.left_out
+    assert "Windows" in left.why
+
+
+@pytest.mark.parametrize("name", ["CONSOLE", "com.txt", "com10", "null", ".nul", "lpt", "aux_1.csv"])
+def test_names_that_only_resemble_those_are_taken(grid: Path, target: Path, name: str) -> None:
+    (grid / name).write_bytes(b"x")
+    assert [file.path for file in _collect(grid, target).outputs] == [name]
+
+
+def test_of_too_much_standard_output_the_beginning_is_kept(grid: Path, target: Path) -> None:
+    """A program that floods it would else lose what it printed before."""
+    (grid / "stdout.txt").write_bytes(b"first line\n" + b"x" * MIB)
+    collected = _collect(grid, target, max_bytes=1000)
+    ((path, size),) = [(file.path, file.size) for file in collected.outputs]
+    assert (path, size) == ("stdout.txt", 1000)
+    kept = (target / "stdout.txt").read_bytes()
+    assert kept.startswith(b"first line\n")
+    assert collected.outputs[0].sha256 == hashlib.sha256(kept).hexdigest()
+    assert "cut after 1000 bytes" in _reason(collected, "stdout.txt")
+
+
+def test_only_standard_output_is_cut(grid: Path, target: Path) -> None:
+    (grid / "a").mkdir()
+    for path in ("a/stdout.txt", "other.txt"):
+        (grid / path).write_bytes(b"x" * 2000)
+    assert _collect(grid, target, max_bytes=1000).outputs == []

@@ -19,6 +19,11 @@ from pathlib import Path
 _CHUNK = 1024 * 1024
 MAX_DEPTH = 32  # directories below each other
 _LONGEST_PATH = 1024  # characters, as the database has it
+STDOUT = "stdout.txt"  # kept in part when it does not fit
+# Windows opens the device whatever the ending and the directory.
+_DEVICES = frozenset({"CON", "PRN", "AUX", "NUL", "CLOCK$", "CONIN$", "CONOUT$"}) | {
+    f"{kind}{number}" for kind in ("COM", "LPT") for number in "0123456789\u00b9\u00b2\u00b3"
+}
 _MOST_LEFT_OUT = 100  # that are named one by one
 _TURNS_TEXT = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -191,7 +196,8 @@ class _Collection:
             found.st_ino,
         ):
             raise _Refused("was replaced while it was collected.")
-        if opened.st_size > self._max_bytes - self._bytes:
+        size = min(opened.st_size, self._max_bytes - self._bytes)
+        if size < opened.st_size and (path != STDOUT or size == 0):
             raise _Refused(f"would make the outputs larger than {self._max_bytes} bytes.")
         target = self._target / path
         _make_directories(self._target, path.split("/")[:-1])
@@ -199,14 +205,17 @@ class _Collection:
         copy = os.open(target, flags, 0o640)
         try:
             os.fchmod(copy, 0o640)
-            digest = _transfer(descriptor, copy, opened.st_size, hasher)
+            digest = _transfer(descriptor, copy, size, hasher)
         except _Refused:
             target.unlink()
             raise
         finally:
             os.close(copy)
-        self._bytes += opened.st_size
-        self._outputs.append(CollectedFile(path, opened.st_size, digest, media_type(path)))
+        self._bytes += size
+        self._outputs.append(CollectedFile(path, size, digest, media_type(path)))
+        if size < opened.st_size:
+            why = f"was cut after {size} bytes, where the outputs reached {self._max_bytes} bytes."
+            self._leave_out((), os.fsencode(path), why)
 
     def _leave_out(self, parts: tuple[str, ...], name: bytes, why: str) -> None:
         if len(self._left_out) < _MOST_LEFT_OUT:
@@ -298,6 +307,10 @@ def _plain_name(name: bytes) -> str:
         raise _Refused("has a character in its name that turns the direction of text.")
     if "\\" in text:
         raise _Refused("has a backslash in its name.")
+    if text.endswith((".", " ")):
+        raise _Refused("has a name that ends in a dot or space, which Windows cannot store.")
+    if text.partition(".")[0].rstrip(" ").upper() in _DEVICES:
+        raise _Refused("has the name of a device of Windows.")
     return text
 
 
