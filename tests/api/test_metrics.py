@@ -142,7 +142,7 @@ def test_every_reason_in_the_source_is_known():
 def test_nodes_and_what_they_do(token, make_run):
     Node.objects.create(
         name="one", slots=4, cpus=4, memory=10**9, disk=10**10, version="1", started_at=timezone.now(),
-        last_seen_at=timezone.now() - timedelta(seconds=30), engine_latency=0.25,
+        last_seen_at=timezone.now() - timedelta(seconds=30), stuck="a\nb", engine_latency=0.25,
     )  # fmt: skip
     make_run(points=(1, 1, 1))
     claim(), claim()
@@ -152,6 +152,7 @@ def test_nodes_and_what_they_do(token, make_run):
     assert of_one["gridapps_node_used_cpus"] == 2
     assert of_one["gridapps_node_used_disk_bytes"] == 2 * 10**6
     assert of_one["gridapps_node_memory_bytes"] == 10**9
+    assert of_one["gridapps_node_stuck_containers"] == 2
     assert of_one["gridapps_node_engine_seconds"] == 0.25
     assert of_one["gridapps_node_up"] == 0
     assert of_one["gridapps_node_silent_seconds"] == pytest.approx(30, abs=5)

@@ -31,7 +31,7 @@ def found(cast, make_run, tmp_path, settings):
     make_run(owner="analyst", points=(1,), age=7300)
     make_run(owner="developer", points=(1, 1), age=7200)
     first = claim()
-    Node.objects.update(draining=True)
+    Node.objects.update(draining=True, stuck="Since noon: The engine does not remove the container x.")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "worker.held").touch()
     own = django_settings.GRIDAPPS.model_copy(update={"data": tmp_path})
@@ -55,6 +55,7 @@ def test_what_a_terminal_shows(found):
         "worker DOWN", "2 h", "one: 1/4 tasks, 1/4 processors, 0.0/4.0 GiB memory", "engine 250 ms",
         "seen 5 min ago, stopped, draining", "Running   1 task", "attempt 1, 0%",
         "Hooks     1 deliveries wait",
+        "Stuck     on one: Since noon: The engine does not remove the container x.",
     ):  # fmt: skip
         assert part in text, text
 

@@ -222,6 +222,19 @@ def test_nodes_drain_and_come_back(cast: Cast) -> None:
     assert ">engine away<" in act(cast.administrator, "runs_node", "drain", "one")
 
 
+def test_a_node_shows_the_containers_that_its_engine_holds(cast: Cast) -> None:
+    Node.objects.create(
+        name="one", slots=2, cpus=2, memory=2, disk=2, version="1", started_at=timezone.now(),
+        last_seen_at=timezone.now(), session=uuid.uuid4(), engine_latency=0.1,
+        stuck="Since noon: The engine does not remove the container x.",
+    )  # fmt: skip
+    root = browser(cast.administrator)
+    listed = root.get(reverse("admin:runs_node_changelist")).content.decode()
+    assert '<td class="field-held">1</td>' in listed
+    page = root.get(reverse("admin:runs_node_change", args=["one"])).content.decode()
+    assert "does not remove the container x" in page
+
+
 def test_a_share_is_made_and_shown_with_its_progress(cast: Cast, release: Release) -> None:
     tag = access.create_tag(by=None, name="city")
     root = browser(cast.administrator)
