@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from gridapps.config.environment import Environment
+from gridapps.launcher.confinement import NEEDED
 from gridapps.server import accounts
 from gridapps.server.cli import main
 
@@ -123,6 +124,18 @@ def test_a_unit_is_confined(name):
     score = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
     assert score, done.stderr
     assert float(score[1]) <= EXPOSED[name], done.stdout
+
+
+def test_the_launchers_unit_leaves_it_what_it_needs():
+    unit = configparser.RawConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read(DEPLOY / "gridapps-launcher.service")
+    numbers = {"CAP_CHOWN": 0, "CAP_DAC_OVERRIDE": 1, "CAP_FOWNER": 3, "CAP_KILL": 5, "CAP_SYS_ADMIN": 21}
+    given = unit["Service"]["CapabilityBoundingSet"].split()
+    assert {numbers.get(name) for name in given} >= set(NEEDED)
+    begin = ("Private", "Protect", "ReadOnly", "ReadWrite", "Inaccessible", "Temporary", "Root", "Bind")
+    found = [key for key in unit["Service"] if key.startswith(begin) and key != "ProtectHostname"]
+    assert not found, f"{found} would give it a mount namespace of its own, which the engine does not see"
 
 
 def test_the_accounts_are_those_of_the_program():
