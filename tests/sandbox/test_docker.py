@@ -147,6 +147,20 @@ def test_links_of_an_image_lead_no_mount_out_of_it(
     assert sorted(path.name for path in Path("/etc").iterdir()) == before
 
 
+def test_devices_of_an_image_that_got_past_the_push_open_nothing(bench: Bench, engine: Engine) -> None:
+    """A push with them is refused; an older release may have some."""
+    nodes = []
+    for name, kind, major, minor in (("disk", tarfile.BLKTYPE, 8, 0), ("memory", tarfile.CHRTYPE, 1, 1)):
+        node = tarfile.TarInfo(name)
+        node.type, node.mode, node.devmajor, node.devminor = kind, 0o666, major, minor
+        nodes.append(node)
+    tries = "for f in /disk /memory; do test -e $f && ! head -c1 $f && echo $f >>$GRID_OUTPUT/denied; done"
+    launch = bench.launch(engine.image(command=[tries], nodes=nodes))
+    bench.sandbox.start(launch)
+    bench.finish(launch.name)
+    assert (bench.outputs(launch.name) / "denied").read_text() == "/disk\n/memory\n"
+
+
 def test_an_image_with_too_long_an_environment_is_refused(bench: Bench, engine: Engine) -> None:
     container = engine.client.create_container(engine.image(command=["true"]), "")
     reference = f"{TEST_IMAGES}{uuid.uuid4().hex[:12]}"
