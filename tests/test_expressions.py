@@ -9,7 +9,7 @@ import importlib
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -21,6 +21,11 @@ ROOT = Path(__file__).parents[1]
 SOURCES = [ROOT / "src", ROOT / "client" / "src"]
 FUNCTIONS = {"compile", "match", "fullmatch", "search", "sub", "subn", "split", "findall", "finditer"}
 LONG = 64 * 1024  # characters: a quadratic expression takes seconds of processor time for that many
+# What an expression is put together from in a function, by the name of the variable.
+LOCAL: dict[str, Callable[[Any], Iterable[str]]] = {
+    "pattern": lambda module: module._PATHS.values(),
+    "registries": lambda _: [r"localhost:5001|\[::1\]:5002"],
+}
 PATIENCE = 0.5  # seconds of processor time; a linear one takes some milliseconds
 
 
@@ -85,16 +90,15 @@ def _uses(tree: ast.AST, call: ast.Call) -> set[str]:
 
 
 def _values(call: ast.Call, module: ModuleType, where: str) -> Iterator[tuple[str | bytes, int]]:
-    """The expression as the module knows it. One that is put together in a loop has a table of parts."""
+    """The expression as the module knows it, with every value of LOCAL that it uses."""
     given = next((k.value for k in call.keywords if k.arg == "pattern"), call.args[0] if call.args else None)
     assert given is not None, f"{where}: no expression found"
     flags = next((k.value for k in call.keywords if k.arg == "flags"), None)
     if flags is None and isinstance(call.func, ast.Attribute) and call.func.attr == "compile":
         flags = call.args[1] if len(call.args) > 1 else None
     number = int(eval(compile(ast.Expression(flags), where, "eval"), vars(module))) if flags else 0
-    known: list[dict[str, str]] = [{}]
-    if any(isinstance(node, ast.Name) and node.id == "pattern" for node in ast.walk(given)):
-        known = [{"pattern": part} for part in module._PATHS.values()]
+    used = {node.id for node in ast.walk(given) if isinstance(node, ast.Name)} & LOCAL.keys()
+    known: list[dict[str, str]] = [{name: part} for name in used for part in LOCAL[name](module)] or [{}]
     for names in known:
         yield eval(compile(ast.Expression(given), where, "eval"), {**vars(module), **names}), number
 
