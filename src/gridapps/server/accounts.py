@@ -25,7 +25,6 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "trusted": (),
     "courier": ("database", "secret"),
     "promoter": ("database", "tokens"),
-    "scanner": (),
     "housekeeper": ("database", "exports", "registry", "trusted"),
     "worker": ("database", "exports", "outputs", "tokens"),
 }
