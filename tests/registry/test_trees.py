@@ -103,6 +103,17 @@ def test_accounts_that_are_absent_or_small_are_taken(layers: list[list[bytes]]) 
     judge(*layers)
 
 
+@pytest.mark.parametrize(
+    "target",
+    ["/dev/zero", "../dev/ptmx", "/dev/stdin", "/proc/self/fd/0", "/proc/kmsg", "/sys/x",
+     "/input/pointcloud.laz", "/grid/x", "/tmp/x", "x/../../dev/tty"],
+)  # fmt: skip
+def test_accounts_that_lead_to_what_only_a_container_has_are_refused(target: str) -> None:
+    """The image has nothing there; inside the container runc would read a device, a pipe or a point cloud."""
+    assert "where a container has other files" in refusal([link("etc/group", target)])
+    assert "where a container has other files" in refusal([link("y", target)], [link("etc/passwd", "../y")])
+
+
 def test_a_layer_that_writes_through_a_link_of_a_lower_one_is_refused() -> None:
     """containerd follows it, overlay file systems put a directory in its place."""
     lower = [link("sneaky", "etc"), folder("etc")]

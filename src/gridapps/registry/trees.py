@@ -19,6 +19,7 @@ MAX_INDEX = 16 * 1024**2  # bytes of the index of one layer
 MAX_INDEXES = 16 * 1024**2  # bytes of the indexes of one image
 MAX_STEPS = 64  # of following links: each looks through all indexes
 _LINK, _LARGE, _DEVICE, _IMPLIED = b"L", b"F", b"D", b"I"
+_MOUNTED = {b"dev", b"proc", b"sys", b"grid", b"input", b"tmp"}  # in a container, not from the image
 _WHAT = {_LARGE: f"a file of more than {MAX_ACCOUNTS} bytes", _DEVICE: "a device"}
 # Two zeros begin a record, and come nowhere else: paths, kinds and targets are never empty before one.
 _RECORD = re.compile(rb"\0\0([^\0]+)\0(.)([^\0]*)", re.DOTALL)
@@ -129,6 +130,12 @@ def _next(
         yield base.rpartition(b"/")[0], rest
         return
     place = base + b"/" + name if base else name
+    if place in _MOUNTED:
+        # runc reads the files once more inside the container: a device or pipe there would hold it.
+        raise Invalid(
+            f"{_shown(path)} of the image leads below {_shown(place)}, where a container has other files "
+            f"than the image. Engines read it whole: make it a file of at most {MAX_ACCOUNTS} bytes."
+        )
     yield place, rest
     for number, index in enumerate(indexes, 1):
         kind, target = _look_up(place, index)
