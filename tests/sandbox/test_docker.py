@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import docker
 import pytest
 
 from gridapps.sandbox.docker import DockerSandbox
@@ -275,6 +276,24 @@ def test_a_stale_container_without_workspace_gives_way(
     engine.client.create_container_from_config({"Image": launch.image}, name)
     bench.sandbox.start(launch)
     assert bench.finish(launch.name).stdout == "mine\n"
+
+
+def test_a_container_in_which_an_image_was_looked_at_goes_when_its_process_died(
+    docker_sandbox: DockerSandbox,
+    engine: Engine,
+    script: Script,
+    instance: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labels = {"gridapps.instance": instance, "gridapps.name": "check-1", "gridapps.labels": "{}"}
+    image = script("true")
+    made = engine.client.create_container_from_config({"Image": image, "Labels": labels}, "gridapps-check-1")
+    assert docker_sandbox.residents(labels={}) == []
+    assert engine.client.inspect_container(made["Id"]), "the look may be under way"
+    monkeypatch.setattr("gridapps.sandbox.docker._CHECKED_WITHIN", -1.0)
+    assert docker_sandbox.residents(labels={}) == []
+    with pytest.raises(docker.errors.NotFound):
+        engine.client.inspect_container(made["Id"])
 
 
 def test_killed_from_outside_ends_without_a_report(

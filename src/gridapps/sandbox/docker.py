@@ -12,6 +12,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -449,7 +450,8 @@ class DockerSandbox:
                  for space in self._spaces()}  # fmt: skip
         for container in self._all():
             own = container["Labels"]
-            if own[_NAMED].startswith(_CHECK) and time.time() - container["Created"] < _CHECKED_WITHIN:
+            if own[_NAMED].startswith(_CHECK):
+                self._remove_old_check(container)
                 continue
             found[own[_NAMED]] = Resident(
                 name=own[_NAMED], running=container["State"] == "running", labels=json.loads(own[_LABELS])
@@ -459,6 +461,12 @@ class DockerSandbox:
             for _, resident in sorted(found.items())
             if all(resident.labels.get(key) == value for key, value in labels.items())
         ]
+
+    def _remove_old_check(self, container: Mapping[str, Any]) -> None:
+        """Remove a container in which an image was looked at by a process that has died."""
+        if time.time() - container["Created"] > _CHECKED_WITHIN:
+            with suppress(SandboxError):
+                self._engine.remove(container["Id"])
 
     def _spaces(self) -> list[Workspace]:
         if not self._scratch.is_dir():
