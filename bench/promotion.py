@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.stage import MIB, timed
-from tests.fixtures.instance import free_port
+from tests.fixtures.ports import free_port
 
 LAYERS, ROUNDS, AT_MOST = 3, 5, 1.5
 

@@ -24,9 +24,10 @@ from kombu.common import Broadcast
 from tests.cluster.machines import Machine, Network
 from tests.fixtures.broker import Broker, start_broker
 from tests.fixtures.engine import Engine
-from tests.fixtures.instance import Instance, free_port, new_instance
+from tests.fixtures.instance import Instance, new_instance
 from tests.fixtures.people import Person
 from tests.fixtures.pointclouds import write_pointcloud
+from tests.fixtures.ports import free_port
 from tests.fixtures.postgresql import Cluster
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]

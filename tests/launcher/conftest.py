@@ -23,7 +23,7 @@ from gridapps.launcher.remote import RemoteSandbox
 from gridapps.launcher.server import Server
 from gridapps.launcher.service import Service
 from gridapps.sandbox.fake import FakeSandbox
-from tests.fixtures.instance import free_port
+from tests.fixtures.ports import free_port
 from tests.sandbox.conftest import INPUT, SOCKET, Bench
 from tests.sandbox.test_fake import PROGRAMS
 

@@ -25,7 +25,7 @@ from gridapps.registry.models import App
 from gridapps.registry.tokens import Service
 from gridapps.server import distribution
 from tests.fixtures.cast import Cast
-from tests.fixtures.instance import free_port
+from tests.fixtures.ports import free_port
 from tests.registry.built import Image, digest, layer
 
 PLAIN = httpx.Client(trust_env=False)  # one for all tests: making one takes longer than a request

@@ -16,7 +16,7 @@ from gridapps.registry.promoter import Promoter
 from gridapps.registry.queries import Source
 from gridapps.registry.tokens import Service
 from tests.fixtures.cast import Cast
-from tests.fixtures.instance import free_port
+from tests.fixtures.ports import free_port
 from tests.registry.built import Image, config, digest, encoded, entry, index, layer
 from tests.registry.conftest import Developer, Registry
 

@@ -17,7 +17,7 @@ from gridapps.registry.distribution import Missing, Repository
 from gridapps.registry.manifests import OCI_INDEX, OCI_MANIFEST
 from gridapps.registry.models import Release
 from tests.fixtures.cast import Cast
-from tests.fixtures.instance import free_port
+from tests.fixtures.ports import free_port
 from tests.registry.built import Image, config, digest, encoded, entry, index, layer
 from tests.registry.conftest import Developer
 

@@ -28,7 +28,7 @@ from tests.registry.places import Place, directory, door, new_place, upload
 from tests.registry.tools import Push
 
 pytestmark = pytest.mark.system
-ADDRESS = "10.99.8.75"
+ADDRESS = f"10.98.{secrets.randbelow(256)}.{secrets.randbelow(254) + 1}"
 MAX_IMAGE = 4 * 1024**2
 MAX_REGISTRY = 48 * 1024**2
 TOOLS = [*tools.dockers(), "podman", "skopeo"]

@@ -5,6 +5,7 @@ import json
 import shutil
 import tempfile
 import threading
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_args
@@ -337,15 +338,34 @@ def _outputs(task: Task) -> frozenset[tuple[str, str]]:
     return frozenset((output.path, output.sha256) for output in task.outputs.all())
 
 
-def test_whatever_happens_in_whatever_order(tmp_path, release, monkeypatch, settings):
+@pytest.fixture(name="setting")
+def make_setting(tmp_path, release, monkeypatch, settings) -> Setting:
     settings.DATA = tmp_path
     (tmp_path / "exports").mkdir()
-    App.objects.update(disk=10**6, time=7 * 86400)
+    App.objects.update(disk=2**26, memory=2**26, time=7 * 86400)
     release.refresh_from_db()
-    setting = Setting(tmp_path, release, release.app.owner)
-    install(monkeypatch, setting.clock, setting.faults)
-    machine = type("MachineHere", (Machine,), {"setting": setting})
-    run_state_machine_as_test(machine, settings=PROFILE)
+    made = Setting(tmp_path, release, release.app.owner)
+    install(monkeypatch, made.clock, made.faults)
+    return made
+
+
+def machine_of(setting: Setting) -> type[Machine]:
+    """The machine over this setting."""
+    return type("MachineHere", (Machine,), {"setting": setting})
+
+
+def play(machine: type[Machine], steps: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """Let these rules happen one after the other, as Hypothesis prints them."""
+    state = machine()
+    state.promises()
+    for name, arguments in steps:
+        getattr(state, name)(**arguments)
+        state.promises()
+    state.teardown()
+
+
+def test_whatever_happens_in_whatever_order(setting: Setting) -> None:
+    run_state_machine_as_test(machine_of(setting), settings=PROFILE)
 
 
 PROFILE = settings(

@@ -27,9 +27,9 @@ from gridapps.sandbox.protocol import (
     RegistryUnavailable,
 )
 from tests.fixtures.engine import Engine
-from tests.fixtures.instance import free_port
 from tests.fixtures.own_engine import OwnEngine
 from tests.fixtures.plain_registry import PlainRegistry, plain_registry
+from tests.fixtures.ports import free_port
 from tests.sandbox.conftest import MIB, SOCKET
 
 pytestmark = pytest.mark.engine

@@ -10,8 +10,8 @@ import pytest
 
 from gridapps.sandbox.protocol import ImageUnavailable, NodeRefused, SandboxError
 from tests.fixtures.engine import Engine
-from tests.fixtures.instance import free_port
 from tests.fixtures.plain_registry import plain_registry
+from tests.fixtures.ports import free_port
 from tests.sandbox.conftest import Bench
 
 pytestmark = pytest.mark.service

@@ -124,15 +124,21 @@ def test_entries_and_removal(storage: Storage) -> None:
     assert [entry.key for entry in storage.entries("outputs/")] == ["outputs/a/10/x"]
 
 
-def test_more_entries_than_a_page(server: S3Server, monkeypatch) -> None:
-    storage = s3_storage(server, "many", monkeypatch)
+def test_more_entries_than_a_page(tmp_path: Path, monkeypatch) -> None:
+    """The objects lie there before the server starts: it remembers what it has listed for a moment."""
+    server = S3Server(tmp_path)
     top = server.bucket / "many" / "outputs"
     top.mkdir(parents=True)
     for number in range(1100):
         (top / f"{number:04}").touch()
-    assert sum(1 for _ in storage.entries("outputs/")) == 1100
-    storage.remove("outputs")
-    assert list(storage.entries("outputs/")) == []
+    server.start()
+    try:
+        storage = s3_storage(server, "many", monkeypatch)
+        assert sum(1 for _ in storage.entries("outputs/")) == 1100
+        storage.remove("outputs")
+        assert list(storage.entries("outputs/")) == []
+    finally:
+        server.stop()
 
 
 def test_a_service_that_is_away_or_refuses_is_unavailable(s3: S3Server, monkeypatch) -> None:
