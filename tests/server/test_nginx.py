@@ -13,7 +13,7 @@ DIGEST = "sha256:" + "0" * 64
 
 def chosen(uri: str) -> str:
     """Where the request goes by the expressions: nginx takes the first that matches."""
-    text = nginx.configuration(Environment(data=Path("/data")), account=None)
+    text = nginx.configuration(Environment(data=Path("/data")))
     for expression, body in re.findall(r"location ~ (\S+) \{(.*?)\n        \}", text, re.DOTALL):
         if re.search(expression, uri):
             return re.search(r"proxy_pass http://(\S+);", body)[1]  # type: ignore[index]
