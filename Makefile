@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/
 
 .NOTPARALLEL:
-.PHONY: demo test quick up lock machine format pages bench
+.PHONY: demo test quick soak up lock machine format pages bench
 
 $(VENV)/installed: requirements.lock pyproject.toml client/pyproject.toml hatch_build.py src/gridapps/sandbox/init/init.c
 	@scripts/venv
@@ -17,6 +17,9 @@ up: machine $(VENV)/installed
 
 test: machine $(VENV)/installed
 	@scripts/test
+
+soak: machine $(VENV)/installed
+	@scripts/chaos tests/hostile
 
 quick: $(VENV)/installed
 	@scripts/quick
