@@ -28,9 +28,10 @@ def node(scene: Scene) -> Iterator[Wire]:
     )
     directory = Path(tempfile.mkdtemp(prefix="node-"))
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as bundle:
-        bundle.extractall(directory, filter="data")
-    [key] = directory.rglob("client.key")
-    yield Wire(scene.instance, key.parent)
+        for member in bundle.getmembers():
+            if (content := bundle.extractfile(member)) is not None:
+                (directory / Path(member.name).name).write_bytes(content.read())
+    yield Wire(scene.instance, directory)
     scene.instance.run_server_command("node", "remove", "rack7")
 
 
