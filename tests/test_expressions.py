@@ -26,7 +26,7 @@ LOCAL: dict[str, Callable[[Any], Iterable[str]]] = {
     "pattern": lambda module: module._PATHS.values(),
     "registries": lambda _: [r"localhost:5001|\[::1\]:5002"],
 }
-PATIENCE = 0.5  # seconds of processor time; a linear one takes some milliseconds
+PATIENCE = 2.0  # seconds of processor time; a linear one takes some milliseconds
 
 
 class Expression(NamedTuple):
