@@ -59,7 +59,7 @@ def world(callers: Callers, make_app: MakeApp, make_export: MakeExport) -> Place
     share = Share.objects.create(
         pk=770001, app=app, release=release, access_tag=callers.analyst.user.access_tags.get(),
         state="active", activated_at=timezone.now(), title="Roads", arguments={"type": "object"}, cpus=1,
-        memory=1, disk=1, time=60,
+        memory=2**24, disk=2**20, time=60,
     )  # fmt: skip
     export = make_export(callers.analyst.user, files=1, pk=770002)
     file = export.files.get()

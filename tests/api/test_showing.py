@@ -33,7 +33,7 @@ def make_run(callers: Callers, make_app: MakeApp, make_export: MakeExport) -> Ca
     tag.holders.add(callers.analyst.user)
     Share.objects.create(
         app=app, release=release, access_tag=tag, state="active", activated_at=timezone.now(), title="Roads",
-        arguments={"type": "object"}, cpus=1, memory=1, disk=1, time=60,
+        arguments={"type": "object"}, cpus=1, memory=2**24, disk=2**20, time=60,
     )  # fmt: skip
     export = make_export(callers.analyst.user)
 

@@ -461,9 +461,9 @@ def test_no_scope_gives_more(scene: Scene) -> None:
 def _tokens(scene: Scene) -> dict[str, str]:
     """Tokens for the registry that somebody else than the instance made, or for something else."""
     key = ec.generate_private_key(ec.SECP256R1())
-    authority = Authority.create_or_load(scene.instance.data / "authority", host="localhost")
-    public = authority.token_certificate.public_bytes(serialization.Encoding.PEM)
-    leaf = base64.b64encode(authority.token_certificate.public_bytes(serialization.Encoding.DER)).decode()
+    public = (scene.instance.data / "authority" / "token.crt").read_bytes()
+    certificate = x509.load_pem_x509_certificate(public)
+    leaf = base64.b64encode(certificate.public_bytes(serialization.Encoding.DER)).decode()
     ours = base64.b64encode(_self_signed(key).public_bytes(serialization.Encoding.DER)).decode()
     now = int(time.time())
     claims = {
@@ -477,9 +477,7 @@ def _tokens(scene: Scene) -> dict[str, str]:
     unsigned = _part({"alg": "none", "typ": "JWT"}) + "." + _part(claims) + "."
     by_public = _part({"alg": "HS256", "typ": "JWT", "x5c": [leaf]}) + "." + _part(claims)
     mac = hmac.new(public, by_public.encode(), hashlib.sha256).digest()
-    good = authority.token_key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
+    good = (scene.instance.data / "authority" / "token.key").read_text()
 
     def signed(changes: dict[str, object], head: dict[str, object] | None = None, by: str = good) -> str:
         return jwt.encode({**claims, **changes}, by, algorithm="ES256", headers=head or {"x5c": [leaf]})

@@ -21,11 +21,15 @@ def server(directory: Path) -> x509.Certificate:
     return x509.load_pem_x509_certificate((directory / "server.crt").read_bytes())
 
 
+def token(directory: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate((directory / "token.crt").read_bytes())
+
+
 def test_what_was_made_is_loaded_again(tmp_path: Path) -> None:
     first, before = make(tmp_path), {path: path.read_bytes() for path in tmp_path.iterdir()}
     second = make(tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
-    assert (first.ca, first.token_certificate) == (second.ca, second.token_certificate)
+    assert first.ca == second.ca
 
 
 def test_private_keys_are_for_the_owner_alone(tmp_path: Path) -> None:
@@ -63,10 +67,10 @@ def test_what_is_about_to_expire_is_made_anew(tmp_path: Path, monkeypatch: pytes
     with monkeypatch.context() as patch:
         patch.setattr(authority, "SERVER_DAYS", 100)
         patch.setattr(authority, "AUTHORITY_DAYS", 100)
-        first, before = make(tmp_path), server(tmp_path)
+        first, before, signed_before = make(tmp_path), server(tmp_path), token(tmp_path)
     second = make(tmp_path)
     assert server(tmp_path).not_valid_after_utc > before.not_valid_after_utc
-    assert second.token_certificate != first.token_certificate
+    assert token(tmp_path) != signed_before
     assert second.ca == first.ca, "clients trust this one: it is never replaced by itself"
     assert server(tmp_path).not_valid_before_utc < datetime.now(UTC)
 

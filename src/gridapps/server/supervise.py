@@ -45,7 +45,8 @@ class Part:
     environment: Mapping[str, str]
     ready: Callable[[], bool]
     stop_signal: signal.Signals = signal.SIGTERM
-    patience: float = 20.0  # seconds that it may take to start, and to stop before it is killed
+    start_patience: float = 120.0  # seconds that it may take to start; a busy machine is slow
+    patience: float = 20.0  # seconds that it may take to stop before it is killed
     account: accounts.Account | None = None  # what it runs under; None: what the supervisor does
     capabilities: Sequence[str] = ()  # that it keeps under its account
     umask: int = 0o077
@@ -74,7 +75,7 @@ class Supervisor:
         """Start every part, each when the one before it is ready. After NotStarted nothing is left."""
         for part in self._parts:
             self._spawn(part)
-            deadline = time.monotonic() + part.patience
+            deadline = time.monotonic() + part.start_patience
             while not part.ready():
                 if self._stopping.is_set() or _ended(part) or time.monotonic() > deadline:
                     self.shut_down()
