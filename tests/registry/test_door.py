@@ -7,6 +7,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import tempfile
 import uuid
 from pathlib import Path
 from urllib.parse import quote
@@ -250,10 +251,10 @@ def test_plain_http_is_sent_to_tls(place: Place) -> None:
 @pytest.mark.parametrize(
     ("name", "listen"), [("data", "127.0.0.1"), ("data", "::1"), ("a space", "127.0.0.1")]
 )
-def test_the_configuration_is_valid(tmp_path: Path, name: str, listen: str) -> None:
-    data = tmp_path / name
+def test_the_configuration_is_valid(name: str, listen: str) -> None:
+    data = Path(tempfile.mkdtemp(prefix="d-")) / name  # the paths of unix sockets are limited
     environment = Environment().model_copy(update={"listen": listen, "host": listen, "data": data})
-    (data / "run").mkdir(parents=True)
+    (data / "run" / "nginx").mkdir(parents=True)
     (data / "secret-key").write_text("secret")
     Authority.create_or_load(data / "authority", host=environment.host)
     program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")
