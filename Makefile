@@ -19,7 +19,7 @@ test: machine $(VENV)/installed
 	@scripts/test
 
 soak: machine $(VENV)/installed
-	@scripts/chaos tests/hostile
+	@scripts/soak
 
 quick: $(VENV)/installed
 	@scripts/quick

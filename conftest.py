@@ -12,6 +12,7 @@ from tests.fixtures.session import SESSION
 
 pytest_plugins = [
     "tests.fixtures.tiers",
+    "tests.fixtures.seed",
     "tests.fixtures.postgresql",
     "tests.fixtures.databases",
     "tests.fixtures.leftovers",

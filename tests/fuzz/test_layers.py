@@ -176,7 +176,7 @@ def compare(engine: OwnEngine, layers: list[bytes]) -> None:
         assert size <= found[1], content
 
 
-@pytest.mark.engine
+@pytest.mark.service
 @pytest.mark.xdist_group("fuzz")
 def test_what_tools_write_unpacks_as_judged(limited: OwnEngine) -> None:
     layers = [b"".join(parts) + END for parts in KNOWN]
@@ -184,7 +184,7 @@ def test_what_tools_write_unpacks_as_judged(limited: OwnEngine) -> None:
     compare(limited, layers)
 
 
-@pytest.mark.engine
+@pytest.mark.service
 @pytest.mark.xdist_group("fuzz")
 def test_what_is_taken_unpacks_as_judged(limited: OwnEngine) -> None:
     taken: dict[bytes, None] = {}

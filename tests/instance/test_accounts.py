@@ -19,7 +19,7 @@ from gridapps.server.surroundings import SECRETS
 from tests.fixtures.instance import Instance, new_instance
 from tests.instance.conftest import SetStage
 
-pytestmark = pytest.mark.instance
+pytestmark = pytest.mark.system
 DOCS = Path(__file__).parents[2] / "docs" / "security.md"
 SECRET = "secret-of-this-test"
 # Tries to read, and asks whether it could write, each path that it is given.

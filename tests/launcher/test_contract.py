@@ -68,7 +68,7 @@ def pulled(engine: Engine, registry: PlainRegistry, launcher: Launcher) -> Itera
             engine.client.remove_image(each, force=True)
 
 
-@pytest.mark.engine
+@pytest.mark.service
 class TestOverTheEngine(SandboxContract):
     @pytest.fixture
     def bench(self, launcher: Launcher, tmp_path: Path) -> Iterator[Bench]:

@@ -18,7 +18,7 @@ from tests.fixtures.plain_registry import plain_registry
 from tests.launcher.conftest import OWNER, STRANGER, Launcher, as_account, open_to_all
 from tests.sandbox.conftest import INPUT, Bench
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.service
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from tests.fixtures.plain_registry import PlainRegistry, plain_registry
 from tests.fixtures.ports import free_port
 from tests.sandbox.conftest import MIB, SOCKET
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.service
 # Words that the engine's and the registry's own errors contain as well.
 WORDS = (
     "shutting down", "no space left on device", "unauthorized", "timeout", "connection refused",

@@ -22,7 +22,7 @@ from tests.fixtures.engine import Engine
 from tests.fixtures.own_engine import OwnEngine
 from tests.sandbox.conftest import INPUT, MIB, Bench
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.service
 MEMORY = 1024 * MIB
 
 
