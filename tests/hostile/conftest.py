@@ -97,7 +97,7 @@ class Campaign:
     def ended(self, name: str) -> dict[str, Any]:
         """The run of a fault, when it has ended, with its only task as `task`."""
         if name not in self._shown:
-            shown = self.developer.wait(self.runs[name], seconds=150)
+            shown = self.developer.wait(self.runs[name], seconds=900)
             [shown["task"]] = shown["tasks"]
             self._shown[name] = shown
         return self._shown[name]

@@ -47,6 +47,16 @@ def test_the_sandbox_can_be_checked(docker_sandbox: DockerSandbox) -> None:
     docker_sandbox.check()
 
 
+def test_what_workspaces_hold_is_known(bench: Bench, script: Script, docker_sandbox: DockerSandbox) -> None:
+    before = docker_sandbox.held()
+    name = bench.start(script("sleep 60"))
+    held = docker_sandbox.held() - before
+    assert LIMITS.disk // 2 < held <= LIMITS.disk * 2
+    docker_sandbox.stop(name, grace=0)
+    docker_sandbox.remove(name)
+    assert docker_sandbox.held() == before
+
+
 def test_a_second_worker_adopts_what_runs(
     bench: Bench, script: Script, instance: str, docker_sandbox: DockerSandbox
 ) -> None:

@@ -159,6 +159,38 @@ def test_what_the_registry_answers_counts(calls: Calls, status: int, error: type
 _CODES = {401: "UNAUTHORIZED", 403: "DENIED"}
 
 
+@pytest.mark.parametrize(("status", "code"), [(401, "UNAUTHORIZED"), (403, "DENIED")])
+def test_a_node_that_gets_no_token_is_refused_in_the_registrys_words(
+    calls: Calls, status: int, code: str
+) -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked = self.path.startswith("/token")
+            said = {"code": code if asked else "UNAUTHORIZED", "message": "the certificate was revoked"}
+            body = json.dumps({"errors": [said]}).encode()
+            self.send_response(status if asked else 401)
+            if not asked:
+                realm = f"http://{self.headers['Host']}/token"
+                self.send_header("WWW-Authenticate", f'Bearer realm="{realm}",service="x"')
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_HEAD = do_GET  # noqa: N815 - the name that the server looks for
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(NodeRefused, match="the certificate was revoked"):
+            calls.pull(f"127.0.0.1:{server.server_port}/app@sha256:{'1' * 64}", token="")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def test_a_manifest_that_is_gone_is_refused(calls: Calls, registry: PlainRegistry) -> None:
     _push(registry, _layer())  # so that the repository exists
     with pytest.raises(ImageUnavailable, match="refused"):

@@ -8,6 +8,7 @@ import base64
 import contextlib
 import io
 import json
+import re
 import tarfile
 import threading
 import time
@@ -43,6 +44,7 @@ PULL = 300  # between two steps of a pull
 _LONGEST_PULL = 3600.0  # seconds for a whole pull
 _PAUSES = (1.0, 4.0)  # seconds between tries of a pull that fails while everything is well
 _NO_SUCH_DIGEST = "sha256:" + "0" * 64
+_NO_TOKEN = re.compile(r'\w+ "[^" ]+": (?P<words>(unauthorized|denied): .*)', re.DOTALL)
 _Broken = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, DockerException)
 
 
@@ -184,7 +186,7 @@ class Engine:
             state = self._why_no_registry(reference, credentials)
             if state is not None:
                 return state
-            if self._registry_status(reference, credentials) in {401, 403, 404}:
+            if self._registry_answer(reference, credentials)[0] in {401, 403, 404}:
                 return ImageUnavailable(f"The registry refused the image {reference}: {text}")
             if not self._unpacks():
                 return Unexplained(f"The engine unpacks no image now: {text}")
@@ -196,26 +198,30 @@ class Engine:
         """Why the engine can pull nothing from this repository now; None when it can. A digest that no image
         has is asked for: so nothing that an image holds can influence the answer."""
         repository = reference.partition("@")[0]
-        status = self._registry_status(f"{repository}@{_NO_SUCH_DIGEST}", credentials)
+        status, words = self._registry_answer(f"{repository}@{_NO_SUCH_DIGEST}", credentials)
         host = repository.partition("/")[0]
         if status in {200, 404}:
             return None
         if status in {401, 403}:
-            return NodeRefused(f"The registry {host} does not take the credentials of this node.")
+            return NodeRefused(f"The registry {host} does not take the credentials of this node: {words}")
         if diagnosis.distrusts(host):
             return NodeRefused(f"This node does not trust the certificate of the registry {host}.")
         return RegistryUnavailable(f"The registry {host} does not answer the engine (status {status}).")
 
-    def _registry_status(self, reference: str, credentials: Mapping[str, str]) -> int:
-        """The HTTP status with which the registry answers the engine; 5xx when it does not."""
+    def _registry_answer(self, reference: str, credentials: Mapping[str, str]) -> tuple[int, str]:
+        """HTTP status and words with which the registry answers the engine; 5xx when it does not."""
         try:
             with self._call(ACT) as client:
                 client.inspect_distribution(  # type: ignore[no-untyped-call]
                     reference, auth_config=dict(credentials) or None
                 )
         except APIError as error:
-            return int(error.status_code or 500)
-        return 200
+            words = str(error.explanation or error)
+            # The engine reports 500 when it was refused a token.
+            if refused := _NO_TOKEN.match(words):
+                return 403, refused["words"]
+            return int(error.status_code or 500), words
+        return 200, ""
 
     def _unpacks(self) -> bool:
         """Whether the engine can unpack a layer at all: an empty one, which is removed again."""

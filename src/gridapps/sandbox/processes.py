@@ -13,9 +13,10 @@ def of(container: str, *, group: str) -> list[int]:
     """The process ids in a container's control group and below. `group` is the parent of all containers."""
     found: set[int] = set()
     for directory in _groups(container, group):
-        for file in (directory / "cgroup.procs", *directory.glob("**/cgroup.procs")):
+        # A group may go meanwhile: os.walk passes over it, and Path.glob does not.
+        for below, _, _ in os.walk(directory):
             with suppress(OSError):
-                found.update(int(line) for line in file.read_text().split())
+                found.update(int(line) for line in Path(below, "cgroup.procs").read_text().split())
     return sorted(found - {0})
 
 

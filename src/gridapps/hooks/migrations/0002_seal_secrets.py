@@ -34,5 +34,7 @@ class Migration(migrations.Migration):
         ),
         migrations.RunPython(seal, open_again, elidable=True),
         # The column keeps its name: only the model calls it something else.
-        migrations.RenameField("Hook", "secret", "sealed_secret"),
+        migrations.SeparateDatabaseAndState(
+            state_operations=[migrations.RenameField("Hook", "secret", "sealed_secret")]
+        ),
     ]
