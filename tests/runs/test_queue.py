@@ -126,11 +126,10 @@ def test_an_expired_lease_gives_the_task_back(make_run):
     make_run()
     kept = queue.claim(node="one", lease=LEASE)
     assert kept
-    assert queue.expire() == 0
+    assert queue.expire() == []
     queue.renew(claims=[kept], lease=timedelta(seconds=-1))
-    assert queue.expire() == 1
-    task = Task.objects.get()
-    assert task.state == State.QUEUED
+    assert queue.expire() == [(kept.task, 1, State.QUEUED)]
+    assert Task.objects.get().state == State.QUEUED
     assert claim().attempt == 2
 
 

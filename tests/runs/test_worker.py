@@ -15,7 +15,7 @@ from gridapps.access.models import User
 from gridapps.exports.models import ExportFile
 from gridapps.registry import images
 from gridapps.registry.queries import Source
-from gridapps.runs import bell, clearing, execution, operations, overview, patience, queries, worker
+from gridapps.runs import bell, clearing, execution, operations, overview, patience, queries, queue, worker
 from gridapps.runs.errors import Conflict, NodeTaken
 from gridapps.runs.execution import Node
 from gridapps.runs.models import Node as NodeRow
@@ -616,6 +616,25 @@ def test_an_engine_that_went_away_is_looked_at_at_once(stage, monkeypatch):
         before = len(looked)
         stage.sandbox.changed.set()
         until(lambda: len(looked) > before, seconds=120)
+
+
+def test_who_ends_the_task_of_a_silent_node_removes_what_its_attempts_left(stage):
+    """The last attempt never began: it has no container whose removal would tidy."""
+    run = stage.run(lambda _call: 0)
+    for number in range(1, queue.MAX_ATTEMPTS + 1):
+        claim = queue.claim(node="silent", lease=timedelta(seconds=-1))
+        assert claim.attempt == number
+        if number < queue.MAX_ATTEMPTS:
+            Place(run.pk, 0, number).make()
+            queue.expire()
+    node = node_of(stage.sandbox, stage.data)
+    mine = Worker(
+        node=node, slots=1, lease=timedelta(seconds=60), on_stop="requeue", lock=stage.data / "one.lock"
+    )
+    mine._answers_since = time.monotonic() - 61
+    mine._expire()
+    assert Task.objects.get(run=run).state == State.FAILURE
+    assert not list((stage.data / "outputs").glob("*/*/*"))
 
 
 def test_a_failure_of_the_sandbox_is_told_in_its_own_words(stage, monkeypatch):

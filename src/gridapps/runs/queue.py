@@ -183,10 +183,10 @@ def cancel(*, run: uuid.UUID, text: str = CANCELED) -> None:
         refresh_run(run, moved=False)
 
 
-def expire() -> int:
-    """Give back the tasks whose worker let the lease run out; return how many."""
+def expire() -> list[tuple[uuid.UUID, int, State]]:
+    """Give back the tasks whose worker let the lease run out; return each with its attempt and new state."""
     expired = Task.objects.filter(state=State.RUNNING, lease_until__lt=Now())
-    count = 0
+    given_back = []
     for task in list(expired[:1000]):
         with transaction.atomic():
             still = Task.objects.filter(pk=task.pk, token=task.token, lease_until__lt=Now())
@@ -194,10 +194,10 @@ def expire() -> int:
                 continue
             text = f"Node {task.node} stopped reporting."
             _end_attempt(task.pk, task.attempt, reason="platform", reason_text=text)
-            _give_back(still, task.pk, text)
+            state = _give_back(still, task.pk, text)
             refresh_run(task.run_id)
-            count += 1
-    return count
+            given_back.append((task.pk, task.attempt, state))
+    return given_back
 
 
 def lost(*, node: str, present: set[tuple[uuid.UUID, int]]) -> list[Claim]:

@@ -32,7 +32,7 @@ from gridapps.runs.execution import Execution, Node, Signals
 from gridapps.runs.models import Task
 from gridapps.runs.nodes import Speaker
 from gridapps.runs.queue import Claim
-from gridapps.runs.states import State
+from gridapps.runs.states import TERMINAL, State
 from gridapps.runs.store import clear_workshop, tidy
 from gridapps.sandbox.protocol import Resident, SandboxError
 
@@ -254,7 +254,9 @@ class Worker:
                 mine = dict(self._active)
             # The clock may have jumped, or this process been stopped for a while: it is alive, after all.
             self._renew(mine)
-            queue.expire()
+            for task, attempt, state in queue.expire():
+                if state in TERMINAL:  # no later attempt removes what the earlier ones left
+                    tidy(task=task, attempt=attempt)
 
     def _note_outage(self, error: Exception) -> None:
         self._answers_since = time.monotonic()
