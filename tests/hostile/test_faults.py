@@ -17,7 +17,7 @@ from gridapps.sandbox.workspace import USERS
 from tests.hostile.conftest import MAX_LOG, Campaign, settled
 from tests.hostile.faults import FAULTS
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]  # the first waits for the whole campaign
 
 
 @pytest.mark.parametrize("name", FAULTS)
