@@ -141,7 +141,9 @@ def trusted_registry() -> Iterator[Registry]:
 @contextmanager
 def _registry(service: Service) -> Iterator[Registry]:
     data = Path(tempfile.mkdtemp(prefix="registry-"))
+    # Both are read once per process: now, before a test sets another data directory.
     authority.current()
+    authority.signer()
     (data / "run").mkdir()
     (data / "authority").symlink_to(django_settings.DATA / "authority")
     (data / "secret-key").write_text("secret")
@@ -153,7 +155,7 @@ def _registry(service: Service) -> Iterator[Registry]:
         env={**distribution.clean_environment(), "TMPDIR": str(data)},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     port = distribution.port(environment, service)
     while not _listens(port):
         assert process.poll() is None, "docker-registry ended"
