@@ -33,6 +33,13 @@ def age(*, days: float = 2) -> None:
             os.utime(Path(top) / name, (then, then))
 
 
+@pytest.fixture(autouse=True)
+def nothing_of_other_tests(its_disk: None) -> None:
+    """What other tests left in the registry is swept before the test, not in it."""
+    age()
+    sweeping.sweep()
+
+
 def new_image(**parts: Any) -> Image:
     """An image that no test has pushed before: the registry outlives each test's database."""
     return Image(
