@@ -28,7 +28,7 @@ class Server:
         """Run a program in the application's environment, Django set up; what it printed."""
         done = subprocess.run(
             [sys.executable, "-c", f"import django; django.setup()\n{program}"],
-            env=self.environment, capture_output=True, text=True, check=False, timeout=60,
+            env=self.environment, capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
@@ -45,6 +45,7 @@ class Server:
 def serving() -> Iterator[Server]:
     """Start the application on a free port, with an empty database; stop it in the end."""
     data = Path(tempfile.mkdtemp(prefix="api-"))
+    (data / "database").mkdir()
     (data / "secret-key").write_text(secrets.token_hex(32))
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("GRIDAPPS_", "DJANGO_"))
@@ -74,7 +75,7 @@ def serving() -> Iterator[Server]:
 
 
 def _wait(server: Server, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while True:
         try:
             httpx.get(f"{server.url}/api/v3/openapi.json", headers={"Host": "localhost"}, timeout=5)

@@ -73,6 +73,8 @@ ENGINE = 'gridapps_node_engine_seconds{node="one"}'
         ("GridAppsEngineSilent", {NODE: "1x30", ENGINE: "0.1x10 stale"}, True),
         ("GridAppsEngineSilent", {NODE: "1x30", ENGINE: "0.1x30"}, False),
         ("GridAppsEngineSilent", {NODE: "0x30"}, False),
+        ("GridAppsContainerStuck", {'gridapps_node_stuck_containers{node="one"}': "1x40"}, True),
+        ("GridAppsContainerStuck", {'gridapps_node_stuck_containers{node="one"}': "0x10 1x30"}, False),
         ("GridAppsQueueOld", {'gridapps_queue_oldest_seconds{user_class="user"}': "4000x30"}, True),
         ("GridAppsQueueOld", {'gridapps_queue_oldest_seconds{user_class="user"}': "10x30"}, False),
         ("GridAppsHooksOld", {"gridapps_hook_deliveries_oldest_seconds": "4000x30"}, True),

@@ -355,10 +355,10 @@ def test_nothing_is_lost_or_claimed_twice_when_everybody_acts_at_once(crowd):
     for thread in submitters + workers:
         thread.start()
     for thread in submitters:
-        thread.join(60)
+        thread.join(300)
     done.set()
     for thread in workers:
-        thread.join(60)
+        thread.join(300)
     assert faults == []
     assert len(claims) == len(set(claims)) == 30
     assert not Task.objects.exclude(state=State.SUCCESS).exists()
