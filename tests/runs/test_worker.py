@@ -351,11 +351,14 @@ def test_containers_that_nobody_needs_are_removed(stage):
 
 
 def test_no_more_tasks_run_than_there_are_slots(stage):
-    at_once, most = [], []
+    at_once, most, both = [], [], threading.Event()
 
     def program(_call: Call) -> int:
         at_once.append(1)
         most.append(len(at_once))
+        if len(at_once) > 1:
+            both.set()
+        both.wait(120)
         time.sleep(0.05)
         at_once.pop()
         return 0
@@ -623,6 +626,7 @@ def test_who_ends_the_task_of_a_silent_node_removes_what_its_attempts_left(stage
     run = stage.run(lambda _call: 0)
     for number in range(1, queue.MAX_ATTEMPTS + 1):
         claim = queue.claim(node="silent", lease=timedelta(seconds=-1))
+        assert claim is not None
         assert claim.attempt == number
         if number < queue.MAX_ATTEMPTS:
             Place(run.pk, 0, number).make()
