@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from gridapps.exports import operations as exports
@@ -220,6 +220,58 @@ def test_constraints(hook, make_run, name, changes):
     claim()
     with pytest.raises(IntegrityError, match=name), transaction.atomic():
         Delivery.objects.update(**changes)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_hook_deleted_while_its_event_is_noted_is_not_told(cast, hook):
+    def facts():
+        operations.delete(by=cast.analyst, pk=hook.pk)
+        return {}
+
+    outbox.note(event=Event.RUN_STARTED, owner=cast.analyst.pk, subject=f"run:{uuid.uuid4()}", facts=facts)
+    assert not Hook.objects.exists()
+    assert not Delivery.objects.exists()
+
+
+def _delete(hook):
+    operations.delete(by=hook.owner, pk=hook.pk)
+
+
+def _gone(hook):
+    deliveries.gone(claim=due())
+
+
+def _tidy(hook):
+    deliveries.tidy()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("delete", [_delete, _gone, _tidy])
+def test_a_deletion_does_not_break_the_transaction_that_notes_an_event(hook, delete):
+    run = uuid.uuid4()
+    if delete is _tidy:
+        Hook.objects.update(done_at=timezone.now() - timedelta(days=30))
+    else:
+        operations.test(by=hook.owner, pk=hook.pk)
+    faults = []
+
+    def remove():
+        try:
+            delete(hook)
+        except Exception as error:
+            faults.append(error)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=remove)
+    with transaction.atomic():
+        outbox.note(event=Event.RUN_STARTED, owner=hook.owner.pk, subject=f"run:{run}", facts=dict)
+        thread.start()
+        thread.join(1)  # time for a deletion that does not heed the transaction
+    thread.join(120)
+    assert faults == []
+    left = 1 if delete is _tidy else 0  # an event waits, so the hook stays
+    assert (Hook.objects.count(), Delivery.objects.count()) == (left, left)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -92,7 +92,10 @@ def failed(*, claim: Claim, status: int | None, error: str, pause: float) -> Non
 
 def gone(*, claim: Claim) -> None:
     """Remove the hook: its target said that it is there no more."""
-    Hook.objects.filter(pk=claim.hook, target=claim.target, deliveries__token=claim.token).delete()
+    with transaction.atomic():
+        hook = Hook.objects.select_for_update().filter(pk=claim.hook, target=claim.target).first()
+        if hook is not None and hook.deliveries.filter(token=claim.token).exists():
+            hook.delete()
 
 
 def tidy() -> None:
@@ -101,7 +104,10 @@ def tidy() -> None:
     told = Delivery.objects.filter(event=Event.RUN_PROGRESS, settled_at__lt=Now() - Value(PROGRESS_KEPT))
     for rows in (old, told):
         Delivery.objects.filter(pk__in=list(rows.values_list("pk", flat=True)[:_MANY])).delete()
-    Hook.objects.filter(done_at__lt=Now() - Value(KEPT), deliveries=None).delete()
+    with transaction.atomic():
+        done = Hook.objects.filter(done_at__lt=Now() - Value(KEPT), deliveries=None)
+        locked = list(done.select_for_update(skip_locked=True, of=("self",)).values_list("pk", flat=True))
+        done.filter(pk__in=locked).delete()  # without those for which an event was noted before the lock
 
 
 def _due() -> Delivery | None:

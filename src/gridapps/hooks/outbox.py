@@ -26,13 +26,13 @@ def note(*, event: Event, owner: int, subject: str, facts: Callable[[], dict[str
     """
     kind, _, key = subject.partition(":")
     mine = Q(run__isnull=True) | Q(run=key) if kind == "run" else Q(run__isnull=True)
-    wanting = [
-        hook for hook in Hook.objects.filter(mine, owner=owner, active=True) if event.value in hook.events
-    ]
+    active = Hook.objects.filter(mine, owner=owner, active=True)
+    wanting = [hook.pk for hook in active if event.value in hook.events]
     if wanting:
         known = facts()
         with transaction.atomic():
-            for hook in wanting:
+            # Deletions of the hooks wait for this lock. Otherwise they would make the commit fail.
+            for hook in active.filter(pk__in=wanting).select_for_update(no_key=True).order_by("pk"):
                 _write(hook, event, subject, known)
             bell.ring_on_commit()
     if event == Event.RUN_COMPLETE:
