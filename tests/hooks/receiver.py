@@ -42,7 +42,7 @@ class Receiver:
     def url(self, path: str = "/ok", host: str = "localhost") -> str:
         return f"{self.scheme}://{host}:{self.port}{path}"
 
-    def wait_for(self, count: int, *, seconds: float = 20) -> list[Received]:
+    def wait_for(self, count: int, *, seconds: float = 120) -> list[Received]:
         """The requests, as soon as there are so many."""
         until = time.monotonic() + seconds
         while len(self.requests) < count:
@@ -105,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif how[0] == "redirect":
             self._answer(307, Location="/ok")
         elif how[0] == "held":  # until the test lets go
-            self.receiver.release.wait(30)
+            self.receiver.release.wait(600)
             self._answer(200)
         elif how[0] == "endless":
             self.send_response(200)
