@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import os
 import secrets
 import shutil
 import socket
@@ -48,7 +47,7 @@ def page(browser: Browser, stage: Stage) -> Iterator[Page]:
         f"user.set_password({PASSWORD!r}); user.save()"
     )
     environment = stage.instance.environment | {"DJANGO_SETTINGS_MODULE": "gridapps.config.settings"}
-    subprocess.run([sys.executable, "-c", program], env=os.environ | environment, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=300)
     context = browser.new_context(base_url=stage.instance.url, ignore_https_errors=True)
     opened = context.new_page()
     complaints: list[str] = []
