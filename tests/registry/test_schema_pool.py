@@ -67,7 +67,7 @@ def test_costly_arguments_hold_no_other_thread(schema: dict[str, Any], arguments
     with Heartbeat() as heartbeat, contextlib.suppress(InvalidArguments):
         schema_pool.complete(schema, arguments, by=1)
     assert time.process_time() - used < 2, "the work was done in this process"
-    assert heartbeat.longest < 2
+    assert heartbeat.longest < 15, "checked in this process it is half a minute"
 
 
 def test_what_takes_too_long_is_ended_and_told() -> None:
