@@ -159,7 +159,7 @@ def test_each_fault_of_a_submission_has_its_pointer(  # noqa: PLR0917 (fixtures 
 ) -> None:
     export = make_export(callers.developer.user)
     if body.get("export") == 1 and body["export"] is not True:
-        body["export"] = export.pk
+        body = body | {"export": export.pk}
     answer = callers.developer("POST", "/apps/roads/runs", body)
     assert (answer.status_code, answer.json()["code"]) == (400, code), answer.content
     assert {field["pointer"] for field in answer.json()["fields"]} == set(pointers)

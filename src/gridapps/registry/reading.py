@@ -57,7 +57,7 @@ def _one_of(locks: list[Path], *, until: float, otherwise: str) -> Iterator[None
     with contextlib.ExitStack() as opened:
         descriptors = [os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) for path in locks]
         for descriptor in descriptors:
-            opened.callback(os.close, descriptor)
+            opened.callback(_let_go, descriptor)
         pause = 0.02
         while not any(map(_locked, descriptors)):
             if time.monotonic() > until:
@@ -65,6 +65,12 @@ def _one_of(locks: list[Path], *, until: float, otherwise: str) -> Iterator[None
             time.sleep(pause)
             pause = min(2 * pause, 0.2)
         yield
+
+
+def _let_go(descriptor: int) -> None:
+    """Unlock it first: a process that another thread is starting holds a copy of it until it is executed."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
 
 
 def _locked(descriptor: int) -> bool:
