@@ -56,6 +56,8 @@ def walk(path: str, group: click.Group) -> Iterator[tuple[str, click.Command]]:
     """Each command below a group with the words that call it."""
     for name, command in sorted(group.commands.items()):
         words = f"{path} {name}"
+        if command.hidden:
+            continue
         if isinstance(command, click.Group):
             yield from walk(words, command)
         else:

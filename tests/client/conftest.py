@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures import commands
 from tests.fixtures.engine import Engine
 from tests.fixtures.instance import Instance
 from tests.fixtures.pointclouds import write_pointcloud
@@ -84,15 +85,8 @@ class Shell:
 
     def run(self, *words: str, typed: str = "") -> Ended:
         """Run `gridapps WORDS` to its end."""
-        done = subprocess.run(
-            [str(COMMAND), *words],
-            env=self.environment,
-            cwd=self.home,
-            input=typed,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
+        done = commands.run(
+            "gridapps", *words, environment=self.environment, directory=self.home, typed=typed
         )
         return Ended(done.returncode, done.stdout, done.stderr)
 

@@ -11,14 +11,26 @@ pytestmark = pytest.mark.system
 
 def lines(stage: Stage, part: str) -> list[dict[str, str]]:
     """The JSON lines of a part's log. Nothing else may stand in it."""
-    text = (stage.instance.data / "log" / f"{part}.log").read_text()
-    return [json.loads(line) for line in text.splitlines()]
+    return [json.loads(line) for line in text_of(stage, part).splitlines()]
+
+
+def text_of(stage: Stage, part: str) -> str:
+    """The log of a part, or of all its processes where it has several."""
+    return "".join(file.read_text() for file in sorted((stage.instance.data / "log").glob(f"{part}*.log")))
 
 
 def test_status_of_an_instance_that_runs(stage: Stage) -> None:
+    stage.instance.wait_until(
+        lambda: json.loads(stage.instance.run_server_command("status", "--json"))["nodes"][0][
+            "engine_latency"
+        ],
+        what="measured",
+    )
     found = json.loads(stage.instance.run_server_command("status", "--json"))
     assert found["database"] == ""
-    assert {"application", "courier", "nginx", "registry", "worker"} <= found["parts"].keys()
+    assert {"application-1", "application-2", "courier", "nginx", "registry", "worker"} <= found[
+        "parts"
+    ].keys()
     assert all(found["parts"].values())
     (node,) = found["nodes"]
     assert (node["name"], node["speaks"]) == ("local", True)
@@ -59,5 +71,6 @@ def test_logs_lead_from_the_request_to_the_task(stage: Stage) -> None:
     of_the_worker = [line for line in lines(stage, "worker") if line.get("run") == run]
     assert {(line["task"], line["attempt"], line["node"]) for line in of_the_worker} == {(task, "1", "local")}
     for part in ("application", "worker", "courier", "nginx"):
-        text = (stage.instance.data / "log" / f"{part}.log").read_text()
+        text = text_of(stage, part)
+        assert text or part != "application"
         assert stage.developer.token not in text

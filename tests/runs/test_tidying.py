@@ -18,7 +18,7 @@ from gridapps.runs import store
 from gridapps.runs import tidying as runs_tidying
 from gridapps.runs.models import Run, Task
 from gridapps.runs.store import Place
-from tests.fixtures.instance import SERVER, new_instance
+from tests.fixtures.instance import PATIENCE, SERVER, new_instance
 from tests.fixtures.pointclouds import write_pointcloud
 from tests.fixtures.s3 import BUCKET, CREDENTIALS, S3Server
 
@@ -123,7 +123,7 @@ def test_what_a_killed_import_left_goes_when_it_is_old(tmp_path: Path) -> None:
             env=instance.environment, stdout=subprocess.DEVNULL,
         )  # fmt: skip
         exports = instance.data / "exports"
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while not (found := list(exports.iterdir())):
             assert time.monotonic() < deadline
             time.sleep(0.02)

@@ -90,9 +90,10 @@ def door() -> Iterator[Door]:
         update={"data": data, "host": "localhost", "port": port, "max_connections": CONNECTIONS}
     )
     Authority.create_or_load(data / "authority", host="localhost")
-    server = Server(str(data / layout.SOCKET), Application)
+    first, _ = layout.sockets(data, environment.processes)
+    server = Server(str(first), Application)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    (data / layout.SOCKET).chmod(0o666)
+    first.chmod(0o666)
     program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")
     assert program, "nginx is not installed"
     written = nginx.write(environment, user="root root" if os.geteuid() == 0 else "")

@@ -12,7 +12,8 @@ import pytest
 
 from gridapps.server import part_logs
 from gridapps.server.part_logs import PartLog, PartLogs
-from gridapps.server.supervise import Part, Supervisor
+from gridapps.server.plan import PlannedPart, Program
+from gridapps.server.supervise import Supervisor
 
 
 @pytest.fixture
@@ -111,12 +112,11 @@ def test_a_running_part_writes_on_through_rotations(tmp_path: Path, monkeypatch:
     for name in ("log", "run"):
         (tmp_path / name).mkdir()
     done = tmp_path / "done"
-    part = Part(
+    part = PlannedPart(
         name="one",
-        command=[sys.executable, "-c", FLOOD, str(done)],
-        environment=os.environ,
-        ready=lambda: True,
-        patience=10,
+        runs=Program(command=[sys.executable, "-c", FLOOD, str(done)], environment=dict(os.environ)),
+        ready=None,
+        account=None,
     )
     supervisor = Supervisor(parts=[part], data=tmp_path, say=print)
     supervisor.start()

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gridapps.server.supervise import NotStarted, Part, Supervisor, end_leftovers
+from gridapps.server.plan import Makes, PlannedPart, Program
+from gridapps.server.supervise import NotStarted, Supervisor, end_leftovers
 
 PROGRAM = """
 import pathlib, signal, sys, time
@@ -36,13 +37,12 @@ def directories(tmp_path):
         (tmp_path / name).mkdir()
 
 
-def part(name: str, home: Path, program: str = PROGRAM, patience: float = 10) -> Part:
-    return Part(
+def part(name: str, home: Path, program: str = PROGRAM) -> PlannedPart:
+    return PlannedPart(
         name=name,
-        command=[sys.executable, "-c", program, name, str(home)],
-        environment=os.environ,
-        ready=(home / name).exists,
-        patience=patience,
+        runs=Program(command=[sys.executable, "-c", program, name, str(home)], environment=dict(os.environ)),
+        ready=Makes(str(home), name),
+        account=None,
     )
 
 
@@ -75,8 +75,8 @@ def test_a_part_that_does_not_start_stops_the_others_and_shows_its_log(tmp_path)
     supervisor = Supervisor(parts=[good, bad], data=tmp_path, say=print)
     with pytest.raises(NotStarted, match="no such luck"):
         supervisor.start()
-    assert good.process is not None
-    assert good.process.poll() is not None
+    assert [child.runs for child in supervisor.children] == [False, False]
+    assert supervisor.children[0].status == 0
 
 
 def test_a_part_that_dies_is_started_again(tmp_path):
@@ -87,12 +87,10 @@ def test_a_part_that_dies_is_started_again(tmp_path):
     watcher = threading.Thread(target=supervisor.watch)
     watcher.start()
     try:
-        assert one.process is not None
-        first = one.process.pid
-        one.process.kill()
-        wait_until(
-            lambda: one.process is not None and one.process.pid != first and one.process.poll() is None
-        )
+        (child,) = supervisor.children
+        first = child.pid
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: child.pid != first and child.status is None)
         assert "one ended with -9" in said[0]
     finally:
         supervisor.stop()
@@ -101,12 +99,10 @@ def test_a_part_that_dies_is_started_again(tmp_path):
 
 def test_a_part_that_ignores_the_request_is_killed(tmp_path):
     deaf = PROGRAM.replace("def end(*_):", "def end(*_):\n    return")
-    one = part("one", tmp_path, deaf, patience=1.5)
-    supervisor = Supervisor(parts=[one], data=tmp_path, say=print)
+    supervisor = Supervisor(parts=[part("one", tmp_path, deaf)], data=tmp_path, say=print, patience=1.5)
     supervisor.start()
     supervisor.shut_down()
-    assert one.process is not None
-    assert one.process.returncode == -signal.SIGKILL
+    assert supervisor.children[0].status == -signal.SIGKILL
 
 
 def test_children_end_with_a_supervisor_that_was_killed(tmp_path):
@@ -119,7 +115,7 @@ def test_children_end_with_a_supervisor_that_was_killed(tmp_path):
         one = part("one", home)
         supervisor = Supervisor(parts=[one], data=home, say=print)
         supervisor.start()
-        print(one.process.pid, flush=True)
+        print(supervisor.children[0].pid, flush=True)
         supervisor.watch()
     """)
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as supervisor:
@@ -151,7 +147,7 @@ def test_what_outlives_a_part_and_its_supervisor_is_ended_by_the_next_start(tmp_
         one = part({name!r}, home, ORPHANS)
         supervisor = Supervisor(parts=[one], data=home, say=print)
         supervisor.start()
-        print(one.process.pid, flush=True)
+        print(supervisor.children[0].pid, flush=True)
         supervisor.watch()
     """)
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as supervisor:

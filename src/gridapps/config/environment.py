@@ -41,6 +41,7 @@ class Environment(BaseSettings):
     max_connections: int = Field(
         256, ge=16, le=4096, description="connections at once from one address to the TLS port"
     )
+    processes: int = Field(2, ge=1, le=64, description="processes of the application, which answer requests")
     listen: str = Field("127.0.0.1", description="address that the TLS port listens on")
     registry_port: int = Field(
         5001, ge=1, le=65535, description="loopback port of the developer registry itself"

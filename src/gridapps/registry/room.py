@@ -7,8 +7,9 @@ counts as long as the request goes on, so that uploads side by side stay below t
 """
 
 import contextlib
-import threading
+import fcntl
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from django.conf import settings
@@ -25,8 +26,6 @@ from gridapps.registry.portions import portions
 AROUND = 16 * 1024
 # Seconds without a byte after which somebody has to have an upload's file open for its promise to hold.
 PATIENCE = 15.0
-
-_guard = threading.Lock()  # nobody else is let in between the look and the promise
 
 
 def used(user: User) -> int:
@@ -51,7 +50,7 @@ def admit(user: User, subject: Subject, *, length: int | None) -> int | None:
     if subject.begins:
         check(user, more=AROUND)
         return None
-    with _guard:
+    with _alone():
         there = disk.developers()
         path = there.repository(subject.repository).upload(subject.upload)
         arrived = disk.size_of(path / "data")
@@ -64,6 +63,14 @@ def admit(user: User, subject: Subject, *, length: int | None) -> int | None:
             (path / "promised").write_text(str(arrived + wanted))
             (path / "promised").chmod(0o640)  # the housekeeper reads it
         return portion
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """No other request, of any process, is let in between the look and the promise."""
+    with (settings.DATA / "run" / "application" / "room.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _portion(left: int) -> int | None:

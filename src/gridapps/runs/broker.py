@@ -7,10 +7,13 @@ nothing. Calls that pile up are one call, and one that fails is dropped: the nod
 import functools
 import logging
 import threading
+from typing import TYPE_CHECKING
 
-from celery import Celery
 from django.conf import settings
 from django.utils.module_loading import import_string
+
+if TYPE_CHECKING:  # an instance without a broker does without its memory
+    from celery import Celery
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +24,7 @@ PAUSE = 1.0  # seconds after a failure in which the broker is left alone
 class Caller:
     """Publishes for this process. The thread starts with the first call."""
 
-    def __init__(self, application: Celery) -> None:
+    def __init__(self, application: "Celery") -> None:
         self._application = application
         self._wanted = threading.Event()
         self._start = threading.Lock()

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from gridapps import privileges
+
 EVERYBODY = "gridapps"  # the group of all of them: it may enter the data directory
 # The groups of each account beside its own and EVERYBODY. A part of the same name runs under it.
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -149,6 +151,15 @@ def command(account: Account | None, *, capabilities: Sequence[str] = ()) -> lis
             "--inh-caps", f"-all{kept}", "--ambient-caps", f"-all{kept}", "--bounding-set", f"-all{kept}",
         ]  # fmt: skip
     return [*words, "--"]
+
+
+def confine(account: Account | None) -> None:
+    """What `command` does before a program, for this process itself: it has one thread. Raises OSError."""
+    privileges.forgo_new()
+    if account is not None:
+        privileges.bound_capabilities()
+        become(account)
+        privileges.drop_capabilities()  # inheritable ones: the others went with root
 
 
 @contextmanager

@@ -154,6 +154,16 @@ def launcher() -> None:
     os.execve(command[0], command, clean_environment())  # noqa: S606 - it takes this process's place
 
 
+@main.command(hidden=True)
+@click.option("--socket", type=click.Path(path_type=Path), required=True)
+def application(socket: Path) -> None:
+    """Serve pages and API at a unix socket until interrupted (`up` starts some by itself)."""
+    prepare_worker(say=_say)
+    from gridapps.server.application import serve
+
+    serve(socket)
+
+
 @main.command()
 def courier() -> None:
     """Deliver what hooks are told of until interrupted (`up` starts one by itself).

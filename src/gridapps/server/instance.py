@@ -196,7 +196,12 @@ def _set_up_django(data: Path) -> None:
     os.environ["GRIDAPPS_DATA"] = str(data)
     os.environ["DJANGO_SETTINGS_MODULE"] = "gridapps.config.settings"
     import django
+    from django.conf import settings
 
+    if settings.configured:
+        from gridapps.config import renewal
+
+        renewal.renew()
     django.setup()
 
 

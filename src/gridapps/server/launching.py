@@ -1,6 +1,5 @@
 """The launcher of this machine, as the settings say: how it is started, reached, and kept beside a worker."""
 
-import ctypes
 import os
 import shutil
 import signal
@@ -8,18 +7,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+from gridapps import privileges
 from gridapps.config.environment import Environment
-from gridapps.launcher import channel
 from gridapps.launcher.configuration import Configuration
 from gridapps.launcher.remote import RemoteSandbox
 from gridapps.registry import membership
 from gridapps.runs.capacity import Capacity
 from gridapps.sandbox.protocol import EngineUnavailable
 from gridapps.server.instance import Unusable, identity
+from gridapps.server.supervise import listens
 
-_PR_SET_PDEATHSIG = 1
 _KEPT = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_PRELOAD", "LD_LIBRARY_PATH"})
 _KEPT_PREFIXES = ("LC_", "PYTHON", "COVERAGE_", "DOCKER_")  # the last: how to reach the engine
 _PATIENCE = 20.0  # seconds for the start of a launcher
@@ -89,16 +89,6 @@ def _connections(slots: int) -> int:
     return 2 * slots + 64
 
 
-def answers(settings: Environment) -> bool:
-    """Whether a launcher listens."""
-    with channel.new_socket() as probe:
-        try:
-            probe.connect(str(socket_of(settings)))
-        except OSError:
-            return False
-        return True
-
-
 def wait_for(sandbox: RemoteSandbox, *, say: Callable[[str], None]) -> int:
     """Wait until the launcher answers; the bytes of the workspaces that it holds."""
     said = False
@@ -145,17 +135,13 @@ def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
         env=clean_environment(),
         stdin=subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=_end_with_parent,  # noqa: PLW1509 - there is a single thread
+        preexec_fn=partial(privileges.end_with_parent, signal.SIGTERM),  # noqa: PLW1509 - one thread
     )
-
-
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _await(launcher: subprocess.Popen[bytes], settings: Environment) -> None:
     end = time.monotonic() + _PATIENCE
-    while not answers(settings):
+    while not listens(str(socket_of(settings)), packets=True):
         if launcher.poll() is not None or time.monotonic() > end:
             launcher.kill()
             raise Unusable("The launcher did not start; the lines above say why.")

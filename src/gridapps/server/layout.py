@@ -17,7 +17,6 @@ from gridapps.server.accounts import EVERYBODY, Accounts
 
 DATABASE = Path("database/gridapps.sqlite3")
 DATABASE_OF_OLD = Path("gridapps.sqlite3")  # where versions before 0.2 had it, readable by others
-SOCKET = Path("run/application/socket")
 TIDY_LOCK = Path("run/housekeeper/tidy.lock")
 OPEN_BLOBS = Path("run/housekeeper/open-blobs")  # made by the housekeeper, removed when it was done
 
@@ -90,6 +89,11 @@ FILES: Mapping[str, tuple[str, str, int]] = {
     "run/registry.json": ("registry", "", 0o400),
     "run/trusted.json": ("trusted", "", 0o400),
 }
+
+
+def sockets(data: Path, processes: int) -> list[Path]:
+    """Where each process of the application listens."""
+    return [data / "run" / "application" / f"{number}.socket" for number in range(1, processes + 1)]
 
 
 def make(top: Path, places: Mapping[str, Place], accounts: Accounts) -> None:

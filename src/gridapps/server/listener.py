@@ -4,7 +4,6 @@ It is a process of its own, so that whatever goes wrong in it cannot reach the r
 tools find on each node what they expect.
 """
 
-import ctypes
 import logging
 import os
 import signal
@@ -15,11 +14,12 @@ import warnings
 from types import TracebackType
 from typing import Self
 
+from gridapps import privileges
+
 logger = logging.getLogger(__name__)
 
 PAUSES = (1.0, 30.0)  # seconds before the first and, doubled each time, at most before the next restart
 LIVED = 60.0  # seconds after which an end counts as the first again
-_PR_SET_PDEATHSIG = 1
 
 
 class Listener:
@@ -63,7 +63,7 @@ class Listener:
 
 def listen(*, node: str, parent: int) -> None:
     """Be the Celery worker of this node, for as long as the parent lives."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    privileges.end_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
         return
     from gridapps.config.celery import app

@@ -44,7 +44,11 @@ def configuration(environment: Environment, *, user: str = "") -> str:
                 *nginx_limits.of_clients(environment),
                 *_block(
                     "upstream application",
-                    f"server {_quoted('unix:' + str(data / layout.SOCKET))};",
+                    "least_conn;",
+                    *(
+                        f"server {_quoted(f'unix:{socket}')};"
+                        for socket in layout.sockets(data, environment.processes)
+                    ),
                     "keepalive 16;",
                 ),
                 *_block(

@@ -34,7 +34,7 @@ RIGHTS: Mapping[str, Rights] = {
     "nginx": Rights(
         runs="nginx, master and workers",
         reads=("authority/server.key", "outputs", "run/nginx.conf", "static"),
-        writes=("run/application/socket", "run/nginx"),
+        writes=("run/application/1.socket", "run/application/2.socket", "run/nginx"),
         reaches="clients; application, both registries",
     ),
     "application": Rights(

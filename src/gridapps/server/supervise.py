@@ -1,34 +1,34 @@
 """One process tree: starts the parts of an instance in order, restarts what dies, stops all of it in order.
 
-The children live in sessions of their own, so that a terminal's interrupt reaches the supervisor alone, and
-they end with it even when it is killed (Linux's parent-death signal). Who outlives that, as the workers of a
-killed nginx do, is found by the next start: every process of a part holds the part's lock file.
+Parts that are programs are executed, after they have given up all rights but their account's. Parts that are
+commands of this program are forked from the supervisor, which has imported all that they need: they share its
+memory. The children live in sessions of their own, so that a terminal's interrupt reaches the supervisor
+alone, and they end with it even when it is killed (Linux's parent-death signal). What outlives that, as the
+workers of a killed nginx do, is found by the next start: every process of a part holds the part's lock file.
 """
 
 import contextlib
-import ctypes
 import fcntl
 import math
 import os
 import resource
 import signal
 import socket
-import subprocess
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
+from typing import NoReturn
 
-from gridapps import leftovers
+from gridapps import leftovers, privileges
 from gridapps.server import accounts
 from gridapps.server.part_logs import PartLogs
-
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
+from gridapps.server.plan import SIGNALS, Listens, Makes, PlannedPart, Program
 
 FASTEST_RESTART, SLOWEST_RESTART = 0.5, 30.0  # seconds
-LOOK = 0.5  # seconds between two calls of a part's `look`
+LOOK = 0.5  # seconds between two calls of `look`
+_START_PATIENCE = 120.0  # seconds that a part may take to start; a busy machine is slow
 _AFTER_KILL = 5.0  # seconds
 
 
@@ -36,36 +36,62 @@ class NotStarted(Exception):
     """A part did not come up; the message carries the end of its log."""
 
 
-@dataclass(kw_only=True)
-class Part:
-    """A child process of the instance."""
+class Forked(BaseException):
+    """Raised in the child that a part has been forked into, so that it leaves the supervisor's frames."""
 
-    name: str
-    command: Sequence[str]
-    environment: Mapping[str, str]
-    ready: Callable[[], bool]
-    stop_signal: signal.Signals = signal.SIGTERM
-    start_patience: float = 120.0  # seconds that it may take to start; a busy machine is slow
-    patience: float = 20.0  # seconds that it may take to stop before it is killed
-    account: accounts.Account | None = None  # what it runs under; None: what the supervisor does
-    capabilities: Sequence[str] = ()  # that it keeps under its account
-    umask: int = 0o077
-    look: Callable[[int], None] | None = None  # called with its process id while it runs, twice a second
-    looked: float = 0.0
-    process: subprocess.Popen[bytes] | None = None
+    def __init__(self, part: PlannedPart, kept: Sequence[int]) -> None:
+        self.part = part
+        self.kept = kept  # descriptors that stay open in the part
+
+
+@dataclass
+class Child:
+    """A part's process, and how often it had to be started again."""
+
+    part: PlannedPart
+    pid: int = 0
+    status: int | None = None  # exit status, negative for a signal; None while it runs
+    started: float = 0.0
     restarts: int = 0
-    started: float = field(default=0.0)
+    looked: float = 0.0
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and has not ended.
+
+        What an ended one left in its process group is killed before its id is given free: the workers of a
+        killed nginx would live on, and keep the port from the next one.
+        """
+        if (
+            self.pid
+            and self.status is None
+            and os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        ):
+            with contextlib.suppress(ProcessLookupError):  # it ended before it had a group
+                os.killpg(self.pid, signal.SIGKILL)
+            self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.pid > 0 and self.status is None
 
 
 class Supervisor:
-    """Runs parts until `stop`."""
+    """Runs parts until `stop`. `look` is called now and then with the process id of a part that needs it."""
 
-    def __init__(self, *, parts: Sequence[Part], data: Path, say: Callable[[str], None]) -> None:
-        self._parts = parts
+    def __init__(
+        self,
+        *,
+        parts: Sequence[PlannedPart],
+        data: Path,
+        say: Callable[[str], None],
+        look: Callable[[int], None] = lambda _: None,
+        patience: float = 20.0,  # seconds that a part may take to stop before it is killed
+    ) -> None:
+        self.children = [Child(part) for part in parts]
         self._logs = PartLogs(data / "log")
         self._locks = data / "run"
         self._say = say
-        self._stopping = threading.Event()
+        self._look = look
+        self._patience = patience
+        self._stopping = Event()
 
     def stop(self) -> None:
         """Ask for the end; safe in a signal handler."""
@@ -73,101 +99,110 @@ class Supervisor:
 
     def start(self) -> None:
         """Start every part, each when the one before it is ready. After NotStarted nothing is left."""
-        for part in self._parts:
-            self._spawn(part)
-            deadline = time.monotonic() + part.start_patience
-            while not part.ready():
-                if self._stopping.is_set() or _ended(part) or time.monotonic() > deadline:
+        for child in self.children:
+            self._spawn(child)
+            deadline = time.monotonic() + _START_PATIENCE
+            while not _ready(child.part):
+                if self._stopping.is_set() or not child.runs or time.monotonic() > deadline:
                     self.shut_down()
-                    log = self._logs.of(part.name).path
-                    raise NotStarted(f"{part.name} did not start. The end of {log}:\n{_tail(log)}")
+                    log = self._logs.of(child.part.name).path
+                    raise NotStarted(f"{child.part.name} did not start. The end of {log}:\n{_tail(log)}")
                 self._logs.wait(0.02)
 
     def watch(self) -> None:
         """Restart what dies, with growing pauses, until `stop`; then stop all parts, the last one first."""
         while not self._stopping.is_set():
             self._logs.wait(0.2)
-            for part in self._parts:
-                if part.process is None:
-                    continue
-                if _ended(part):
-                    self._revive(part)
-                elif part.look is not None and time.monotonic() > part.looked + LOOK:
-                    part.looked = time.monotonic()
-                    part.look(part.process.pid)
+            for child in self.children:
+                if not child.runs:
+                    self._revive(child)
+                elif child.part.shares_storage and time.monotonic() > child.looked + LOOK:
+                    child.looked = time.monotonic()
+                    self._look(child.pid)
         self.shut_down()
 
     def shut_down(self) -> None:
         """Stop what runs, the last part first."""
-        for part in reversed(self._parts):
-            if part.process is None or _ended(part):
+        for child in reversed(self.children):
+            if not child.runs:
                 continue
-            part.process.send_signal(part.stop_signal)
-            deadline = time.monotonic() + part.patience
-            while not _ended(part):
+            os.kill(child.pid, signal.SIGTERM)
+            deadline = time.monotonic() + self._patience
+            while child.runs:
                 if time.monotonic() > deadline:
-                    self._say(f"{part.name} did not stop within {part.patience:.0f} s and was killed")
-                    part.process.kill()
+                    self._say(f"{child.part.name} did not stop within {self._patience:.0f} s and was killed")
+                    os.kill(child.pid, signal.SIGKILL)
                     deadline = math.inf
                 self._logs.wait(0.02)
         self._logs.flush()
 
-    def _revive(self, part: Part) -> None:
-        assert part.process is not None
-        lived = time.monotonic() - part.started
+    def _revive(self, child: Child) -> None:
+        lived = time.monotonic() - child.started
         if lived > 60:
-            part.restarts = 0
-        pause = min(FASTEST_RESTART * 2**part.restarts, SLOWEST_RESTART) if part.restarts else 0.0
+            child.restarts = 0
+        pause = min(FASTEST_RESTART * 2**child.restarts, SLOWEST_RESTART) if child.restarts else 0.0
         if lived < pause:
             return
-        self._say(f"{part.name} ended with {part.process.returncode}: started again (log: {part.name}.log)")
-        part.restarts += 1
-        self._spawn(part)
+        name = child.part.name
+        self._say(f"{name} ended with {child.status}: started again (log: {name}.log)")
+        child.restarts += 1
+        self._spawn(child)
 
-    def _spawn(self, part: Part) -> None:
+    def _spawn(self, child: Child) -> None:
+        """Start a part. In the child process: raises Forked, or executes the program."""
         parent = os.getpid()
-
-        def die_with_parent() -> None:
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold keys
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-            if os.getppid() != parent:
-                os._exit(1)
-
-        log = self._logs.of(part.name).writer
-        with (self._locks / f"{part.name}.held").open("w") as held:
+        log = self._logs.of(child.part.name).writer
+        with (self._locks / f"{child.part.name}.held").open("w") as held:
             fcntl.flock(held, fcntl.LOCK_SH)
-            part.process = subprocess.Popen(
-                [*accounts.command(part.account, capabilities=part.capabilities), *part.command],
-                env=dict(part.environment),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=[held.fileno()],
-                start_new_session=True,
-                umask=part.umask,
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - the supervisor has a single thread when it spawns
-            )
-        part.started = time.monotonic()
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+            try:
+                child.pid = os.fork()
+                if not child.pid:
+                    _begin(child.part, parent=parent, log=log, held=os.dup(held.fileno()))
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        child.status = None
+        child.started = time.monotonic()
 
 
-def _ended(part: Part) -> bool:
-    """Whether the part has ended. What it left in its process group is killed before its id is given free.
+def _begin(part: PlannedPart, *, parent: int, log: int, held: int) -> NoReturn:
+    """Be the part from here on."""
+    try:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        os.setsid()
+        os.umask(part.umask)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold keys
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for source, target in ((nothing, 0), (log, 1), (log, 2)):
+            os.dup2(source, target)
+        if isinstance(part.runs, Program):
+            os.set_inheritable(held, True)
+            privileges.end_with_parent(signal.SIGTERM)
+        else:
+            accounts.confine(part.account)
+            privileges.end_with_parent(signal.SIGTERM)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        if os.getppid() != parent:
+            os._exit(1)
+        if isinstance(part.runs, Program):
+            _execute(part, part.runs)
+    except BaseException as error:
+        os.write(2, f"{part.name} cannot be started: {error}\n".encode())
+        os._exit(127)
+    raise Forked(part, (held, part.runs.environment))
 
-    The workers of a killed nginx would live on, and keep the port from the next one.
-    """
-    assert part.process is not None
-    if part.process.returncode is None and os.waitid(
-        os.P_PID, part.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT
-    ):
-        os.killpg(part.process.pid, signal.SIGKILL)
-        part.process.wait()
-    return part.process.returncode is not None
+
+def _execute(part: PlannedPart, program: Program) -> NoReturn:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    command = [*accounts.command(part.account, capabilities=program.capabilities), *program.command]
+    os.execve(command[0], command, program.environment)  # noqa: S606 - no shell is wanted
 
 
 def end_leftovers(run: Path, *, patience: float, say: Callable[[str], None]) -> None:
     """End what a killed supervisor's parts left running: asked first, killed after `patience` seconds.
 
-    Only for who holds the instance's own lock, so that nobody's parts are running.
+    Only for the holder of the instance's own lock, so that no parts of a running instance are ended.
     """
     for held in sorted(run.glob("*.held")):
         for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, _AFTER_KILL)):
@@ -182,8 +217,8 @@ def end_leftovers(run: Path, *, patience: float, say: Callable[[str], None]) -> 
                 time.sleep(0.05)
 
 
-def listens(address: tuple[str, int] | str) -> bool:
-    """Whether somebody accepts connections at this TCP address or unix socket."""
+def listens(address: tuple[str, int] | str, *, packets: bool = False) -> bool:
+    """Whether connections are accepted at a TCP address, or at a unix socket of streams or of packets."""
     family = (
         socket.AF_UNIX
         if isinstance(address, str)
@@ -191,13 +226,22 @@ def listens(address: tuple[str, int] | str) -> bool:
         if ":" in address[0]
         else socket.AF_INET
     )
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
+    with socket.socket(family, socket.SOCK_SEQPACKET if packets else socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:
             probe.connect(address)
         except OSError:
             return False
         return True
+
+
+def _ready(part: PlannedPart) -> bool:
+    match part.ready:
+        case Listens(address, packets):
+            return listens(address, packets=packets)
+        case Makes(directory, ending):
+            return any(name.endswith(ending) for name in os.listdir(directory))  # noqa: PTH208 - names
+    return True
 
 
 def _tail(path: Path, lines: int = 12) -> str:

@@ -39,6 +39,14 @@ def of_part(name: str, settings: Environment, *, account: Account | None) -> dic
     return {**found, "GRIDAPPS_DATA": data, "PYTHONUNBUFFERED": "1", "HOME": home}
 
 
+def of_supervisor(settings: Environment) -> dict[str, str]:
+    """What the supervisor is started with: what every part that is forked from it may know."""
+    return {
+        **of_part("courier", settings, account=None),
+        "DJANGO_SETTINGS_MODULE": "gridapps.config.settings",
+    }
+
+
 def _parts_with(key: str) -> frozenset[str]:
     """Who gets a setting, or a variable of one of the families."""
     family = "AWS_" if key.startswith("AWS_") else key

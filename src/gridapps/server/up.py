@@ -1,17 +1,17 @@
-"""`gridapps-server up`: prepare, start every part, stay, stop."""
+"""`gridapps-server up`: prepare the instance, and become the supervisor of its parts."""
 
 import fcntl
-import signal
 import threading
 from collections.abc import Callable
 
 from django.core.management import call_command
 
 from gridapps.config.environment import Environment
+from gridapps.server import plan, surroundings
 from gridapps.server.doctor import examine
 from gridapps.server.instance import Unusable, accounts_of
 from gridapps.server.parts import parts
-from gridapps.server.supervise import NotStarted, Supervisor, end_leftovers
+from gridapps.server.supervise import end_leftovers
 
 PATIENCE = 20.0  # seconds for what the last start left running: a worker gives its tasks back
 
@@ -35,17 +35,15 @@ def up(
         call_command("collectstatic", verbosity=0, interactive=False)
         for stale in (data / "run" / "bells").iterdir():
             stale.unlink()
-        started = parts(settings, accounts_of(settings), works=works)
-        supervisor = Supervisor(parts=started, data=data, say=say)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: supervisor.stop())
+        accounts = accounts_of(settings)
+        planned = plan.Plan(
+            data=str(data),
+            lock=lock.fileno(),
+            origin=settings.origin,
+            accounts=accounts,
+            parts=parts(settings, accounts, works=works),
+        )
         if interrupted.is_set():
             say("Stopped before it was started.")
             return
-        try:
-            supervisor.start()
-        except NotStarted as error:
-            raise Unusable(str(error)) from None
-        say(f"GRiD Apps is up: {settings.origin} (CA: {data / 'authority' / 'ca.crt'}). Interrupt to stop.")
-        supervisor.watch()
-        say("Stopped.")
+        plan.execute(planned, surroundings.of_supervisor(settings))

@@ -1,0 +1,127 @@
+"""The process that `gridapps-server up` becomes: it imports what the parts need, and forks them.
+
+It holds no secret: it is started without any (`plan`), and imports with the rights of an account that cannot
+read the instance's keys. A part reads its own environment when it has been forked, and then all settings
+again.
+"""
+
+import contextlib
+import gc
+import importlib
+import os
+import signal
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+
+import click
+from setproctitle import setproctitle
+
+from gridapps.server import accounts, layout, plan
+from gridapps.server.accounts import Accounts
+from gridapps.server.plan import Command, Plan
+from gridapps.server.supervise import Forked, NotStarted, Supervisor
+
+# What parts would import one by one: their own modules, and what their libraries choose by name.
+_MODULES = (
+    "django.db.migrations.recorder",
+    "django.db.models.sql.compiler",
+    "gridapps.config.asgi",
+    "gridapps.config.renewal",
+    "gridapps.config.urls",
+    "gridapps.registry.promoter",
+    "gridapps.runs.errors",
+    "gridapps.server.application",
+    "gridapps.server.cli",
+    "gridapps.server.courier",
+    "gridapps.server.housekeeper",
+    "gridapps.server.node",
+    "uvicorn.lifespan.off",
+    "uvicorn.loops.auto",
+    "uvicorn.protocols.http.auto",
+)
+
+
+def main() -> None:
+    """Run the parts of a plan until SIGINT or SIGTERM; in a part's process, be the part."""
+    planned = plan.read(int(sys.argv[1]))
+    try:
+        _supervise(planned)
+    except NotStarted as error:
+        sys.exit(f"Error: {error}")
+    except Forked as forked:
+        child = forked
+    else:
+        return
+    _be(child, Path(planned.data))
+
+
+def _supervise(planned: Plan) -> None:
+    data = Path(planned.data)
+    supervisor = Supervisor(
+        parts=planned.parts,
+        data=data,
+        say=_say,
+        look=partial(_look_after_pushes, data=data, accounts=planned.accounts),
+    )
+    for number in plan.SIGNALS:
+        signal.signal(number, lambda *_: supervisor.stop())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, plan.SIGNALS)
+    setproctitle(f"gridapps supervisor {data}")
+    with accounts.acting_as(planned.accounts.found.get("worker")):
+        _preload()
+    supervisor.start()
+    _say(f"GRiD Apps is up: {planned.origin} (CA: {data / 'authority' / 'ca.crt'}). Interrupt to stop.")
+    supervisor.watch()
+    _say("Stopped.")
+
+
+def _preload() -> None:
+    """Import what the parts need, and leave all of it where it is.
+
+    Nothing is collected: new objects of a part would fill the gaps, and each would cost it a page of its own.
+    """
+    gc.disable()
+    for name in _MODULES:
+        importlib.import_module(name)
+    if (threads := threading.active_count()) != 1:
+        raise NotStarted(f"The supervisor has {threads} threads, and can fork with one only.")
+    gc.freeze()
+
+
+def _be(child: Forked, data: Path) -> None:
+    """Be a part that is a command of this program."""
+    part = child.part
+    assert isinstance(part.runs, Command)
+    for descriptor in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - names
+        if descriptor > 2 and descriptor not in child.kept:
+            with contextlib.suppress(OSError):  # the listing's own
+                os.close(descriptor)
+    setproctitle(f"gridapps {part.name} {data}")
+    gc.enable()
+    os.environ.clear()
+    os.environ.update(plan.unsealed(part.runs.environment))
+    os.close(part.runs.environment)
+    from gridapps.server.cli import main as command
+
+    command(part.runs.words, prog_name="gridapps-server")
+
+
+def _look_after_pushes(process: int, *, data: Path, accounts: Accounts) -> None:
+    """What only root can do for those who share the developer registry's storage."""
+    from gridapps.registry.disk import NOTE, STORAGE, note_opened
+    from gridapps.registry.tokens import Service
+
+    note_opened(process, data / NOTE, group=accounts.gid("registry"))
+    if (asked := data / layout.OPEN_BLOBS).exists():
+        layout.open_blobs(data / STORAGE[Service.DEVELOPER], accounts)
+        asked.unlink(missing_ok=True)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+if __name__ == "__main__":
+    main()
