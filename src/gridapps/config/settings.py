@@ -159,6 +159,7 @@ OAUTH2_PROVIDER = {
     "ALLOWED_REDIRECT_URI_SCHEMES": ["http", "https"],
     "ACCESS_TOKEN_EXPIRE_SECONDS": 12 * 3600,
     "REFRESH_TOKEN_EXPIRE_SECONDS": 30 * 86400,
+    "CLEAR_EXPIRED_TOKENS_BATCH_INTERVAL": 0,  # they are removed in one transaction
 }
 
 LOGGING = {

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from django.db import close_old_connections
 
+from gridapps.access import tidying as access
 from gridapps.exports import tidying as exports
 from gridapps.registry import retention, sweeping
 from gridapps.runs import queries as runs
@@ -47,7 +48,7 @@ def images(*, dry_run: bool) -> Iterator[str]:
 
 
 # The last one lists every export that there is: once a day.
-JOBS = (Job("images", images), Job("exports", exports.tidy, rounds=24))
+JOBS = (Job("images", images), Job("sessions", access.tidy), Job("exports", exports.tidy, rounds=24))
 # Outputs are the workers', who sweep them: these run with a worker's rights. The second looks at everything
 # that there is; workers remove most of what they leave themselves.
 OF_WORKERS = (Job("outputs", runs_retention.sweep), Job("lost outputs", outputs.tidy))
