@@ -68,7 +68,9 @@ def admit(user: User, subject: Subject, *, length: int | None) -> int | None:
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
     """No other request, of any process, is let in between the look and the promise."""
-    with (settings.DATA / "run" / "application" / "room.lock").open("a") as lock:
+    directory = settings.DATA / "run" / "reading"
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "room").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
