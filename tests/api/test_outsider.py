@@ -20,7 +20,7 @@ from oauth2_provider.models import Application
 from gridapps.access import operations as access
 from gridapps.access.models import User
 from gridapps.api.native.api import api
-from gridapps.api.native.openapi import document
+from gridapps.api.native.document import document
 from gridapps.hooks.models import Delivery, Hook
 from gridapps.registry import certificates
 from gridapps.registry import operations as registry

@@ -14,7 +14,7 @@ from gridapps.access.errors import InvalidApplication
 from gridapps.access.models import ApplicationScopes, User
 from gridapps.access.scopes import SCOPES, covered_by
 from gridapps.api.native.api import api
-from gridapps.api.native.openapi import document
+from gridapps.api.native.document import document
 from tests.fixtures.cast import Cast
 
 pytestmark = pytest.mark.django_db

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import pytest
 
 from gridapps.api.native.api import api
-from gridapps.api.native.openapi import document
+from gridapps.api.native.document import document
 from gridapps.web.urls import urlpatterns
 from tests.attacks.scene import Scene
 from tests.attacks.tries import assert_held

@@ -11,7 +11,7 @@ from gridapps.access.models import User
 from gridapps.api.native import attachments
 from gridapps.api.native.answers import reads, writes
 from gridapps.api.native.authentication import user_of, with_scope
-from gridapps.api.native.openapi import AppId, etag, if_match
+from gridapps.api.native.declared import AppId, etag, if_match
 from gridapps.api.native.paging import After, Flag, Limit, page
 from gridapps.api.native.parsing import not_found
 from gridapps.api.native.shapes import App, AppChanges, AppsAnswer, NewApp, Resources

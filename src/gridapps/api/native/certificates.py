@@ -10,7 +10,7 @@ from ninja import Router, Status
 from gridapps.access.models import User
 from gridapps.api.native.answers import reads, writes
 from gridapps.api.native.authentication import user_of
-from gridapps.api.native.openapi import Serial
+from gridapps.api.native.declared import Serial
 from gridapps.api.native.paging import After, Limit, page
 from gridapps.api.native.parsing import not_found
 from gridapps.api.native.shapes import Certificate, CertificateRequest, CertificatesAnswer, IssuedAnswer

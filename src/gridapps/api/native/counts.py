@@ -8,7 +8,7 @@ from ninja import Router
 from gridapps.api.native.answers import reads
 from gridapps.api.native.apps import visible
 from gridapps.api.native.authentication import user_of, with_scope
-from gridapps.api.native.openapi import AppId
+from gridapps.api.native.declared import AppId
 from gridapps.api.native.shapes import AppCounts, AppCountsAnswer
 from gridapps.registry import queries
 from gridapps.runs import counts

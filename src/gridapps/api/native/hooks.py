@@ -8,6 +8,7 @@ from ninja import Router, Status
 from gridapps.access.models import User
 from gridapps.api.native.answers import reads, writes
 from gridapps.api.native.authentication import user_of
+from gridapps.api.native.declared import Pk, Pks
 from gridapps.api.native.hook_shapes import (
     DeliveriesAnswer,
     Delivery,
@@ -17,7 +18,6 @@ from gridapps.api.native.hook_shapes import (
     HookSecretAnswer,
     NewHook,
 )
-from gridapps.api.native.openapi import Pk, Pks
 from gridapps.api.native.paging import After, Limit, page
 from gridapps.api.native.parsing import not_found, pks
 from gridapps.hooks import models, operations, queries

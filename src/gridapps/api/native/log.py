@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field
 from gridapps.access.models import User
 from gridapps.api.native.answers import reads
 from gridapps.api.native.authentication import user_of, with_scope
-from gridapps.api.native.openapi import RunId, content
+from gridapps.api.native.declared import RunId, content
 from gridapps.api.native.paging import Digits
 from gridapps.api.native.runs import with_outputs
 from gridapps.api.native.watching import address_of, release_thread, watch

@@ -19,8 +19,8 @@ from gridapps.api import errors
 from gridapps.api.native import ranges
 from gridapps.api.native.answers import reads, writes
 from gridapps.api.native.authentication import user_of, with_scope
+from gridapps.api.native.declared import OutputPath, RunId, content
 from gridapps.api.native.downloads import BINARY, as_file
-from gridapps.api.native.openapi import OutputPath, RunId, content
 from gridapps.api.native.paging import After, Limit, page
 from gridapps.api.native.parsing import not_found
 from gridapps.api.native.run_shapes import Output, OutputsAnswer

@@ -9,8 +9,8 @@ from gridapps.api.native import attachments
 from gridapps.api.native.answers import reads
 from gridapps.api.native.apps import visible
 from gridapps.api.native.authentication import user_of, with_scope
+from gridapps.api.native.declared import AppId, AttachmentKey, DigestKey, content
 from gridapps.api.native.downloads import BINARY, as_file
-from gridapps.api.native.openapi import AppId, AttachmentKey, DigestKey, content
 from gridapps.api.native.paging import After, Limit, page
 from gridapps.api.native.parsing import not_found
 from gridapps.api.native.shapes import Release, ReleasesAnswer

@@ -12,7 +12,7 @@ from gridapps.access.models import User
 from gridapps.api.native import run_answers
 from gridapps.api.native.answers import reads, writes
 from gridapps.api.native.authentication import user_of, with_scope
-from gridapps.api.native.openapi import AppId, RunId, RunIds, etag, if_none_match
+from gridapps.api.native.declared import AppId, RunId, RunIds, etag, if_none_match
 from gridapps.api.native.paging import After, Digits, Flag, Limit, page
 from gridapps.api.native.parsing import uuids
 from gridapps.api.native.run_shapes import (

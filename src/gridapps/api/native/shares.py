@@ -8,7 +8,7 @@ from gridapps.api.native.answers import reads, writes
 from gridapps.api.native.apps import shown as shown_apps
 from gridapps.api.native.apps import visible
 from gridapps.api.native.authentication import user_of, with_scope
-from gridapps.api.native.openapi import AppId, DigestKey, Pk
+from gridapps.api.native.declared import AppId, DigestKey, Pk
 from gridapps.api.native.paging import After, Limit, page
 from gridapps.api.native.parsing import not_found, pks
 from gridapps.api.native.releases import shown as shown_release

@@ -5,7 +5,7 @@ from ninja import Router, Status
 
 from gridapps.api.native.answers import writes
 from gridapps.api.native.authentication import user_of, with_scope
-from gridapps.api.native.openapi import RunId
+from gridapps.api.native.declared import RunId
 from gridapps.api.native.run_shapes import RunsAnswer
 from gridapps.api.native.runs import only, whole
 from gridapps.runs import operations

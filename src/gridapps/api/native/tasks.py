@@ -6,7 +6,7 @@ from ninja import Router
 from gridapps.api.native import run_answers
 from gridapps.api.native.answers import reads
 from gridapps.api.native.authentication import user_of, with_scope
-from gridapps.api.native.openapi import RunIds
+from gridapps.api.native.declared import RunIds
 from gridapps.api.native.paging import After, Limit, page
 from gridapps.api.native.parsing import uuids
 from gridapps.api.native.shapes import State, Task, TasksAnswer

@@ -1,0 +1,53 @@
+"""Parts of the OpenAPI document that signatures of calls do not give: keys in paths, headers, contents."""
+
+from typing import Annotated, Any
+
+from ninja import Path
+from pydantic import WithJsonSchema
+
+from gridapps.api.native.parsing import PK_PATTERN, PKS_PATTERN, UUID_PATTERN, UUIDS_PATTERN
+from gridapps.registry.models import APP_ID
+
+
+def _key(pattern: str, description: str) -> Any:
+    # Only described, not validated: a key that cannot be any is answered as one that is not there, with 404.
+    return WithJsonSchema({"type": "string", "pattern": pattern, "description": description})
+
+
+AppId = Annotated[str, Path(), _key(APP_ID, "app-id")]
+RunId = Annotated[str, Path(), _key(f"^{UUID_PATTERN}$", "key of a run")]
+RunIds = Annotated[str, Path(), _key(UUIDS_PATTERN, "key of a run, or several separated by commas")]
+OutputPath = Annotated[str, Path(), _key("^[0-9]{1,9}/.+$", "index of the task, and the path below /grid")]
+Serial = Annotated[str, Path(), _key("^[0-9a-f]{1,40}$", "serial number of a certificate")]
+Pk = Annotated[str, Path(), _key(f"^{PK_PATTERN}$", "key")]
+DigestKey = Annotated[str, Path(), _key("^sha256:[0-9a-f]{64}$", "digest of a release")]
+AttachmentKey = Annotated[str, Path(), _key("^sha256:[0-9a-f]{64}$", "digest of an attachment")]
+Pks = Annotated[str, Path(), _key(PKS_PATTERN, "key, or several separated by commas")]
+
+
+def etag(status: int) -> dict[str, Any]:
+    """Declares the ETag header of an answer."""
+    header = {"description": "changes with every change", "required": True, "schema": {"type": "string"}}
+    return {"responses": {status: {"headers": {"ETag": header}}}}
+
+
+def if_match() -> dict[str, Any]:
+    """Declares the If-Match header of a request."""
+    return {"parameters": [_header("If-Match", "the ETag that was seen last, or *")]}
+
+
+def if_none_match() -> dict[str, Any]:
+    """Declares the If-None-Match header of a request."""
+    return {"parameters": [_header("If-None-Match", "the ETag that was seen last")]}
+
+
+def content(status: int, **types: Any) -> dict[str, Any]:
+    """Declares an answer that is not JSON."""
+    return {"responses": {status: {"content": types}}}
+
+
+def _header(name: str, description: str) -> dict[str, Any]:
+    return {
+        "in": "header", "name": name, "required": False, "description": description,
+        "schema": {"type": "string"},
+    }  # fmt: skip
