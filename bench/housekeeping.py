@@ -43,7 +43,7 @@ def _collection() -> int:
     """Half of the manifests are those of releases; of the others everything goes."""
     from django.utils import timezone
 
-    from gridapps.registry import sweeping
+    from gridapps.housekeeping import sweeping
     from gridapps.registry.models import Release
 
     app = _app("roads")
@@ -161,7 +161,7 @@ def _images(name: str) -> Iterator[str]:
 
 
 def _blob(content: bytes) -> str:
-    from gridapps.registry import disk
+    from gridapps.pushes import disk
 
     name = hashlib.sha256(content).hexdigest()
     place = disk.developers().blob(name)
@@ -171,7 +171,7 @@ def _blob(content: bytes) -> str:
 
 
 def _link(repository: str, kind: str, name: str) -> None:
-    from gridapps.registry import disk
+    from gridapps.pushes import disk
 
     place = disk.developers().top / "repositories" / repository / kind / name
     place.mkdir(parents=True)
@@ -179,7 +179,7 @@ def _link(repository: str, kind: str, name: str) -> None:
 
 
 def _age() -> None:
-    from gridapps.registry import disk
+    from gridapps.pushes import disk
 
     then = time.time() - 2 * 86400
     for path in disk.developers().top.rglob("*"):

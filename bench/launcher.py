@@ -8,9 +8,9 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from gridapps.runs.collection import collect
 from gridapps.sandbox.docker import DockerSandbox
 from gridapps.sandbox.protocol import Sandbox
+from gridapps.worker.collection import collect
 from tests.fixtures.engine import Engine
 from tests.fixtures.plain_registry import plain_registry
 from tests.launcher.conftest import Launcher

@@ -29,8 +29,8 @@ def main() -> int:
         from gridapps.server.instance import prepare
 
         settings = prepare()
-        from gridapps.registry.authority import Authority
-        from gridapps.registry.tokens import Service
+        from gridapps.pki.authority import Authority
+        from gridapps.pki.tokens import Service
         from gridapps.server import distribution
 
         Authority.create_or_load(Path(name) / "authority", host="localhost")
@@ -69,9 +69,9 @@ def _round(number: int) -> tuple[float, float]:
     from django.utils import timezone
 
     from gridapps.access.models import AccessTag, User
-    from gridapps.registry import promotion
-    from gridapps.registry.distribution import Repository
-    from gridapps.registry.manifests import OCI_MANIFEST, digest_of
+    from gridapps.oci.manifests import OCI_MANIFEST, digest_of
+    from gridapps.promotion import promoting as promotion
+    from gridapps.pushes.distribution import Repository
     from gridapps.registry.models import App, Release, Share
     from tests.registry.built import Image
 
@@ -108,8 +108,8 @@ def _round(number: int) -> tuple[float, float]:
 def _plain_copy(app_id: str, digests: list[str]) -> None:
     from django.conf import settings
 
-    from gridapps.registry import tokens
-    from gridapps.registry.tokens import Service
+    from gridapps.pki import tokens
+    from gridapps.pki.tokens import Service
 
     target = f"plain/{app_id}"
     read = tokens.token({app_id: ["pull"]}, subject="bench")

@@ -7,8 +7,8 @@ from django.contrib.sessions.models import Session
 from django.utils import timezone
 from oauth2_provider.models import AccessToken, Application, Grant, RefreshToken
 
-from gridapps.access import tidying
 from gridapps.access.models import User
+from gridapps.housekeeping import expiry as tidying
 
 pytestmark = pytest.mark.django_db
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from django.conf import settings
 from django.utils import timezone
 
-from gridapps.registry.authority import Authority
+from gridapps.pki.authority import Authority
 from gridapps.registry.models import Certificate
 from tests.api.conftest import Callers
 

@@ -23,8 +23,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from gridapps.registry.authority import Authority
-from gridapps.registry.manifests import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from gridapps.oci.manifests import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from gridapps.pki.authority import Authority
 from tests.attacks.scene import Scene
 from tests.attacks.tries import assert_held
 from tests.attacks.wire import Wire, request

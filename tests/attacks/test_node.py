@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gridapps.registry.manifests import OCI_MANIFEST
+from gridapps.oci.manifests import OCI_MANIFEST
 from tests.attacks.scene import Scene
 from tests.attacks.tries import assert_held
 from tests.attacks.wire import Wire, request

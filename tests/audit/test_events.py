@@ -18,8 +18,9 @@ from gridapps.audit import queries
 from gridapps.audit.administration import Audited
 from gridapps.audit.events import Event
 from gridapps.audit.models import Entry
-from gridapps.registry import certificates, nodes, operations, promotion, sharing
-from gridapps.registry.authority import Authority
+from gridapps.pki.authority import Authority
+from gridapps.promotion import promoting as promotion
+from gridapps.registry import certificates, nodes, operations, sharing
 from gridapps.registry.models import App, Release, Share
 from tests.fixtures.cast import Cast
 

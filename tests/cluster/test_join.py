@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gridapps.registry import membership, nodes
-from gridapps.registry.membership import Membership
+from gridapps.pki import membership
+from gridapps.pki.membership import Membership
+from gridapps.registry import nodes
 from gridapps.server.instance import Unusable, prepare, prepare_worker
 from gridapps.server.join import join
 from tests.fixtures.postgresql import Cluster

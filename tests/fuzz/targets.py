@@ -24,8 +24,9 @@ from gridapps.config import lines
 from gridapps.exports import headers
 from gridapps.exports.headers import BadPointCloud
 from gridapps.hooks.targets import BadTarget, Rules, site
-from gridapps.registry import permits, schemas
-from gridapps.registry.permits import Denied
+from gridapps.pushes import permits
+from gridapps.pushes.permits import Denied
+from gridapps.registry import schemas
 from gridapps.sandbox.log import Line, LogFollower
 
 SECRET = "c2VjcmV0LXRva2VuLW9mLWEtdXNlcg"

@@ -18,9 +18,9 @@ import docker
 import pytest
 from hypothesis import given
 
-from gridapps.registry.archives import Entry, Kind, Reader
-from gridapps.registry.documents import Invalid
-from gridapps.registry.layers import TooLarge, examine
+from gridapps.oci.archives import Entry, Kind, Reader
+from gridapps.oci.documents import Invalid
+from gridapps.oci.layers import TooLarge, examine
 from tests.fixtures.engine import Engine
 from tests.fixtures.own_engine import OwnEngine
 from tests.fuzz.archives import archives

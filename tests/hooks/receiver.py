@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from gridapps.registry.authority import Authority
+from gridapps.pki.authority import Authority
 
 
 @dataclass(frozen=True)

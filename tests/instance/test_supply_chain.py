@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from gridapps.registry.manifests import OCI_INDEX, OCI_MANIFEST
+from gridapps.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from tests.fixtures.instance import Instance, new_instance
 from tests.fixtures.people import Person
 from tests.instance.conftest import new_person

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from gridapps.launcher.handover import MAX_DEPTH, hand_over
-from gridapps.runs.collection import MAX_DEPTH as COLLECTED_DEPTH
-from gridapps.runs.collection import Collected, collect
+from gridapps.worker.collection import MAX_DEPTH as COLLECTED_DEPTH
+from gridapps.worker.collection import Collected, collect
 from tests.launcher.conftest import OWNER, as_account, open_to_all
 
 PROGRAM = 65532

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from gridapps.launcher.confinement import NEEDED
-from gridapps.runs.collection import collect
 from gridapps.sandbox.protocol import EngineUnavailable
+from gridapps.worker.collection import collect
 from tests.fixtures.engine import Engine
 from tests.fixtures.plain_registry import plain_registry
 from tests.launcher.conftest import OWNER, STRANGER, Launcher, as_account, open_to_all

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gridapps.registry.manifests import OCI_INDEX, OCI_MANIFEST
+from gridapps.oci.manifests import OCI_INDEX, OCI_MANIFEST
 
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"

@@ -17,12 +17,13 @@ import pytest
 from django.conf import settings as django_settings
 from django.test import Client
 
-from gridapps.registry import authority, certificates, operations, tokens
+from gridapps.oci.manifests import OCI_MANIFEST
+from gridapps.pki import authority, tokens
+from gridapps.pki.tokens import Service
+from gridapps.pushes.disk import STORAGE
+from gridapps.registry import certificates, operations
 from gridapps.registry.certificates import Issued
-from gridapps.registry.disk import STORAGE
-from gridapps.registry.manifests import OCI_MANIFEST
 from gridapps.registry.models import App
-from gridapps.registry.tokens import Service
 from gridapps.server import distribution
 from tests.fixtures.cast import Cast
 from tests.fixtures.ports import free_port

@@ -7,8 +7,8 @@ from typing import Any
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
-from gridapps.registry.attachments import SIGNATURE, SIMPLE_SIGNING
-from gridapps.registry.manifests import OCI_INDEX, OCI_MANIFEST
+from gridapps.oci.attachments import SIGNATURE, SIMPLE_SIGNING
+from gridapps.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from tests.registry.built import CONFIG, descriptor, encoded
 
 Private = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gridapps.registry.archives import Reader
-from gridapps.registry.documents import Invalid
-from gridapps.registry.layers import Contents, examine
+from gridapps.oci.archives import Reader
+from gridapps.oci.documents import Invalid
+from gridapps.oci.layers import Contents, examine
 from tests.registry.tars import END, entry, extended, header, long_name, record, records, tar
 
 MIB = 1024**2

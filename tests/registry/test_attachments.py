@@ -11,10 +11,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from django.db import IntegrityError, transaction
 
 from gridapps.audit.models import Entry
-from gridapps.registry import attaching, attachments, operations
-from gridapps.registry.attachments import SIMPLE_SIGNING
-from gridapps.registry.distribution import Missing, Repository
-from gridapps.registry.manifests import OCI_INDEX, OCI_MANIFEST
+from gridapps.oci import attachments
+from gridapps.oci.attachments import SIMPLE_SIGNING
+from gridapps.oci.manifests import OCI_INDEX, OCI_MANIFEST
+from gridapps.pushes import attaching
+from gridapps.pushes.distribution import Missing, Repository
+from gridapps.registry import operations
 from gridapps.registry.models import Attachment, Release
 from tests.fixtures.cast import Cast
 from tests.registry import signing

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from gridapps.registry import authority
-from gridapps.registry.authority import Authority, BrokenAuthority
+from gridapps.pki import authority
+from gridapps.pki.authority import Authority, BrokenAuthority
 
 
 def make(directory: Path, host: str = "grid.example") -> Authority:

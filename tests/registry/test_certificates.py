@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from gridapps.access import operations as access
 from gridapps.access.errors import NotADeveloper
-from gridapps.registry import authority, certificates
-from gridapps.registry.authority import Authority
+from gridapps.pki import authority
+from gridapps.pki.authority import Authority
+from gridapps.registry import certificates
 from gridapps.registry.certificates import InvalidRequest, NotTrusted, TooManyCertificates
 from gridapps.registry.models import Certificate
 from tests.fixtures.cast import Cast

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from gridapps.config.environment import Environment
-from gridapps.registry.authority import Authority
-from gridapps.registry.manifests import OCI_MANIFEST
+from gridapps.oci.manifests import OCI_MANIFEST
+from gridapps.pki.authority import Authority
 from gridapps.server import distribution, nginx
 from tests.fixtures.instance import Instance
 from tests.registry.built import Image, digest

@@ -12,11 +12,13 @@ from django.test import Client
 
 from gridapps.access import operations as access
 from gridapps.access.models import User
-from gridapps.registry import attaching, images, promotion, sharing
-from gridapps.registry.attachments import SIMPLE_SIGNING
-from gridapps.registry.distribution import Missing, Repository
+from gridapps.oci.attachments import SIMPLE_SIGNING
+from gridapps.oci.manifests import OCI_MANIFEST
+from gridapps.promotion import promoting as promotion
+from gridapps.pushes import images
+from gridapps.pushes.distribution import Missing, Repository
+from gridapps.registry import kept_attachments, sharing
 from gridapps.registry.errors import NotShareable
-from gridapps.registry.manifests import OCI_MANIFEST
 from gridapps.registry.models import Share
 from gridapps.registry.queries import Source
 from tests.fixtures.cast import Cast
@@ -254,6 +256,6 @@ def test_without_a_setting_signatures_are_kept_and_not_verified(
     share.refresh_from_db()
     assert [each["verified_by"] for each in share.attachments] == [""]
     assert "not verified" in ask(cast.analyst, f"/apps/{developer.name}").content.decode()
-    assert attaching.unsigned([]) == ""
+    assert kept_attachments.unsigned([]) == ""
     with Repository(developer.name) as repository:
         assert repository.manifest(tag_of(release), media_type=OCI_MANIFEST, limit=9999)

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridapps.registry import reading
-from gridapps.registry.documents import Invalid
-from gridapps.registry.layers import Contents, TooLarge, examine
+from gridapps.oci.documents import Invalid
+from gridapps.oci.layers import Contents, TooLarge, examine
+from gridapps.pushes import reading
 from gridapps.registry.models import Layer
 from tests.registry.built import Image, config, digest, encoded, layer
 from tests.registry.conftest import Developer

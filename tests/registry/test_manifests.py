@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridapps.registry import manifests
-from gridapps.registry.documents import Invalid
-from gridapps.registry.manifests import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Index, Manifest
+from gridapps.oci import manifests
+from gridapps.oci.documents import Invalid
+from gridapps.oci.manifests import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Index, Manifest
 from tests.registry.built import (
     CONFIG,
     LAYER,

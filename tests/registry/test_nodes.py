@@ -12,11 +12,13 @@ from django.db import IntegrityError, transaction
 from django.test import Client
 from django.utils import timezone
 
-from gridapps.registry import images, membership, nodes, permits, tokens
-from gridapps.registry.membership import InvalidBundle, Membership
+from gridapps.pki import membership, tokens
+from gridapps.pki.membership import InvalidBundle, Membership
+from gridapps.pushes import images, permits
+from gridapps.pushes.permits import Denied
+from gridapps.registry import nodes
 from gridapps.registry.models import NodeCertificate, Release
 from gridapps.registry.nodes import InvalidNode
-from gridapps.registry.permits import Denied
 from gridapps.registry.queries import Source
 from tests.registry.conftest import Developer
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridapps.registry import permits
-from gridapps.registry.permits import Denied
+from gridapps.pushes import permits
+from gridapps.pushes.permits import Denied
 from tests.fixtures.cast import Cast
 from tests.registry.conftest import Developer
 

@@ -8,13 +8,17 @@ import pytest
 from django.conf import settings
 
 from gridapps.access.models import AccessTag
-from gridapps.registry import changes, images, operations, promotion, sharing, tokens
-from gridapps.registry.distribution import Missing, Repository, Unavailable
-from gridapps.registry.manifests import OCI_INDEX, OCI_MANIFEST
+from gridapps.oci.manifests import OCI_INDEX, OCI_MANIFEST
+from gridapps.pki import tokens
+from gridapps.pki.tokens import Service
+from gridapps.promotion import changes
+from gridapps.promotion import promoting as promotion
+from gridapps.promotion.promoter import Promoter
+from gridapps.pushes import images
+from gridapps.pushes.distribution import Missing, Repository, Unavailable
+from gridapps.registry import operations, sharing
 from gridapps.registry.models import Share
-from gridapps.registry.promoter import Promoter
 from gridapps.registry.queries import Source
-from gridapps.registry.tokens import Service
 from tests.fixtures.cast import Cast
 from tests.fixtures.ports import free_port
 from tests.registry.built import Image, config, digest, encoded, entry, index, layer
@@ -123,7 +127,7 @@ def test_a_registry_that_never_recovers_is_not_waited_for_for_ever(
     developer_registry.path(digest(image.manifest)).write_bytes(b"not what it was")
     promoter = Promoter()
     for patience, state in ((60, "copying"), (0, "failed")):
-        monkeypatch.setattr("gridapps.registry.promoter.PATIENCE", patience)
+        monkeypatch.setattr("gridapps.promotion.promoter.PATIENCE", patience)
         assert not promoter.copy_pending()
         share.refresh_from_db()
         assert (share.state, "500" in share.reason) == (state, True)

@@ -12,9 +12,13 @@ from django.db import IntegrityError, transaction
 from gridapps.audit import trail
 from gridapps.audit.events import Event
 from gridapps.audit.models import Entry
-from gridapps.registry import certificates, images, manifests, pushes, tokens
-from gridapps.registry.distribution import Missing, Repository
-from gridapps.registry.manifests import OCI_INDEX, OCI_MANIFEST
+from gridapps.oci import manifests
+from gridapps.oci.manifests import OCI_INDEX, OCI_MANIFEST
+from gridapps.pki import tokens
+from gridapps.pushes import images
+from gridapps.pushes import pushing as pushes
+from gridapps.pushes.distribution import Missing, Repository
+from gridapps.registry import certificates
 from gridapps.registry.models import Release
 from tests.fixtures.cast import Cast
 from tests.fixtures.ports import free_port

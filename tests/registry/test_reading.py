@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from gridapps.access.models import User
-from gridapps.registry import layer_reader, reading
-from gridapps.registry.distribution import Unavailable
-from gridapps.registry.documents import Invalid
-from gridapps.registry.layers import TooLarge, examine
-from gridapps.registry.reading import Reader
+from gridapps.oci import layer_reader
+from gridapps.oci.documents import Invalid
+from gridapps.oci.layers import TooLarge, examine
+from gridapps.pushes import reading
+from gridapps.pushes.distribution import Unavailable
+from gridapps.pushes.reading import Reader
 from tests.fixtures.cast import Cast
 from tests.registry.tars import END, entry, extended, header, record, tar
 
@@ -96,9 +97,7 @@ def test_it_has_next_to_nothing() -> None:
     "attempt", ["open('/etc/passwd')", "__import__('socket').socket()", "open('/tmp/x', 'w')"]
 )
 def test_it_can_open_nothing(attempt: str) -> None:
-    program = (
-        f"import socket, io\nfrom gridapps.registry import layer_reader\nlayer_reader.confine()\n{attempt}"
-    )
+    program = f"import socket, io\nfrom gridapps.oci import layer_reader\nlayer_reader.confine()\n{attempt}"
     done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False)
     assert "Too many open files" in done.stderr
 

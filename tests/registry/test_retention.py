@@ -11,7 +11,8 @@ from django.utils import timezone
 from gridapps.access.models import AccessTag
 from gridapps.audit.models import Entry
 from gridapps.exports.models import Export
-from gridapps.registry import operations, queries, retention, sharing
+from gridapps.housekeeping import image_retention as retention
+from gridapps.registry import operations, queries, sharing
 from gridapps.registry.errors import NotAllowed, NothingToRun, NotShareable, ReleaseNotFound
 from gridapps.registry.models import App, Release, Share
 from gridapps.runs import queries as runs

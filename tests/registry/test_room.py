@@ -12,9 +12,11 @@ from django.db import connection
 
 from gridapps.audit.events import Event
 from gridapps.audit.models import Entry
-from gridapps.registry import disk, operations, room
-from gridapps.registry.manifests import OCI_MANIFEST
-from gridapps.registry.room import AROUND
+from gridapps.oci.manifests import OCI_MANIFEST
+from gridapps.pushes import disk
+from gridapps.pushes import quota as room
+from gridapps.pushes.quota import AROUND
+from gridapps.registry import operations
 from tests.fixtures.cast import Cast
 from tests.registry.built import Image, digest, layer
 from tests.registry.conftest import Developer, Refused

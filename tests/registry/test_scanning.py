@@ -16,8 +16,11 @@ from django.conf import settings
 
 from gridapps.access.models import AccessTag
 from gridapps.audit.models import Entry
-from gridapps.registry import images, promotion, scanning, sharing
-from gridapps.registry.manifests import OCI_MANIFEST
+from gridapps.oci.manifests import OCI_MANIFEST
+from gridapps.promotion import promoting as promotion
+from gridapps.promotion import scanning
+from gridapps.pushes import images
+from gridapps.registry import sharing
 from gridapps.registry.models import Share
 from gridapps.registry.queries import Source
 from tests.fixtures.cast import Cast

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from gridapps.registry import signatures
-from gridapps.registry.documents import Invalid
-from gridapps.registry.signatures import UnusableKeys
+from gridapps.oci import signatures
+from gridapps.oci.documents import Invalid
+from gridapps.oci.signatures import UnusableKeys
 from tests.registry import signing
 from tests.registry.signing import payload, sign
 

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from gridapps.registry import disk, operations, sweeping
-from gridapps.registry.disk import Disk
-from gridapps.registry.distribution import Missing, Repository
-from gridapps.registry.manifests import OCI_INDEX, OCI_MANIFEST
+from gridapps.housekeeping import sweeping
+from gridapps.oci.manifests import OCI_INDEX, OCI_MANIFEST
+from gridapps.pushes import disk
+from gridapps.pushes.disk import Disk
+from gridapps.pushes.distribution import Missing, Repository
+from gridapps.registry import operations
 from gridapps.registry.models import Layer, Release
 from tests.fixtures.cast import Cast
 from tests.registry.built import CONFIG, Image, config, descriptor, digest, encoded, entry, index, layer

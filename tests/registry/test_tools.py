@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from gridapps.registry.authority import Authority
-from gridapps.registry.room import AROUND
+from gridapps.pki.authority import Authority
+from gridapps.pushes.quota import AROUND
 from tests.fixtures.engine import Engine
 from tests.fixtures.instance import new_instance
 from tests.fixtures.leftovers import address

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridapps.registry import trees
-from gridapps.registry.documents import Invalid
-from gridapps.registry.layers import examine
+from gridapps.oci import trees
+from gridapps.oci.documents import Invalid
+from gridapps.oci.layers import examine
 from tests.registry.tars import END, entry, header
 
 MIB = 1024**2

@@ -15,10 +15,11 @@ import pytest
 from django.db import OperationalError, connection, connections
 from django.db.models.functions import Now
 
-from gridapps.runs import execution, patience, queue, worker
-from gridapps.runs.worker import Worker
+from gridapps.runs import queue
 from gridapps.sandbox.fake import Ending, FakeSandbox
 from gridapps.sandbox.protocol import EngineUnavailable
+from gridapps.worker import execution, patience, worker
+from gridapps.worker.worker import Worker
 
 Fault = Literal["kill", "database, before", "database, after", "engine, before", "engine, after"]
 _QUEUE = (

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gridapps.runs.collection import Collected, collect, media_type
+from gridapps.worker.collection import Collected, collect, media_type
 
 MIB = 1024**2
 

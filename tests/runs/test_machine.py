@@ -24,20 +24,21 @@ from hypothesis.stateful import (
 
 from gridapps.access.models import User
 from gridapps.exports.models import Export, ExportFile
-from gridapps.registry import images
+from gridapps.housekeeping import output_files
+from gridapps.pushes import images
 from gridapps.registry.models import App, Release
 from gridapps.registry.queries import Source
 from gridapps.runs import models, operations
 from gridapps.runs.errors import Conflict
-from gridapps.runs.execution import Node
 from gridapps.runs.models import Attempt, Run, Task
-from gridapps.runs.node_images import NodeImages
 from gridapps.runs.operations import Request
 from gridapps.runs.queue import MAX_ATTEMPTS
 from gridapps.runs.states import MOVES, TERMINAL, State, run_state
 from gridapps.runs.store import Place
-from gridapps.runs.worker import Worker
 from gridapps.sandbox.fake import Call
+from gridapps.worker.execution import Node
+from gridapps.worker.node_images import NodeImages
+from gridapps.worker.worker import Worker
 from tests.runs.stepping import Clock, Fault, Faults, Process, SteppedSandbox, install
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -154,7 +155,16 @@ class Machine(RuleBasedStateMachine):
             )  # all but those in use
             on = Node(name=node, instance="machine", sandbox=sandbox, images=kept, max_log=10**6)
             lock = self.setting.data / "run" / f"{node}.lock"
-            self.workers[node] = Process(Worker(node=on, slots=2, lease=LEASE, on_stop="leave", lock=lock))
+            self.workers[node] = Process(
+                Worker(
+                    sweep=output_files.sweep,
+                    node=on,
+                    slots=2,
+                    lease=LEASE,
+                    on_stop="leave",
+                    lock=lock,
+                ),
+            )
 
     @rule(node=st.sampled_from(NODES), steps=st.integers(1, 12))
     def turn(self, node: str, steps: int) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 import docker
 import pytest
 
-from gridapps.runs import node_images
-from gridapps.runs.node_images import NodeImages
 from gridapps.sandbox.docker import DockerSandbox
 from gridapps.sandbox.fake import Call, FakeSandbox
 from gridapps.sandbox.protocol import EngineUnavailable, NoSpace
+from gridapps.worker import node_images
+from gridapps.worker.node_images import NodeImages
 from tests.fixtures.engine import Engine
 from tests.fixtures.plain_registry import PlainRegistry, plain_registry
 from tests.sandbox.conftest import INPUT, SOCKET, Bench

@@ -16,11 +16,12 @@ from django.utils import timezone
 from gridapps.access.models import User
 from gridapps.audit.models import Entry
 from gridapps.exports import storage
-from gridapps.runs import operations, queries, retention, store, tidying
-from gridapps.runs.collection import CollectedFile
+from gridapps.housekeeping import lost_outputs as tidying
+from gridapps.housekeeping import output_files
+from gridapps.runs import operations, queries, retention, store
 from gridapps.runs.errors import Conflict, OutputsRemoved, QuotaExceeded
 from gridapps.runs.models import Output, Run, Task
-from gridapps.runs.store import Place
+from gridapps.runs.store import CollectedFile, Place
 from gridapps.storage.protocol import Missing, StorageUnavailable
 from tests.fixtures.s3 import BUCKET, CREDENTIALS, S3Server
 
@@ -69,7 +70,7 @@ def left_by(run: Run, *, age: float) -> Run:
 
 
 def sweep() -> list[str]:
-    return list(retention.sweep())
+    return list(output_files.sweep())
 
 
 def lying() -> set[UUID]:
@@ -86,7 +87,7 @@ def test_old_outputs_go_and_the_run_stays(data: Path, make_run) -> None:
     assert young.ended_at
     assert retention.expire_at(young) == young.ended_at + timedelta(days=DAYS)
     assert retention.expire_at(active) is None
-    assert list(retention.sweep(dry_run=True)) == [f"outputs/{old.pk}"]
+    assert list(output_files.sweep(dry_run=True)) == [f"outputs/{old.pk}"]
     assert lying() == {old.pk, young.pk}
     assert sweep() == [f"outputs/{old.pk}"]
     assert sweep() == []
@@ -217,7 +218,7 @@ import os, signal, sys
 import django
 django.setup()
 from gridapps.exports.storage import current
-from gridapps.runs import retention
+from gridapps.housekeeping import output_files
 real = current().remove
 
 def remove(key):
@@ -230,7 +231,7 @@ def remove(key):
 current().remove = remove
 for moment in ("before the files", "half way", "after the files"):
     if (child := os.fork()) == 0:
-        list(retention.sweep())
+        list(output_files.sweep())
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     print(moment, flush=True)
     sys.stdin.readline()

@@ -12,10 +12,11 @@ import pytest
 from django.utils import timezone
 
 from gridapps.access.models import User
-from gridapps.exports import operations, storage, tidying
+from gridapps.exports import operations, storage
 from gridapps.exports.models import Export
+from gridapps.housekeeping import lost_exports as tidying
+from gridapps.housekeeping import lost_outputs as runs_tidying
 from gridapps.runs import store
-from gridapps.runs import tidying as runs_tidying
 from gridapps.runs.models import Run, Task
 from gridapps.runs.store import Place
 from tests.fixtures.instance import PATIENCE, SERVER, new_instance

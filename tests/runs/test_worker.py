@@ -13,19 +13,21 @@ from django.utils import timezone
 
 from gridapps.access.models import User
 from gridapps.exports.models import ExportFile
-from gridapps.registry import images
+from gridapps.housekeeping import output_files
+from gridapps.pushes import images
 from gridapps.registry.queries import Source
-from gridapps.runs import bell, clearing, execution, operations, overview, patience, queries, queue, worker
+from gridapps.runs import bell, operations, overview, queries, queue
 from gridapps.runs.errors import Conflict, NodeTaken
-from gridapps.runs.execution import Node
 from gridapps.runs.models import Node as NodeRow
 from gridapps.runs.models import Run, Task
-from gridapps.runs.node_images import NodeImages
 from gridapps.runs.states import TERMINAL, State
 from gridapps.runs.store import Place
-from gridapps.runs.worker import Worker
 from gridapps.sandbox.fake import Call, Ending, FakeSandbox, Program
 from gridapps.sandbox.protocol import ContainerStuck, NoSpace, SandboxError, Unexplained
+from gridapps.worker import clearing, execution, patience, worker
+from gridapps.worker.execution import Node
+from gridapps.worker.node_images import NodeImages
+from gridapps.worker.worker import Worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -78,7 +80,12 @@ class Stage:
     def worker(self, *, on_stop="requeue", slots=2, keep_images=0):
         node = node_of(self.sandbox, self.data, keep_images=keep_images)
         mine = Worker(
-            node=node, slots=slots, lease=timedelta(seconds=60), on_stop=on_stop, lock=self.data / "one.lock"
+            sweep=output_files.sweep,
+            node=node,
+            slots=slots,
+            lease=timedelta(seconds=60),
+            on_stop=on_stop,
+            lock=self.data / "one.lock",
         )
         (self.data / "run").mkdir(exist_ok=True)
         thread = threading.Thread(target=mine.run)
@@ -374,7 +381,12 @@ def test_a_node_has_one_worker(stage):
         time.sleep(0.2)
         node = node_of(stage.sandbox, stage.data)
         second = Worker(
-            node=node, slots=1, lease=timedelta(seconds=9), on_stop="leave", lock=stage.data / "one.lock"
+            sweep=output_files.sweep,
+            node=node,
+            slots=1,
+            lease=timedelta(seconds=9),
+            on_stop="leave",
+            lock=stage.data / "one.lock",
         )
         with pytest.raises(NodeTaken):
             second.run()
@@ -388,7 +400,8 @@ def test_of_two_machines_with_one_node_name_the_second_stops_and_harms_nothing(s
         there.mkdir()
         sandbox = FakeSandbox(scratch=there / "scratch", programs=stage.programs)
         second = Worker(
-            node=node_of(sandbox, there),
+            sweep=output_files.sweep,
+        node=node_of(sandbox, there),
             slots=2, lease=timedelta(seconds=60), on_stop="requeue", lock=there / "one.lock",
         )  # fmt: skip
         with pytest.raises(NodeTaken, match="GRIDAPPS_NODE"):
@@ -400,6 +413,7 @@ def test_of_two_machines_with_one_node_name_the_second_stops_and_harms_nothing(s
 def test_a_worker_whose_node_was_taken_over_ends_its_containers_and_itself(stage, monkeypatch):
     monkeypatch.setattr(worker, "PULSE", 0.1)
     cut_off = Worker(
+        sweep=output_files.sweep,
         node=node_of(stage.sandbox, stage.data),
         slots=2, lease=timedelta(seconds=60), on_stop="requeue", lock=stage.data / "one.lock",
     )  # fmt: skip
@@ -633,7 +647,12 @@ def test_who_ends_the_task_of_a_silent_node_removes_what_its_attempts_left(stage
             queue.expire()
     node = node_of(stage.sandbox, stage.data)
     mine = Worker(
-        node=node, slots=1, lease=timedelta(seconds=60), on_stop="requeue", lock=stage.data / "one.lock"
+        sweep=output_files.sweep,
+        node=node,
+        slots=1,
+        lease=timedelta(seconds=60),
+        on_stop="requeue",
+        lock=stage.data / "one.lock",
     )
     mine._answers_since = time.monotonic() - 61
     mine._expire()

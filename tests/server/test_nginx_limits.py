@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from gridapps.config.environment import Environment
-from gridapps.registry.authority import Authority
+from gridapps.pki.authority import Authority
 from gridapps.server import layout, nginx
 from gridapps.server.supervise import listens
 

@@ -18,9 +18,9 @@ from gridapps.access.errors import LastAdministrator, NotAnAdministrator
 from gridapps.access.models import AccessTag, Developer, User
 from gridapps.audit.models import Entry
 from gridapps.exports.models import Export, ExportFile
+from gridapps.pki.authority import Authority
 from gridapps.registry import certificates, sharing
 from gridapps.registry import operations as registry
-from gridapps.registry.authority import Authority
 from gridapps.registry.models import Certificate, Release, Share
 from gridapps.runs import operations as runs
 from gridapps.runs import queue

@@ -21,8 +21,8 @@ from oauth2_provider.models import Application
 from gridapps.access import operations as access
 from gridapps.access.models import Developer, User
 from gridapps.exports.models import Export, ExportFile
+from gridapps.pki.authority import Authority
 from gridapps.registry import operations as registry
-from gridapps.registry.authority import Authority
 from gridapps.registry.models import App, Certificate, Release
 from gridapps.runs.models import Output, Run, Task
 from tests.fixtures.cast import Cast

@@ -12,9 +12,9 @@ from django.http import Http404
 from gridapps.access import errors as access
 from gridapps.exports.headers import BadPointCloud
 from gridapps.hooks import errors as hooks
+from gridapps.pushes.distribution import Unavailable
 from gridapps.registry import certificates
 from gridapps.registry import errors as registry
-from gridapps.registry.distribution import Unavailable
 from gridapps.registry.schema_pool import Busy
 from gridapps.registry.schemas import InvalidArguments, InvalidSchema
 from gridapps.runs import errors as runs

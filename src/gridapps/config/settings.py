@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from django.conf import global_settings
 
 from gridapps.config.environment import Environment
-from gridapps.registry import membership
+from gridapps.pki import membership
 
 GRIDAPPS = Environment()
 DATA = GRIDAPPS.data.absolute()

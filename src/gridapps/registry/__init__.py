@@ -1,1 +1,1 @@
-"""Apps, the images that developers push for them, and the certificates that authorise a push."""
+"""Apps, their releases, shares, and the certificates that authorise pushes: rows and rules."""

@@ -22,7 +22,7 @@ from gridapps.access import queries as access
 from gridapps.access.models import User
 from gridapps.audit import trail
 from gridapps.audit.events import Event
-from gridapps.registry import authority
+from gridapps.pki import authority
 from gridapps.registry.models import Certificate, NodeCertificate
 
 MAX_LIVE = 50  # certificates of one developer that are neither expired nor revoked

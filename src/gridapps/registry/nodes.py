@@ -12,7 +12,8 @@ from django.utils import timezone
 from gridapps.access.models import User
 from gridapps.audit import trail
 from gridapps.audit.events import Event
-from gridapps.registry import authority, certificates
+from gridapps.pki import authority
+from gridapps.registry import certificates
 from gridapps.registry.models import NodeCertificate
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"

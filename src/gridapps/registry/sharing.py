@@ -8,7 +8,7 @@ from gridapps.access.errors import NotAnAdministrator
 from gridapps.access.models import AccessTag, User
 from gridapps.audit import trail
 from gridapps.audit.events import Event
-from gridapps.registry import attaching
+from gridapps.registry import kept_attachments
 from gridapps.registry.errors import AppNotFound, InvalidShare, NotShareable, ReleaseNotFound, ShareNotFound
 from gridapps.registry.models import App, Release, Share
 from gridapps.sandbox.resources import LEAST
@@ -40,7 +40,7 @@ def share(*, by: User, app_id: str, release: str, access_tag: str) -> tuple[Shar
             return open_share, False
         _require_sound(app, chosen)
         _require_resources(app)
-        attached = attaching.snapshot(chosen)
+        attached = kept_attachments.verify(chosen)
         kept = {name: getattr(app, name) for name in SNAPSHOT}
         new = Share(
             app=app,

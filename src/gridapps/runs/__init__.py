@@ -1,1 +1,1 @@
-"""Runs of Apps over exports: submission, the queue, the worker, outputs and logs."""
+"""Runs of Apps on exports: submission, the queue, states, outputs and logs."""

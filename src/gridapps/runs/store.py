@@ -19,7 +19,6 @@ from uuid import UUID
 from django.conf import settings
 
 from gridapps.exports.storage import current
-from gridapps.runs.collection import CollectedFile
 from gridapps.runs.models import Output, Task
 from gridapps.runs.states import TERMINAL, State
 from gridapps.storage.directory import check_present, make_directories, settle
@@ -33,6 +32,16 @@ _UPLOADS = 8  # files of one attempt at once
 def is_shared() -> bool:
     """Whether attempts are written where every node and nginx see them."""
     return current().local("outputs") is not None
+
+
+@dataclass(frozen=True)
+class CollectedFile:
+    """A file that was taken over. `path` is relative, with / between names; `size` in bytes."""
+
+    path: str
+    size: int
+    sha256: str
+    media_type: str
 
 
 @dataclass(frozen=True)

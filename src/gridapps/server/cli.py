@@ -183,7 +183,7 @@ def courier() -> None:
 def promoter() -> None:
     """Copy shared releases into the trusted registry until interrupted (`up` starts one by itself)."""
     prepare_worker(say=_say, rights="promoter")
-    from gridapps.registry.promoter import Promoter
+    from gridapps.promotion.promoter import Promoter
 
     mine = Promoter()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -330,8 +330,8 @@ def tidy(dry_run: bool) -> None:
     docs/housekeeping.md says what that is.
     """
     settings = prepare(rights="")
-    from gridapps.registry.disk import STORAGE
-    from gridapps.registry.tokens import Service
+    from gridapps.pki.tokens import Service
+    from gridapps.pushes.disk import STORAGE
     from gridapps.server import layout
     from gridapps.server.accounts import acting_as
     from gridapps.server.housekeeper import JOBS, OF_WORKERS, alone

@@ -11,9 +11,9 @@ from pathlib import Path
 from django.utils.crypto import salted_hmac
 
 from gridapps.config.environment import Environment
-from gridapps.registry import tokens
-from gridapps.registry.disk import STORAGE
-from gridapps.registry.tokens import Service
+from gridapps.pki import tokens
+from gridapps.pki.tokens import Service
+from gridapps.pushes.disk import STORAGE
 
 
 def realm(environment: Environment) -> str:

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from django.db import close_old_connections
 
-from gridapps.access import tidying as access
-from gridapps.exports import tidying as exports
-from gridapps.registry import retention, sweeping
+from gridapps.housekeeping import expiry as access
+from gridapps.housekeeping import image_retention as retention
+from gridapps.housekeeping import lost_exports as exports
+from gridapps.housekeeping import lost_outputs as outputs
+from gridapps.housekeeping import output_files, sweeping
 from gridapps.runs import queries as runs
-from gridapps.runs import retention as runs_retention
-from gridapps.runs import tidying as outputs
 from gridapps.server import layout
 
 FIRST = 60.0  # seconds after the start: an instance that starts has other things to do
@@ -51,7 +51,7 @@ def images(*, dry_run: bool) -> Iterator[str]:
 JOBS = (Job("images", images), Job("sessions", access.tidy), Job("exports", exports.tidy, rounds=24))
 # Outputs are the workers', who sweep them: these run with a worker's rights. The second looks at everything
 # that there is; workers remove most of what they leave themselves.
-OF_WORKERS = (Job("outputs", runs_retention.sweep), Job("lost outputs", outputs.tidy))
+OF_WORKERS = (Job("outputs", output_files.sweep), Job("lost outputs", outputs.tidy))
 
 
 def keep_house(data: Path) -> None:

@@ -11,8 +11,8 @@ import click
 from pydantic import ValidationError
 
 from gridapps.config.environment import Environment
-from gridapps.registry import membership
-from gridapps.registry.authority import Authority
+from gridapps.pki import membership
+from gridapps.pki.authority import Authority
 from gridapps.server import accounts, layout, schema
 from gridapps.server.accounts import Accounts
 

@@ -4,8 +4,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from gridapps.registry import membership
-from gridapps.registry.membership import DIRECTORY, FACTS, InvalidBundle, Membership
+from gridapps.pki import membership
+from gridapps.pki.membership import DIRECTORY, FACTS, InvalidBundle, Membership
 from gridapps.server.instance import Unusable
 
 ENGINE_CERTIFICATES = Path("/etc/docker/certs.d")

@@ -14,7 +14,7 @@ from gridapps import privileges
 from gridapps.config.environment import Environment
 from gridapps.launcher.configuration import Configuration
 from gridapps.launcher.remote import RemoteSandbox
-from gridapps.registry import membership
+from gridapps.pki import membership
 from gridapps.runs.capacity import Capacity
 from gridapps.sandbox.protocol import EngineUnavailable
 from gridapps.server.instance import Unusable, identity

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gridapps.api.registry.refusals import refusal
 from gridapps.config.environment import Environment
-from gridapps.registry.portions import portions
+from gridapps.pushes.portions import portions
 from gridapps.server import distribution, layout, nginx_limits
 
 MAX_REQUEST = "2m"  # beside a body of 1 MiB of arguments there is a little JSON

@@ -7,12 +7,13 @@ from datetime import timedelta
 
 from gridapps.config.environment import Environment
 from gridapps.exports import storage
-from gridapps.runs.execution import Node
-from gridapps.runs.node_images import NodeImages
-from gridapps.runs.worker import Worker
+from gridapps.housekeeping import output_files
 from gridapps.server import launching
 from gridapps.server.instance import identity
 from gridapps.server.listener import Listener
+from gridapps.worker.execution import Node
+from gridapps.worker.node_images import NodeImages
+from gridapps.worker.worker import Worker
 
 
 @contextmanager
@@ -36,6 +37,7 @@ def worker_of(settings: Environment, *, say: Callable[[str], None]) -> Iterator[
                 max_log=settings.max_log,
             ),
             slots=capacity.slots,
+            sweep=output_files.sweep,
             capacity=capacity,
             lease=timedelta(seconds=settings.lease),
             on_stop=settings.on_stop,

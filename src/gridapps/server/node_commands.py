@@ -37,7 +37,8 @@ def add(name: str, days: int) -> None:
     if sys.stdout.isatty():
         raise BadParameter(f"The bundle is a tar archive: gridapps-server node add {name} > {name}.tar")
     settings = prepare()
-    from gridapps.registry import membership, nodes
+    from gridapps.pki import membership
+    from gridapps.registry import nodes
 
     try:
         issued = nodes.issue(by=None, node=name, days=days)

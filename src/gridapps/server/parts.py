@@ -5,8 +5,8 @@ import shutil
 import sys
 
 from gridapps.config.environment import Environment
-from gridapps.registry.disk import STORAGE
-from gridapps.registry.tokens import Service
+from gridapps.pki.tokens import Service
+from gridapps.pushes.disk import STORAGE
 from gridapps.server import distribution, launching, layout, nginx, surroundings
 from gridapps.server.accounts import Accounts
 from gridapps.server.instance import Unusable

@@ -84,7 +84,8 @@ def _shown_parts(parts: dict[str, bool]) -> Iterator[str]:
 def _images(settings: Environment) -> dict[str, Any]:
     """The disk that images take: of both registries, and of each developer who has some, most first."""
     from gridapps.access.models import User
-    from gridapps.registry import disk, room
+    from gridapps.pushes import disk
+    from gridapps.pushes import quota as room
 
     owners = User.objects.filter(apps__isnull=False).distinct()
     used = {owner.username: room.used(owner) for owner in owners}

@@ -30,7 +30,7 @@ _MODULES = (
     "gridapps.config.asgi",
     "gridapps.config.renewal",
     "gridapps.config.urls",
-    "gridapps.registry.promoter",
+    "gridapps.promotion.promoter",
     "gridapps.runs.errors",
     "gridapps.server.application",
     "gridapps.server.cli",
@@ -110,8 +110,8 @@ def _be(child: Forked, data: Path) -> None:
 
 def _look_after_pushes(process: int, *, data: Path, accounts: Accounts) -> None:
     """What only root can do for those who share the developer registry's storage."""
-    from gridapps.registry.disk import NOTE, STORAGE, note_opened
-    from gridapps.registry.tokens import Service
+    from gridapps.pki.tokens import Service
+    from gridapps.pushes.disk import NOTE, STORAGE, note_opened
 
     note_opened(process, data / NOTE, group=accounts.gid("registry"))
     if (asked := data / layout.OPEN_BLOBS).exists():

@@ -13,8 +13,9 @@ from django.views.decorators.http import require_GET, require_POST
 from gridapps.access import errors as access
 from gridapps.access.models import AccessTag
 from gridapps.exports import queries as exports
-from gridapps.registry import changes, queries, schemas, sharing
+from gridapps.promotion import changes
 from gridapps.registry import errors as registry
+from gridapps.registry import queries, schemas, sharing
 from gridapps.registry.models import App, Release, Share
 from gridapps.registry.schema_pool import Busy
 from gridapps.runs import counts, operations

@@ -10,7 +10,8 @@ from django.views.decorators.http import require_GET, require_POST
 from gridapps.access import applications, operations
 from gridapps.access import queries as access
 from gridapps.exports import queries as exports
-from gridapps.registry import certificates, room
+from gridapps.pushes import quota as room
+from gridapps.registry import certificates
 from gridapps.registry import queries as registry
 from gridapps.runs import queries as runs
 from gridapps.web.forms import ApplicationForm, CertificateForm, DeveloperForm, user_of

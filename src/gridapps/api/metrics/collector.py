@@ -15,9 +15,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from gridapps.hooks.models import Delivery
-from gridapps.registry import disk
+from gridapps.pki.tokens import Service
+from gridapps.pushes import disk
 from gridapps.registry.models import Release
-from gridapps.registry.tokens import Service
 from gridapps.runs import overview, reasons, tallies
 from gridapps.runs.models import Attempt, Run, Task
 from gridapps.runs.overview import NodeLoad

@@ -15,7 +15,7 @@ from gridapps.api.native.declared import AppId, etag, if_match
 from gridapps.api.native.paging import After, Flag, Limit, page
 from gridapps.api.native.parsing import not_found
 from gridapps.api.native.shapes import App, AppChanges, AppsAnswer, NewApp, Resources
-from gridapps.registry import attaching, models, operations, queries
+from gridapps.registry import kept_attachments, models, operations, queries
 
 router = Router(tags=["apps"], auth=with_scope("apps:read", "apps:write"))
 
@@ -125,7 +125,7 @@ def _whole(app: models.App, release: str | None, attached: list[models.Attachmen
         runnable=runnable and release is not None,
         created_at=app.created_at,
         updated_at=app.updated_at,
-        attachments=[attachments.shown(attaching.entry(row)) for row in attached],
+        attachments=[attachments.shown(kept_attachments.entry(row)) for row in attached],
         blocked=app.blocked_reason or None,
         **_described(app, app),
     )

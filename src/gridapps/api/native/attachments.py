@@ -7,7 +7,7 @@ from gridapps.api.native.shapes import Attachment
 
 
 def shown(entry: Mapping[str, Any]) -> Attachment:
-    """An attachment as `registry.attaching.entry` has it."""
+    """An attachment as `registry.kept_attachments.entry` has it."""
     return Attachment(
         kind=entry["kind"],
         digest=entry["digest"],

@@ -9,7 +9,7 @@ from gridapps.access.models import User
 from gridapps.api.native.answers import reads, writes
 from gridapps.api.native.authentication import user_of
 from gridapps.api.native.shapes import Developer, DeveloperAnswer, DeveloperRequest
-from gridapps.registry import room
+from gridapps.pushes import quota as room
 
 router = Router(tags=["developer"])
 

@@ -14,7 +14,8 @@ from gridapps.api.native.downloads import BINARY, as_file
 from gridapps.api.native.paging import After, Limit, page
 from gridapps.api.native.parsing import not_found
 from gridapps.api.native.shapes import Release, ReleasesAnswer
-from gridapps.registry import attaching, models, queries
+from gridapps.pushes import attaching
+from gridapps.registry import kept_attachments, models, queries
 
 router = Router(tags=["apps"], auth=with_scope("apps:read"))
 
@@ -70,7 +71,7 @@ def shown(release: models.Release) -> Release:
         command=release.command,
         state=release.state,
         reasons=release.reasons,
-        attachments=[attachments.shown(attaching.entry(row)) for row in release.attachments.all()],
+        attachments=[attachments.shown(kept_attachments.entry(row)) for row in release.attachments.all()],
         removed_at=release.removed_at,
         blocked=release.blocked_reason or None,
     )

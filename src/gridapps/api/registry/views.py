@@ -16,14 +16,18 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from gridapps.api.registry.refusals import refusal
 from gridapps.audit import trail
-from gridapps.registry import certificates, disk, permits, pushes, room, tokens
+from gridapps.oci.documents import Invalid
+from gridapps.oci.manifests import MAX_MANIFEST
+from gridapps.pki import tokens
+from gridapps.pki.tokens import Service
+from gridapps.pushes import disk, permits
+from gridapps.pushes import pushing as pushes
+from gridapps.pushes import quota as room
+from gridapps.pushes.distribution import Unavailable
+from gridapps.pushes.permits import Access, Denied
+from gridapps.registry import certificates
 from gridapps.registry.certificates import NotTrusted
-from gridapps.registry.distribution import Unavailable
-from gridapps.registry.documents import Invalid
-from gridapps.registry.manifests import MAX_MANIFEST
 from gridapps.registry.models import Certificate, NodeCertificate
-from gridapps.registry.permits import Access, Denied
-from gridapps.registry.tokens import Service
 
 View = Callable[..., HttpResponse]
 

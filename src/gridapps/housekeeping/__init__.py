@@ -1,0 +1,1 @@
+"""Removes what policies no longer keep: images, outputs, expired sessions, leftovers of imports."""

@@ -1,0 +1,80 @@
+"""The process that reads layers: `python -I -m gridapps.oci.layer_reader`, started by `unpacking`.
+
+Layers come from people whom the instance does not have to trust, so nothing else is in this process: it has
+three pipes, opens no file and no connection, and its processor time and memory are limited. It reads, for
+each layer, a line of JSON with the limits and then pieces with their lengths in front, an empty one at the
+end; it answers each with a line of JSON. The first refusal is its last answer.
+"""
+
+import base64
+import ctypes
+import json
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from typing import IO, Any
+
+from gridapps.oci import layers
+from gridapps.oci.documents import Invalid
+
+PROCESSOR_TIME = 150  # seconds for the layers of one push
+MEMORY = 768 * 1024**2  # bytes of address space
+_NO_NEW_PRIVILEGES, _DUMPABLE = 38, 4  # of prctl(2)
+
+
+def confine() -> None:
+    """Give up what reading does not need."""
+    process = ctypes.CDLL(None, use_errno=True)
+    if process.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) or process.prctl(_DUMPABLE, 0, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl failed")
+    os.nice(10)  # pages and API come first
+    for limit, value in (
+        (resource.RLIMIT_CPU, PROCESSOR_TIME),
+        (resource.RLIMIT_AS, MEMORY),
+        (resource.RLIMIT_NOFILE, 3),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NPROC, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(limit, (value, value))
+
+
+def serve(stdin: IO[bytes], stdout: IO[bytes]) -> None:
+    """Answer until the other side closes, or a layer is refused."""
+    while line := stdin.readline(1000):
+        answer = _answer(stdin, **json.loads(line))
+        stdout.write(json.dumps(answer).encode() + b"\n")
+        stdout.flush()
+        if "diff_id" not in answer:
+            return
+
+
+def _answer(stdin: IO[bytes], *, max_size: int, max_files: int) -> dict[str, Any]:
+    try:
+        found = layers.examine(_pieces(stdin), max_size=max_size, max_files=max_files)
+    except Invalid as error:
+        return {"invalid": str(error)}
+    except layers.TooLarge:
+        return {"too_large": True}
+    except MemoryError:
+        return {"invalid": "has more entries, or longer names, than can be read in the memory for it."}
+    index = base64.b64encode(found.index).decode()
+    return {"diff_id": found.diff_id, "size": found.size, "files": found.files, "index": index}
+
+
+def _pieces(stdin: IO[bytes]) -> Iterator[bytes]:
+    while size := int.from_bytes(_exactly(stdin, 4), "big"):
+        yield _exactly(stdin, size)
+
+
+def _exactly(stdin: IO[bytes], size: int) -> bytes:
+    content = stdin.read(size)
+    if len(content) != size:
+        raise EOFError("The other side has gone.")
+    return content
+
+
+if __name__ == "__main__":
+    confine()
+    serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -1,0 +1,158 @@
+"""The tree that an image's layers make together, as far as an engine reads it: /etc/passwd and /etc/group.
+
+An engine reads both as root, whole and into its memory, whenever it starts a container, also for a user who
+is given by number. They may be links, and every directory above them may be one. So each layer leaves an
+index of what is special in it: links, large files and devices. Every way that some layer offers is followed
+through the indexes of all layers. Whiteouts and replaced files are ignored: they only take ways away.
+"""
+
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from gridapps.oci.documents import Invalid
+
+WATCHED = (b"etc/passwd", b"etc/group")
+MAX_ACCOUNTS = 1024**2  # bytes of each
+MAX_INDEX = 16 * 1024**2  # bytes of the index of one layer
+MAX_INDEXES = 16 * 1024**2  # bytes of the indexes of one image
+MAX_STEPS = 64  # of following links: each looks through all indexes
+_LINK, _LARGE, _DEVICE, _IMPLIED = b"L", b"F", b"D", b"I"
+_MOUNTED = {b"dev", b"proc", b"sys", b"grid", b"input", b"tmp"}  # in a container, not from the image
+_WHAT = {_LARGE: f"a file of more than {MAX_ACCOUNTS} bytes", _DEVICE: "a device"}
+# Two zeros begin a record, and come nowhere else: paths, kinds and targets are never empty before one.
+_RECORD = re.compile(rb"\0\0([^\0]+)\0(.)([^\0]*)", re.DOTALL)
+
+
+@dataclass
+class Index:
+    """What is special in one layer, while it is read. Raises Invalid when it becomes too large."""
+
+    _records: dict[bytes, bytes] = field(default_factory=dict)  # by path: kind and target
+    _size: int = 0
+
+    def link(self, path: bytes, target: bytes) -> None:
+        """A symbolic link."""
+        self._note(path, _LINK + target)
+
+    def large(self, path: bytes) -> None:
+        """A file that is too large for an engine to read."""
+        self._note(path, _LARGE)
+
+    def device(self, path: bytes) -> None:
+        """A device."""
+        self._note(path, _DEVICE)
+
+    def same(self, path: bytes, target: bytes) -> None:
+        """A hard link to something special."""
+        self._note(path, self._records[target])
+
+    def implied(self, path: bytes) -> None:
+        """A directory that has no entry of its own."""
+        self._note(path, _IMPLIED)
+
+    def declared(self, path: bytes) -> None:
+        """It has one after all."""
+        del self._records[path]
+
+    def packed(self) -> bytes:
+        """The index as it is kept."""
+        return zlib.compress(
+            b"".join(b"\0\0" + path + b"\0" + record for path, record in self._records.items()), level=1
+        )
+
+    def _note(self, path: bytes, record: bytes) -> None:
+        self._records[path] = record
+        self._size += len(path) + len(record) + 3
+        if self._size > MAX_INDEX:
+            raise Invalid(f"has more links and large files than fit into {MAX_INDEX} bytes by their names.")
+
+
+def judge(packed: Sequence[bytes]) -> None:
+    """Judge the indexes of an image's layers, the lowest first. Raises Invalid."""
+    indexes = list(_unpacked(packed))
+    _judge_places(indexes)
+    for path in WATCHED:
+        _follow(path, indexes)
+
+
+def _unpacked(packed: Sequence[bytes]) -> Iterator[bytes]:
+    left = MAX_INDEXES
+    for each in packed:
+        index = zlib.decompressobj().decompress(each, left + 1)
+        left -= len(index)
+        if left < 0:
+            raise Invalid("The layers of the image have too many links and large files together.")
+        yield index
+
+
+def _judge_places(indexes: Sequence[bytes]) -> None:
+    """No layer writes through a link of a lower one: engines differ in where that leads."""
+    above: dict[bytes, int] = {}
+    for number in range(len(indexes), 0, -1):
+        for record in _RECORD.finditer(indexes[number - 1]):
+            path, kind = record[1], record[2]
+            if kind == _IMPLIED:
+                above[path] = number
+            elif kind == _LINK and path in above:
+                raise Invalid(
+                    f"Layer {above[path]} has files below {_shown(path)}, which is a link in layer {number}: "
+                    "engines differ in where these files go. Put them where the link leads."
+                )
+
+
+def _follow(path: bytes, indexes: Sequence[bytes]) -> None:
+    """Go all ways that a reader of this path could be led."""
+    todo = [(b"", tuple(path.split(b"/")))]
+    seen = set(todo)
+    while todo:
+        base, rest = todo.pop()
+        for way in _next(path, base, rest, indexes):
+            if way not in seen:
+                seen.add(way)
+                todo.append(way)
+        if len(seen) > MAX_STEPS:
+            raise Invalid(f"{_shown(path)} of the image leads through too many links; make it a file.")
+
+
+def _next(
+    path: bytes, base: bytes, rest: tuple[bytes, ...], indexes: Sequence[bytes]
+) -> Iterator[tuple[bytes, tuple[bytes, ...]]]:
+    """Where a reader of `path` who has come to the directory `base` can get by the first of `rest`."""
+    if not rest:
+        return
+    name, rest = rest[0], rest[1:]
+    if name in (b"", b"."):
+        yield base, rest
+        return
+    if name == b"..":
+        yield base.rpartition(b"/")[0], rest
+        return
+    place = base + b"/" + name if base else name
+    if place in _MOUNTED:
+        # runc reads the files once more inside the container: a device or pipe there would hold it.
+        raise Invalid(
+            f"{_shown(path)} of the image leads below {_shown(place)}, where a container has other files "
+            f"than the image. Engines read it whole: make it a file of at most {MAX_ACCOUNTS} bytes."
+        )
+    yield place, rest
+    for number, index in enumerate(indexes, 1):
+        kind, target = _look_up(place, index)
+        if kind == _LINK:
+            yield b"" if target.startswith(b"/") else base, (*target.split(b"/"), *rest)
+        elif kind in _WHAT and not set(rest) - {b"", b"."}:
+            raise Invalid(
+                f"{_shown(path)} of the image is {_WHAT[kind]}, {_shown(place)} in layer {number}. Engines "
+                f"read it whole: make it a file of at most {MAX_ACCOUNTS} bytes."
+            )
+
+
+def _look_up(path: bytes, index: bytes) -> tuple[bytes, bytes]:
+    start = index.find(b"\0\0" + path + b"\0")
+    found = _RECORD.match(index, start) if start >= 0 else None
+    return (found[2], found[3]) if found else (b"", b"")
+
+
+def _shown(path: bytes) -> str:
+    return repr("/" + path[:200].decode(errors="replace"))

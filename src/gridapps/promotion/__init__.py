@@ -1,0 +1,1 @@
+"""Copies shared releases into the trusted registry, after scanning them."""

@@ -1,0 +1,100 @@
+"""What a release and its attachments consist of, read from a registry by digest and checked against it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from gridapps.oci import attachments, manifests
+from gridapps.oci.manifests import OCI_MANIFEST, Blob, Index
+from gridapps.pushes import attaching
+from gridapps.pushes.distribution import Missing, Repository
+from gridapps.registry import kept_attachments
+from gridapps.registry.models import Release, Share
+
+ANY = 2**62  # limits were judged at the push: what was taken then is copied now
+
+
+class Spoiled(Exception):
+    """What lies in the developer registry is not what was pushed. The sentence says what differs."""
+
+
+@dataclass
+class Contents:
+    """Manifests, children before the index that names them, and blobs."""
+
+    manifests: dict[str, tuple[bytes, str]] = field(default_factory=dict)  # digest: content, media type
+    blobs: dict[str, int] = field(default_factory=dict)  # digest: bytes
+    tags: dict[str, str] = field(default_factory=dict)  # tag: digest of a manifest
+
+    @property
+    def size(self) -> int:
+        return sum(len(content) for content, _ in self.manifests.values()) + sum(self.blobs.values())
+
+    def add_blobs(self, blobs: Iterable[Blob]) -> None:
+        """Raises Spoiled."""
+        for blob in blobs:
+            if self.blobs.setdefault(blob.digest, blob.size) != blob.size:
+                raise Spoiled(f"The release names {blob.digest} with two sizes.")
+
+
+def copy_of(other: Contents) -> Contents:
+    """The same, to which more can be added."""
+    return Contents(dict(other.manifests), dict(other.blobs), dict(other.tags))
+
+
+def of_release(source: Repository, release: Release) -> Contents:
+    """Everything that the release names. Raises Spoiled, Invalid, Unavailable."""
+    found, digest, media_type = Contents(), release.digest, release.media_type
+    content = manifest(source, digest, media_type)
+    parsed = _parsed(content, media_type)
+    for child in parsed.children if isinstance(parsed, Index) else ():
+        inner = manifest(source, child.digest, child.media_type, size=child.size)
+        found.add_blobs(_blobs(_parsed(inner, child.media_type)))
+        found.manifests[child.digest] = (inner, child.media_type)
+    found.add_blobs(_blobs(parsed))
+    found.manifests[digest] = (content, media_type)
+    return found
+
+
+def add_attachments(found: Contents, source: Repository, share: Share) -> list[dict[str, Any]]:
+    """Add what the share keeps beside its release, judged once more; what the share remembers of it.
+
+    Signatures are verified again, with the keys that are known now. Raises Spoiled, Missing, Invalid,
+    signatures.UnusableKeys, Unavailable.
+    """
+    entries: list[dict[str, Any]] = []
+    keys = kept_attachments.known_keys()
+    for digest, tag in dict.fromkeys((each["manifest"], each["tag"]) for each in share.attachments):
+        content = manifest(source, digest, OCI_MANIFEST)
+        place = attachments.place_of(tag or digest, content)
+        assert place is not None, "it was one when it was pushed"
+        parsed = attachments.parse(content, media_type=OCI_MANIFEST, place=place)
+        rows = attaching.rows_of(
+            parsed, release=share.release, manifest=digest, tag=tag, keys=keys,
+            payloads=attaching.payloads_in(source, parsed.pieces),
+        )  # fmt: skip
+        found.add_blobs(parsed.blobs)
+        found.manifests[digest] = (content, OCI_MANIFEST)
+        if tag:
+            found.tags[tag] = digest
+        entries += map(kept_attachments.entry, rows)
+    return entries
+
+
+def manifest(source: Repository, digest: str, media_type: str, *, size: int | None = None) -> bytes:
+    """A manifest that is what its digest says. Raises Spoiled, Unavailable."""
+    try:
+        content = source.manifest(digest, media_type=media_type, limit=manifests.MAX_MANIFEST + 1)
+    except Missing:
+        raise Spoiled(f"The developer registry has no manifest {digest} any more.") from None
+    if manifests.digest_of(content) != digest or (size is not None and len(content) != size):
+        raise Spoiled(f"The manifest {digest} in the developer registry is not the one that was pushed.")
+    return content
+
+
+def _parsed(content: bytes, media_type: str) -> manifests.Manifest | Index:
+    return manifests.parse(content, media_type=media_type, max_image=ANY, max_layers=ANY)
+
+
+def _blobs(parsed: manifests.Manifest | Index) -> Iterable[Blob]:
+    return () if isinstance(parsed, Index) else (parsed.config, *parsed.layers)

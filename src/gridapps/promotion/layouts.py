@@ -1,0 +1,44 @@
+"""Images as directories, for scanners: the OCI image layout. Source: the OCI image specification 1.0."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from gridapps.oci.manifests import OCI_INDEX
+from gridapps.promotion.contents import Contents, Spoiled
+from gridapps.pushes.distribution import Repository
+
+
+def write(directory: Path, contents: Contents, source: Repository, *, top: str) -> None:
+    """Write the image whose manifest or index is `top`, with its blobs from `source`, hashed on the way.
+
+    Raises Spoiled, distribution.Missing, distribution.Unavailable, OSError.
+    """
+    blobs = directory / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    for digest, (content, _) in contents.manifests.items():
+        _file(blobs, digest).write_bytes(content)
+    for digest, size in contents.blobs.items():
+        _write_blob(_file(blobs, digest), source, digest, size)
+    content, media_type = contents.manifests[top]
+    entry = {"mediaType": media_type, "digest": top, "size": len(content)}
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}
+    (directory / "index.json").write_text(json.dumps(index))
+    (directory / "oci-layout").write_text(json.dumps({"imageLayoutVersion": "1.0.0"}))
+
+
+def _file(blobs: Path, digest: str) -> Path:
+    return blobs / digest.removeprefix("sha256:")
+
+
+def _write_blob(path: Path, source: Repository, digest: str, size: int) -> None:
+    hashed, length = hashlib.sha256(), 0
+    with path.open("wb") as file, source.reading(digest) as chunks:
+        for chunk in chunks:
+            length += len(chunk)
+            if length > size:
+                break
+            hashed.update(chunk)
+            file.write(chunk)
+    if length != size or f"sha256:{hashed.hexdigest()}" != digest:
+        raise Spoiled(f"The blob {digest} in the trusted registry is not the one that was copied there.")

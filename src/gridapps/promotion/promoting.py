@@ -1,0 +1,215 @@
+"""Promotion: a shared release is copied, byte for byte, from the developer registry into the trusted one.
+
+By digest from the top to the last blob: what arrives under another digest or size than was judged at the push
+is never stored, and the share fails. Blobs that are there already are skipped, so a copy that was killed goes
+on where it was, and copying twice is copying once. What is attached goes along, and the operator's scanner
+has the last word. docs/decisions/0070-promotion.md and 0074-supply-chain.md say why it is done so.
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, QuerySet
+from django.utils import timezone
+
+from gridapps.audit import trail
+from gridapps.audit.events import Event
+from gridapps.oci.documents import Invalid
+from gridapps.oci.signatures import UnusableKeys
+from gridapps.promotion import contents, layouts, scanning
+from gridapps.promotion.contents import Contents, Spoiled
+from gridapps.promotion.scanning import Verdict
+from gridapps.pushes import images
+from gridapps.pushes.distribution import Missing, Rejected, Repository
+from gridapps.registry import kept_attachments, sharing
+from gridapps.registry.models import Share
+from gridapps.registry.queries import Source
+
+NOTED_EVERY = 0.5  # seconds between two notes of how far a copy is
+log = logging.getLogger(__name__)
+
+
+class _Over(Exception):
+    """The share is not being copied any more: somebody revoked it."""
+
+
+def promote(share: Share, *, stopping: Callable[[], bool] = lambda: False) -> bool:
+    """Copy the release of a share that is being copied, have it scanned; whether the share is active now.
+
+    A release that is spoiled, not whole, not signed as it has to be, or refused by the scanner makes it a
+    failed one. When `stopping` says so, and when distribution.Unavailable is raised, it is still being
+    copied, and doing it again goes on.
+    """
+    try:
+        with (
+            images.repository_of(share.app, Source.DEVELOPER) as source,
+            images.repository_of(share.app, Source.TRUSTED) as target,
+        ):
+            release = contents.of_release(source, share.release)
+            everything = contents.copy_of(release)
+            kept = contents.add_attachments(everything, source, share)
+            if missing := kept_attachments.unsigned(kept):
+                fail(share, missing)
+                return False
+            _Copy(share, source, target).all_of(everything)
+            verdict = _scan(share, release, target, stopping)
+    except (_Over, scanning.GivenUp):
+        return False
+    except Spoiled as error:
+        fail(share, str(error))
+        return False
+    except UnusableKeys as error:
+        fail(share, f"The instance's signature keys cannot be used: {error}")
+        return False
+    except (Missing, Invalid, Rejected) as error:
+        text = str(error) or "A part of the release is gone."
+        fail(share, f"The developer registry does not hold the release as it was pushed: {text}")
+        return False
+    return _end(share, kept, verdict)
+
+
+def scans() -> Path:
+    """Where the scanner's directories lie."""
+    return Path(settings.DATA) / "scanner"
+
+
+def _scan(
+    share: Share, release: Contents, target: Repository, stopping: Callable[[], bool]
+) -> Verdict | None:
+    """What the scanner says of the copy; None where the operator has none."""
+    limits = settings.GRIDAPPS
+    if not limits.scanner:
+        return None
+    if not _copying(share).update(reason="The scanner looks at the release."):
+        raise _Over
+    try:
+        with scanning.place(scans(), f"share-{share.pk}", size=release.size) as directory:
+            layout = directory / "image"
+            layouts.write(layout, release, target, top=share.release.digest)
+            return scanning.run(
+                limits.scanner, layout, directory=directory, timeout=limits.scanner_timeout,
+                wanted=lambda: not stopping() and _copying(share).exists(),
+            )  # fmt: skip
+    except OSError as error:
+        return Verdict("", f"The image could not be laid out for the scanner: {error}.")
+
+
+def _end(share: Share, kept: list[dict[str, Any]], verdict: Verdict | None) -> bool:
+    """Make the share active, or a failed one if that is the scanner's verdict; whether it is active."""
+    if verdict is None:
+        return _activate(share, attachments=kept)
+    said = {"scanned_at": timezone.now(), "scan": verdict.output}
+    with transaction.atomic():
+        trail.record(
+            event=Event.SHARE_SCANNED, by=trail.INSTANCE, passed=not verdict.fault, **sharing.named(share)
+        )
+        if verdict.fault:
+            fail(share, verdict.fault, **said)
+            return False
+        return _activate(share, attachments=kept, **said)
+
+
+class _Copy:
+    """One copy of one share's release."""
+
+    def __init__(self, share: Share, source: Repository, target: Repository) -> None:
+        self._share = share
+        self._source = source
+        self._target = target
+        self._copied = 0
+        self._noted = 0.0
+
+    def all_of(self, contents: Contents) -> None:
+        """Blobs first, then manifests: a registry takes nothing that names what is not there."""
+        self._note(size=contents.size)
+        for digest, size in contents.blobs.items():
+            if self._has(digest, size):
+                self._add(size)
+            else:
+                self._blob(digest, size)
+        for digest, (content, media_type) in contents.manifests.items():
+            # Under a tag, because a garbage collection may take what has none: the children of an index.
+            stored = self._target.put_manifest(digest.replace(":", "-"), content, media_type=media_type)
+            if stored != digest:
+                raise Spoiled(f"The trusted registry stored the manifest {digest} as {stored or 'nothing'}.")
+            self._add(len(content))
+        for tag, digest in contents.tags.items():
+            # Where tools look for signatures. Another share of the release may move it; the tag above stays.
+            content, media_type = contents.manifests[digest]
+            self._target.put_manifest(tag, content, media_type=media_type)
+        self._note()
+
+    def _has(self, digest: str, size: int) -> bool:
+        try:
+            return self._target.blob_size(digest) == size
+        except Missing:
+            return False
+
+    def _blob(self, digest: str, size: int) -> None:
+        try:
+            with self._source.reading(digest) as chunks:
+                self._target.put_blob(digest, self._checked(chunks, digest, size), size=size)
+        except Missing:
+            raise Spoiled(f"The developer registry has no blob {digest} any more.") from None
+
+    def _checked(self, chunks: Iterator[bytes], digest: str, size: int) -> Iterator[bytes]:
+        """The same bytes; the last of them only once all are known to be what the digest says."""
+        hashed, length, held = hashlib.sha256(), 0, b""
+        for chunk in chunks:
+            hashed.update(chunk)
+            length += len(chunk)
+            if length > size:
+                break
+            if held:
+                yield held
+                self._add(len(held))
+            held = chunk
+        if length != size or f"sha256:{hashed.hexdigest()}" != digest:
+            raise Spoiled(f"The blob {digest} in the developer registry is not the one that was pushed.")
+        yield held
+        self._add(len(held))
+
+    def _add(self, count: int) -> None:
+        self._copied += count
+        if time.monotonic() > self._noted + NOTED_EVERY:
+            self._note()
+
+    def _note(self, **more: int) -> None:
+        self._noted = time.monotonic()
+        if not _copying(self._share).update(copied=self._copied, reason="", **more):
+            raise _Over
+
+
+def _activate(share: Share, **more: Any) -> bool:
+    """Make it runnable, unless somebody revoked it meanwhile."""
+    with transaction.atomic():
+        done = _copying(share).update(
+            state=Share.State.ACTIVE, activated_at=timezone.now(), copied=F("size"), reason="", **more
+        )
+        if done:
+            trail.record(event=Event.SHARE_ACTIVATED, by=trail.INSTANCE, **sharing.named(share))
+    log.info("share %s of %s: %s", share.pk, share.release, "active" if done else "revoked meanwhile")
+    return bool(done)
+
+
+def note_waiting(share: Share, reason: str) -> None:
+    """Say what the copy waits for."""
+    _copying(share).update(reason=f"Waiting: {reason}")
+
+
+def fail(share: Share, reason: str, **more: Any) -> None:
+    """End the share, unless it is over already."""
+    log.warning("share %s of %s failed: %s", share.pk, share.release, reason)
+    with transaction.atomic():
+        if _copying(share).update(state=Share.State.FAILED, ended_at=timezone.now(), reason=reason, **more):
+            trail.record(event=Event.SHARE_FAILED, by=trail.INSTANCE, reason=reason, **sharing.named(share))
+
+
+def _copying(share: Share) -> QuerySet[Share]:
+    return Share.objects.filter(pk=share.pk, state=Share.State.COPYING)

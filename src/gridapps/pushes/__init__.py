@@ -1,0 +1,1 @@
+"""Pushes to the developer registry: permissions, disk quota, judging and storing what arrives."""

@@ -1,0 +1,172 @@
+"""Who may do what in the registries: each single request and each token, by certificate alone.
+
+Repositories whose name begins with `grid/` are the trusted registry's: nodes pull from them, nobody pushes.
+
+What is not written here is denied. Source of the requests: the OCI distribution specification 1.0.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import parse_qs
+
+from gridapps.pki.tokens import Service
+from gridapps.registry.models import App, Certificate, NodeCertificate
+
+TRUSTED_PREFIX = "grid/"  # no app-id has a slash: no developer's repository can be called so
+Access = Mapping[str, Sequence[str]]  # actions by repository
+
+PULL, PUSH = ("pull",), ("push", "pull")
+MAX_SCOPES = 10
+MAX_URI = 4096  # characters
+
+TAG = r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
+DIGEST = r"sha256:[0-9a-f]{64}"
+# No `%`, no `..`, no second slash: what is judged here is letter for letter what the registry will read.
+_PATHS = {
+    "manifest": rf"manifests/(?P<reference>{TAG}|{DIGEST})",
+    "blob": rf"blobs/(?P<digest>{DIGEST})",
+    "uploads": r"blobs/uploads/",
+    "upload": r"blobs/uploads/(?P<upload>[0-9a-zA-Z=_-]{1,128})",
+    "tags": r"tags/list",
+    "referrers": rf"referrers/{DIGEST}",
+}
+_NAME = rf"/v2/(?P<name>(?:{TRUSTED_PREFIX})?[a-z0-9][a-z0-9-]{{0,62}})/"
+_ALLOWED: Mapping[tuple[str, str], Sequence[str]] = {
+    ("GET", "manifest"): PULL,
+    ("HEAD", "manifest"): PULL,
+    ("PUT", "manifest"): (),  # judged and forwarded by the application, which has a token of its own
+    ("GET", "blob"): PULL,
+    ("HEAD", "blob"): PULL,
+    ("POST", "uploads"): PUSH,
+    ("GET", "upload"): PUSH,
+    ("HEAD", "upload"): PUSH,
+    ("PATCH", "upload"): PUSH,
+    ("PUT", "upload"): PUSH,
+    ("DELETE", "upload"): ("delete",),  # gives up an upload that is under way
+    ("GET", "tags"): PULL,
+    # The registry has no such list, and says 404: then clients keep one themselves, under a tag.
+    ("GET", "referrers"): PULL,
+}
+
+
+class Denied(Exception):
+    """The request or scope is not allowed. The message is for the developer's terminal."""
+
+
+def of_request(*, method: str, uri: str) -> Access:
+    """What a request to `/v2/<name>/...` needs. `uri` is the raw one of the request line. Raises Denied."""
+    path, _, query = uri.partition("?")
+    if len(uri) > MAX_URI:
+        raise Denied(f"The request's URI is longer than {MAX_URI} characters.")
+    for kind, pattern in _PATHS.items():
+        if not (match := re.fullmatch(_NAME + pattern, path)):
+            continue
+        actions = _ALLOWED.get((method, kind))
+        if actions is not None:
+            sources = _mounted_from(query) if kind == "uploads" else []
+            return {**dict.fromkeys(sources, PULL), match["name"]: actions}
+        if method == "DELETE":
+            raise Denied("Images are not deleted here: releases stay. Delete the App instead.")
+    raise Denied(
+        "This registry takes pushes to, and pulls from, HOST:PORT/APP-ID and nothing else: the repository's "
+        "name must be an app-id."
+    )
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a request that `of_request` allows is about."""
+
+    repository: str
+    digests: Sequence[str]  # of blobs and manifests that it asks for, mounts, or completes an upload with
+    upload: str = ""
+    begins: bool = False  # an upload
+
+
+def subject_of(uri: str) -> Subject:
+    """What an allowed request is about."""
+    path, _, query = uri.partition("?")
+    for kind, pattern in _PATHS.items():
+        if match := re.fullmatch(_NAME + pattern, path):
+            named = [*match.groupdict().values(), *_fields(query, "digest"), *_fields(query, "mount")]
+            return Subject(
+                repository=match["name"],
+                digests=[word for word in named if re.fullmatch(DIGEST, word)],
+                upload=match["upload"] if kind == "upload" else "",
+                begins=kind == "uploads",
+            )
+    raise AssertionError("only what was allowed is asked for")
+
+
+def of_scopes(given: Sequence[str]) -> Access:
+    """What the `scope` parameters of a token request ask for. Raises Denied."""
+    words = " ".join(given).split()
+    if len(words) > MAX_SCOPES:
+        raise Denied(f"A token is for at most {MAX_SCOPES} scopes.")
+    access: dict[str, Sequence[str]] = {}
+    for word in words:
+        kind, _, rest = word.partition(":")
+        name, _, actions = rest.rpartition(":")
+        if kind != "repository" or not name:
+            raise Denied(f"The scope {word[:200]!r} is not given to anybody here.")
+        asked = {action for action in actions.split(",") if action}
+        if not asked <= set(PUSH):
+            raise Denied("Images can be pushed and pulled, but not deleted: releases stay.")
+        access[name] = sorted(asked | set(access.get(name, ())))
+    return access
+
+
+def check(access: Access, *, certificate: Certificate | NodeCertificate) -> list[App]:
+    """The Apps of these repositories, if the certificate's holder may do all of this; else Denied.
+
+    A developer may push to and pull from Apps of one's own; a foreign one and none at all look the same. A
+    node may pull from every App, deleted ones as well, because accepted runs go on.
+    """
+    if isinstance(certificate, NodeCertificate):
+        return _pulled_by(certificate, access)
+    names = list(access)
+    owned = App.objects.filter(owner=certificate.user_id, deleted_at__isnull=True)
+    apps = {app.app_id: app for app in owned.filter(app_id__in=names)}
+    for name in names:
+        if name not in apps:
+            raise Denied(
+                f"{certificate.user.username} has no App {name[:100]!r}. A repository is named like an App "
+                "of yours: create the App first, or push to another name."
+            )
+    return [apps[name] for name in names]
+
+
+def _pulled_by(certificate: NodeCertificate, access: Access) -> list[App]:
+    if any(list(actions) != list(PULL) for actions in access.values()):
+        raise Denied(
+            f"The certificate of {certificate.holder} pulls and does nothing else: push with a developer's."
+        )
+    ids = {name: name.removeprefix(TRUSTED_PREFIX) for name in access}
+    apps = {app.app_id: app for app in App.objects.filter(app_id__in=list(ids.values()))}
+    for app_id in ids.values():
+        if app_id not in apps:
+            raise Denied(f"There is no App {app_id[:100]!r}.")
+    return [apps[app_id] for app_id in ids.values()]
+
+
+def service_of(access: Access) -> Service:
+    """The registry that the request goes to. Raises Denied for one that concerns both."""
+    trusted = {name.startswith(TRUSTED_PREFIX) for name in access}
+    if len(trusted) > 1:
+        raise Denied("Nothing is moved between what developers push and what is shared.")
+    return Service.TRUSTED if trusted == {True} else Service.DEVELOPER
+
+
+def _mounted_from(query: str) -> list[str]:
+    """Repositories from which the upload shall mount a blob."""
+    return _fields(query, "from")
+
+
+def _fields(query: str, name: str) -> list[str]:
+    """What a field of the query says, each time that it is there. Raises Denied."""
+    try:
+        fields = parse_qs(query, keep_blank_values=True, max_num_fields=8, errors="strict")
+    except ValueError:
+        raise Denied("The request's query cannot be read.") from None
+    return [value for value in fields.get(name, []) if value]

@@ -1,0 +1,107 @@
+"""How much of the disk the images of one developer take, and the limit on it, which a push meets.
+
+The developer registry's storage is asked each time: what lies in the repositories of the developer's Apps,
+deleted ones as well, whether a release needs it or not, and uploads. A request whose body has a length
+promises it; one that tells none gets a portion of what is left, beyond which nginx ends it. What is promised
+counts as long as the request goes on, so that uploads side by side stay below the limit together.
+"""
+
+import contextlib
+import fcntl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from django.conf import settings
+
+from gridapps.access.models import User
+from gridapps.pushes import disk
+from gridapps.pushes.disk import Disk, Files
+from gridapps.pushes.permits import Denied, Subject
+from gridapps.pushes.portions import portions
+from gridapps.registry.models import App
+
+# Bytes that a blob, a tag or an upload counts beside its own: the files and directories around it. Without
+# it, blobs of one byte would fill a disk for nothing.
+AROUND = 16 * 1024
+# Seconds without a byte after which somebody has to have an upload's file open for its promise to hold.
+PATIENCE = 15.0
+
+
+def used(user: User) -> int:
+    """Bytes that the images of a developer's Apps take, what is being uploaded included."""
+    return _used(disk.developers(), user)
+
+
+def check(user: User, *, more: int) -> None:
+    """Raise Denied unless the developer's images may take `more` bytes than they do."""
+    if (limit := settings.GRIDAPPS.max_registry) and used(user) + more > limit:
+        raise _full(user)
+
+
+def admit(user: User, subject: Subject, *, length: int | None) -> int | None:
+    """Let a request of an upload pass; the most bytes that its body may have where it told no `length`.
+
+    Raises Denied when the developer's images would take more than the limit.
+    """
+    limit = settings.GRIDAPPS.max_registry
+    if not limit:
+        return None
+    if subject.begins:
+        check(user, more=AROUND)
+        return None
+    with _alone():
+        there = disk.developers()
+        path = there.repository(subject.repository).upload(subject.upload)
+        arrived = disk.size_of(path / "data")
+        left = limit - _used(there, user, but=path) - arrived - AROUND
+        portion = _portion(left) if length is None else None
+        wanted = portion if length is None else length
+        if wanted is None or wanted > left:
+            raise _full(user)
+        with contextlib.suppress(FileNotFoundError):  # the registry refuses what is no upload
+            (path / "promised").write_text(str(arrived + wanted))
+            (path / "promised").chmod(0o640)  # the housekeeper reads it
+        return portion
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """No other request, of any process, is let in between the look and the promise."""
+    directory = settings.DATA / "run" / "reading"
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "room").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _portion(left: int) -> int | None:
+    """Half of what is left, so that others that are sent at the same time get some; None for too little."""
+    fitting = [portion for portion in portions(settings.GRIDAPPS.max_image) if portion <= left // 2]
+    return max(fitting, default=None)
+
+
+def _full(user: User) -> Denied:
+    return Denied(
+        f"There is no room for this: the images of {user.username}'s Apps take {used(user)} bytes, and this "
+        f"instance gives a developer {settings.GRIDAPPS.max_registry}. Delete Apps that you do not need any "
+        "more, or ask an administrator; what no release needs goes by itself within two days."
+    )
+
+
+def _used(there: Disk, user: User, *, but: Path | None = None) -> int:
+    names = App.objects.filter(owner=user.pk).order_by("pk").values_list("app_id", flat=True)
+    repositories = [there.repository(name) for name in names]
+    uploads = [upload for each in repositories for upload in each.uploads() if upload.path != but]
+    # Looking who has what open takes some milliseconds, so it is done only for those that have paused.
+    paused = [each for each in uploads if each.promised > each.size and each.touched < time.time() - PATIENCE]
+    over = {each.path for each in paused} - disk.being_written(paused)
+    sizes = (each.size if each.path in over else max(each.size, each.promised) for each in uploads)
+    return _linked(there, repositories) + sum(sizes) + AROUND * len(uploads)
+
+
+def _linked(there: Disk, repositories: list[Files]) -> int:
+    """Bytes of the blobs and tags of these repositories; a blob in two of them counts once."""
+    blobs = {name for each in repositories for name in each.linked()}
+    tags = sum(each.count_tags() for each in repositories)
+    return there.sizes(blobs) + AROUND * (len(blobs) + tags)

@@ -1,0 +1,143 @@
+"""Reading layers in a process of its own, and the turns that developers take at it.
+
+At most one push of a developer is read at a time, and as many of different ones as there are processors, two
+at least: one developer's layers keep no other developer waiting. The turns are locks on files, so that they
+hold among all processes of the application and end with them.
+"""
+
+import base64
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from django.conf import settings
+
+from gridapps.access.models import User
+from gridapps.oci import layer_reader
+from gridapps.oci.documents import Invalid
+from gridapps.oci.layers import Contents, TooLarge
+from gridapps.pushes.distribution import Unavailable
+
+PATIENCE = 100.0  # seconds that a push waits for its turn
+WAITING = 4  # pushes of one developer that are read or wait
+LONGEST = 160.0  # seconds that the layers of one push are read
+_READER = [sys.executable, "-I", "-m", layer_reader.__name__]
+
+
+@contextmanager
+def turn(user: User) -> Iterator[None]:
+    """Wait until it is this developer's turn. Raises Unavailable."""
+    directory = settings.DATA / "run" / "reading"
+    directory.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + PATIENCE
+    seats = [directory / f"developer-{user.pk}-{number}" for number in range(WAITING)]
+    slots = [directory / f"slot-{number}" for number in range(max(2, os.cpu_count() or 2))]
+    with (
+        _one_of(seats, until=0, otherwise=f"{WAITING} other images of yours are being read just now"),
+        _one_of(
+            [directory / f"developer-{user.pk}"], until=end, otherwise="Another image of yours is being read"
+        ),
+        _one_of(slots, until=end, otherwise="Other images are being read just now"),
+    ):
+        yield
+
+
+@contextmanager
+def _one_of(locks: list[Path], *, until: float, otherwise: str) -> Iterator[None]:
+    """Hold one of the locks."""
+    with contextlib.ExitStack() as opened:
+        descriptors = [os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) for path in locks]
+        for descriptor in descriptors:
+            opened.callback(_let_go, descriptor)
+        pause = 0.02
+        while not any(map(_locked, descriptors)):
+            if time.monotonic() > until:
+                raise Unavailable(f"{otherwise}; push again in a moment.")
+            time.sleep(pause)
+            pause = min(2 * pause, 0.2)
+        yield
+
+
+def _let_go(descriptor: int) -> None:
+    """Unlock it first: a process that another thread is starting holds a copy of it until it is executed."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+class Reader:
+    """A process that reads the layers of one push. Use it as a context manager: it ends with the block."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            _READER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/",
+            env={}, start_new_session=True,
+        )  # fmt: skip
+        self._timer = threading.Timer(LONGEST, self._process.kill)
+        self._timer.daemon = True
+
+    def __enter__(self) -> "Reader":
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(BrokenPipeError):  # what was buffered when it ended
+                pipe.close()  # type: ignore[union-attr]
+        self._process.wait()
+
+    def examine(self, pieces: Iterable[bytes], *, max_size: int, max_files: int) -> Contents:
+        """The same as `layers.examine`. After a refusal the reader is of no more use.
+
+        Raises TooLarge, Invalid with half a sentence, Unavailable, and what `pieces` raises.
+        """
+        asked = {"max_size": max_size, "max_files": max_files}
+        with contextlib.suppress(BrokenPipeError):  # it has refused the layer already, or has ended
+            self._send(json.dumps(asked).encode() + b"\n", pieces)
+        assert self._process.stdout is not None
+        answer = json.loads(self._process.stdout.readline() or "{}")
+        if "diff_id" in answer:
+            return Contents(**{**answer, "index": base64.b64decode(answer["index"])})
+        if "too_large" in answer:
+            raise TooLarge
+        if "invalid" in answer:
+            raise Invalid(answer["invalid"])
+        raise self._ended()
+
+    def _send(self, head: bytes, pieces: Iterable[bytes]) -> None:
+        pipe = self._process.stdin
+        assert pipe is not None
+        pipe.write(head)
+        for piece in pieces:
+            if piece:
+                pipe.write(len(piece).to_bytes(4, "big") + piece)
+        pipe.write(bytes(4))
+        pipe.flush()
+
+    def _ended(self) -> Exception:
+        """Why there is no answer."""
+        status = self._process.wait()
+        if status in (-signal.SIGKILL, -signal.SIGXCPU):
+            return Invalid(
+                f"takes longer to read than the {LONGEST:.0f} s that this instance has for one push. Layers "
+                "that were read are remembered: push again, or put less into this layer."
+            )
+        return Unavailable(f"The process that reads layers ended with {status}; push again in a moment.")

@@ -1,0 +1,90 @@
+"""What an image would take on a node's disk, judged at the push: each layer that is new is read through."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from django.conf import settings
+
+from gridapps.access.models import User
+from gridapps.oci import layers, trees
+from gridapps.oci.documents import Invalid
+from gridapps.oci.manifests import Blob, Manifest, Program
+from gridapps.pushes import reading
+from gridapps.pushes.distribution import Missing, Repository
+from gridapps.registry.models import Layer
+
+
+def check(manifest: Manifest, program: Program, repository: Repository, *, by: User) -> None:
+    """Raise Invalid unless the layers are sound, are what the configuration says, fit into the limits, and
+    make together a tree that engines can read.
+
+    Raises Unavailable when it does not become the developer's turn to have new layers read.
+    """
+    limits = settings.GRIDAPPS
+    size, files = limits.max_unpacked, limits.max_image_files
+    indexes = []
+    with ExitStack() as opened:
+        readers: list[reading.Reader] = []
+
+        def reader() -> reading.Reader:
+            """The one of this push, from its first new layer on."""
+            if not readers:
+                opened.enter_context(reading.turn(by))
+                readers.append(opened.enter_context(reading.Reader()))
+            return readers[0]
+
+        for number, (blob, diff_id) in enumerate(zip(manifest.layers, program.diff_ids, strict=True), 1):
+            try:
+                layer = _known(blob) or _read(blob, repository, reader, max_size=size, max_files=files)
+            except layers.TooLarge:
+                raise Invalid(_too_large()) from None
+            except Invalid as why:
+                raise Invalid(f"Layer {number} ({blob.digest}) {why}") from None
+            if layer.diff_id != diff_id:
+                raise Invalid(
+                    f"Layer {number} ({blob.digest}) unpacks to something else than the image says."
+                )
+            size, files = size - layer.size, files - layer.files
+            if size < 0 or files < 0:
+                raise Invalid(_too_large())
+            indexes.append(bytes(layer.index or b""))
+    trees.judge(indexes)
+
+
+def _too_large() -> str:
+    limits = settings.GRIDAPPS
+    return (
+        f"The image is too large when unpacked: this instance takes {limits.max_unpacked} bytes "
+        f"in {limits.max_image_files} files."
+    )
+
+
+def _known(blob: Blob) -> Layer | None:
+    """What the layer unpacks to: the same digest is read once only. Older rows have no index."""
+    return Layer.objects.filter(digest=blob.digest, index__isnull=False).first()
+
+
+def _read(
+    blob: Blob,
+    repository: Repository,
+    reader: Callable[[], reading.Reader],
+    *,
+    max_size: int,
+    max_files: int,
+) -> Layer:
+    reading_now = reader()
+    if (known := _known(blob)) is not None:  # another push has read it while this one waited
+        return known
+    with _pieces(blob, repository) as pieces:
+        found = reading_now.examine(pieces, max_size=max_size, max_files=max_files)
+    facts = {"diff_id": found.diff_id, "size": found.size, "files": found.files, "index": found.index}
+    return Layer.objects.update_or_create(digest=blob.digest, defaults=facts)[0]
+
+
+@contextmanager
+def _pieces(blob: Blob, repository: Repository) -> Iterator[Iterator[bytes]]:
+    try:
+        with repository.reading(blob.digest) as pieces:
+            yield pieces
+    except Missing:
+        raise Invalid("was not pushed.") from None

@@ -1,0 +1,51 @@
+"""What a share keeps of the attachments of its release."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.conf import settings
+
+from gridapps.oci import signatures
+from gridapps.oci.signatures import UnusableKeys, Verify
+from gridapps.registry.errors import NotShareable
+from gridapps.registry.models import Attachment, Release
+
+
+def verify(release: Release) -> list[dict[str, Any]]:
+    """Verify the signatures of a release again; everything that is attached to it now, as `entry` has it.
+
+    Raises NotShareable when GRIDAPPS_REQUIRE_SIGNATURE asks for a signature that is not there.
+    """
+    try:
+        keys = known_keys()
+    except UnusableKeys as error:
+        raise NotShareable(f"The instance's signature keys cannot be used: {error}") from None
+    rows = list(release.attachments.order_by("pk"))
+    for row in rows:
+        if row.signature:
+            row.verified_by = signatures.signer(bytes(row.payload), row.signature, keys=keys)
+    Attachment.objects.bulk_update(rows, ["verified_by"])
+    found = [entry(row) for row in rows]
+    if missing := unsigned(found):
+        raise NotShareable(missing)
+    return found
+
+
+def entry(row: Attachment) -> dict[str, Any]:
+    """An attachment as a share remembers it."""
+    names = ("kind", "media_type", "digest", "size", "verified_by", "manifest", "tag")
+    return {name: getattr(row, name) for name in names}
+
+
+def unsigned(kept: Iterable[Mapping[str, Any]]) -> str:
+    """A sentence when a signature is demanded and none of these is one by a known key; else empty."""
+    if not settings.GRIDAPPS.require_signature or any(each["verified_by"] for each in kept):
+        return ""
+    return (
+        "This instance shares only what is signed by a key that it knows, and no such signature is attached."
+    )
+
+
+def known_keys() -> Mapping[str, Verify]:
+    """The operator's keys. Raises UnusableKeys."""
+    return signatures.known(settings.GRIDAPPS.signature_keys)
