@@ -7,6 +7,7 @@ nothing. Calls that pile up are one call, and one that fails is dropped: the nod
 import functools
 import logging
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -22,9 +23,9 @@ PAUSE = 1.0  # seconds after a failure in which the broker is left alone
 
 
 class Caller:
-    """Publishes for this process. The thread starts with the first call."""
+    """Publishes for this process. The thread starts with the first call; it imports Celery, too."""
 
-    def __init__(self, application: "Celery") -> None:
+    def __init__(self, application: Callable[[], "Celery"]) -> None:
         self._application = application
         self._wanted = threading.Event()
         self._start = threading.Lock()
@@ -44,7 +45,7 @@ class Caller:
             self._wanted.wait()
             self._wanted.clear()
             try:
-                self._application.send_task(CALL)
+                self._application().send_task(CALL)
             except Exception as error:
                 # Once, not for each call: the broker may be away for hours.
                 if not away:
@@ -60,4 +61,4 @@ class Caller:
 @functools.cache
 def caller() -> Caller:
     """The one of this process."""
-    return Caller(import_string(settings.CELERY_APPLICATION))
+    return Caller(lambda: import_string(settings.CELERY_APPLICATION))
