@@ -38,7 +38,7 @@ class Server:
         headers = {"X-Forwarded-Proto": "https", "Host": "localhost"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=90)
 
 
 @contextmanager

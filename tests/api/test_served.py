@@ -62,8 +62,8 @@ def test_a_wait_ends_with_the_next_change(scene: Scene) -> None:
     seen = scene.get(f"/runs/{run}").headers["ETag"]
     thread = scene.later(run, "run.update(version=7, message='half', progress=.5)")
     start = time.monotonic()
-    answer = scene.get(f"/runs/{run}?wait=20", **{"If-None-Match": seen})
-    assert time.monotonic() - start < 15
+    answer = scene.get(f"/runs/{run}?wait=60", **{"If-None-Match": seen})
+    assert time.monotonic() - start < 50
     thread.join()
     assert (answer.status_code, answer.json()["runs"][0]["message"]) == (200, "half")
     assert answer.headers["ETag"] == '"7"'
@@ -74,7 +74,7 @@ def test_a_wait_without_change_ends_in_time(scene: Scene) -> None:
     seen = scene.get(f"/runs/{run}").headers["ETag"]
     start = time.monotonic()
     assert scene.get(f"/runs/{run}?wait=1", **{"If-None-Match": seen}).status_code == 304
-    assert 0.9 < time.monotonic() - start < 10
+    assert 0.9 < time.monotonic() - start < 50
     assert scene.get(f"/runs/{run}?wait=1").status_code == 200
 
 
@@ -83,7 +83,7 @@ def test_nobody_waits_for_what_has_changed_or_ended_already(scene: Scene) -> Non
     assert scene.get(f"/runs/{scene.waiting}?wait=60", **{"If-None-Match": '"0"'}).status_code == 200
     assert scene.get(f"/runs/{scene.ended}?wait=60").status_code == 200
     assert scene.get(f"/runs/{scene.ended}?wait=60", "outsider").status_code == 404
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 50
 
 
 def test_many_wait_at_once_on_few_threads_and_no_connection(scene: Scene) -> None:
@@ -91,12 +91,15 @@ def test_many_wait_at_once_on_few_threads_and_no_connection(scene: Scene) -> Non
     codes: list[int] = []
 
     def wait() -> None:
-        codes.append(scene.get(f"/runs/{run}?wait=8").status_code)
+        codes.append(scene.get(f"/runs/{run}?wait=60").status_code)
 
     threads = [threading.Thread(target=wait) for _ in range(70)]
     for thread in threads:
         thread.start()
-    time.sleep(5)
+    end = time.monotonic() + 50
+    while len(codes) < 38:
+        assert time.monotonic() < end
+        time.sleep(0.1)
     status = Path(f"/proc/{scene.server.pid}/status").read_text()
     count = int(re.findall(r"^Threads:\s+(\d+)$", status, re.M)[0])
     scene.change(run, "run.update(version=9)")

@@ -137,10 +137,10 @@ def test_millions_of_records_are_refused_at_once(make_cloud, place):
     else:
         patch(path, 235, struct.pack("<QI", len(content), 0xFFFFFFFF))
     os.truncate(path, 300 * 1024**3)
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(BadPointCloud, match="at most 10000"):
         look(path)
-    assert time.monotonic() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 def test_points_are_read_without_privileges(make_cloud):

@@ -156,8 +156,8 @@ def test_cancel_removes_the_container(stage: Stage, containers_of):
     stage.developer.ask("POST", f"/runs/{run}/cancel", expect=202)
     stage.developer.wait(run, "CANCELED")
     assert containers_of(stage.instance, running=True) == []
-    stage.instance.wait_until(lambda: containers_of(stage.instance) == [], what="cleaned up", seconds=10)
-    assert time.monotonic() - before < 20
+    stage.instance.wait_until(lambda: containers_of(stage.instance) == [], what="cleaned up")
+    assert time.monotonic() - before < 55, "it did not end by itself"
     stage.developer.ask("POST", f"/runs/{run}/cancel", expect=409)
 
 

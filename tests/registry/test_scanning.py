@@ -150,7 +150,7 @@ def test_one_that_never_ends_is_ended(share: Share, set_scanner: SetScanner, scr
     began = time.monotonic()
     state, reason = promoted(share)
     assert (state, reason) == ("failed", "The scanner did not end within 1 seconds.")
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 50
 
 
 def alive(marker: str) -> list[str]:
@@ -165,7 +165,7 @@ def test_what_it_starts_ends_with_it(share: Share, set_scanner: SetScanner) -> N
     began = time.monotonic()
     assert promoted(share)[0] == "active"
     assert share.scan == "done"
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 50
     end = time.monotonic() + 5
     while alive(f"sleep {marker}"):
         assert time.monotonic() < end
@@ -214,7 +214,7 @@ def test_a_scan_that_nobody_waits_for_is_given_up(
 
     began = time.monotonic()
     assert not promotion.promote(share, stopping=stopping)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 50
     share.refresh_from_db()
     assert (share.state, asked) == ("revoked" if why == "revoked" else "copying", 1)
     assert share.scanned_at is None

@@ -57,7 +57,7 @@ class SandboxContract:
         name = bench.start(image("sleep"))
         before = time.monotonic()
         assert bench.sandbox.wait(name, timeout=0.2) is None
-        assert 0.15 < time.monotonic() - before < 5
+        assert 0.15 < time.monotonic() - before < 30
 
     def test_the_log_can_be_followed_while_it_runs(self, bench: Bench, image: Image) -> None:
         name = bench.start(image("sleep"))
