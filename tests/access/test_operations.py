@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from oauth2_provider.models import AccessToken
 
-from gridapps.access import operations, queries
+from gridapps.access import operations, permissions
 from gridapps.access.errors import InvalidUser, NotADeveloper, NotAnAdministrator, UsernameTaken
 from gridapps.access.models import Developer
 from tests.fixtures.cast import Cast
@@ -52,11 +52,11 @@ def test_a_request_becomes_a_verified_developer_and_can_be_taken_back(cast: Cast
     assert new
     assert developer.state == Developer.State.REQUESTED
     with pytest.raises(NotADeveloper):
-        queries.require_developer(cast.analyst)
+        permissions.require_developer(cast.analyst)
     operations.verify_developer(user=cast.analyst, by=cast.administrator)
-    queries.require_developer(cast.analyst)
+    permissions.require_developer(cast.analyst)
     operations.refuse_developer(user=cast.analyst, by=cast.administrator)
-    assert not queries.is_developer(cast.analyst)
+    assert not permissions.is_developer(cast.analyst)
 
 
 def test_asking_again_changes_the_statement_only_while_nobody_has_decided(cast: Cast) -> None:
@@ -77,13 +77,13 @@ def test_a_refused_developer_may_ask_again(cast: Cast) -> None:
 def test_only_administrators_decide(cast: Cast) -> None:
     with pytest.raises(NotAnAdministrator):
         operations.verify_developer(user=cast.analyst, by=cast.developer)
-    assert not queries.is_developer(cast.analyst)
+    assert not permissions.is_developer(cast.analyst)
 
 
 def test_a_disabled_user_is_no_developer(cast: Cast) -> None:
     cast.developer.is_active = False
     cast.developer.save()
-    assert not queries.is_developer(cast.developer)
+    assert not permissions.is_developer(cast.developer)
 
 
 def test_a_token_has_the_scope_and_lifetime_it_was_issued_for(cast: Cast) -> None:

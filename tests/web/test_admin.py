@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from gridapps.access import operations as access
-from gridapps.access import queries
+from gridapps.access import permissions
 from gridapps.access.errors import LastAdministrator, NotAnAdministrator
 from gridapps.access.models import AccessTag, Developer, User
 from gridapps.audit.models import Entry
@@ -72,18 +72,18 @@ def test_what_programs_made_is_not_edited_by_hand(cast: Cast, model: str) -> Non
 def test_developers_are_verified_and_refused_by_actions(cast: Cast) -> None:
     request, _ = access.request_developer(user=cast.analyst, statement="roads")
     act(cast.administrator, "access_developer", "verify", request.pk)
-    assert queries.is_developer(cast.analyst)
+    assert permissions.is_developer(cast.analyst)
     assert Developer.objects.get(pk=request.pk).decided_by == cast.administrator
     act(cast.administrator, "access_developer", "refuse", request.pk)
-    assert not queries.is_developer(cast.analyst)
+    assert not permissions.is_developer(cast.analyst)
 
 
 def test_users_who_never_asked_are_verified_as_well(cast: Cast) -> None:
     page = act(cast.administrator, "access_user", "verify", cast.analyst.pk, cast.outsider.pk)
     assert "2 verified as developers." in page
-    assert queries.is_developer(cast.analyst)
+    assert permissions.is_developer(cast.analyst)
     act(cast.administrator, "access_user", "refuse", cast.analyst.pk)
-    assert not queries.is_developer(cast.analyst)
+    assert not permissions.is_developer(cast.analyst)
 
 
 def test_developers_who_wait_come_first_with_their_statement(cast: Cast) -> None:

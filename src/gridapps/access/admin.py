@@ -15,7 +15,7 @@ from oauth2_provider.models import AccessToken, Application, Grant, IDToken, Ref
 
 from gridapps.access import operations
 from gridapps.access.administration import Operated, administrator
-from gridapps.access.errors import InvalidTag, LastAdministrator, NotAnAdministrator, TagInUse, TagTaken
+from gridapps.access.errors import NotAnAdministrator
 from gridapps.access.models import AccessTag, Developer, User
 from gridapps.audit.administration import Audited
 
@@ -59,7 +59,6 @@ class RetiringUserAdmin(Operated, UserAdmin):  # type: ignore[type-arg]
     """
 
     told = ("is_active", "is_superuser")
-    refused = (LastAdministrator, NotAnAdministrator, InvalidTag)
     form = _UserForm
     fieldsets = (
         (None, {"fields": ("username", "password")}),
@@ -119,7 +118,6 @@ class RetiringUserAdmin(Operated, UserAdmin):  # type: ignore[type-arg]
 class AccessTagAdmin(Operated):
     """Tags, and who holds them. A tag keeps its name for good: the audit knows it by that."""
 
-    refused = (InvalidTag, TagTaken, TagInUse)
     list_display = ("name", "description")
     search_fields = ("name",)
     fields = ("name", "description", "holders")
@@ -159,7 +157,6 @@ class AccessTagAdmin(Operated):
 class DeveloperAdmin(Operated):
     """Requests to be a developer, those that wait first: verified or refused by actions, never edited."""
 
-    refused = (NotAnAdministrator,)
     list_display = ("user", "state", "says", "requested_at", "decided_at", "decided_by")
     list_filter = ("state",)
     list_select_related = ("user", "decided_by")

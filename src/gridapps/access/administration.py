@@ -9,22 +9,20 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from gridapps.access.models import User
+from gridapps.access.refusals import Refused
 from gridapps.audit.administration import Audited
 
 T = TypeVar("T")
 
 
 class Operated(Audited):
-    """A class whose changes are operations. `refused`: what they raise becomes a message, and nothing else
-    happens."""
-
-    refused: tuple[type[Exception], ...] = ()
+    """A class whose changes are operations. What they refuse becomes a message, and nothing else happens."""
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """The page of one thing; saving it is one transaction."""
         try:
             return super().changeform_view(request, *args, **kwargs)
-        except self.refused as error:
+        except Refused as error:
             messages.error(request, sentence(error))
             return redirect(request.get_full_path())
 
@@ -40,19 +38,18 @@ class Operated(Audited):
         for thing in things:
             try:
                 count += operation(thing) is not False
-            except self.refused as error:
+            except Refused as error:
                 messages.error(request, f"{thing}: {sentence(error)}")
         messages.info(request, done.format(count))
 
 
 def administrator(request: HttpRequest) -> User:
-    """Whoever is at work."""
+    """The authenticated administrator."""
     if not isinstance(request.user, User):
         raise PermissionDenied
     return request.user
 
 
-def sentence(error: Exception) -> str:
+def sentence(error: Refused) -> str:
     """What was refused, and which field is at fault."""
-    fields: list[tuple[str, str]] = getattr(error, "fields", [])
-    return " ".join(dict.fromkeys([str(error), *(text for _, text in fields)]))
+    return " ".join(dict.fromkeys([str(error), *(text for _, text in error.fields)]))

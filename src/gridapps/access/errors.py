@@ -1,43 +1,57 @@
-"""What can be wrong with a request about users and developers. Plain Python: `api.errors` maps it to HTTP."""
+"""What can be wrong with a request about users and developers. Plain Python."""
 
-from collections.abc import Sequence
+from gridapps.access.refusals import Refused
 
 
-class InvalidUser(ValueError):
+class InvalidUser(Refused):
     """A name or password that cannot be taken. `fields` holds pairs of JSON pointer and sentence."""
 
-    def __init__(self, message: str, fields: Sequence[tuple[str, str]] = ()) -> None:
-        super().__init__(message)
-        self.fields = list(fields)
+    code = "invalid-request"
 
 
-class UsernameTaken(Exception):
+class UsernameTaken(Refused):
     """Another user has this name."""
 
+    code = "conflict"
 
-class NotAnAdministrator(PermissionError):
+
+class NotAnAdministrator(Refused):
     """Only administrators may do this."""
 
+    code = "not-an-administrator"
 
-class LastAdministrator(Exception):
+
+class LastAdministrator(Refused):
     """Without this user nobody would administer the instance."""
 
+    code = "conflict"
 
-class NotADeveloper(PermissionError):
+
+class NotADeveloper(Refused):
     """Only developers whom an administrator has verified may do this."""
 
+    code = "not-a-developer"
 
-class InvalidApplication(ValueError):
+
+class InvalidApplication(Refused):
     """An OAuth application cannot be registered so."""
 
+    code = "invalid-request"
 
-class InvalidTag(ValueError):
+
+class InvalidTag(Refused):
     """An access tag cannot be called so, or there is none of this name."""
 
+    code = "invalid-request"
 
-class TagInUse(Exception):
+
+class TagInUse(Refused):
     """Something carries the access tag, or carried it."""
 
+    code = "conflict"
 
-class TagTaken(Exception):
+
+class TagTaken(Refused):
     """There is an access tag of this name."""
+
+    code = "conflict"

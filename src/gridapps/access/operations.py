@@ -16,12 +16,12 @@ from oauth2_provider.models import AccessToken, Application, RefreshToken, set_t
 from gridapps.access.errors import (
     InvalidTag,
     InvalidUser,
-    NotAnAdministrator,
     TagInUse,
     TagTaken,
     UsernameTaken,
 )
 from gridapps.access.models import TAG_NAME, AccessTag, Developer, User
+from gridapps.access.permissions import require_administrator
 from gridapps.access.scopes import DEFAULT
 from gridapps.audit import trail
 from gridapps.audit.events import Event
@@ -184,8 +184,7 @@ def retire_user(*, user: User, by: User) -> None:
 
     The row stays because runs, Apps and shares name it. Raises NotAnAdministrator, LastAdministrator.
     """
-    if not (by.is_active and by.is_superuser):
-        raise NotAnAdministrator("Only administrators retire users.")
+    require_administrator(by, "Only administrators retire users.")
     with transaction.atomic():
         for credentials in (RefreshToken, AccessToken, Application):
             credentials.objects.filter(user=user).delete()
@@ -218,8 +217,8 @@ def _tag(name: str) -> AccessTag:
 
 
 def _decide(*, user: User, by: User | None, state: Developer.State) -> Developer:
-    if by is not None and not (by.is_active and by.is_superuser):
-        raise NotAnAdministrator("Only administrators decide who is a developer.")
+    if by is not None:
+        require_administrator(by, "Only administrators decide who is a developer.")
     verified = state == Developer.State.VERIFIED
     with transaction.atomic():
         developer, _ = Developer.objects.update_or_create(

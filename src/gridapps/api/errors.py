@@ -1,7 +1,8 @@
-"""The one table from what can go wrong to what the API says: status, stable code, sentence, fields."""
+"""What the API says when something goes wrong: status, stable code, sentence, fields."""
 
 import logging
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,15 +10,8 @@ from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404
 
-from gridapps.access import errors as access
-from gridapps.exports.headers import BadPointCloud
-from gridapps.hooks import errors as hooks
-from gridapps.pushes.distribution import Unavailable
-from gridapps.registry import certificates
-from gridapps.registry import errors as registry
-from gridapps.registry.schema_pool import Busy
+from gridapps.access.refusals import Refused
 from gridapps.registry.schemas import InvalidArguments, InvalidSchema
-from gridapps.runs import errors as runs
 from gridapps.storage.protocol import StorageUnavailable
 
 logger = logging.getLogger(__name__)
@@ -47,53 +41,13 @@ CODES = {
 }
 
 
-class ApiError(Exception):
+class ApiError(Refused):
     """A fault of the request as such, found by the API itself; `code` is one of CODES."""
 
-    def __init__(self, code: str, message: str, fields: list[tuple[str, str]] | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, code: str, message: str, fields: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message, fields)
         self.code = code
-        self.fields = fields or []
 
-
-# What an operation refuses, with sentences that may be shown to whoever asked.
-_REFUSED: dict[type[Exception], str] = {
-    access.InvalidUser: "invalid-request",
-    access.InvalidApplication: "invalid-request",
-    access.UsernameTaken: "conflict",
-    access.InvalidTag: "invalid-request",
-    access.TagTaken: "conflict",
-    access.TagInUse: "conflict",
-    access.LastAdministrator: "conflict",
-    access.NotADeveloper: "not-a-developer",
-    access.NotAnAdministrator: "not-an-administrator",
-    registry.AppNotFound: "not-found",
-    registry.InvalidApp: "invalid-request",
-    registry.AppIdTaken: "conflict",
-    registry.AppChanged: "precondition-failed",
-    registry.InvalidShare: "invalid-request",
-    registry.NotShareable: "conflict",
-    Unavailable: "unavailable",
-    registry.ShareNotFound: "not-found",
-    registry.ReleaseNotFound: "not-found",
-    InvalidSchema: "invalid-schema",
-    InvalidArguments: "invalid-arguments",
-    Busy: "unavailable",
-    certificates.InvalidRequest: "invalid-request",
-    certificates.TooManyCertificates: "conflict",
-    BadPointCloud: "invalid-request",
-    hooks.HookNotFound: "not-found",
-    hooks.InvalidHook: "invalid-request",
-    hooks.HookConflict: "conflict",
-    runs.NotFound: "not-found",
-    runs.InvalidRequest: "invalid-request",
-    runs.Conflict: "conflict",
-    runs.OutputsRemoved: "gone",
-    StorageUnavailable: "unavailable",
-    runs.TooManyQueued: "too-many-queued",
-    runs.QuotaExceeded: "quota-exceeded",
-}
-REFUSALS = tuple(_REFUSED)
 
 # Faults whose own words are not for users.
 _SENTENCES: dict[type[Exception], tuple[str, str]] = {
@@ -117,11 +71,11 @@ class Answer:
 
 def answer(error: Exception) -> Answer:
     """What to send for this exception. Of an unknown one nothing is told but the id of its log entry."""
-    if isinstance(error, ApiError):
-        return say(error.code, str(error), error.fields)
+    if isinstance(error, Refused):
+        return say(error.code, str(error), _fields(error))
+    if isinstance(error, StorageUnavailable):
+        return say("unavailable", str(error))
     for kind in type(error).__mro__:
-        if kind in _REFUSED:
-            return say(_REFUSED[kind], str(error), _fields(error))
         if kind in _SENTENCES:
             logger.info("%s: %s", type(error).__name__, error)
             return say(*_SENTENCES[kind])
@@ -151,10 +105,7 @@ def unexpected(error: Exception | None) -> Answer:
     return Answer(500, {"error": sentence, "code": "internal-error", "id": number})
 
 
-def _fields(error: Exception) -> list[tuple[str, str]]:
-    if isinstance(error, certificates.InvalidRequest):
-        return [(error.pointer, str(error))]
-    fields: list[tuple[str, str]] = getattr(error, "fields", [])
+def _fields(error: Refused) -> list[tuple[str, str]]:
     # Schemas and arguments know where in themselves a fault is; in the request they stand at /arguments.
     inside = "/arguments" if isinstance(error, InvalidSchema | InvalidArguments) else ""
-    return [(inside + pointer, text) for pointer, text in fields]
+    return [(inside + pointer, text) for pointer, text in error.fields]

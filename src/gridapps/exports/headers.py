@@ -9,6 +9,8 @@ import os
 import struct
 from dataclasses import dataclass
 
+from gridapps.access.refusals import Refused
+
 _LEAST_RECORD = {0: 20, 1: 28, 2: 26, 3: 34, 4: 57, 5: 63, 6: 30, 7: 36, 8: 38, 9: 59, 10: 67}
 _HEADER_SIZE = {0: 227, 1: 227, 2: 227, 3: 235, 4: 375}
 _LARGEST_HEADER = 375
@@ -19,8 +21,10 @@ _LASZIP = (b"laszip encoded", 22204)
 _VARIABLE_CHUNKS = 0xFFFFFFFF
 
 
-class BadPointCloud(ValueError):
+class BadPointCloud(Refused):
     """The file cannot be taken as a point cloud. The message is a sentence, or a line per file."""
+
+    code = "invalid-request"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,19 +1,21 @@
-"""What can be wrong with a request about hooks. Plain Python: `api.errors` maps them to HTTP."""
+"""What can be wrong with a request about hooks. Plain Python."""
 
-from collections.abc import Sequence
+from gridapps.access.refusals import Refused
 
 
-class HookNotFound(LookupError):
+class HookNotFound(Refused):
     """There is no such hook, or it is not the user's: nobody can tell which."""
 
+    code = "not-found"
 
-class InvalidHook(ValueError):
+
+class InvalidHook(Refused):
     """What a hook shall be cannot be taken. `fields` holds pairs of JSON pointer and sentence."""
 
-    def __init__(self, message: str, fields: Sequence[tuple[str, str]] = ()) -> None:
-        super().__init__(message)
-        self.fields = list(fields)
+    code = "invalid-request"
 
 
-class HookConflict(Exception):
+class HookConflict(Refused):
     """The user has as many hooks as allowed, or the hook's state does not allow it."""
+
+    code = "conflict"

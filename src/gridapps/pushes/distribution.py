@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import httpx
 from django.conf import settings
 
+from gridapps.access.refusals import Refused
 from gridapps.pki import tokens
 from gridapps.pki.tokens import Service
 
@@ -13,8 +14,10 @@ CHUNK = 1024**2  # bytes
 TIMEOUT = httpx.Timeout(30, connect=2)
 
 
-class Unavailable(Exception):
+class Unavailable(Refused):
     """The registry does not answer, or not as it should. Trying again later helps."""
+
+    code = "unavailable"
 
 
 class Missing(LookupError):

@@ -9,24 +9,12 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 
 from gridapps.access.administration import Operated, administrator
-from gridapps.access.errors import NotAnAdministrator
 from gridapps.access.models import AccessTag
 from gridapps.registry import certificates, nodes, sharing
-from gridapps.registry.errors import (
-    AppNotFound,
-    InvalidShare,
-    NotShareable,
-    ReleaseNotFound,
-    ShareNotFound,
-)
 from gridapps.registry.models import App, Attachment, Certificate, NodeCertificate, Release, Share, Tag
-
-REFUSED = (NotAnAdministrator, AppNotFound, InvalidShare, NotShareable, ReleaseNotFound, ShareNotFound)
 
 
 class _ReadOnly(Operated):
-    refused = REFUSED
-
     def has_add_permission(self, *_: object, **__: object) -> bool:
         return False
 

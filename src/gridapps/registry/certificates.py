@@ -18,8 +18,9 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from gridapps.access import queries as access
+from gridapps.access import permissions
 from gridapps.access.models import User
+from gridapps.access.refusals import Refused
 from gridapps.audit import trail
 from gridapps.audit.events import Event
 from gridapps.pki import authority
@@ -31,16 +32,19 @@ MAX_PEM = 16 * 1024  # bytes of a request or certificate; an RSA key of 8192 bit
 RSA_BITS = range(2048, 8193)  # beyond it, every look at the certificate would cost noticeable time
 
 
-class InvalidRequest(ValueError):
+class InvalidCertificateRequest(Refused):
     """The certificate cannot be issued as asked. `pointer` names the faulty field: /name or /csr."""
 
+    code = "invalid-request"
+
     def __init__(self, message: str, pointer: str) -> None:
-        super().__init__(message)
-        self.pointer = pointer
+        super().__init__(message, [(pointer, message)])
 
 
-class TooManyCertificates(Exception):
+class TooManyCertificates(Refused):
     """The developer holds as many live certificates as the instance allows."""
+
+    code = "conflict"
 
 
 class NotTrusted(Exception):
@@ -65,13 +69,15 @@ def held_by(user: User) -> QuerySet[Certificate]:
 def issue(*, user: User, name: str, csr: str | None = None) -> Issued:
     """Issue a certificate to a verified developer, for the key of a PEM CSR or for a generated one.
 
-    Of the CSR only the key counts: the subject is ours. Raises access.errors.NotADeveloper, InvalidRequest,
+    Of the CSR only the key counts: the subject is ours. Raises NotADeveloper, InvalidCertificateRequest,
     TooManyCertificates.
     """
-    access.require_developer(user)
+    permissions.require_developer(user)
     name = name.strip()
     if not name or len(name) > MAX_NAME or not name.isprintable():
-        raise InvalidRequest(f"A certificate's name is one line of 1 to {MAX_NAME} characters.", "/name")
+        raise InvalidCertificateRequest(
+            f"A certificate's name is one line of 1 to {MAX_NAME} characters.", "/name"
+        )
     key = ec.generate_private_key(ec.SECP256R1()) if csr is None else None
     public = key.public_key() if key is not None else _requested_key(csr or "")
     ours = authority.current()
@@ -154,7 +160,7 @@ def presented_by(presented: str) -> Certificate | NodeCertificate:
             f"The client certificate {record.name!r} has expired or is not valid yet: it holds from "
             f"{record.not_before:%Y-%m-%d} to {record.not_after:%Y-%m-%d}. Create a new one."
         )
-    if isinstance(record, Certificate) and not access.is_developer(record.user):
+    if isinstance(record, Certificate) and not permissions.is_developer(record.user):
         raise NotTrusted(f"{record.user.username} is not a verified developer of this instance.")
     return record
 
@@ -227,14 +233,14 @@ def _parsed(presented: str) -> x509.Certificate:
 def _requested_key(csr: str) -> CertificatePublicKeyTypes:
     """The key of a CSR whose sender holds it."""
     if len(csr) > MAX_PEM:
-        raise InvalidRequest(f"The CSR is larger than {MAX_PEM} bytes.", "/csr")
+        raise InvalidCertificateRequest(f"The CSR is larger than {MAX_PEM} bytes.", "/csr")
     try:
         request = x509.load_pem_x509_csr(csr.encode())
         key = request.public_key()
     except (ValueError, UnsupportedAlgorithm):
-        raise InvalidRequest("The CSR is not a PEM certificate signing request.", "/csr") from None
+        raise InvalidCertificateRequest("The CSR is not a PEM certificate signing request.", "/csr") from None
     if not _is_strong(key):  # before its signature is checked: a giant key makes that slow
-        raise InvalidRequest(
+        raise InvalidCertificateRequest(
             "The CSR's key must be RSA of 2048 to 8192 bits, EC P-256 or P-384, or Ed25519.", "/csr"
         )
     try:
@@ -242,7 +248,7 @@ def _requested_key(csr: str) -> CertificatePublicKeyTypes:
     except (ValueError, UnsupportedAlgorithm):
         valid = False
     if not valid:
-        raise InvalidRequest("The CSR is not signed with its own key.", "/csr")
+        raise InvalidCertificateRequest("The CSR is not signed with its own key.", "/csr")
     return key
 
 

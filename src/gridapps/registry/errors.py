@@ -1,46 +1,54 @@
-"""What can be wrong with a request about Apps. Plain Python: `api.errors` maps them to HTTP."""
+"""What can be wrong with a request about Apps. Plain Python."""
 
-from collections.abc import Sequence
+from gridapps.access.refusals import Refused
 
 
-class AppNotFound(LookupError):
+class AppNotFound(Refused):
     """There is no such App, or it is not the user's: nobody can tell which."""
 
+    code = "not-found"
 
-class InvalidApp(ValueError):
+
+class InvalidApp(Refused):
     """What an App shall be cannot be taken. `fields` holds pairs of JSON pointer and sentence."""
 
-    def __init__(self, message: str, fields: Sequence[tuple[str, str]] = ()) -> None:
-        super().__init__(message)
-        self.fields = list(fields)
+    code = "invalid-request"
 
 
-class AppIdTaken(Exception):
+class AppIdTaken(Refused):
     """Another App has, or had, this app-id."""
 
+    code = "conflict"
 
-class AppChanged(Exception):
+
+class AppChanged(Refused):
     """The App is not any more what the caller last saw."""
 
+    code = "precondition-failed"
 
-class InvalidShare(ValueError):
+
+class InvalidShare(Refused):
     """A share or a block is asked for wrongly. `fields` holds pairs of JSON pointer and sentence."""
 
-    def __init__(self, message: str, fields: Sequence[tuple[str, str]] = ()) -> None:
-        super().__init__(message)
-        self.fields = list(fields)
+    code = "invalid-request"
 
 
-class NotShareable(Exception):
+class NotShareable(Refused):
     """The release cannot be shared as things are."""
 
+    code = "conflict"
 
-class ShareNotFound(LookupError):
+
+class ShareNotFound(Refused):
     """There is no such share, or none that the user may see."""
 
+    code = "not-found"
 
-class ReleaseNotFound(LookupError):
+
+class ReleaseNotFound(Refused):
     """The App has no such release for this user: nobody can tell whether there is one for others."""
+
+    code = "not-found"
 
 
 class NothingToRun(Exception):

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from gridapps.access import queries as access
+from gridapps.access import permissions
 from gridapps.access.models import User
 from gridapps.audit import trail
 from gridapps.audit.events import Event
@@ -37,7 +37,7 @@ def create_app(
     `arguments` is a JSON Schema (default: any object); `resources` names cpus, memory and disk in bytes,
     time in seconds, each with a default. Raises NotADeveloper, InvalidApp, InvalidSchema, AppIdTaken, Busy.
     """
-    access.require_developer(by)
+    permissions.require_developer(by)
     if not re.fullmatch(APP_ID, app_id):
         sentence = "1 to 63 of a-z, 0-9 and -, neither beginning nor ending with -."
         raise InvalidApp(f"{app_id!r} cannot be an app-id.", [("/id", sentence)])

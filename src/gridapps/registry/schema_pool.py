@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from gridapps.access.refusals import Refused
 from gridapps.registry import schemas
 from gridapps.registry.schema_process import SECONDS, receive, send
 from gridapps.registry.schema_shape import MAX_NODES
@@ -30,8 +31,10 @@ _REPETITION = re.compile(r"\{\s?(\d{1,6})?,?(\d{1,6})?")
 _TOO_LONG = f"Checking takes more than {SECONDS} s of processor time, or too much memory"
 
 
-class Busy(Exception):
+class Busy(Refused):
     """No process became free in time."""
+
+    code = "unavailable"
 
     def __init__(self) -> None:
         super().__init__("Too many schemas and arguments are being checked; try again in a few seconds.")

@@ -6,15 +6,16 @@ schema with every reference written out has a limit. `docs/decisions/0010-argume
 
 import copy
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
 from typing import Any
 
 import jsonschema_rs
 
+from gridapps.access.refusals import Refused
 from gridapps.registry.schema_cost import examine_cost
-from gridapps.registry.schema_shape import Fault, examine, follow, pointer
+from gridapps.registry.schema_shape import examine, follow, pointer
 
 MAX_ARGUMENTS = 1024**2  # bytes of the argument object: the container contract's limit
 MAX_DEPTH = 64  # of the argument object
@@ -24,18 +25,16 @@ _LISTABLE = 20 * 1024**2
 _PATTERNS = jsonschema_rs.RegexOptions(size_limit=256 * 1024, dfa_size_limit=256 * 1024)
 
 
-class _Faulty(ValueError):
-    def __init__(self, message: str, fields: Sequence[Fault]) -> None:
-        super().__init__(message)
-        self.fields = list(fields)
-
-
-class InvalidSchema(_Faulty):
+class InvalidSchema(Refused):
     """The schema cannot be taken. `fields`: JSON pointers into the schema, each with a sentence."""
 
+    code = "invalid-schema"
 
-class InvalidArguments(_Faulty):
+
+class InvalidArguments(Refused):
     """The arguments do not match the schema. `fields`: JSON pointers into them, each with a sentence."""
+
+    code = "invalid-arguments"
 
 
 def check(schema: object) -> None:

@@ -4,7 +4,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from gridapps.access.errors import NotAnAdministrator
+from gridapps.access import permissions
 from gridapps.access.models import AccessTag, User
 from gridapps.audit import trail
 from gridapps.audit.events import Event
@@ -25,7 +25,7 @@ def share(*, by: User, app_id: str, release: str, access_tag: str) -> tuple[Shar
     of the same release with the same tag that is open is returned as it is. Raises NotAnAdministrator,
     AppNotFound, InvalidShare, NotShareable.
     """
-    require_administrator(by)
+    permissions.require_administrator(by)
     with transaction.atomic():
         app = _locked(app_id)
         if app.deleted_at is not None:
@@ -76,7 +76,7 @@ def revoke(*, by: User, app_id: str, pk: int) -> None:
 
     Doing it again changes nothing. Raises NotAnAdministrator, ShareNotFound.
     """
-    require_administrator(by)
+    permissions.require_administrator(by)
     found = Share.objects.filter(pk=pk, app__app_id=app_id)
     open_ones = found.filter(state__in=Share.OPEN)
     with transaction.atomic():
@@ -92,7 +92,7 @@ def block(*, by: User, app_id: str, release: str | None = None, reason: str) -> 
 
     Raises NotAnAdministrator, AppNotFound, ReleaseNotFound, InvalidShare.
     """
-    require_administrator(by)
+    permissions.require_administrator(by)
     kept = checked_reason(reason)
     with transaction.atomic():
         blocked = _set_block(app_id, release, blocked_at=timezone.now(), blocked_by=by, blocked_reason=kept)
@@ -102,7 +102,7 @@ def block(*, by: User, app_id: str, release: str | None = None, reason: str) -> 
 
 def unblock(*, by: User, app_id: str, release: str | None = None) -> App | Release:
     """Let it run again. Raises NotAnAdministrator, AppNotFound, ReleaseNotFound."""
-    require_administrator(by)
+    permissions.require_administrator(by)
     with transaction.atomic():
         unblocked = _set_block(app_id, release, blocked_at=None, blocked_by=None, blocked_reason="")
         trail.record(event=Event.UNBLOCKED, by=by, subject=subject_of(unblocked))
@@ -119,12 +119,6 @@ def named(share: Share) -> dict[str, str]:
     return {
         "subject": f"share:{share.pk}", "release": str(share.release), "access_tag": share.access_tag.name,
     }  # fmt: skip
-
-
-def require_administrator(user: User) -> None:
-    """Raise NotAnAdministrator, whatever was asked for: who is none learns nothing of what there is."""
-    if not (user.is_active and user.is_superuser):
-        raise NotAnAdministrator("Only administrators may do this.")
 
 
 def checked_reason(reason: str) -> str:

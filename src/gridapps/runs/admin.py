@@ -5,7 +5,6 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from gridapps.access.administration import Operated, administrator
-from gridapps.access.errors import NotAnAdministrator
 from gridapps.runs import nodes, overview
 from gridapps.runs.models import Node, Run, Task
 
@@ -26,7 +25,6 @@ class NodeAdmin(Operated):
     """Nodes as their workers describe them. One that drains claims nothing more; one that is gone may be
     deleted: a worker that works there writes its row again."""
 
-    refused = (NotAnAdministrator,)
     list_display = ("name", "standing", "running", "held", "slots", "cpus", "version", "last_seen_at")
     list_filter = ("draining",)
     readonly_fields = (

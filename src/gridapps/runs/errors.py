@@ -1,38 +1,46 @@
-"""What can be wrong with a request about runs. Plain Python: `api.errors` maps them to HTTP."""
+"""What can be wrong with a request about runs. Plain Python."""
 
-from collections.abc import Sequence
+from gridapps.access.refusals import Refused
 
 
-class NotFound(LookupError):
+class NotFound(Refused):
     """There is no such thing, or it is not the user's: nobody can tell which."""
 
+    code = "not-found"
 
-class InvalidRequest(ValueError):
+
+class InvalidRequest(Refused):
     """The request is at fault. `fields` holds pairs of JSON pointer and sentence."""
 
-    def __init__(self, message: str, fields: Sequence[tuple[str, str]] = ()) -> None:
-        super().__init__(message)
-        self.fields = list(fields)
+    code = "invalid-request"
 
 
-class Conflict(Exception):
+class Conflict(Refused):
     """The request is well formed, but the state of things does not allow it."""
+
+    code = "conflict"
 
 
 class Blocked(Conflict):
     """The user may not run it now: an administrator has blocked it, or it is not shared any more."""
 
 
-class TooManyQueued(Exception):
+class TooManyQueued(Refused):
     """The user has as many tasks waiting as the instance allows."""
 
+    code = "too-many-queued"
 
-class QuotaExceeded(Exception):
+
+class QuotaExceeded(Refused):
     """The user's outputs would take more than the instance allows."""
 
+    code = "quota-exceeded"
 
-class OutputsRemoved(Exception):
+
+class OutputsRemoved(Refused):
     """The run's outputs and its log were there, and are not any more."""
+
+    code = "gone"
 
 
 class LostLease(Exception):

@@ -16,10 +16,10 @@ from django.db import transaction
 from django.db.models import Value
 from django.db.models.functions import Now
 
+from gridapps.access import permissions
 from gridapps.access.models import User
 from gridapps.audit import trail
 from gridapps.audit.events import Event
-from gridapps.registry import sharing
 from gridapps.runs.capacity import Capacity
 from gridapps.runs.errors import NodeTaken
 from gridapps.runs.models import Node
@@ -87,7 +87,7 @@ def set_draining(*, by: User, node: Node, draining: bool) -> bool:
 
     Raises NotAnAdministrator.
     """
-    sharing.require_administrator(by)
+    permissions.require_administrator(by)
     with transaction.atomic():
         new = Node.objects.filter(pk=node.pk, draining=not draining).update(draining=draining)
         if new:

@@ -16,6 +16,7 @@ from django.db.models import F, Q, Sum
 from django.db.models.functions import Now
 
 from gridapps import context
+from gridapps.access import permissions
 from gridapps.access.models import User
 from gridapps.audit import trail
 from gridapps.audit.events import Event
@@ -102,7 +103,7 @@ def stop(*, by: User, run: Run, reason: str) -> Run:
 
     Raises NotAnAdministrator, InvalidShare for such a reason, Conflict when the run has ended.
     """
-    sharing.require_administrator(by)
+    permissions.require_administrator(by)
     kept = sharing.checked_reason(reason)
     with transaction.atomic():
         _require_active(run)

@@ -365,12 +365,12 @@ def _heed_interrupts() -> threading.Event:
 
 def _do(operation: Any, **arguments: Any) -> Any:
     """Call an operation; what it refuses becomes one sentence and exit status 1."""
-    from gridapps.api.errors import REFUSALS
+    from gridapps.access.refusals import Refused
+    from gridapps.storage.protocol import StorageUnavailable
 
-    refusals: tuple[type[Exception], ...] = (*REFUSALS, OSError)
     try:
         return operation(**arguments)
-    except refusals as error:
+    except (Refused, StorageUnavailable, OSError) as error:
         raise Unusable(str(error)) from None
 
 

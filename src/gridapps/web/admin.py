@@ -15,7 +15,6 @@ from gridapps.registry import sharing
 from gridapps.registry.models import App, Release
 from gridapps.runs import admin as runs
 from gridapps.runs import operations, overview
-from gridapps.runs.errors import Conflict
 from gridapps.runs.models import Run
 
 SHOWN = 200  # lanes, running tasks
@@ -110,7 +109,6 @@ class BlockableReleaseAdmin(_Blocking, registry.ReleaseAdmin):
 class QueueAdmin(runs.RunAdmin):
     """Runs, and the page of the queue."""
 
-    refused = (*registry.REFUSED, Conflict)
     change_list_template = "administration/runs.html"
     actions = ("cancel",)
 

@@ -10,16 +10,13 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from gridapps.access import errors as access
 from gridapps.access.models import AccessTag
+from gridapps.access.refusals import Refused
 from gridapps.exports import queries as exports
 from gridapps.promotion import changes
-from gridapps.registry import errors as registry
 from gridapps.registry import queries, schemas, sharing
 from gridapps.registry.models import App, Release, Share
-from gridapps.registry.schema_pool import Busy
 from gridapps.runs import counts, operations
-from gridapps.runs import errors as runs
 from gridapps.runs import queries as run_queries
 from gridapps.runs.operations import Request
 from gridapps.web.forms import user_of
@@ -27,11 +24,6 @@ from gridapps.web.forms import user_of
 RELEASES_SHOWN = SHARES_SHOWN = 50
 EXPORTS_SHOWN = 100
 RUNS_SHOWN = 20
-REFUSED = (
-    access.NotAnAdministrator, registry.AppNotFound, registry.InvalidShare, registry.NotShareable,
-    schemas.InvalidArguments, runs.NotFound, runs.InvalidRequest, runs.Conflict, runs.TooManyQueued,
-    runs.QuotaExceeded, Busy,
-)  # fmt: skip
 
 
 @require_GET
@@ -80,7 +72,7 @@ def run(request: HttpRequest, app_id: str) -> HttpResponse:
             app=app_id, arguments=_arguments(request), export=int(export) if export.isdecimal() else 0
         )
         submitted, _ = operations.submit(by=user_of(request), request=wanted)
-    except REFUSED as error:
+    except Refused as error:
         messages.error(request, str(error))
         return redirect("app", app_id)
     return redirect("run", submitted.pk)
@@ -94,7 +86,7 @@ def share(request: HttpRequest, app_id: str) -> HttpResponse:
     names = {name: request.POST.get(name, "") for name in ("release", "access_tag")}
     try:
         sharing.share(by=user_of(request), app_id=app_id, **names)
-    except REFUSED as error:
+    except Refused as error:
         messages.error(request, str(error))
     return redirect("app", app_id)
 

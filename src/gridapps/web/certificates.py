@@ -26,7 +26,7 @@ def issue(request: HttpRequest) -> HttpResponse:
     wanted = form.cleaned_data
     try:
         issued = certificates.issue(user=user_of(request), name=wanted["name"], csr=wanted["csr"] or None)
-    except (certificates.InvalidRequest, certificates.TooManyCertificates, NotADeveloper) as error:
+    except (certificates.InvalidCertificateRequest, certificates.TooManyCertificates, NotADeveloper) as error:
         form.add_error(None, str(error))
         return show_settings(request, certificate_form=form)
     answer = render(

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from gridapps.access import applications, operations
+from gridapps.access import applications, operations, permissions
 from gridapps.access import queries as access
 from gridapps.exports import queries as exports
 from gridapps.pushes import quota as room
@@ -33,7 +33,7 @@ def home(request: HttpRequest) -> HttpResponse:
             "runs": runs.owned_by(user).order_by("-created_at", "-id")[:RUNS_SHOWN],
             "apps": [(app.app_id, grants.get(app.pk, app)) for app in apps],
             "exports": exports.visible_to(user).order_by("-pk")[:RUNS_SHOWN],
-            "is_developer": access.is_developer(user),
+            "is_developer": permissions.is_developer(user),
         },
     )
 

@@ -3,12 +3,12 @@
 from django.http import HttpRequest
 from ninja import Query, Router
 
+from gridapps.access.permissions import require_administrator
 from gridapps.api.native.answers import reads
 from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.paging import After, Limit, page
 from gridapps.api.native.shapes import AuditAnswer, AuditEntry, AuditFilter
 from gridapps.audit import models, queries
-from gridapps.registry.sharing import require_administrator
 
 router = Router(tags=["audit"], auth=with_scope("admin"))
 

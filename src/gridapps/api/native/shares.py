@@ -3,6 +3,7 @@
 from django.http import HttpRequest
 from ninja import Router, Status
 
+from gridapps.access import permissions
 from gridapps.api.native import attachments
 from gridapps.api.native.answers import reads, writes
 from gridapps.api.native.apps import shown as shown_apps
@@ -81,7 +82,7 @@ def show(request: HttpRequest, app_id: AppId, pk: Pk) -> SharesAnswer:
 def revoke(request: HttpRequest, app_id: AppId, pk: Pk) -> Status[None]:
     """Take a share back: what its holders have queued does not start any more. Only administrators may."""
     user = user_of(request)
-    sharing.require_administrator(user)
+    permissions.require_administrator(user)
     sharing.revoke(by=user, app_id=app_id, pk=_only(pk))
     return Status(204, None)
 
