@@ -394,12 +394,22 @@ class Execution:
         self._place.remove_earlier()
 
     def _clean(self) -> None:
-        """Remove container and workspace; what cannot be removed now is found by the reconciler."""
-        try:
-            self.node.sandbox.stop(self.name, grace=0)
-            self.node.sandbox.remove(self.name)
-            storage.release(self.name)
-            persist(lambda: store.tidy(task=self.claim.task, attempt=self.claim.attempt))
-        except Exception:
-            logger.exception("%s: not removed yet", self.name)
-            self.signals.unclean.set()
+        """Remove container, workspace and what the attempt left in the store.
+
+        A container that cannot be removed now is found by the reconciler. The store is tidied all the same:
+        an engine that comes back without its containers leaves the reconciler nothing to find.
+        """
+        for step in (self._remove_container, self._tidy):
+            try:
+                step()
+            except Exception:
+                logger.exception("%s: not removed yet", self.name)
+                self.signals.unclean.set()
+
+    def _remove_container(self) -> None:
+        self.node.sandbox.stop(self.name, grace=0)
+        self.node.sandbox.remove(self.name)
+        storage.release(self.name)
+
+    def _tidy(self) -> None:
+        persist(lambda: store.tidy(task=self.claim.task, attempt=self.claim.attempt))
