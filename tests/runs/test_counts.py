@@ -1,6 +1,7 @@
 """What the developer of an App learns of how often it was run: counts of whole days, and nothing else."""
 
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.utils import timezone
@@ -13,6 +14,12 @@ from tests.runs.conftest import MakeRun
 
 MIDNIGHT = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
 NOTHING = {State.SUCCESS: 0, State.FAILURE: 0, State.CANCELED: 0}
+
+
+@pytest.fixture(autouse=True)
+def noon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays the same day, whenever the tests run."""
+    monkeypatch.setattr(counts, "timezone", SimpleNamespace(now=lambda: MIDNIGHT + timedelta(hours=12)))
 
 
 def end(run: Run, state: State, *, ago: timedelta) -> None:
