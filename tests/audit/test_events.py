@@ -15,13 +15,13 @@ from django.utils import timezone
 from gridapps.access import applications
 from gridapps.access import operations as access
 from gridapps.audit import queries
-from gridapps.audit.administration import Audited
 from gridapps.audit.events import Event
 from gridapps.audit.models import Entry
 from gridapps.pki.authority import Authority
 from gridapps.promotion import promoting as promotion
 from gridapps.registry import certificates, nodes, operations, sharing
 from gridapps.registry.models import App, Release, Share
+from gridapps.web.administration.audited import Audited
 from tests.fixtures.cast import Cast
 
 pytestmark = pytest.mark.django_db

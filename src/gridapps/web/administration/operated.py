@@ -10,7 +10,7 @@ from django.shortcuts import redirect
 
 from gridapps.access.models import User
 from gridapps.access.refusals import Refused
-from gridapps.audit.administration import Audited
+from gridapps.web.administration.audited import Audited
 
 T = TypeVar("T")
 

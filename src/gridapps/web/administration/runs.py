@@ -2,11 +2,16 @@
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
 
-from gridapps.access.administration import Operated, administrator
-from gridapps.runs import nodes, overview
+from gridapps.runs import nodes, operations, overview
 from gridapps.runs.models import Node, Run, Task
+from gridapps.web.administration.operated import Operated, administrator
+from gridapps.web.administration.reasons import ReasonForm, asked
+
+SHOWN = 200  # lanes, running tasks
 
 
 class _TaskInline(admin.TabularInline):  # type: ignore[type-arg]
@@ -66,7 +71,7 @@ class NodeAdmin(Operated):
 
 @admin.register(Run)
 class RunAdmin(Operated):
-    """Every run with its tasks, as far as it takes to run them: no arguments, outputs or logs."""
+    """Every run with its tasks, without arguments, outputs and logs; and the page of the queue."""
 
     list_display = ("id", "owner", "app", "state", "progress", "reason", "created_at", "ended_at")
     list_filter = ("state", "reason", "shown_to_developer")
@@ -75,6 +80,8 @@ class RunAdmin(Operated):
     show_full_result_count = False  # counting everything takes long where there is much
     exclude = ("arguments", "request_key", "request_hash", "message")
     inlines = (_TaskInline,)
+    change_list_template = "administration/runs.html"
+    actions = ("cancel",)
 
     @admin.display(description="App")
     def app(self, run: Run) -> str:
@@ -88,3 +95,31 @@ class RunAdmin(Operated):
 
     def has_delete_permission(self, *_: object, **__: object) -> bool:
         return False
+
+    @admin.action(description="Cancel…")
+    def cancel(self, request: HttpRequest, chosen: QuerySet[Run]) -> HttpResponse | None:
+        title = "Cancel runs of users"
+        form = asked(self, request, chosen, ReasonForm, action="cancel", title=title, verb="Cancel the runs")
+        if not isinstance(form, ReasonForm):
+            return form
+        by, reason = administrator(request), form.cleaned_data["reason"]
+        self.for_each(
+            request, chosen, lambda run: operations.stop(by=by, run=run, reason=reason), done="{} canceled."
+        )
+        return None
+
+    def get_urls(self) -> list[URLPattern]:
+        page = self.admin_site.admin_view(self.queue)
+        return [path("queue/", page, name="runs_queue"), *super().get_urls()]
+
+    def queue(self, request: HttpRequest) -> HttpResponse:
+        """What waits and what runs, and where."""
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Queue",
+            "nodes": overview.nodes(),
+            "classes": list(overview.queue().items()),
+            "lanes": overview.lanes(limit=SHOWN),
+            "running": overview.running(limit=SHOWN),
+        }
+        return TemplateResponse(request, "administration/queue.html", context)

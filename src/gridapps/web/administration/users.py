@@ -14,10 +14,10 @@ from oauth2_provider.admin import ApplicationAdmin
 from oauth2_provider.models import AccessToken, Application, Grant, IDToken, RefreshToken
 
 from gridapps.access import operations
-from gridapps.access.administration import Operated, administrator
 from gridapps.access.errors import NotAnAdministrator
 from gridapps.access.models import AccessTag, Developer, User
-from gridapps.audit.administration import Audited
+from gridapps.web.administration.audited import Audited
+from gridapps.web.administration.operated import Operated, administrator
 
 admin.site.unregister(Group)  # permissions are the access tags'
 # Tokens are their users' and applications'; retiring a user takes all of them.

@@ -8,10 +8,11 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 
-from gridapps.access.administration import Operated, administrator
 from gridapps.access.models import AccessTag
 from gridapps.registry import certificates, nodes, sharing
 from gridapps.registry.models import App, Attachment, Certificate, NodeCertificate, Release, Share, Tag
+from gridapps.web.administration.blocking import Blocking
+from gridapps.web.administration.operated import Operated, administrator
 
 
 class _ReadOnly(Operated):
@@ -26,7 +27,7 @@ class _ReadOnly(Operated):
 
 
 @admin.register(App)
-class AppAdmin(_ReadOnly):
+class AppAdmin(Blocking, _ReadOnly):
     """Apps, deleted ones as well. Only the number of tasks at once is the administrators' to set."""
 
     told = ("max_running",)
@@ -42,7 +43,7 @@ class AppAdmin(_ReadOnly):
 
 
 @admin.register(Release)
-class ReleaseAdmin(_ReadOnly):
+class ReleaseAdmin(Blocking, _ReadOnly):
     """Releases with the reasons of refused ones."""
 
     list_display = ("app", "short", "state", "why", "size", "pushed_at")

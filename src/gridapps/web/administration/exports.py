@@ -2,8 +2,8 @@
 
 from django.contrib import admin
 
-from gridapps.audit.administration import Audited
 from gridapps.exports.models import Export, ExportFile
+from gridapps.web.administration.audited import Audited
 
 
 class _FileInline(admin.TabularInline):  # type: ignore[type-arg]

@@ -6,9 +6,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 
 from gridapps.audit import queries
-from gridapps.audit.administration import Audited
 from gridapps.audit.events import Event
 from gridapps.audit.models import Entry
+from gridapps.web.administration.audited import Audited
 
 
 class _OfEvent(admin.SimpleListFilter):

@@ -1,0 +1,1 @@
+"""Django's administration: every class of it, registered once."""

@@ -1,0 +1,43 @@
+"""Forms that ask an administrator for a reason before something is done."""
+
+from typing import Any
+
+from django import forms
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+
+from gridapps.registry import sharing
+from gridapps.web.administration.operated import Operated
+
+
+class ReasonForm(forms.Form):
+    """Why. The operation judges it."""
+
+    reason = forms.CharField(
+        max_length=sharing.MAX_REASON,
+        widget=forms.TextInput(attrs={"class": "vTextField"}),
+        help_text="One line, which users read.",
+    )
+
+
+class BlockForm(ReasonForm):
+    """Why, and what becomes of what runs now."""
+
+    running = forms.ChoiceField(
+        label="Running tasks",
+        choices=[("finish", "go on to their end"), ("stop", "are stopped")],
+        initial="finish",
+    )
+
+
+def asked(
+    page: Operated, request: HttpRequest, chosen: QuerySet[Any], form: type[ReasonForm], **words: str
+) -> ReasonForm | HttpResponse:
+    """The form, filled in; before that, the page that asks for it. `words`: action, title, verb."""
+    filled = form(request.POST if "confirmed" in request.POST else None)
+    if filled.is_bound and filled.is_valid():
+        return filled
+    site = page.admin_site.each_context(request)
+    context = {**site, **words, "opts": page.model._meta, "form": filled, "chosen": chosen}
+    return TemplateResponse(request, "administration/reason.html", context)
