@@ -1,5 +1,6 @@
 """The process tree: order, readiness, restart, and an end that leaves nothing, even after kill -9."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gridapps.server.plan import Makes, PlannedPart, Program
@@ -170,3 +172,46 @@ def test_the_parts_of_a_running_instance_are_nobodys_leftovers_after_its_stop(tm
     said: list[str] = []
     end_leftovers(tmp_path / "run", patience=5, say=said.append)
     assert said == []
+
+
+def test_nothing_that_happens_to_the_look_ends_the_instance(tmp_path):
+    told: list[str] = []
+    sharing = msgspec.structs.replace(part("one", tmp_path), shares_storage=True)
+    looks = []
+
+    def look(pid: int) -> None:
+        looks.append(pid)
+        raise OSError(28, "No space left on device")
+
+    supervisor = Supervisor(parts=[sharing], data=tmp_path, say=told.append, look=look)
+    supervisor.start()
+    watcher = threading.Thread(target=supervisor.watch)
+    watcher.start()
+    wait_until(lambda: len(looks) > 1, seconds=60)
+    supervisor.stop()
+    watcher.join()
+    assert told == ["one cannot be looked after: [Errno 28] No space left on device"]
+
+
+def test_a_part_that_locks_its_file_for_itself_is_started_again_all_the_same(tmp_path):
+    supervisor = Supervisor(parts=[part("one", tmp_path)], data=tmp_path, say=print)
+    with (tmp_path / "run" / "one.held").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        supervisor.start()
+        supervisor.shut_down()
+
+
+def test_a_stop_during_the_start_is_no_failure(tmp_path):
+    supervisor = Supervisor(parts=[part(name, tmp_path) for name in "ab"], data=tmp_path, say=print)
+    supervisor.stop()
+    assert not supervisor.start()
+    assert not (tmp_path / "journal").exists()
+
+
+def test_what_left_the_group_of_its_part_ends_with_the_instance(tmp_path):
+    left = ORPHANS.replace("if os.fork() == 0:", "if os.fork() == 0:\n    os.setsid()")
+    supervisor = Supervisor(parts=[part("polite", tmp_path, left)], data=tmp_path, say=print)
+    supervisor.start()
+    orphan = int((tmp_path / "polite.orphan").read_text())
+    supervisor.shut_down()
+    assert not alive(orphan)

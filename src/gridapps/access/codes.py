@@ -1,13 +1,15 @@
 """Authorization codes: stored as hashes; one that is used again revokes its tokens (RFC 6749, 4.1.2)."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
-from oauth2_provider.models import AccessToken, RefreshToken
+from oauth2_provider.models import AccessToken, Grant, RefreshToken
 from oauth2_provider.oauth2_validators import OAuth2Validator
 from oauth2_provider.settings import oauth2_settings
 from oauthlib.oauth2 import InvalidGrantError
@@ -18,6 +20,15 @@ from gridapps.access.models import SpentCode
 def stored(code: str) -> str:
     """What is stored of a code."""
     return hashlib.sha256(code.encode()).hexdigest()
+
+
+@contextmanager
+def _still_there() -> Iterator[None]:
+    """Another request may use the code up between two questions about it."""
+    try:
+        yield
+    except Grant.DoesNotExist:
+        raise InvalidGrantError from None
 
 
 class Validator(OAuth2Validator):  # type: ignore[misc]
@@ -45,19 +56,23 @@ class Validator(OAuth2Validator):  # type: ignore[misc]
 
     def get_code_challenge(self, code: str, request: Any) -> Any:
         """The challenge of the code."""
-        return super().get_code_challenge(stored(code), request)
+        with _still_there():
+            return super().get_code_challenge(stored(code), request)
 
     def get_code_challenge_method(self, code: str, request: Any) -> Any:
         """The method of the code's challenge."""
-        return super().get_code_challenge_method(stored(code), request)
+        with _still_there():
+            return super().get_code_challenge_method(stored(code), request)
 
     def get_authorization_code_scopes(self, client_id: str, code: str, uri: str, request: Any) -> Any:
         """The scopes of the code."""
-        return super().get_authorization_code_scopes(client_id, stored(code), uri, request)
+        with _still_there():
+            return super().get_authorization_code_scopes(client_id, stored(code), uri, request)
 
     def get_authorization_code_nonce(self, client_id: str, code: str, uri: str, request: Any) -> Any:
         """The nonce of the code."""
-        return super().get_authorization_code_nonce(client_id, stored(code), uri, request)
+        with _still_there():
+            return super().get_authorization_code_nonce(client_id, stored(code), uri, request)
 
     def _save_bearer_token(self, token: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
         saved = super()._save_bearer_token(token, request, *args, **kwargs)

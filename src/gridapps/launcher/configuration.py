@@ -28,4 +28,4 @@ class Configuration(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
 
     def command(self, python: str | Path) -> list[str]:
         """How the launcher is started."""
-        return [str(python), "-m", "gridapps.launcher", msgspec.json.encode(self).decode()]
+        return [str(python), "-I", "-m", "gridapps.launcher", msgspec.json.encode(self).decode()]

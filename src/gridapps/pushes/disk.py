@@ -234,10 +234,11 @@ def note_opened(process: int, note: Path, *, group: int) -> None:
 
     The supervisor does so again and again, for the developer registry.
     """
-    text = "\n".join(["", *sorted(path for path in _opened(str(process)) if "/_uploads/" in path)])
-    if not note.exists() or note.read_text() != text:
+    paths = sorted(path for path in _opened(str(process)) if "/_uploads/" in path)
+    content = os.fsencode("\n".join(["", *paths]))
+    if not note.exists() or note.read_bytes() != content:
         new = note.with_suffix(".new")
-        new.write_text(text)
+        new.write_bytes(content)
         shutil.chown(new, group=group)
         new.chmod(0o640)
         new.replace(note)
@@ -248,7 +249,11 @@ def _noted() -> set[str]:
     """What was noted just now; empty when nobody does."""
     try:
         note = settings.DATA / NOTE
-        return set(note.read_text().split("\n")) if note.stat().st_mtime > time.time() - _STALE else set()
+        return (
+            set(os.fsdecode(note.read_bytes()).split("\n"))
+            if note.stat().st_mtime > time.time() - _STALE
+            else set()
+        )
     except FileNotFoundError:
         return set()
 

@@ -59,9 +59,13 @@ def admit(user: User, subject: Subject, *, length: int | None) -> int | None:
         wanted = portion if length is None else length
         if wanted is None or wanted > left:
             raise _full(user)
-        with contextlib.suppress(FileNotFoundError):  # the registry refuses what is no upload
+        try:
             (path / "promised").write_text(str(arrived + wanted))
             (path / "promised").chmod(0o640)  # the housekeeper reads it
+        except FileNotFoundError:
+            pass  # the registry refuses what is no upload
+        except OSError as error:
+            raise Denied(f"The instance cannot store it now: {error.strerror}. Try again later.") from None
         return portion
 
 

@@ -23,7 +23,7 @@ from gridapps.registry.schemas import InvalidArguments, InvalidSchema
 PROCESSES = 2  # of each application process
 PATIENCE = 10.0  # seconds that a request waits for a process
 LONGEST = 20.0  # seconds of a check on a busy machine; processor time is limited more closely
-COMMAND = ("-m", "gridapps.registry.schema_process")
+COMMAND = ("-I", "-m", "gridapps.registry.schema_process")
 _QUICK = 1_000_000  # characters of the schema times characters of the arguments
 _QUICK_SCHEMA = 4096  # characters
 _REPETITION = re.compile(r"\{\s?(\d{1,6})?,?(\d{1,6})?")
@@ -104,7 +104,7 @@ class _Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": os.pathsep.join(sys.path)},
+            env={"PATH": os.environ.get("PATH", os.defpath)},
         )
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def _work_with_launcher() -> NoReturn:
     for sentence in ours.missing({"worker"}):
         _say(sentence)
     os.environ["GRIDAPPS_NODE"] = settings.node
-    command = [sys.executable, "-m", "gridapps.server.cli", "worker", "--no-launcher"]
+    command = [sys.executable, "-P", "-m", "gridapps.server.cli", "worker", "--no-launcher"]
     sys.exit(
         stand_beside(
             settings,

@@ -54,7 +54,7 @@ def create() -> Environment:
         _write_once(data / "secret-key", secrets.token_urlsafe(48))
         _write_once(data / "instance-id", secrets.token_hex(4))
         (data / layout.TIDY_LOCK).touch(mode=0o600)
-        with _alone(data):
+        with alone(data):
             if not settings.database:
                 layout.make_database(data)
             Authority.create_or_load(data / "authority", host=settings.host)
@@ -227,14 +227,18 @@ def identity(data: Path) -> str:
 
 
 @contextmanager
-def _alone(data: Path) -> Iterator[None]:
-    """Keep `up` from starting; raises Unusable while the instance runs."""
-    with (data / "run" / "instance.lock").open("a") as lock:
+def alone(data: Path) -> Iterator[int]:
+    """Hold the lock of the instance; its descriptor. Raises Unusable while the instance runs, and OSError."""
+    place = data / "run" / "instance.lock"
+    lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise Unusable(f"This instance runs already (data directory {data}).") from None
-        yield
+        yield lock
+    finally:
+        os.close(lock)
 
 
 @contextmanager

@@ -35,7 +35,7 @@ class Listener:
         # The child ends with the thread that started it, which lives as long as this process.
         pause = PAUSES[0]
         while not self._stopping.is_set():
-            command = [sys.executable, "-m", "gridapps.server.listener", self._node, str(os.getpid())]
+            command = [sys.executable, "-P", "-m", "gridapps.server.listener", self._node, str(os.getpid())]
             self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
             try:
                 self._child.wait(timeout=LIVED)

@@ -104,9 +104,10 @@ class PartLogs:
                 self._by_reader[reader].pump()
 
     def flush(self) -> None:
-        """Write what has arrived so far."""
+        """Write what has arrived so far, for a second at most: a process may write on and on."""
+        end = time.monotonic() + 1
         for log in self._logs.values():
-            while log.pump():
+            while log.pump() and time.monotonic() < end:
                 pass
 
 

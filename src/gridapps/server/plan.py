@@ -5,6 +5,7 @@ environment of each part that is forked from the supervisor lies in a file witho
 alone reads.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -79,8 +80,10 @@ def unsealed(descriptor: int) -> dict[str, str]:
 
 
 def execute(plan: Plan, environment: Mapping[str, str]) -> None:
-    """Become the supervisor. A signal that arrives until it listens is not lost: it is blocked until then."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    """Become the supervisor. SIGNALS have to be blocked: it listens to them, and to those that came before.
+
+    Modules of the working directory are not found (-P): anybody may have put them there.
+    """
     for part in plan.parts:
         if isinstance(part.runs, Command):
             os.set_inheritable(part.runs.environment, True)
@@ -89,18 +92,18 @@ def execute(plan: Plan, environment: Mapping[str, str]) -> None:
     os.set_inheritable(descriptor, True)
     sys.stdout.flush()
     sys.stderr.flush()
-    command = [sys.executable, "-m", "gridapps.server.supervisor", str(descriptor)]
+    command = [sys.executable, "-P", "-m", "gridapps.server.supervisor", str(descriptor)]
     os.execve(command[0], command, dict(environment))  # noqa: S606 - it takes this process's place
 
 
 def read(descriptor: int) -> Plan:
-    """The plan, in the supervisor. What it inherited is not inherited by programs that it starts."""
+    """The plan, in the supervisor. Programs that it starts inherit no descriptor, not even the operator's."""
     plan = msgspec.json.decode(_whole(descriptor), type=Plan)
     os.close(descriptor)
-    os.set_inheritable(plan.lock, False)
-    for part in plan.parts:
-        if isinstance(part.runs, Command):
-            os.set_inheritable(part.runs.environment, False)
+    for inherited in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - names
+        if inherited > 2:
+            with contextlib.suppress(OSError):  # the listing's own
+                os.set_inheritable(inherited, False)
     return plan
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import NoReturn
+from typing import IO, NoReturn
 
 from gridapps import leftovers, privileges
 from gridapps.server import accounts
@@ -30,6 +30,8 @@ FASTEST_RESTART, SLOWEST_RESTART = 0.5, 30.0  # seconds
 LOOK = 0.5  # seconds between two calls of `look`
 _START_PATIENCE = 120.0  # seconds that a part may take to start; a busy machine is slow
 _AFTER_KILL = 5.0  # seconds
+_AFTER_STOP = 1.0  # seconds for what left the group of a part
+STOPPED_EARLY = "Stopped before it was started."
 
 
 class NotStarted(Exception):
@@ -92,22 +94,30 @@ class Supervisor:
         self._look = look
         self._patience = patience
         self._stopping = Event()
+        self._failure = ""  # of the last call of `look`
 
     def stop(self) -> None:
         """Ask for the end; safe in a signal handler."""
         self._stopping.set()
 
-    def start(self) -> None:
-        """Start every part, each when the one before it is ready. After NotStarted nothing is left."""
+    def start(self) -> bool:
+        """Start every part, each when the one before it is ready; False when `stop` was called meanwhile.
+
+        Then, and after NotStarted, nothing is left running.
+        """
         for child in self.children:
+            if self._stopping.is_set():
+                self.shut_down()
+                return False
             self._spawn(child)
             deadline = time.monotonic() + _START_PATIENCE
-            while not _ready(child.part):
-                if self._stopping.is_set() or not child.runs or time.monotonic() > deadline:
+            while not self._stopping.is_set() and not _ready(child.part):
+                if not child.runs or time.monotonic() > deadline:
                     self.shut_down()
                     log = self._logs.of(child.part.name).path
                     raise NotStarted(f"{child.part.name} did not start. The end of {log}:\n{_tail(log)}")
                 self._logs.wait(0.02)
+        return True
 
     def watch(self) -> None:
         """Restart what dies, with growing pauses, until `stop`; then stop all parts, the last one first."""
@@ -118,11 +128,11 @@ class Supervisor:
                     self._revive(child)
                 elif child.part.shares_storage and time.monotonic() > child.looked + LOOK:
                     child.looked = time.monotonic()
-                    self._look(child.pid)
+                    self._look_after(child)
         self.shut_down()
 
     def shut_down(self) -> None:
-        """Stop what runs, the last part first."""
+        """Stop what runs, the last part first, and what left the group of its part."""
         for child in reversed(self.children):
             if not child.runs:
                 continue
@@ -134,7 +144,19 @@ class Supervisor:
                     os.kill(child.pid, signal.SIGKILL)
                     deadline = math.inf
                 self._logs.wait(0.02)
+        end_leftovers(self._locks, patience=_AFTER_STOP, say=self._say)
         self._logs.flush()
+
+    def _look_after(self, child: Child) -> None:
+        """Nothing that a part or a full disk does to `look` ends the instance. A failure is said once."""
+        try:
+            self._look(child.pid)
+        except Exception as error:
+            if (text := str(error)) != self._failure:
+                self._say(f"{child.part.name} cannot be looked after: {text}")
+            self._failure = text
+        else:
+            self._failure = ""
 
     def _revive(self, child: Child) -> None:
         lived = time.monotonic() - child.started
@@ -152,8 +174,7 @@ class Supervisor:
         """Start a part. In the child process: raises Forked, or executes the program."""
         parent = os.getpid()
         log = self._logs.of(child.part.name).writer
-        with (self._locks / f"{child.part.name}.held").open("w") as held:
-            fcntl.flock(held, fcntl.LOCK_SH)
+        with _held(self._locks / f"{child.part.name}.held") as held:
             before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             try:
                 child.pid = os.fork()
@@ -163,6 +184,19 @@ class Supervisor:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         child.status = None
         child.started = time.monotonic()
+
+
+def _held(path: Path) -> IO[str]:
+    """The lock file of a part, locked. A process that holds it alone gets another one put in its place."""
+    held = path.open("w")
+    try:
+        fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        held.close()
+        path.unlink()
+        held = path.open("w")
+        fcntl.flock(held, fcntl.LOCK_SH)
+    return held
 
 
 def _begin(part: PlannedPart, *, parent: int, log: int, held: int) -> NoReturn:

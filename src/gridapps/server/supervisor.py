@@ -1,8 +1,8 @@
 """The process that `gridapps-server up` becomes: it imports what the parts need, and forks them.
 
-It holds no secret: it is started without any (`plan`), and imports with the rights of an account that cannot
-read the instance's keys. A part reads its own environment when it has been forked, and then all settings
-again.
+It is started without the secrets that only some parts may know (`plan`), and imports with the rights of an
+account that cannot read the instance's keys. A part reads its own environment when it has been forked, and
+then all settings again.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from setproctitle import setproctitle
 from gridapps.server import accounts, layout, plan
 from gridapps.server.accounts import Accounts
 from gridapps.server.plan import Command, Plan
-from gridapps.server.supervise import Forked, NotStarted, Supervisor
+from gridapps.server.supervise import STOPPED_EARLY, Forked, NotStarted, Supervisor
 
 # What parts would import one by one: their own modules, and what their libraries choose by name.
 _MODULES = (
@@ -71,7 +71,9 @@ def _supervise(planned: Plan) -> None:
     setproctitle(f"gridapps supervisor {data}")
     with accounts.acting_as(planned.accounts.found.get("worker")):
         _preload()
-    supervisor.start()
+    if not supervisor.start():
+        _say(STOPPED_EARLY)
+        return
     _say(f"GRiD Apps is up: {planned.origin} (CA: {data / 'authority' / 'ca.crt'}). Interrupt to stop.")
     supervisor.watch()
     _say("Stopped.")
@@ -114,13 +116,15 @@ def _look_after_pushes(process: int, *, data: Path, accounts: Accounts) -> None:
     from gridapps.pushes.disk import NOTE, STORAGE, note_opened
 
     note_opened(process, data / NOTE, group=accounts.gid("registry"))
-    if (asked := data / layout.OPEN_BLOBS).exists():
+    asked = data / layout.OPEN_BLOBS
+    if asked.is_file() and not asked.is_symlink():
         layout.open_blobs(data / STORAGE[Service.DEVELOPER], accounts)
         asked.unlink(missing_ok=True)
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    with contextlib.suppress(OSError):  # nobody reads it any more, or the disk is full
+        click.echo(text, err=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`gridapps-server up`: prepare the instance, and become the supervisor of its parts."""
 
-import fcntl
+import contextlib
+import signal
 import threading
 from collections.abc import Callable
 
@@ -9,9 +10,9 @@ from django.core.management import call_command
 from gridapps.config.environment import Environment
 from gridapps.server import plan, surroundings
 from gridapps.server.doctor import examine
-from gridapps.server.instance import Unusable, accounts_of
+from gridapps.server.instance import Unusable, accounts_of, alone
 from gridapps.server.parts import parts
-from gridapps.server.supervise import end_leftovers
+from gridapps.server.supervise import STOPPED_EARLY, end_leftovers
 
 PATIENCE = 20.0  # seconds for what the last start left running: a worker gives its tasks back
 
@@ -24,26 +25,25 @@ def up(
     `interrupted` says whether one of them came before. Raises Unusable with everything that is in the way.
     """
     data = settings.data.absolute()
-    with (data / "run" / "instance.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Unusable(f"This instance runs already (data directory {data}).") from None
+    with alone(data) as lock:
         end_leftovers(data / "run", patience=PATIENCE, say=say)
         if faults := [finding.fault for finding in examine(settings, works=works) if finding.fault]:
             raise Unusable("The instance cannot start:\n  " + "\n  ".join(faults))
         call_command("collectstatic", verbosity=0, interactive=False)
         for stale in (data / "run" / "bells").iterdir():
-            stale.unlink()
+            with contextlib.suppress(OSError):  # what is no socket of ours rings nobody
+                stale.unlink()
         accounts = accounts_of(settings)
         planned = plan.Plan(
             data=str(data),
-            lock=lock.fileno(),
+            lock=lock,
             origin=settings.origin,
             accounts=accounts,
             parts=parts(settings, accounts, works=works),
         )
+        environment = surroundings.of_supervisor(settings)
+        signal.pthread_sigmask(signal.SIG_BLOCK, plan.SIGNALS)
         if interrupted.is_set():
-            say("Stopped before it was started.")
+            say(STOPPED_EARLY)
             return
-        plan.execute(planned, surroundings.of_supervisor(settings))
+        plan.execute(planned, environment)
