@@ -120,7 +120,7 @@ class SandboxContract:
             thread.start()
         for thread in threads:
             thread.join(300)
-        assert sorted(outcomes) == ["started", "taken", "taken", "taken"]
+        assert sorted(outcomes) == ["started", "taken", "taken", "taken"], outcomes
 
     def test_an_unknown_image_is_refused_and_leaves_nothing(self, bench: Bench) -> None:
         launch = bench.launch("gridapps-test/never-made:1")

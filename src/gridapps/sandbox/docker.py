@@ -9,10 +9,11 @@ import json
 import os
 import re
 import shutil
+import threading
 import time
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,8 @@ class DockerSandbox:
         self._presence = Presence(engine)
         self._cgroup = ""
         self._sound: set[str] = set()  # ids of images whose files were looked at
+        self._starting: set[str] = set()
+        self._guard = threading.Lock()  # of the names that are being started
 
     def check(self) -> None:
         """Raises with what is missing: engine, control groups, init, room, loop devices."""
@@ -125,6 +128,23 @@ class DockerSandbox:
         return self._engine.drop_image(image)
 
     def start(self, launch: Launch) -> None:
+        with self._only_start_of(launch.name):
+            self._start(launch)
+
+    @contextmanager
+    def _only_start_of(self, name: str) -> Iterator[None]:
+        """A second caller would find a container that is created and not started, and start it as well."""
+        with self._guard:
+            if name in self._starting:
+                raise NameTaken(f"A container named {name} is being started.")
+            self._starting.add(name)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._starting.discard(name)
+
+    def _start(self, launch: Launch) -> None:
         self._check_launch(launch)
         group = self._prepare()
         inspected = self._engine.image(launch.image)
