@@ -121,11 +121,12 @@ def idle(stage: Stage, seconds: float) -> list[Measured]:
     parts = ", ".join(
         f"{name} {size:.0f}" for name, size in sorted(memory.items(), key=lambda part: -part[1])
     )
+    total = sum(memory.values())
     return [
         Measured(
             f"idle for {seconds:.0f} s", f"{share:.2%}", "of one processor", None, "below 2 %", share < 0.02
         ),
-        Measured("idle memory", f"{sum(memory.values()):.0f} MB", f"{parts} (PSS)"),
+        Measured("idle memory", f"{total:.0f} MB", f"{parts} (PSS)", None, "below 260 MB", total < 260),
     ]
 
 
@@ -183,9 +184,9 @@ def _memory(process: int) -> int:
 
 def _name(process: int) -> str:
     command = Path(f"/proc/{process}/cmdline").read_bytes().decode().replace("\0", " ")
-    for sign, name in (
-        ("uvicorn", "application"), (" worker", "worker"), ("nginx", "nginx"), ("registry", "registry"),
-    ):  # fmt: skip
-        if sign in command:
+    if command.startswith("gridapps "):
+        return command.split()[1]
+    for name in ("launcher", "nginx", "registry"):
+        if name in command:
             return name
-    return "supervisor"
+    return command.split()[0]

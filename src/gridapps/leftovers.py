@@ -1,4 +1,4 @@
-"""Finds what outlives who started it: every process of a group holds the group's lock file open."""
+"""Finds processes that outlived their parent: every process of a group holds the group's lock file open."""
 
 import contextlib
 import fcntl

@@ -30,7 +30,7 @@ class Kind(StrEnum):
 
     PUBLIC = "public"  # asks users, and cannot keep a secret: on a desktop, in a browser
     CONFIDENTIAL = "confidential"  # asks users, and keeps a secret on a server
-    MACHINE = "machine"  # acts as whoever registered it
+    MACHINE = "machine"  # acts as the user who registered it
 
 
 def registered_by(user: User) -> "QuerySet[Any]":

@@ -26,7 +26,7 @@ from gridapps.hooks.posting import Poster
 logger = logging.getLogger(__name__)
 
 THREADS = 32
-SLEEP = 2.0  # seconds after which it looks although nobody rang: pauses end, and others' machines ring not
+SLEEP = 2.0  # seconds; poll interval: retries fall due, and other machines cannot ring
 TIDY = 3600.0  # seconds between two tidyings
 
 

@@ -26,7 +26,7 @@ _NOT_PUBLIC_4 = tuple(
     )
 )  # fmt: skip
 _UNICAST_6 = IPv6Network("2000::/3")
-# Teredo and 6to4 among them: what such an address leads to is decided by whoever translates it.
+# Teredo and 6to4 among them: the translating gateway decides what such an address leads to.
 _NOT_PUBLIC_6 = tuple(
     IPv6Network(each)
     for each in ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20")

@@ -1,6 +1,6 @@
 """Garbage collection of the developer registry, beside its process and beside pushes.
 
-What a release needs stays, and what was touched within the grace: whoever relies on something touches it
+What a release needs stays, and what was touched within the grace: a push touches what it relies on
 first. The rest goes: tags, manifests and links from the repositories, then blobs that no repository links. It
 may be killed at any point, and done again. Nothing of the trusted registry is looked at.
 docs/decisions/0075-housekeeping.md says why a push that is under way cannot be hurt.
@@ -20,7 +20,7 @@ from gridapps.pushes.disk import Disk, Files
 from gridapps.registry.models import App, Layer, Release
 
 GRACE = 24 * 3600.0  # seconds for which a push may rely on what it has touched
-GIVEN_UP = 3600.0  # seconds without a byte after which an upload that nobody has open is none any more
+GIVEN_UP = 3600.0  # seconds; an idle, unopened upload counts as abandoned
 # How cosign and the OCI referrers' fallback tag what belongs to a manifest: sha256-<hex>, sha256-<hex>.sig.
 _ATTACHED = re.compile(r"sha256-([0-9a-f]{64})(\.[a-z]+)?")
 log = logging.getLogger(__name__)

@@ -2,9 +2,9 @@
 process.
 
 A repository holds links, files that name a blob, and uploads under way; blobs lie beside all repositories.
-The process remembers nothing of them, so what is gone here is gone there. Whoever relies on something that
-lies here already touches it first, and what was touched is not taken: docs/decisions/0075-housekeeping.md
-says why that is enough. Source: the path layout of CNCF Distribution 2.8 and its driver for file systems.
+The process remembers nothing of them, so what is gone here is gone there. What relies on something that lies
+here already touches it first, and what was touched is not taken: docs/decisions/0075-housekeeping.md says why
+that is enough. Source: the path layout of CNCF Distribution 2.8 and its driver for file systems.
 """
 
 import contextlib

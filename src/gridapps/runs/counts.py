@@ -1,7 +1,7 @@
 """Reads: how often an App was run. All that its developer learns of other users' runs.
 
-Whole days alone are counted, up to the last midnight (UTC): whoever asks every second learns no more than
-whoever asks once a day, and not at which time of the day somebody works. What ended never changes, so an
+Only whole days are counted, up to the last midnight (UTC): a developer who asks every second learns no more
+than one who asks once a day, and not at which time of the day a user works. Ended runs never change, so an
 answer holds until the next midnight.
 """
 
@@ -52,7 +52,7 @@ class AppCounts:
 
 
 def of_app(app: App) -> AppCounts:
-    """The counts of an App, for whoever `registry.queries.releases_visible_to` shows its releases.
+    """The counts of an App, for users to whom `registry.queries.releases_visible_to` shows its releases.
 
     Of a million runs it takes seconds, so each process keeps what it has counted until midnight.
     """

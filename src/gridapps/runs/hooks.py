@@ -27,7 +27,7 @@ def announce(run: Run, *, started: bool, before: tuple[str, float]) -> None:
 
 
 def _facts(run: Run) -> dict[str, Any]:
-    """Which run, and how it stands. Everything else is behind the URL, for whoever may see it."""
+    """Which run, and how it stands. Everything else is behind the URL, which asks for a login."""
     return {
         "run": {
             "id": str(run.pk),

@@ -115,7 +115,7 @@ def stop(*, by: User, run: Run, reason: str) -> Run:
 
 
 def show_to_developer(*, by: User, run: Run) -> Run:
-    """Let whoever owns the App see this one run of one's own: arguments, names of files, log, outputs.
+    """Show this one run to the owner of the App: arguments, names of files, log, outputs.
 
     Doing it again changes nothing. Raises NotFound for another's run, Conflict when nobody is there to see.
     """
@@ -181,7 +181,7 @@ def _require_active(run: Run) -> None:
 
 
 def _set_shown(by: User, run: Run, *, shown: bool) -> Run:
-    """The version grows, so that whoever watches the run asks again."""
+    """Increase the version, so that clients that watch the run ask again."""
     if run.owner_id != by.pk:
         raise NotFound(f"There is no run {run.pk} of yours.")
     with transaction.atomic():

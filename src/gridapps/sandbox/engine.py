@@ -256,7 +256,7 @@ class Engine:
                 # The engine looks itself, but only at the last of an image's references.
                 if any(user["ImageID"] == image for user in users):
                     return False
-                # What the image was built on here, by whoever did that, stays.
+                # The images that it was built on, if it was built here, stay.
                 client.remove_image(reference, noprune=True)
         except NotFound:
             return True

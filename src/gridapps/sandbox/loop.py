@@ -77,7 +77,7 @@ def mount(image: Path, target: Path) -> None:
 
 
 def mount_memory(target: Path, *, size: int, inodes: int) -> None:
-    """Mount a small file system in memory, of `size` bytes. Whoever allocates a page of it pays for it."""
+    """Mount a small file system in memory, of `size` bytes. The allocating process is charged for pages."""
     options = f"size={size},nr_inodes={inodes},mode=0755,uid=0,gid=0".encode()
     flags = _NOSUID | _NODEV | _NOEXEC | _NOATIME
     if _libc.mount(b"tmpfs", os.fsencode(target), b"tmpfs", flags, options) != 0:

@@ -208,7 +208,7 @@ def audit(since: datetime | None, until: datetime | None) -> None:
 
 @main.command()
 def housekeeper() -> None:
-    """Remove by and by what is not needed any more, until interrupted (`up` starts one by itself)."""
+    """Periodically remove unneeded images and leftovers, until interrupted (`up` starts one by itself)."""
     settings = prepare_worker(say=_say, rights="housekeeper")
     from gridapps.server.housekeeper import keep_house
 

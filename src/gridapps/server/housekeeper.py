@@ -1,4 +1,4 @@
-"""The housekeeper: a process that removes what the instance does not need any more, by and by.
+"""The housekeeper: a process that periodically removes what the instance no longer needs.
 
 It runs its jobs one after the other, every so often. A job may be killed at any point and is begun again; so
 there is nothing to stop in order. `gridapps-server tidy` runs the same jobs at once, and those that look at

@@ -37,7 +37,7 @@ def of_clients(environment: Environment) -> list[str]:
         f"limit_req_zone $guessing zone=guesses:4m rate={GUESSES}r/m;",
         f"limit_req_zone $address zone=metrics:1m rate={METRICS}r/m;",
         "limit_req_status 429;",
-        # Refusing costs no line: whoever is refused decides how often.
+        # A refusal writes no log line: clients decide how often they are refused.
         "limit_conn_log_level info;",
         "limit_req_log_level info;",
         # Who sends slowly does not hold a connection for long.

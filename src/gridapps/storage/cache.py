@@ -1,7 +1,7 @@
 """A node's cache: files by the SHA-256 of their content, fetched once, kept as long as there is room.
 
     files/SHA256             complete and verified; the time of its last use is its time of access
-    partial/SHA256           being fetched: locked by whoever fetches, of its full size from the start
+    partial/SHA256           being fetched: locked by its fetcher, of its full size from the start
     used/NODE/NAME           a hard link for each user of a file
 
 So all that matters is in the file system, where a crash leaves it: a file with a second link is in use, a

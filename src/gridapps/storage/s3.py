@@ -150,7 +150,7 @@ class S3Storage:
 
     @contextmanager
     def _told(self, key: str) -> Iterator[None]:
-        """Tell what the library raises: what is not there apart from a service that cannot be used now.
+        """Translate botocore errors to Missing or StorageUnavailable.
 
         A refusal is of the second kind: it is the operator's to mend, and no fault of a run.
         """

@@ -13,7 +13,7 @@ from gridapps.hooks.events import OFFERED, Event
 
 
 def user_of(request: HttpRequest) -> User:
-    """Whoever is logged in."""
+    """The user who is logged in."""
     if not isinstance(request.user, User):
         raise PermissionDenied
     context.add(user=request.user.pk)

@@ -11,6 +11,6 @@ class Administration(AdminSite):
     index_template = "administration/index.html"
 
     def has_permission(self, request: HttpRequest) -> bool:
-        """Permissions for parts of it are given to nobody: whoever had some would see runs of others."""
+        """Only administrators: permissions for a part of it would show runs of other users."""
         user = request.user
         return bool(user.is_active and user.is_staff and user.is_superuser)

@@ -214,7 +214,7 @@ class Execution:
             logger.warning("%s: its log is not kept whole: %s", self.name, error)
 
     def _pause(self, seconds: float) -> None:
-        """Wait, but not longer than the attempt is anybody's business here."""
+        """Sleep, but return early on cancel, stop or lost lease."""
         signals = self.signals
         end = time.monotonic() + seconds
         while time.monotonic() < end:

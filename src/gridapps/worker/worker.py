@@ -40,7 +40,7 @@ from gridapps.worker.execution import Execution, Node, Signals
 logger = logging.getLogger(__name__)
 
 BEAT = 1.0  # seconds between two looks at the rows of running tasks
-SLEEP = 5.0  # seconds after which a worker looks at the queue although nobody rang
+SLEEP = 5.0  # seconds; poll interval of the queue
 RECONCILE = 30.0  # seconds between two comparisons of rows and containers
 PULSE = 5.0  # seconds between two reports of a node that it is alive
 SWEEP = 3600.0  # seconds between two looks for outputs that the policy keeps no longer
@@ -126,7 +126,7 @@ class Worker:
                 raise self._taken
 
     def _sign_off(self) -> None:
-        """Whoever comes next need not wait, unless containers were left here for a worker of this place."""
+        """Free the node for the next worker, unless containers were left for a worker of this place."""
         if self._speaker and self._on_stop == "requeue":
             with suppress(DatabaseError):
                 nodes.sign_off(self._speaker)
@@ -242,7 +242,7 @@ class Worker:
         self.stop()
 
     def _remove_given_up(self) -> None:
-        """Nobody adopts them here: whoever speaks for the node now is elsewhere."""
+        """Remove containers that no worker adopts here: the node's worker is on another machine now."""
         for name in self._given_up:
             try:
                 self._node.sandbox.stop(name, grace=0)

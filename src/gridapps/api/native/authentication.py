@@ -88,13 +88,13 @@ class Session(APIKeyCookie):
 
 
 def user_of(request: HttpRequest) -> User:
-    """Whoever asks, in a call that has been authenticated."""
+    """The user of an authenticated call."""
     user: User = request.auth  # type: ignore[attr-defined]
     return user
 
 
 def _user_of(token: Any) -> User | None:
-    """A token of the client credentials grant acts as whoever registered the application."""
+    """A token of the client credentials grant acts as the user who registered the application."""
     if token.user is not None:
         user: User = token.user
         return user

@@ -13,7 +13,7 @@ router = Router(tags=["me"], auth=with_scope(ANY))
 
 @router.get("/me", response=reads(ok=MeAnswer), operation_id="show_me")
 def show(request: HttpRequest) -> MeAnswer:
-    """Whoever asks."""
+    """The authenticated user."""
     user = user_of(request)
     developer = queries.developer_of(user)
     return MeAnswer(

@@ -33,7 +33,7 @@ View = Callable[..., HttpResponse]
 
 
 def _plainly(view: View) -> View:
-    """What goes wrong becomes an answer that the clients print."""
+    """Map registry errors to responses that docker, podman and skopeo print."""
 
     @wraps(view)
     def wrapped(request: HttpRequest, **words: str) -> HttpResponse:
