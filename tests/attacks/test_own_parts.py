@@ -33,6 +33,7 @@ def instance(engine: Engine, planted: Path) -> Iterator[Instance]:
     with (planted / "secret").open() as secret:
         try:
             made.start(cwd=planted, pass_fds=[secret.fileno()])
+            made.wait_until(lambda: made.find("worker"), what="whole")  # it is the last one
             yield made
         finally:
             made.remove()
@@ -76,3 +77,4 @@ def test_what_is_no_bell_does_not_keep_the_instance_from_starting(instance: Inst
     (instance.data / "run" / "bells" / "directory").mkdir()
     assert instance.stop() == 0
     instance.start()
+    instance.wait_until(lambda: instance.find("worker"), what="whole")
