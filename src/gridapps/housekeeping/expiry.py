@@ -1,4 +1,4 @@
-"""Removing what has expired: sessions of browsers, tokens, and codes that were never used."""
+"""Remove expired browser sessions, tokens and unused authorization codes."""
 
 from collections.abc import Iterator
 
@@ -16,9 +16,9 @@ _KINDS = {
 
 
 def tidy(*, dry_run: bool = False) -> Iterator[str]:
-    """Remove it, or with `dry_run` only find it: how many of each kind.
+    """Remove them, or with `dry_run` only count them; one line for each kind.
 
-    A refresh token stays for as long as its second use would tell of a theft.
+    A used refresh token is kept until it expires, because its second use reveals a theft.
     """
     before = {kind: kind.objects.count() for kind in _KINDS}
     with transaction.atomic():

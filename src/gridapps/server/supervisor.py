@@ -123,7 +123,7 @@ def _look_after_pushes(process: int, *, data: Path, accounts: Accounts) -> None:
 
 
 def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # nobody reads it any more, or the disk is full
+    with contextlib.suppress(OSError):  # its reader is gone, or the disk is full
         click.echo(text, err=True)
 
 

@@ -31,7 +31,7 @@ def up(
             raise Unusable("The instance cannot start:\n  " + "\n  ".join(faults))
         call_command("collectstatic", verbosity=0, interactive=False)
         for stale in (data / "run" / "bells").iterdir():
-            with contextlib.suppress(OSError):  # what is no socket of ours rings nobody
+            with contextlib.suppress(OSError):  # a directory, which cannot be unlinked, wakes no process
                 stale.unlink()
         accounts = accounts_of(settings)
         planned = plan.Plan(
