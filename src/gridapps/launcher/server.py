@@ -54,9 +54,10 @@ class Server:
         self._listener.listen(128)
 
     def close(self) -> None:
-        """Let `serve` return. Safe in a signal handler."""
+        """Let `serve` return. Safe in a signal handler, and from another thread."""
         self._closing = True
-        self._listener.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):  # `serve` may have returned, and closed it, since the line above
+            self._listener.shutdown(socket.SHUT_RDWR)
 
     def serve(self) -> None:
         """Serve until `close`."""
