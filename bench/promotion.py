@@ -30,13 +30,13 @@ def main() -> int:
 
         settings = prepare()
         from gridapps.pki.authority import Authority
-        from gridapps.pki.tokens import Service
+        from gridapps.pki.tokens import Registry
         from gridapps.server import distribution
 
         Authority.create_or_load(Path(name) / "authority", host="localhost")
         processes = []
         try:
-            for service in Service:
+            for service in Registry:
                 path = distribution.write(settings, service)
                 processes.append(
                     subprocess.Popen(
@@ -71,7 +71,7 @@ def _round(number: int) -> tuple[float, float]:
     from gridapps.access.models import AccessTag, User
     from gridapps.oci.manifests import OCI_MANIFEST, digest_of
     from gridapps.promotion import promoting as promotion
-    from gridapps.pushes.distribution import Repository
+    from gridapps.pushes.registry_client import Repository
     from gridapps.registry.models import App, Release, Share
     from tests.registry.built import Image
 
@@ -109,11 +109,11 @@ def _plain_copy(app_id: str, digests: list[str]) -> None:
     from django.conf import settings
 
     from gridapps.pki import tokens
-    from gridapps.pki.tokens import Service
+    from gridapps.pki.tokens import Registry
 
     target = f"plain/{app_id}"
     read = tokens.token({app_id: ["pull"]}, subject="bench")
-    write = tokens.token({target: ["push", "pull"]}, subject="bench", service=Service.TRUSTED)
+    write = tokens.token({target: ["push", "pull"]}, subject="bench", registry=Registry.TRUSTED)
     source = f"http://127.0.0.1:{settings.GRIDAPPS.registry_port}/v2/{app_id}/blobs"
     base = f"http://127.0.0.1:{settings.GRIDAPPS.trusted_port}"
     for digest in digests:

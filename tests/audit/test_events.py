@@ -19,7 +19,7 @@ from gridapps.audit.events import Event
 from gridapps.audit.models import Entry
 from gridapps.pki.authority import Authority
 from gridapps.promotion import promoting as promotion
-from gridapps.registry import certificates, nodes, operations, sharing
+from gridapps.registry import certificates, node_certificates, operations, sharing
 from gridapps.registry.models import App, Release, Share
 from gridapps.web.administration.audited import Audited
 from tests.fixtures.cast import Cast
@@ -78,9 +78,9 @@ def test_certificates_and_applications(cast: Cast) -> None:
     issued = certificates.issue(user=cast.developer, name="laptop")
     for _ in range(2):
         certificates.revoke(by=cast.administrator, certificate=issued.certificate)
-    nodes.issue(by=None, node="b", days=1)
+    node_certificates.issue(by=None, node="b", days=1)
     for _ in range(2):
-        nodes.revoke(by=None, node="b")
+        node_certificates.revoke(by=None, node="b")
     application, secret = applications.register(
         by=cast.analyst, name="robot", kind=applications.Kind.MACHINE, scopes=["runs:read"]
     )

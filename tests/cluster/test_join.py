@@ -11,7 +11,7 @@ import pytest
 
 from gridapps.pki import membership
 from gridapps.pki.membership import Membership
-from gridapps.registry import nodes
+from gridapps.registry import node_certificates
 from gridapps.server.instance import Unusable, prepare, prepare_worker
 from gridapps.server.join import join
 from tests.fixtures.postgresql import Cluster
@@ -25,7 +25,7 @@ def make_bundle(db):
     """Makes bundles for nodes of one instance."""
 
     def make(node: str, **facts: str) -> bytes:
-        issued = nodes.issue(by=None, node=node, days=30)
+        issued = node_certificates.issue(by=None, node=node, days=30)
         member = Membership(**{"node": node, "instance": INSTANCE, "authority": AUTHORITY, **facts})
         files = {"ca.crt": issued.ca, "client.cert": issued.pem, "client.key": issued.key}
         return membership.pack(member, files)

@@ -20,13 +20,13 @@ import numpy as np
 
 from gridapps.api.errors import ApiError
 from gridapps.api.native import parsing, ranges
+from gridapps.arguments import schemas
 from gridapps.config import lines
 from gridapps.exports import headers
 from gridapps.exports.headers import BadPointCloud
 from gridapps.hooks.targets import BadTarget, Rules, site
 from gridapps.pushes import permits
 from gridapps.pushes.permits import Denied
-from gridapps.registry import schemas
 from gridapps.sandbox.log import Line, LogFollower
 
 SECRET = "c2VjcmV0LXRva2VuLW9mLWEtdXNlcg"
@@ -95,7 +95,7 @@ def registry_uri(data: bytes) -> None:
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
         with contextlib.suppress(Denied):
             access = permits.of_request(method=method, uri=uri)
-            permits.service_of(access)
+            permits.registry_of(access)
             subject = permits.subject_of(uri)
             path = uri.partition("?")[0]
             assert path.startswith(f"/v2/{subject.repository}/")

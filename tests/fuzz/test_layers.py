@@ -20,7 +20,7 @@ from hypothesis import given
 
 from gridapps.oci.archives import Entry, Kind, Reader
 from gridapps.oci.documents import Invalid
-from gridapps.oci.layers import TooLarge, examine
+from gridapps.oci.layer_contents import TooLarge, examine
 from tests.fixtures.engine import Engine
 from tests.fixtures.own_engine import OwnEngine
 from tests.fuzz.archives import archives

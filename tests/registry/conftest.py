@@ -19,7 +19,7 @@ from django.test import Client
 
 from gridapps.oci.manifests import OCI_MANIFEST
 from gridapps.pki import authority, tokens
-from gridapps.pki.tokens import Service
+from gridapps.pki.tokens import Registry
 from gridapps.pushes.disk import STORAGE
 from gridapps.registry import certificates, operations
 from gridapps.registry.certificates import Issued
@@ -113,7 +113,7 @@ def release(developer: Developer) -> str:
 
 
 @dataclass(frozen=True)
-class Registry:
+class RunningRegistry:
     """A registry of its own process, which trusts the tokens of the tests' authority."""
 
     port: int
@@ -126,21 +126,21 @@ class Registry:
 
 
 @pytest.fixture(scope="session")
-def developer_registry() -> Iterator[Registry]:
+def developer_registry() -> Iterator[RunningRegistry]:
     """A real developer registry."""
-    with _registry(Service.DEVELOPER) as started:
+    with _registry(Registry.DEVELOPER) as started:
         yield started
 
 
 @pytest.fixture(scope="session")
-def trusted_registry() -> Iterator[Registry]:
+def trusted_registry() -> Iterator[RunningRegistry]:
     """A real trusted registry."""
-    with _registry(Service.TRUSTED) as started:
+    with _registry(Registry.TRUSTED) as started:
         yield started
 
 
 @contextmanager
-def _registry(service: Service) -> Iterator[Registry]:
+def _registry(service: Registry) -> Iterator[RunningRegistry]:
     data = Path(tempfile.mkdtemp(prefix="registry-"))
     # Both are read once per process: now, before a test sets another data directory.
     authority.current()
@@ -163,7 +163,7 @@ def _registry(service: Service) -> Iterator[Registry]:
         assert time.monotonic() < end, "docker-registry does not listen"
         time.sleep(0.05)
     try:
-        yield Registry(port, data / STORAGE[service])
+        yield RunningRegistry(port, data / STORAGE[service])
     finally:
         process.terminate()
         process.wait(10)
@@ -186,19 +186,19 @@ def set_limits(settings: Any) -> Callable[..., None]:
 
 @pytest.fixture
 def both_registries(
-    developer_registry: Registry, trusted_registry: Registry, set_limits: Callable[..., None]
+    developer_registry: RunningRegistry, trusted_registry: RunningRegistry, set_limits: Callable[..., None]
 ) -> None:
     """The application talks to both real registries."""
     set_limits(registry_port=developer_registry.port, trusted_port=trusted_registry.port)
 
 
 @pytest.fixture
-def its_disk(developer_registry: Registry, real_registry: None, settings: Any) -> None:
+def its_disk(developer_registry: RunningRegistry, real_registry: None, settings: Any) -> None:
     """The instance's directory is the one in which the real registry stores."""
     settings.DATA = developer_registry.storage.parent
 
 
 @pytest.fixture
-def real_registry(developer_registry: Registry, set_limits: Callable[..., None]) -> None:
+def real_registry(developer_registry: RunningRegistry, set_limits: Callable[..., None]) -> None:
     """The application talks to the real developer registry."""
     set_limits(registry_port=developer_registry.port)

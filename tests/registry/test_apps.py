@@ -6,10 +6,10 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from gridapps.access.errors import NotADeveloper
+from gridapps.arguments.schemas import InvalidSchema
 from gridapps.registry import operations, queries
 from gridapps.registry.errors import AppChanged, AppIdTaken, AppNotFound, InvalidApp
 from gridapps.registry.models import App
-from gridapps.registry.schemas import InvalidSchema
 from tests.fixtures.cast import Cast
 
 pytestmark = pytest.mark.django_db

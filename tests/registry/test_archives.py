@@ -9,7 +9,7 @@ import pytest
 
 from gridapps.oci.archives import Reader
 from gridapps.oci.documents import Invalid
-from gridapps.oci.layers import Contents, examine
+from gridapps.oci.layer_contents import LayerContents, examine
 from tests.registry.tars import END, entry, extended, header, long_name, record, records, tar
 
 MIB = 1024**2
@@ -17,7 +17,7 @@ BIG = 64 * MIB
 FILE = entry(b"file", b"content")
 
 
-def examined(*parts: bytes) -> Contents:
+def examined(*parts: bytes) -> LayerContents:
     content = b"".join(parts) + END
     return examine(
         (content[at : at + 700] for at in range(0, len(content), 700)), max_size=MIB, max_files=100

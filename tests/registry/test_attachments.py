@@ -15,7 +15,7 @@ from gridapps.oci import attachments
 from gridapps.oci.attachments import SIMPLE_SIGNING
 from gridapps.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from gridapps.pushes import attaching
-from gridapps.pushes.distribution import Missing, Repository
+from gridapps.pushes.registry_client import NotInRegistry, Repository
 from gridapps.registry import operations
 from gridapps.registry.models import Attachment, Release
 from tests.fixtures.cast import Cast
@@ -57,7 +57,7 @@ def refused(developer: Developer, manifest: bytes, reference: str, *blobs: bytes
     assert answer.json()["errors"][0]["code"] == "MANIFEST_INVALID"
     assert set(Release.objects.values_list("digest", "state")) == releases
     assert not Attachment.objects.exists()
-    with Repository(developer.name) as repository, pytest.raises(Missing):
+    with Repository(developer.name) as repository, pytest.raises(NotInRegistry):
         repository.manifest(digest(manifest), media_type=OCI_MANIFEST, limit=9)
     return str(answer.json()["details"])
 

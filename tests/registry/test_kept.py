@@ -14,17 +14,17 @@ from gridapps.access import operations as access
 from gridapps.access.models import User
 from gridapps.oci.attachments import SIMPLE_SIGNING
 from gridapps.oci.manifests import OCI_MANIFEST
+from gridapps.pki.tokens import Registry
 from gridapps.promotion import promoting as promotion
 from gridapps.pushes import images
-from gridapps.pushes.distribution import Missing, Repository
+from gridapps.pushes.registry_client import NotInRegistry, Repository
 from gridapps.registry import kept_attachments, sharing
 from gridapps.registry.errors import NotShareable
 from gridapps.registry.models import Share
-from gridapps.registry.queries import Source
 from tests.fixtures.cast import Cast
 from tests.registry import signing
 from tests.registry.built import descriptor, digest
-from tests.registry.conftest import Developer, Registry
+from tests.registry.conftest import Developer, RunningRegistry
 from tests.registry.signing import EMPTY, SPDX, attachment, payload, sign, signature, tag_of
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("both_registries")]
@@ -67,10 +67,10 @@ def shared(cast: Cast, developer: Developer, release: str, tag: str = "city") ->
 
 def there(developer: Developer, reference: str) -> bool:
     """Whether the trusted registry has this manifest."""
-    with images.repository_of(developer.app, Source.TRUSTED) as repository:
+    with images.repository_of(developer.app, Registry.TRUSTED) as repository:
         try:
             return bool(repository.manifest(reference, media_type=OCI_MANIFEST, limit=9))
-        except Missing:
+        except NotInRegistry:
             return False
 
 
@@ -95,7 +95,7 @@ def test_kept_under_the_tags_where_tools_look_and_under_its_own(
         assert there(developer, reference.replace(":", "-")), "no garbage collection takes what has a tag"
     assert there(developer, tag_of(release))
     assert there(developer, tag_of(release, ".sbom"))
-    with images.repository_of(developer.app, Source.TRUSTED) as repository:
+    with images.repository_of(developer.app, Registry.TRUSTED) as repository:
         assert repository.blob(digest(sbom), limit=999) == sbom
     share.refresh_from_db()
     assert [(each["kind"], each["verified_by"]) for each in share.attachments] == [
@@ -142,7 +142,7 @@ def test_a_key_that_is_removed_before_the_copy_counts_no_more(
 @pytest.mark.parametrize("part", ["manifest", "payload"])
 @pytest.mark.usefixtures("keys")
 def test_a_signature_that_is_changed_after_the_push_is_not_promoted(
-    developer: Developer, cast: Cast, release: str, developer_registry: Registry, part: str
+    developer: Developer, cast: Cast, release: str, developer_registry: RunningRegistry, part: str
 ) -> None:
     manifest, content = attach_signature(developer, release, KEY)
     share = shared(cast, developer, release)
@@ -166,7 +166,7 @@ def test_a_signature_that_is_replaced_meanwhile_is_not_the_one_that_is_kept(
     later = shared(cast, developer, release, "roads")
     assert promotion.promote(later), "what came later is kept with the next share"
     assert [there(developer, each) for each in (first, second, listed)] == [True, True, True]
-    with images.repository_of(developer.app, Source.TRUSTED) as repository:
+    with images.repository_of(developer.app, Registry.TRUSTED) as repository:
         newest = repository.manifest(tag_of(release), media_type=OCI_MANIFEST, limit=9999)
     assert digest(newest) == second
     share.refresh_from_db()
@@ -183,7 +183,7 @@ def test_a_signature_for_the_same_digest_elsewhere_is_a_signature_for_it(
 
 
 def test_who_sees_what_was_kept(
-    developer: Developer, cast: Cast, release: str, keys: Path, developer_registry: Registry
+    developer: Developer, cast: Cast, release: str, keys: Path, developer_registry: RunningRegistry
 ) -> None:
     _, content = attach_signature(developer, release, KEY)
     _, sbom = attach_sbom(developer, release)
@@ -228,7 +228,7 @@ def test_who_sees_what_was_kept(
 
 
 def test_what_is_not_the_bytes_of_the_digest_is_not_given_out(
-    developer: Developer, cast: Cast, release: str, developer_registry: Registry
+    developer: Developer, cast: Cast, release: str, developer_registry: RunningRegistry
 ) -> None:
     _, sbom = attach_sbom(developer, release)
     path = f"/api/v3/apps/{developer.name}/releases/{release}/attachments/{digest(sbom)}"

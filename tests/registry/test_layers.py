@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridapps.oci.documents import Invalid
-from gridapps.oci.layers import Contents, TooLarge, examine
+from gridapps.oci.layer_contents import LayerContents, TooLarge, examine
 from gridapps.pushes import reading
 from gridapps.registry.models import Layer
 from tests.registry.built import Image, config, digest, encoded, layer
@@ -30,7 +30,7 @@ def pieces(content: bytes, size: int = 1000) -> Iterator[bytes]:
     return (content[at : at + size] for at in range(0, len(content), size))
 
 
-def examined(content: bytes, *, size: int = 1000) -> Contents:
+def examined(content: bytes, *, size: int = 1000) -> LayerContents:
     return examine(pieces(content, size), max_size=64 * MIB, max_files=100)
 
 
@@ -192,7 +192,7 @@ def test_a_layer_is_read_once(developer: Developer, monkeypatch: pytest.MonkeyPa
     image = Image()
     assert push(developer, image).status_code == 201
     assert Layer.objects.get(digest=digest(image.layers[0])).files == 1
-    monkeypatch.setattr(reading, "Reader", None)
+    monkeypatch.setattr(reading, "LayerReader", None)
     assert push(developer, image, "v2").status_code == 201
 
 

@@ -14,12 +14,12 @@ from django.utils import timezone
 
 from gridapps.pki import membership, tokens
 from gridapps.pki.membership import InvalidBundle, Membership
+from gridapps.pki.tokens import Registry
 from gridapps.pushes import images, permits
 from gridapps.pushes.permits import Denied
-from gridapps.registry import nodes
+from gridapps.registry import node_certificates
 from gridapps.registry.models import NodeCertificate, Release
-from gridapps.registry.nodes import InvalidNode
-from gridapps.registry.queries import Source
+from gridapps.registry.node_certificates import InvalidNode
 from tests.registry.conftest import Developer
 
 pytestmark = pytest.mark.django_db
@@ -31,7 +31,7 @@ MEMBER = Membership(node="b", instance="0a1b2c3d", authority="grid.example:5443"
 class Node:
     """A node's engine, as nginx would hand its requests on."""
 
-    issued: nodes.Issued
+    issued: node_certificates.Issued
 
     def ask(self, method: str, path: str, **headers: str) -> Any:
         sent = {
@@ -48,7 +48,7 @@ class Node:
 
 @pytest.fixture
 def node() -> Node:
-    return Node(nodes.issue(by=None, node="b", days=30))
+    return Node(node_certificates.issue(by=None, node="b", days=30))
 
 
 def actions(answer: Any) -> list[str]:
@@ -148,12 +148,12 @@ def test_a_revocation_acts_at_once_and_on_every_certificate_of_the_node(
     node: Node, developer: Developer
 ) -> None:
     second, other = (
-        Node(nodes.issue(by=None, node="b", days=30)),
-        Node(nodes.issue(by=None, node="c", days=30)),
+        Node(node_certificates.issue(by=None, node="b", days=30)),
+        Node(node_certificates.issue(by=None, node="c", days=30)),
     )
     uri = f"/v2/{developer.name}/tags/list"
-    assert nodes.revoke(by=None, node="b") == 2
-    assert nodes.revoke(by=None, node="b") == 0
+    assert node_certificates.revoke(by=None, node="b") == 2
+    assert node_certificates.revoke(by=None, node="b") == 0
     for each in (node, second):
         assert "revoked" in each.authorize("GET", uri).json()["details"]
         assert each.ask("GET", "/registry/token").status_code == 401
@@ -170,9 +170,9 @@ def test_an_expired_certificate_is_refused(node: Node, developer: Developer, mon
 @pytest.mark.parametrize("name", ["", "-b", "B", "a/b", "a" * 64, "b\n"])
 def test_names_that_no_node_has(name: str) -> None:
     with pytest.raises(InvalidNode):
-        nodes.issue(by=None, node=name, days=30)
+        node_certificates.issue(by=None, node=name, days=30)
     with pytest.raises(InvalidNode):
-        nodes.revoke(by=None, node=name)
+        node_certificates.revoke(by=None, node=name)
 
 
 def test_a_validity_is_a_span(node: Node) -> None:
@@ -190,7 +190,7 @@ def test_a_scope_of_a_developer_does_not_grow(developer: Developer, node: Node) 
         permits.check({"rivers": ["pull"]}, certificate=developer.issued.certificate)
 
 
-def _files(issued: nodes.Issued) -> dict[str, str]:
+def _files(issued: node_certificates.Issued) -> dict[str, str]:
     return {"ca.crt": issued.ca, "client.cert": issued.pem, "client.key": issued.key}
 
 
@@ -205,7 +205,7 @@ def test_a_bundle_carries_certificates_and_nothing_of_the_instances_own_keys(nod
 
 
 def test_what_is_no_bundle_is_refused(node: Node) -> None:
-    other = nodes.issue(by=None, node="c", days=30)
+    other = node_certificates.issue(by=None, node="c", days=30)
     for bundle in (
         b"",
         b"x" * 2048,
@@ -228,5 +228,5 @@ def test_images_are_named_and_authorised_by_where_the_node_is(developer: Develop
     settings.MEMBERSHIP = MEMBER
     assert images.pull_of(release).reference == f"grid.example:5443/{developer.name}@{DIGEST}"
     assert images.pull_of(release).token() == ""
-    trusted = images.pull_of(release, Source.TRUSTED)
+    trusted = images.pull_of(release, Registry.TRUSTED)
     assert trusted.reference == f"grid.example:5443/grid/{developer.name}@{DIGEST}"

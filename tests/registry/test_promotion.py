@@ -10,19 +10,18 @@ from django.conf import settings
 from gridapps.access.models import AccessTag
 from gridapps.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from gridapps.pki import tokens
-from gridapps.pki.tokens import Service
+from gridapps.pki.tokens import Registry
 from gridapps.promotion import changes
 from gridapps.promotion import promoting as promotion
 from gridapps.promotion.promoter import Promoter
 from gridapps.pushes import images
-from gridapps.pushes.distribution import Missing, Repository, Unavailable
+from gridapps.pushes.registry_client import NotInRegistry, Repository, Unavailable
 from gridapps.registry import operations, sharing
 from gridapps.registry.models import Share
-from gridapps.registry.queries import Source
 from tests.fixtures.cast import Cast
 from tests.fixtures.ports import free_port
 from tests.registry.built import Image, config, digest, encoded, entry, index, layer
-from tests.registry.conftest import Developer, Registry
+from tests.registry.conftest import Developer, RunningRegistry
 
 pytestmark = pytest.mark.usefixtures("both_registries")
 
@@ -46,7 +45,7 @@ def new_image(size: int = 3 * 2**20) -> Image:
 
 
 def trusted(developer: Developer) -> Repository:
-    return Repository(images.trusted_repository(developer.app), Service.TRUSTED)
+    return images.repository_of(developer.app, Registry.TRUSTED)
 
 
 def blobs_in(repository: Repository, image: Image) -> list[bool]:
@@ -54,7 +53,7 @@ def blobs_in(repository: Repository, image: Image) -> list[bool]:
     for blob in image.blobs:
         try:
             found.append(repository.blob_size(digest(blob)) == len(blob))
-        except Missing:
+        except NotInRegistry:
             found.append(False)
     return found
 
@@ -84,8 +83,8 @@ def test_every_manifest_of_an_index_is_tagged(developer: Developer, cast: Cast) 
     whole = encoded(index(arm, entry(image.manifest)))
     assert developer.push(whole, media_type=OCI_INDEX).status_code == 201
     assert promotion.promote(shared(developer, cast, digest(whole)))
-    name = images.trusted_repository(developer.app)
-    signed = tokens.token({name: ["pull"]}, subject="test", service=Service.TRUSTED)
+    name = images.repository_name(developer.app, Registry.TRUSTED)
+    signed = tokens.token({name: ["pull"]}, subject="test", registry=Registry.TRUSTED)
     answer = httpx.get(
         f"http://127.0.0.1:{settings.GRIDAPPS.trusted_port}/v2/{name}/tags/list",
         headers={"Authorization": f"Bearer {signed}"}, trust_env=False,
@@ -96,7 +95,7 @@ def test_every_manifest_of_an_index_is_tagged(developer: Developer, cast: Cast) 
 
 @pytest.mark.parametrize("part", ["manifest", "layer", "shorter", "gone"])
 def test_what_was_changed_after_the_push_is_not_promoted(
-    developer: Developer, cast: Cast, developer_registry: Registry, part: str
+    developer: Developer, cast: Cast, developer_registry: RunningRegistry, part: str
 ) -> None:
     image = new_image()
     share = shared(developer, cast, pushed(developer, image))
@@ -115,12 +114,12 @@ def test_what_was_changed_after_the_push_is_not_promoted(
     assert digest(victim) in share.reason
     with trusted(developer) as target:
         assert not blobs_in(target, Image(config=victim, layers=[]))[0]
-        with pytest.raises(Missing):
+        with pytest.raises(NotInRegistry):
             target.manifest(share.release.digest, media_type=OCI_MANIFEST, limit=9999)
 
 
 def test_a_registry_that_never_recovers_is_not_waited_for_for_ever(
-    developer: Developer, cast: Cast, developer_registry: Registry, monkeypatch: pytest.MonkeyPatch
+    developer: Developer, cast: Cast, developer_registry: RunningRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = new_image(1000)
     share = shared(developer, cast, pushed(developer, image))
@@ -210,8 +209,8 @@ def test_a_blob_of_another_repository_of_the_trusted_registry_is_not_mounted(
     """What is in the trusted registry under another App's name stays out of a foreign one's reach."""
     image = new_image(1000)
     assert promotion.promote(shared(developer, cast, pushed(developer, image)))
-    signed = tokens.token({"grid/other": ["push", "pull"]}, subject="test", service=Service.TRUSTED)
-    query = f"?mount={digest(image.layers[0])}&from={images.trusted_repository(developer.app)}"
+    signed = tokens.token({"grid/other": ["push", "pull"]}, subject="test", registry=Registry.TRUSTED)
+    query = f"?mount={digest(image.layers[0])}&from={images.repository_name(developer.app, Registry.TRUSTED)}"
     answer = httpx.post(
         f"http://127.0.0.1:{settings.GRIDAPPS.trusted_port}/v2/grid/other/blobs/uploads/{query}",
         headers={"Authorization": f"Bearer {signed}"}, trust_env=False,
@@ -259,15 +258,15 @@ def test_no_token_of_one_registry_opens_the_other(developer: Developer, cast: Ca
     release = pushed(developer, new_image(1000))
     share = shared(developer, cast, release)
     assert promotion.promote(share)
-    own, repository = developer.name, images.trusted_repository(developer.app)
+    own, repository = developer.name, images.repository_name(developer.app, Registry.TRUSTED)
     ports = {
-        Service.DEVELOPER: settings.GRIDAPPS.registry_port,
-        Service.TRUSTED: settings.GRIDAPPS.trusted_port,
+        Registry.DEVELOPER: settings.GRIDAPPS.registry_port,
+        Registry.TRUSTED: settings.GRIDAPPS.trusted_port,
     }
-    names = {Service.DEVELOPER: own, Service.TRUSTED: repository}
+    names = {Registry.DEVELOPER: own, Registry.TRUSTED: repository}
     for service, port in ports.items():
-        for of in Service:
-            signed = tokens.pull_token(names[service], service=of)
+        for of in Registry:
+            signed = tokens.pull_token(names[service], registry=of)
             answer = httpx.get(
                 f"http://127.0.0.1:{port}/v2/{names[service]}/manifests/{release}",
                 headers={"Authorization": f"Bearer {signed}", "Accept": OCI_MANIFEST}, trust_env=False,
@@ -278,7 +277,7 @@ def test_no_token_of_one_registry_opens_the_other(developer: Developer, cast: Ca
 def test_the_pull_credential_of_a_node_writes_nothing(developer: Developer, cast: Cast) -> None:
     share = shared(developer, cast, pushed(developer, new_image(1000)))
     assert promotion.promote(share)
-    pull = images.pull_of(share.release, Source.TRUSTED)
+    pull = images.pull_of(share.release, Registry.TRUSTED)
     base = f"http://{pull.reference.partition('@')[0].replace('/grid/', '/v2/grid/')}"
     headers = {"Authorization": f"Bearer {pull.token()}"}
     for method, path in (

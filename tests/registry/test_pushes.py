@@ -17,7 +17,7 @@ from gridapps.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from gridapps.pki import tokens
 from gridapps.pushes import images
 from gridapps.pushes import pushing as pushes
-from gridapps.pushes.distribution import Missing, Repository
+from gridapps.pushes.registry_client import NotInRegistry, Repository
 from gridapps.registry import certificates
 from gridapps.registry.models import Release
 from tests.fixtures.cast import Cast
@@ -90,7 +90,7 @@ def test_what_is_refused_is_shown_to_the_owner_and_stored_nowhere(developer: Dev
     assert (release.state, release.digest) == ("refused", digest(image.manifest))
     assert "no ENTRYPOINT" in release.reasons[0]
     assert not release.tags.exists()
-    with Repository(developer.name) as repository, pytest.raises(Missing):
+    with Repository(developer.name) as repository, pytest.raises(NotInRegistry):
         repository.manifest(release.digest, media_type=OCI_MANIFEST, limit=9999)
 
 

@@ -16,10 +16,10 @@ import pytest
 from gridapps.access.models import User
 from gridapps.oci import layer_reader
 from gridapps.oci.documents import Invalid
-from gridapps.oci.layers import TooLarge, examine
+from gridapps.oci.layer_contents import TooLarge, examine
 from gridapps.pushes import reading
-from gridapps.pushes.distribution import Unavailable
-from gridapps.pushes.reading import Reader
+from gridapps.pushes.reading import LayerReader
+from gridapps.pushes.registry_client import Unavailable
 from tests.fixtures.cast import Cast
 from tests.registry.tars import END, entry, extended, header, record, tar
 
@@ -27,16 +27,16 @@ MIB = 1024**2
 LAYER = gzip.compress(tar(("a", {}, b"x" * 5000), ("b", {"type": b"2", "linkname": "a"}, b"")))
 
 
-def examined(reader: Reader, *pieces: bytes, files: int = 100) -> Any:
+def examined(reader: LayerReader, *pieces: bytes, files: int = 100) -> Any:
     return reader.examine(pieces, max_size=MIB, max_files=files)
 
 
-def process_of(reader: Reader) -> "subprocess.Popen[bytes]":
+def process_of(reader: LayerReader) -> "subprocess.Popen[bytes]":
     return reader._process
 
 
 def test_it_finds_what_reading_in_place_finds() -> None:
-    with Reader() as reader:
+    with LayerReader() as reader:
         for _ in range(2):  # one process reads all layers of a push
             assert examined(reader, LAYER[:50], b"", LAYER[50:]) == examine(
                 [LAYER], max_size=MIB, max_files=100
@@ -51,7 +51,7 @@ def test_it_finds_what_reading_in_place_finds() -> None:
 def test_refusals_arrive_although_more_is_sent(pieces: list[bytes], error: type[Exception] | None) -> None:
     """The process ends with its first refusal; a pipe that is closed at the other side stops nobody."""
     more = (bytes(MIB) for _ in range(5))
-    with Reader() as reader, pytest.raises(error or Invalid):
+    with LayerReader() as reader, pytest.raises(error or Invalid):
         reader.examine((piece for part in (pieces, more) for piece in part), max_size=MIB, max_files=100)
 
 
@@ -60,7 +60,7 @@ def test_what_the_source_raises_is_raised_and_the_process_ends() -> None:
         yield LAYER[:50]
         raise Unavailable("The registry has gone.")
 
-    with pytest.raises(Unavailable, match="The registry has gone"), Reader() as reader:
+    with pytest.raises(Unavailable, match="The registry has gone"), LayerReader() as reader:
         reader.examine(broken(), max_size=MIB, max_files=100)
     assert process_of(reader).returncode is not None
 
@@ -70,7 +70,7 @@ def test_it_has_next_to_nothing() -> None:
     inherited = os.open("/", os.O_RDONLY)
     os.set_inheritable(inherited, True)
     try:
-        with Reader() as reader:
+        with LayerReader() as reader:
             examined(reader, LAYER)
             process = Path(f"/proc/{process_of(reader).pid}")
             assert sorted(each.name for each in (process / "fd").iterdir()) == ["0", "1", "2"]
@@ -106,7 +106,7 @@ def test_one_that_takes_too_long_is_killed(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(reading, "LONGEST", 1.0)
     endless = (bytes(MIB) for _ in range(10**9))
     head = header(b"zeros", size=b"\x80" + (2**50).to_bytes(11, "big"))
-    with Reader() as reader, pytest.raises(Invalid, match="takes longer to read than the 1 s"):
+    with LayerReader() as reader, pytest.raises(Invalid, match="takes longer to read than the 1 s"):
         reader.examine((piece for part in ([head], endless) for piece in part), max_size=2**60, max_files=9)
 
 
@@ -116,7 +116,7 @@ def test_one_that_is_killed_is_no_fault_of_the_layer() -> None:
         process_of(reader).wait()
         yield LAYER
 
-    with Reader() as reader, pytest.raises(Unavailable, match="ended with -15"):
+    with LayerReader() as reader, pytest.raises(Unavailable, match="ended with -15"):
         reader.examine(killing(), max_size=MIB, max_files=100)
 
 
@@ -127,10 +127,10 @@ def test_names_cannot_fill_its_memory() -> None:
         for number in range(4000):
             yield header(b"%07d" % number + b"/x" * 30 + b"/y", kind=b"2", target=b"t" * 100)
 
-    with Reader() as reader, pytest.raises((Invalid, TooLarge)):
+    with LayerReader() as reader, pytest.raises((Invalid, TooLarge)):
         reader.examine(many(), max_size=2**40, max_files=100_000)
     longest = b"/".join([b"x" * 200] * 19)
-    with Reader() as reader, pytest.raises(Invalid, match="more links and large files"):
+    with LayerReader() as reader, pytest.raises(Invalid, match="more links and large files"):
         reader.examine(
             (_named(b"%d/" % number + longest) for number in range(5000)), max_size=2**40, max_files=10**6
         )

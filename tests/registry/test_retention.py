@@ -12,6 +12,7 @@ from gridapps.access.models import AccessTag
 from gridapps.audit.models import Entry
 from gridapps.exports.models import Export
 from gridapps.housekeeping import image_retention as retention
+from gridapps.pki.tokens import Registry
 from gridapps.registry import operations, queries, sharing
 from gridapps.registry.errors import NotAllowed, NothingToRun, NotShareable, ReleaseNotFound
 from gridapps.registry.models import App, Release, Share
@@ -116,7 +117,7 @@ def test_images_of_a_deleted_app_go(app: App, cast: Cast) -> None:
     assert given_up() == {found[1], found[3]}
     found[1].refresh_from_db()
     assert "after its App was deleted" in found[1].reasons[0]
-    assert queries.source_for(cast.developer, found[0]) is queries.Source.DEVELOPER
+    assert queries.source_for(cast.developer, found[0]) is Registry.DEVELOPER
     with pytest.raises(NotAllowed, match="after its App was deleted"):
         queries.source_for(cast.developer, found[1])
 

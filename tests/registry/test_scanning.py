@@ -17,12 +17,12 @@ from django.conf import settings
 from gridapps.access.models import AccessTag
 from gridapps.audit.models import Entry
 from gridapps.oci.manifests import OCI_MANIFEST
+from gridapps.pki.tokens import Registry
 from gridapps.promotion import promoting as promotion
 from gridapps.promotion import scanning
 from gridapps.pushes import images
 from gridapps.registry import sharing
 from gridapps.registry.models import Share
-from gridapps.registry.queries import Source
 from tests.fixtures.cast import Cast
 from tests.registry.built import Image, digest, layer
 from tests.registry.conftest import Developer
@@ -258,5 +258,5 @@ def test_without_a_scanner_nothing_is_laid_out(share: Share, data: Path) -> None
     share.refresh_from_db()
     assert (share.scanned_at, share.scan) == (None, "")
     assert not promotion.scans().exists()
-    with images.repository_of(share.app, Source.TRUSTED) as repository:
+    with images.repository_of(share.app, Registry.TRUSTED) as repository:
         assert repository.manifest(share.release.digest, media_type=OCI_MANIFEST, limit=9)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from gridapps.registry import schema_pool, schemas
-from gridapps.registry.schema_pool import Busy
-from gridapps.registry.schemas import InvalidArguments, InvalidSchema
+from gridapps.arguments import checking, schemas
+from gridapps.arguments.checking import Busy
+from gridapps.arguments.schemas import InvalidArguments, InvalidSchema
 
 # The schemas are held against each value of large arguments: none of these is refused for its cost alone.
 PATTERNS = {"type": "object", "properties": {"a": {"pattern": "a[ab]{0,900}[bd]d"}}}
@@ -52,7 +52,7 @@ def children() -> set[int]:
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            if parent == own and "schema_process" in (stat.parent / "cmdline").read_text():
+            if parent == own and "arguments.checker" in (stat.parent / "cmdline").read_text():
                 found.add(int(stat.parent.name))
         except (FileNotFoundError, ProcessLookupError):
             continue
@@ -61,54 +61,54 @@ def children() -> set[int]:
 
 @pytest.mark.parametrize(("schema", "arguments"), [(PATTERNS, LONG_TEXT), (CONTAINS, LONG_LIST)])
 def test_costly_arguments_hold_no_other_thread(schema: dict[str, Any], arguments: dict[str, Any]) -> None:
-    schema_pool.check(schema, by=1)
+    checking.check_schema(schema, by=1)
     used = time.process_time()
     # A fast machine is done before the limit.
     with Heartbeat() as heartbeat, contextlib.suppress(InvalidArguments):
-        schema_pool.complete(schema, arguments, by=1)
+        checking.complete(schema, arguments, by=1)
     assert time.process_time() - used < 2, "the work was done in this process"
     assert heartbeat.longest < 15, "checked in this process it is half a minute"
 
 
 def test_what_takes_too_long_is_ended_and_told() -> None:
-    schema_pool.check(PATTERNS, by=1)
+    checking.check_schema(PATTERNS, by=1)
     with pytest.raises(InvalidArguments) as raised:
-        schema_pool.complete(PATTERNS, LONG_TEXT, by=1)
+        checking.complete(PATTERNS, LONG_TEXT, by=1)
     ((where, sentence),) = raised.value.fields
     assert where == ""
     assert "2 s of processor time" in sentence
-    assert schema_pool.complete(PATTERNS, {"b": "x" * 5000}, by=1) == {"b": "x" * 5000}
+    assert checking.complete(PATTERNS, {"b": "x" * 5000}, by=1) == {"b": "x" * 5000}
 
 
 def test_what_takes_too_much_memory_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    program = "import gridapps.registry.schema_process as p; p.MEMORY = 60 * 1024**2; p.main()"
-    monkeypatch.setattr(schema_pool, "COMMAND", ("-c", program))
-    monkeypatch.setattr(schema_pool, "_pool", schema_pool._Pool())
+    program = "import gridapps.arguments.checker as p; p.MEMORY = 60 * 1024**2; p.main()"
+    monkeypatch.setattr(checking, "COMMAND", ("-c", program))
+    monkeypatch.setattr(checking, "_pool", checking._Pool())
     schema = {"type": "object", "title": "x" * 5000}
-    assert schema_pool.complete(schema, {"a": [{}]}, by=1) == {"a": [{}]}
+    assert checking.complete(schema, {"a": [{}]}, by=1) == {"a": [{}]}
     with pytest.raises(InvalidArguments, match="too long"):
-        schema_pool.complete(schema, {"a": [{"": 0}] * 110_000}, by=1)
+        checking.complete(schema, {"a": [{"": 0}] * 110_000}, by=1)
 
 
 def test_a_process_that_was_killed_is_replaced() -> None:
     arguments = {"a": "x" * 20_000}
     schema = {"type": "object", "title": "x" * 5000}
-    assert schema_pool.complete(schema, arguments, by=1) == arguments
+    assert checking.complete(schema, arguments, by=1) == arguments
     for child in children():
         os.kill(child, 9)
     with pytest.raises(InvalidArguments):
-        schema_pool.complete(schema, arguments, by=1)
-    assert schema_pool.complete(schema, arguments, by=1) == arguments
+        checking.complete(schema, arguments, by=1)
+    assert checking.complete(schema, arguments, by=1) == arguments
 
 
 def test_an_idle_process_ends_and_the_next_request_has_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    program = "import gridapps.registry.schema_process as p; p.IDLE = 0.2; p.main()"
-    monkeypatch.setattr(schema_pool, "COMMAND", ("-c", program))
-    monkeypatch.setattr(schema_pool, "_pool", schema_pool._Pool())
+    program = "import gridapps.arguments.checker as p; p.IDLE = 0.2; p.main()"
+    monkeypatch.setattr(checking, "COMMAND", ("-c", program))
+    monkeypatch.setattr(checking, "_pool", checking._Pool())
     seen = set()
     for number in (1, 2):
-        assert schema_pool.complete({"type": "object", "title": "x" * 5000}, {"a": 1}, by=1) == {"a": 1}
-        child = schema_pool._pool._idle[0]._process.pid
+        assert checking.complete({"type": "object", "title": "x" * 5000}, {"a": 1}, by=1) == {"a": 1}
+        child = checking._pool._idle[0]._process.pid
         seen.add(child)
         assert len(seen) == number
         end = time.monotonic() + 60
@@ -118,16 +118,16 @@ def test_an_idle_process_ends_and_the_next_request_has_another(monkeypatch: pyte
 
 
 def test_one_user_has_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema_pool, "PATIENCE", 0.3)
-    monkeypatch.setattr(schema_pool, "_pool", schema_pool._Pool())
+    monkeypatch.setattr(checking, "PATIENCE", 0.3)
+    monkeypatch.setattr(checking, "_pool", checking._Pool())
     schema = {"type": "object", "title": "x" * 5000}
-    with schema_pool._pool._turn(1):
+    with checking._pool._turn(1):
         with pytest.raises(Busy):
-            schema_pool.complete(schema, {}, by=1)
-        assert schema_pool.complete(schema, {}, by=2) == {}
-        with schema_pool._pool._turn(2), pytest.raises(Busy):
-            schema_pool.complete(schema, {}, by=3)
-    assert schema_pool.complete(schema, {}, by=1) == {}
+            checking.complete(schema, {}, by=1)
+        assert checking.complete(schema, {}, by=2) == {}
+        with checking._pool._turn(2), pytest.raises(Busy):
+            checking.complete(schema, {}, by=3)
+    assert checking.complete(schema, {}, by=1) == {}
 
 
 def test_values_and_faults_are_those_of_the_check_itself() -> None:
@@ -136,15 +136,15 @@ def test_values_and_faults_are_those_of_the_check_itself() -> None:
         "title": "x" * 5000,
         "properties": {"a": {"type": "integer", "default": 10**30}, "é": {"default": 1.5e300}},
     }
-    schema_pool.check(schema, by=1)
-    assert schema_pool.complete(schema, {}, by=1) == schemas.complete(schema, {})
+    checking.check_schema(schema, by=1)
+    assert checking.complete(schema, {}, by=1) == schemas.complete(schema, {})
     with pytest.raises(InvalidArguments) as inside:
         schemas.complete(schema, {"a": "x"})
     with pytest.raises(InvalidArguments) as outside:
-        schema_pool.complete(schema, {"a": "x"}, by=1)
+        checking.complete(schema, {"a": "x"}, by=1)
     assert (str(outside.value), outside.value.fields) == (str(inside.value), inside.value.fields)
     with pytest.raises(InvalidSchema) as refused:
-        schema_pool.check({**schema, "required": 3}, by=1)
+        checking.check_schema({**schema, "required": 3}, by=1)
     assert [where for where, _ in refused.value.fields] == ["/required"]
 
 
@@ -163,7 +163,7 @@ def test_values_and_faults_are_those_of_the_check_itself() -> None:
 )
 def test_a_schema_that_costs_too_much_is_refused_with_what_to_change(schema: object, word: str) -> None:
     with pytest.raises(InvalidSchema) as raised:
-        schema_pool.check(schema, by=1)
+        checking.check_schema(schema, by=1)
     assert word in raised.value.fields[0][1]
 
 
@@ -179,4 +179,4 @@ def test_a_large_ordinary_schema_costs_little() -> None:
         "additionalProperties": False,
     }
     several = {f"s{i}": {"type": "array", "items": {"$ref": "#/$defs/s"}} for i in range(9)}
-    schema_pool.check({"type": "object", "properties": several, "$defs": {"s": step}}, by=1)
+    checking.check_schema({"type": "object", "properties": several, "$defs": {"s": step}}, by=1)

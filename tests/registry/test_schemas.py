@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridapps.registry import schemas
-from gridapps.registry.schemas import InvalidArguments, InvalidSchema
+from gridapps.arguments import schemas
+from gridapps.arguments.schemas import InvalidArguments, InvalidSchema
 
 
 def refused(schema: object) -> dict[str, str]:

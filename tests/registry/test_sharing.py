@@ -11,6 +11,7 @@ from django.utils import timezone
 from gridapps.access import operations as access
 from gridapps.access.errors import InvalidTag, NotAnAdministrator, TagTaken
 from gridapps.access.models import AccessTag, User
+from gridapps.pki.tokens import Registry
 from gridapps.registry import operations, queries, sharing
 from gridapps.registry.errors import (
     AppNotFound,
@@ -21,7 +22,6 @@ from gridapps.registry.errors import (
     ShareNotFound,
 )
 from gridapps.registry.models import App, Release, Share
-from gridapps.registry.queries import Source
 from tests.fixtures.cast import Cast
 
 
@@ -68,8 +68,8 @@ def test_a_holder_sees_and_runs_once_it_is_copied(cast: Cast, app: App, tag: Acc
     shared(cast, release)
     assert sees(cast.analyst, app) == (True, True)
     assert sees(cast.outsider, app) == (False, False)
-    assert queries.source_for(cast.analyst, release) is Source.TRUSTED
-    assert queries.source_for(cast.developer, release) is Source.DEVELOPER
+    assert queries.source_for(cast.analyst, release) is Registry.TRUSTED
+    assert queries.source_for(cast.developer, release) is Registry.DEVELOPER
     for nobody in (cast.outsider, cast.administrator):
         with pytest.raises(NotAllowed):
             queries.source_for(nobody, release)
@@ -109,7 +109,7 @@ def test_the_owner_cannot_take_it_back(cast: Cast, app: App, tag: AccessTag) -> 
     operations.delete_app(by=cast.developer, app_id="roads")
     access.retire_user(user=cast.developer, by=cast.administrator)
     assert sees(cast.analyst, app) == (True, True)
-    assert queries.source_for(cast.analyst, release) is Source.TRUSTED
+    assert queries.source_for(cast.analyst, release) is Registry.TRUSTED
     assert sees(cast.developer, app) == (False, False)
     assert sees(cast.administrator, app) == (True, False), "who can still block it"
 
@@ -118,16 +118,16 @@ def test_the_owner_of_a_deleted_app_who_holds_the_tag_is_a_holder(
     cast: Cast, app: App, tag: AccessTag
 ) -> None:
     release = new_release(app)
-    assert queries.source_for(cast.developer, release) is Source.DEVELOPER
+    assert queries.source_for(cast.developer, release) is Registry.DEVELOPER
     operations.delete_app(by=cast.developer, app_id="roads")
-    assert queries.source_for(cast.developer, release) is Source.DEVELOPER, "a run in the queue"
+    assert queries.source_for(cast.developer, release) is Registry.DEVELOPER, "a run in the queue"
     app.deleted_at = None
     app.save()
     shared(cast, release)
     access.give_tag(by=None, name="city", users=[cast.developer])
     operations.delete_app(by=cast.developer, app_id="roads")
     release.refresh_from_db()
-    assert queries.source_for(cast.developer, Release.objects.get(pk=release.pk)) is Source.TRUSTED
+    assert queries.source_for(cast.developer, Release.objects.get(pk=release.pk)) is Registry.TRUSTED
     with pytest.raises(AppNotFound):
         queries.releases_visible_to(cast.developer, App.objects.get(pk=app.pk))
 
@@ -139,7 +139,7 @@ def test_losing_the_tag_or_the_share_ends_it(cast: Cast, app: App, tag: AccessTa
     with pytest.raises(NotAllowed, match="not shared with an access tag of yours any more"):
         queries.source_for(cast.analyst, release)
     access.give_tag(by=None, name="city", users=[cast.analyst])
-    assert queries.source_for(cast.analyst, release) is Source.TRUSTED
+    assert queries.source_for(cast.analyst, release) is Registry.TRUSTED
     sharing.revoke(by=cast.administrator, app_id="roads", pk=share.pk)
     assert sees(cast.analyst, app) == (False, False)
     with pytest.raises(NotAllowed):

@@ -16,7 +16,7 @@ from gridapps.housekeeping import sweeping
 from gridapps.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from gridapps.pushes import disk
 from gridapps.pushes.disk import Disk
-from gridapps.pushes.distribution import Missing, Repository
+from gridapps.pushes.registry_client import NotInRegistry, Repository
 from gridapps.registry import operations
 from gridapps.registry.models import Layer, Release
 from tests.fixtures.cast import Cast
@@ -72,7 +72,7 @@ def whole(developer: Developer, image: Image) -> bool:
             return content == image.manifest and all(
                 repository.blob(digest(blob), limit=10**6) == blob for blob in image.blobs
             )
-        except Missing:
+        except NotInRegistry:
             return False
 
 
@@ -106,7 +106,7 @@ def test_what_no_release_needs_is_gone_and_the_disk_is_free(developer: Developer
     assert on_disk(shared) == [True]
     assert whole(developer, new)
     assert sweeping.sweep() == []
-    with Repository(developer.name) as repository, pytest.raises(Missing):
+    with Repository(developer.name) as repository, pytest.raises(NotInRegistry):
         repository.manifest("v1", media_type=OCI_MANIFEST, limit=9999)
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gridapps.oci import trees
 from gridapps.oci.documents import Invalid
-from gridapps.oci.layers import examine
+from gridapps.oci.layer_contents import examine
 from tests.registry.tars import END, entry, header
 
 MIB = 1024**2

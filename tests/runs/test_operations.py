@@ -5,9 +5,9 @@ import uuid
 import pytest
 from django.utils import timezone
 
+from gridapps.arguments.schemas import InvalidArguments
 from gridapps.exports.models import Export, ExportFile
 from gridapps.registry.models import App, Release, Tag
-from gridapps.registry.schemas import InvalidArguments
 from gridapps.runs import operations, queries, queue
 from gridapps.runs.errors import Conflict, InvalidRequest, NotFound, TooManyQueued
 from gridapps.runs.models import Run, Task

@@ -11,7 +11,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import Http404
 
 from gridapps.access.refusals import Refused
-from gridapps.registry.schemas import InvalidArguments, InvalidSchema
+from gridapps.arguments.schemas import InvalidArguments, InvalidSchema
 from gridapps.storage.protocol import StorageUnavailable
 
 logger = logging.getLogger(__name__)

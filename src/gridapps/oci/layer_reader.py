@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from typing import IO, Any
 
-from gridapps.oci import layers
+from gridapps.oci import layer_contents
 from gridapps.oci.documents import Invalid
 
 PROCESSOR_TIME = 150  # seconds for the layers of one push
@@ -52,10 +52,10 @@ def serve(stdin: IO[bytes], stdout: IO[bytes]) -> None:
 
 def _answer(stdin: IO[bytes], *, max_size: int, max_files: int) -> dict[str, Any]:
     try:
-        found = layers.examine(_pieces(stdin), max_size=max_size, max_files=max_files)
+        found = layer_contents.examine(_pieces(stdin), max_size=max_size, max_files=max_files)
     except Invalid as error:
         return {"invalid": str(error)}
-    except layers.TooLarge:
+    except layer_contents.TooLarge:
         return {"too_large": True}
     except MemoryError:
         return {"invalid": "has more entries, or longer names, than can be read in the memory for it."}

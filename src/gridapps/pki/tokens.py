@@ -21,7 +21,7 @@ LIFETIME = timedelta(seconds=60)
 PULL_LIFETIME = timedelta(hours=1)
 
 
-class Service(StrEnum):
+class Registry(StrEnum):
     """The registries, as tokens name them: each takes its own tokens alone."""
 
     DEVELOPER = "gridapps-registry"
@@ -33,14 +33,14 @@ def token(
     *,
     subject: str,
     lifetime: timedelta = LIFETIME,
-    service: Service = Service.DEVELOPER,
+    registry: Registry = Registry.DEVELOPER,
 ) -> str:
     """A token that allows the actions (pull, push, delete) on each repository of `access`; empty: none."""
     certificate, key = authority.signer()
     now = datetime.now(UTC)
     claims = {
         "iss": ISSUER,
-        "aud": service.value,
+        "aud": registry.value,
         "sub": subject,
         "iat": now,
         "nbf": now,
@@ -54,6 +54,6 @@ def token(
     return jwt.encode(claims, key, algorithm="ES256", headers={"x5c": [base64.b64encode(leaf).decode()]})
 
 
-def pull_token(repository: str, *, service: Service = Service.DEVELOPER) -> str:
+def pull_token(repository: str, *, registry: Registry = Registry.DEVELOPER) -> str:
     """A token with which a node's engine may pull the images of one repository."""
-    return token({repository: ["pull"]}, subject="node", lifetime=PULL_LIFETIME, service=service)
+    return token({repository: ["pull"]}, subject="node", lifetime=PULL_LIFETIME, registry=registry)

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from gridapps.oci.documents import Ambiguous, Invalid, read
 from gridapps.oci.manifests import MAX_CONFIG, Manifest, digest_of, parse
-from gridapps.pki.tokens import Service
+from gridapps.pki.tokens import Registry
 from gridapps.promotion import contents
 from gridapps.pushes import images
-from gridapps.pushes.distribution import Missing, Repository, Unavailable
+from gridapps.pushes.registry_client import NotInRegistry, Repository, Unavailable
 from gridapps.registry.models import App, Release, Share
 from gridapps.registry.sharing import SNAPSHOT
 
@@ -33,12 +33,12 @@ def _images(share: Share, release: Release) -> Iterator[str]:
     configuration says differently of the program."""
     try:
         with (
-            Repository(images.trusted_repository(share.app), Service.TRUSTED) as trusted,
-            Repository(share.app.app_id) as own,
+            images.repository_of(share.app, Registry.TRUSTED) as trusted,
+            images.repository_of(share.app, Registry.DEVELOPER) as own,
         ):
             old, new = _manifest(trusted, share.release), _manifest(own, release)
             before, after = _configuration(trusted, old), _configuration(own, new)
-    except (Missing, Unavailable, Invalid, Ambiguous, contents.Spoiled):
+    except (NotInRegistry, Unavailable, Invalid, Ambiguous, contents.Spoiled):
         yield "The images cannot be compared now."
         return
     known = {blob.digest for blob in old.layers}
@@ -52,7 +52,7 @@ def _images(share: Share, release: Release) -> Iterator[str]:
 def _configuration(repository: Repository, manifest: Manifest) -> dict[str, object]:
     """What of an image's configuration reaches its program, each variable of the environment by itself.
 
-    Raises Missing, Unavailable, Ambiguous, Spoiled.
+    Raises NotInRegistry, Unavailable, Ambiguous, Spoiled.
     """
     content = repository.blob(manifest.config.digest, limit=MAX_CONFIG + 1)
     if digest_of(content) != manifest.config.digest:

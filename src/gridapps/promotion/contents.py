@@ -7,7 +7,7 @@ from typing import Any
 from gridapps.oci import attachments, manifests
 from gridapps.oci.manifests import OCI_MANIFEST, Blob, Index
 from gridapps.pushes import attaching
-from gridapps.pushes.distribution import Missing, Repository
+from gridapps.pushes.registry_client import NotInRegistry, Repository
 from gridapps.registry import kept_attachments
 from gridapps.registry.models import Release, Share
 
@@ -19,7 +19,7 @@ class Spoiled(Exception):
 
 
 @dataclass
-class Contents:
+class ReleaseContents:
     """Manifests, children before the index that names them, and blobs."""
 
     manifests: dict[str, tuple[bytes, str]] = field(default_factory=dict)  # digest: content, media type
@@ -37,14 +37,14 @@ class Contents:
                 raise Spoiled(f"The release names {blob.digest} with two sizes.")
 
 
-def copy_of(other: Contents) -> Contents:
+def copy_of(other: ReleaseContents) -> ReleaseContents:
     """The same, to which more can be added."""
-    return Contents(dict(other.manifests), dict(other.blobs), dict(other.tags))
+    return ReleaseContents(dict(other.manifests), dict(other.blobs), dict(other.tags))
 
 
-def of_release(source: Repository, release: Release) -> Contents:
+def of_release(source: Repository, release: Release) -> ReleaseContents:
     """Everything that the release names. Raises Spoiled, Invalid, Unavailable."""
-    found, digest, media_type = Contents(), release.digest, release.media_type
+    found, digest, media_type = ReleaseContents(), release.digest, release.media_type
     content = manifest(source, digest, media_type)
     parsed = _parsed(content, media_type)
     for child in parsed.children if isinstance(parsed, Index) else ():
@@ -56,10 +56,10 @@ def of_release(source: Repository, release: Release) -> Contents:
     return found
 
 
-def add_attachments(found: Contents, source: Repository, share: Share) -> list[dict[str, Any]]:
+def add_attachments(found: ReleaseContents, source: Repository, share: Share) -> list[dict[str, Any]]:
     """Add what the share keeps beside its release, judged once more; what the share remembers of it.
 
-    Signatures are verified again, with the keys that are known now. Raises Spoiled, Missing, Invalid,
+    Signatures are verified again, with the keys that are known now. Raises Spoiled, NotInRegistry, Invalid,
     signatures.UnusableKeys, Unavailable.
     """
     entries: list[dict[str, Any]] = []
@@ -85,7 +85,7 @@ def manifest(source: Repository, digest: str, media_type: str, *, size: int | No
     """A manifest that is what its digest says. Raises Spoiled, Unavailable."""
     try:
         content = source.manifest(digest, media_type=media_type, limit=manifests.MAX_MANIFEST + 1)
-    except Missing:
+    except NotInRegistry:
         raise Spoiled(f"The developer registry has no manifest {digest} any more.") from None
     if manifests.digest_of(content) != digest or (size is not None and len(content) != size):
         raise Spoiled(f"The manifest {digest} in the developer registry is not the one that was pushed.")

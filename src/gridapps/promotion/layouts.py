@@ -5,14 +5,14 @@ import json
 from pathlib import Path
 
 from gridapps.oci.manifests import OCI_INDEX
-from gridapps.promotion.contents import Contents, Spoiled
-from gridapps.pushes.distribution import Repository
+from gridapps.promotion.contents import ReleaseContents, Spoiled
+from gridapps.pushes.registry_client import Repository
 
 
-def write(directory: Path, contents: Contents, source: Repository, *, top: str) -> None:
+def write(directory: Path, contents: ReleaseContents, source: Repository, *, top: str) -> None:
     """Write the image whose manifest or index is `top`, with its blobs from `source`, hashed on the way.
 
-    Raises Spoiled, distribution.Missing, distribution.Unavailable, OSError.
+    Raises Spoiled, NotInRegistry, Unavailable, OSError.
     """
     blobs = directory / "blobs" / "sha256"
     blobs.mkdir(parents=True)

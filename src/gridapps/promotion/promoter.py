@@ -12,7 +12,7 @@ from django.db import close_old_connections, connections
 
 from gridapps.promotion import scanning
 from gridapps.promotion.promoting import fail, note_waiting, promote, scans
-from gridapps.pushes.distribution import Unavailable
+from gridapps.pushes.registry_client import Unavailable
 from gridapps.registry.models import Share
 
 LOOK = 1.0  # seconds between two looks for new shares

@@ -22,14 +22,14 @@ from gridapps.audit import trail
 from gridapps.audit.events import Event
 from gridapps.oci.documents import Invalid
 from gridapps.oci.signatures import UnusableKeys
+from gridapps.pki.tokens import Registry
 from gridapps.promotion import contents, layouts, scanning
-from gridapps.promotion.contents import Contents, Spoiled
-from gridapps.promotion.scanning import Verdict
+from gridapps.promotion.contents import ReleaseContents, Spoiled
+from gridapps.promotion.scanning import ScanResult
 from gridapps.pushes import images
-from gridapps.pushes.distribution import Missing, Rejected, Repository
+from gridapps.pushes.registry_client import NotInRegistry, Rejected, Repository
 from gridapps.registry import kept_attachments, sharing
 from gridapps.registry.models import Share
-from gridapps.registry.queries import Source
 
 NOTED_EVERY = 0.5  # seconds between two notes of how far a copy is
 log = logging.getLogger(__name__)
@@ -43,13 +43,13 @@ def promote(share: Share, *, stopping: Callable[[], bool] = lambda: False) -> bo
     """Copy the release of a share that is being copied, have it scanned; whether the share is active now.
 
     A release that is spoiled, not whole, not signed as it has to be, or refused by the scanner makes it a
-    failed one. When `stopping` says so, and when distribution.Unavailable is raised, it is still being
+    failed one. When `stopping` says so, and when Unavailable is raised, it is still being
     copied, and doing it again goes on.
     """
     try:
         with (
-            images.repository_of(share.app, Source.DEVELOPER) as source,
-            images.repository_of(share.app, Source.TRUSTED) as target,
+            images.repository_of(share.app, Registry.DEVELOPER) as source,
+            images.repository_of(share.app, Registry.TRUSTED) as target,
         ):
             release = contents.of_release(source, share.release)
             everything = contents.copy_of(release)
@@ -67,7 +67,7 @@ def promote(share: Share, *, stopping: Callable[[], bool] = lambda: False) -> bo
     except UnusableKeys as error:
         fail(share, f"The instance's signature keys cannot be used: {error}")
         return False
-    except (Missing, Invalid, Rejected) as error:
+    except (NotInRegistry, Invalid, Rejected) as error:
         text = str(error) or "A part of the release is gone."
         fail(share, f"The developer registry does not hold the release as it was pushed: {text}")
         return False
@@ -80,8 +80,8 @@ def scans() -> Path:
 
 
 def _scan(
-    share: Share, release: Contents, target: Repository, stopping: Callable[[], bool]
-) -> Verdict | None:
+    share: Share, release: ReleaseContents, target: Repository, stopping: Callable[[], bool]
+) -> ScanResult | None:
     """What the scanner says of the copy; None where the operator has none."""
     limits = settings.GRIDAPPS
     if not limits.scanner:
@@ -97,10 +97,10 @@ def _scan(
                 wanted=lambda: not stopping() and _copying(share).exists(),
             )  # fmt: skip
     except OSError as error:
-        return Verdict("", f"The image could not be laid out for the scanner: {error}.")
+        return ScanResult("", f"The image could not be laid out for the scanner: {error}.")
 
 
-def _end(share: Share, kept: list[dict[str, Any]], verdict: Verdict | None) -> bool:
+def _end(share: Share, kept: list[dict[str, Any]], verdict: ScanResult | None) -> bool:
     """Make the share active, or a failed one if that is the scanner's verdict; whether it is active."""
     if verdict is None:
         return _activate(share, attachments=kept)
@@ -125,7 +125,7 @@ class _Copy:
         self._copied = 0
         self._noted = 0.0
 
-    def all_of(self, contents: Contents) -> None:
+    def all_of(self, contents: ReleaseContents) -> None:
         """Blobs first, then manifests: a registry takes nothing that names what is not there."""
         self._note(size=contents.size)
         for digest, size in contents.blobs.items():
@@ -148,14 +148,14 @@ class _Copy:
     def _has(self, digest: str, size: int) -> bool:
         try:
             return self._target.blob_size(digest) == size
-        except Missing:
+        except NotInRegistry:
             return False
 
     def _blob(self, digest: str, size: int) -> None:
         try:
             with self._source.reading(digest) as chunks:
                 self._target.put_blob(digest, self._checked(chunks, digest, size), size=size)
-        except Missing:
+        except NotInRegistry:
             raise Spoiled(f"The developer registry has no blob {digest} any more.") from None
 
     def _checked(self, chunks: Iterator[bytes], digest: str, size: int) -> Iterator[bytes]:

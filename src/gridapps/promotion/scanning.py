@@ -38,7 +38,7 @@ class GivenUp(Exception):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ScanResult:
     """`fault` is empty when the image may be shared; `output` is the end of what the scanner printed."""
 
     output: str
@@ -67,7 +67,7 @@ def tidy(root: Path) -> None:
 
 def run(
     command: str, layout: Path, *, directory: Path, timeout: float, wanted: Callable[[], bool]
-) -> Verdict:
+) -> ScanResult:
     """The scanner's verdict on the image in `layout`, which lies in the `directory` of a `place`.
 
     Asks `wanted` again and again, and raises GivenUp when it says no.
@@ -87,7 +87,7 @@ def run(
             )  # fmt: skip
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            return Verdict("", f"The scanner {words[0]} cannot be started: {reason}.")
+            return ScanResult("", f"The scanner {words[0]} cannot be started: {reason}.")
         try:
             ended, printed = _watch(process, timeout=timeout, wanted=wanted)
         finally:
@@ -99,11 +99,11 @@ def run(
     # The developer reads it, who has no business with where the instance lies.
     output = printable(printed.replace(str(directory).encode(), b"..."))
     if not ended:
-        return Verdict(output, f"The scanner did not end within {timeout:g} seconds.")
+        return ScanResult(output, f"The scanner did not end within {timeout:g} seconds.")
     if process.returncode == 0:
-        return Verdict(output)
+        return ScanResult(output)
     said = " / ".join(output.splitlines()[-SAID_LINES:]) or "it printed nothing"
-    return Verdict(output, f"The scanner refused the release (exit status {process.returncode}): {said}")
+    return ScanResult(output, f"The scanner refused the release (exit status {process.returncode}): {said}")
 
 
 def printable(printed: bytes) -> str:

@@ -17,11 +17,11 @@ from gridapps.oci import attachments, manifests, signatures
 from gridapps.oci.attachments import Parsed, Piece, Place
 from gridapps.oci.documents import Invalid
 from gridapps.oci.signatures import UnusableKeys, Verify
+from gridapps.pki.tokens import Registry
 from gridapps.pushes import images
-from gridapps.pushes.distribution import Missing, Rejected, Repository
+from gridapps.pushes.registry_client import NotInRegistry, Rejected, Repository
 from gridapps.registry import kept_attachments
 from gridapps.registry.models import App, Attachment, Certificate, Release
-from gridapps.registry.queries import Source
 
 MAX_OF_RELEASE = 64  # documents
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def attach(
 ) -> str:
     """Take a manifest of attachments, or a client's list of them; its digest. Idempotent.
 
-    One with the same tag takes the place of an earlier one. Raises Invalid, distribution.Unavailable.
+    One with the same tag takes the place of an earlier one. Raises Invalid, Unavailable.
     """
     try:
         release, rows, stored = _store(app, reference, content, media_type, place)
@@ -66,19 +66,19 @@ def _store(
             else:
                 rows = _judge(release, place, content, media_type, repository)
             stored = repository.put_manifest(reference, content, media_type=media_type)
-        except Missing:
+        except NotInRegistry:
             raise Invalid("A blob of the attachment was not pushed.") from None
         except Rejected as error:
             raise Invalid(str(error)) from None
     return release, rows, stored
 
 
-def read(app: App, source: Source, kept: Mapping[str, Any]) -> bytes | None:
-    """The bytes of an attachment; None when they are gone or are not what was pushed. Raises Unavailable."""
+def read(app: App, source: Registry, kept: Mapping[str, Any]) -> bytes | None:
+    """The bytes of an attachment; None if they are gone or differ from those pushed. Raises Unavailable."""
     try:
         with images.repository_of(app, source) as repository:
             content = repository.blob(kept["digest"], limit=kept["size"] + 1)
-    except Missing:
+    except NotInRegistry:
         return None
     return content if manifests.digest_of(content) == kept["digest"] else None
 
@@ -111,7 +111,10 @@ def rows_of(
 
 
 def payloads_in(repository: Repository, pieces: Iterable[Piece]) -> dict[str, bytes]:
-    """What the signatures among these are over, by digest, hashed. Raises Missing, Invalid, Unavailable."""
+    """The payloads of the signatures among these, by digest, hashed.
+
+    Raises NotInRegistry, Invalid, Unavailable.
+    """
     found = {}
     for blob in {piece.blob.digest: piece.blob for piece in pieces if piece.signature}.values():
         content = repository.blob(blob.digest, limit=signatures.MAX_PAYLOAD + 1)
@@ -128,7 +131,7 @@ def _judge(
     for blob in parsed.blobs:
         try:
             size = repository.blob_size(blob.digest)
-        except Missing:
+        except NotInRegistry:
             raise Invalid(f"The blob {blob.digest} was not pushed.") from None
         if size != blob.size:
             raise Invalid(f"The blob {blob.digest} has {size} bytes; the manifest says {blob.size}.")

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from django.conf import settings
 
-from gridapps.pki.tokens import Service
+from gridapps.pki.tokens import Registry
 
-STORAGE = {Service.DEVELOPER: "registry", Service.TRUSTED: "trusted"}  # below the data directory
+STORAGE = {Registry.DEVELOPER: "registry", Registry.TRUSTED: "trusted"}  # below the data directory
 NOTE = Path("run/uploads")  # below the data directory: see `note_opened`
 _STALE = 10.0  # seconds
 _LAYOUT = Path("docker/registry/v2")
@@ -198,12 +198,12 @@ class Files:
 
 def developers() -> Disk:
     """The developer registry's storage."""
-    return _disk(settings.DATA / STORAGE[Service.DEVELOPER])
+    return _disk(settings.DATA / STORAGE[Registry.DEVELOPER])
 
 
 def trusted() -> Disk:
     """The trusted registry's storage. Nothing is ever taken from it."""
-    return _disk(settings.DATA / STORAGE[Service.TRUSTED])
+    return _disk(settings.DATA / STORAGE[Registry.TRUSTED])
 
 
 def size_of(path: Path) -> int:

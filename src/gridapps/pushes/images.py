@@ -1,7 +1,7 @@
-"""Images as a node's container engine pulls them: under which name, and by which right.
+"""References and tokens with which a container engine pulls images.
 
-On the instance's own machine it is the loopback with a token; on another node the instance's one TLS port,
-with the node's certificate, which the engine itself holds. It is by digest, never by a tag.
+The engine on the instance's own machine pulls from the loopback with a token. On another node it pulls
+through the instance's TLS port with the node's certificate. Images are pulled by digest, never by tag.
 """
 
 from collections.abc import Callable
@@ -10,44 +10,38 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from gridapps.pki import tokens
-from gridapps.pki.tokens import Service
-from gridapps.pushes.distribution import Repository
+from gridapps.pki.tokens import Registry
 from gridapps.pushes.permits import TRUSTED_PREFIX
+from gridapps.pushes.registry_client import Repository
 from gridapps.registry.models import App, Release
-from gridapps.registry.queries import Source
 
 
 @dataclass(frozen=True)
-class Pull:
-    """What an engine needs to pull one image. `token` makes a fresh token; it is empty where the engine shows
-    the node's certificate instead."""
+class ImagePull:
+    """What an engine needs to pull one image. `token` returns a fresh token, or an empty string where the
+    engine presents the node's certificate instead."""
 
     reference: str
     token: Callable[[], str]
 
 
-def trusted_repository(app: App) -> str:
-    """The name of an App's repository in the trusted registry, and at the TLS port for nodes."""
-    return f"{TRUSTED_PREFIX}{app.app_id}"
+def repository_name(app: App, registry: Registry) -> str:
+    """The name of an App's repository in a registry; for the trusted one, also its name at the TLS port."""
+    return f"{TRUSTED_PREFIX}{app.app_id}" if registry is Registry.TRUSTED else app.app_id
 
 
-def pull_of(release: Release, source: Source = Source.DEVELOPER) -> Pull:
-    """How this node pulls the release."""
-    if source is Source.TRUSTED:
-        port, repository = settings.GRIDAPPS.trusted_port, trusted_repository(release.app)
-        service = Service.TRUSTED
-    else:
-        port, repository, service = settings.GRIDAPPS.registry_port, release.app.app_id, Service.DEVELOPER
-    member = settings.MEMBERSHIP
-    registry = member.authority if member else f"127.0.0.1:{port}"
-    return Pull(
-        reference=f"{registry}/{repository}@{release.digest}",
-        token=lambda: "" if member else tokens.pull_token(repository, service=service),
-    )
-
-
-def repository_of(app: App, source: Source) -> Repository:
+def repository_of(app: App, registry: Registry) -> Repository:
     """The App's repository in one of the registries."""
-    if source is Source.TRUSTED:
-        return Repository(trusted_repository(app), Service.TRUSTED)
-    return Repository(app.app_id)
+    return Repository(repository_name(app, registry), registry)
+
+
+def pull_of(release: Release, registry: Registry = Registry.DEVELOPER) -> ImagePull:
+    """How this node pulls the release."""
+    limits, member = settings.GRIDAPPS, settings.MEMBERSHIP
+    port = limits.trusted_port if registry is Registry.TRUSTED else limits.registry_port
+    host = member.authority if member else f"127.0.0.1:{port}"
+    repository = repository_name(release.app, registry)
+    return ImagePull(
+        reference=f"{host}/{repository}@{release.digest}",
+        token=lambda: "" if member else tokens.pull_token(repository, registry=registry),
+    )

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
-from gridapps.pki.tokens import Service
+from gridapps.pki.tokens import Registry
 from gridapps.registry.models import App, Certificate, NodeCertificate
 
 TRUSTED_PREFIX = "grid/"  # no app-id has a slash: no developer's repository can be called so
@@ -150,12 +150,12 @@ def _pulled_by(certificate: NodeCertificate, access: Access) -> list[App]:
     return [apps[app_id] for app_id in ids.values()]
 
 
-def service_of(access: Access) -> Service:
+def registry_of(access: Access) -> Registry:
     """The registry that the request goes to. Raises Denied for one that concerns both."""
     trusted = {name.startswith(TRUSTED_PREFIX) for name in access}
     if len(trusted) > 1:
         raise Denied("Nothing is moved between what developers push and what is shared.")
-    return Service.TRUSTED if trusted == {True} else Service.DEVELOPER
+    return Registry.TRUSTED if trusted == {True} else Registry.DEVELOPER
 
 
 def _mounted_from(query: str) -> list[str]:

@@ -18,7 +18,7 @@ from gridapps.oci import attachments, manifests
 from gridapps.oci.documents import Invalid
 from gridapps.oci.manifests import Index, Manifest, Program
 from gridapps.pushes import attaching, holding, unpacking
-from gridapps.pushes.distribution import Missing, Rejected, Repository
+from gridapps.pushes.registry_client import NotInRegistry, Rejected, Repository
 from gridapps.registry.models import App, Certificate, Release, Tag
 
 MAX_REFUSED = 50  # refused releases that are kept of an App, the newest
@@ -56,7 +56,7 @@ def push(push: Push) -> str:
 
     One without a tag is stored as a part of an index and is no release: it is judged for its form and its
     layers, and once more, wholly, when an index names it for linux/amd64. Raises Invalid, after recording the
-    reasons as a refused release, and distribution.Unavailable, after recording nothing. What is attached to a
+    reasons as a refused release, and Unavailable, after recording nothing. What is attached to a
     release is none itself, and goes its own way.
     """
     holding.hold(push.app, push.content)
@@ -91,7 +91,7 @@ def _judge(push: Push, repository: Repository) -> _Judged | None:
         return None
     try:
         config = repository.blob(parsed.config.digest, limit=manifests.MAX_CONFIG + 1)
-    except Missing:
+    except NotInRegistry:
         raise Invalid("The image configuration was not pushed.") from None
     program = manifests.program(config, manifest=parsed)
     unpacking.check(parsed, program, repository, by=push.certificate.user)
@@ -117,7 +117,7 @@ def _image_of(index: Index, repository: Repository) -> Manifest:
         content = repository.manifest(
             image.digest, media_type=image.media_type, limit=manifests.MAX_MANIFEST + 1
         )
-    except Missing:
+    except NotInRegistry:
         raise Invalid(f"The index names {image.digest}, which was not pushed.") from None
     if manifests.digest_of(content) != image.digest or len(content) != image.size:
         raise Invalid(f"The index names {image.digest} with a wrong size.")
@@ -132,7 +132,7 @@ def _check_blobs(manifest: Manifest, repository: Repository) -> None:
         what = f"Layer {number}" if number else "The image configuration"
         try:
             size = repository.blob_size(blob.digest)
-        except Missing:
+        except NotInRegistry:
             raise Invalid(f"{what} ({blob.digest}) was not pushed.") from None
         if size != blob.size:
             raise Invalid(f"{what} has {size} bytes; the manifest says {blob.size}.")

@@ -24,8 +24,8 @@ from django.conf import settings
 from gridapps.access.models import User
 from gridapps.oci import layer_reader
 from gridapps.oci.documents import Invalid
-from gridapps.oci.layers import Contents, TooLarge
-from gridapps.pushes.distribution import Unavailable
+from gridapps.oci.layer_contents import LayerContents, TooLarge
+from gridapps.pushes.registry_client import Unavailable
 
 PATIENCE = 100.0  # seconds that a push waits for its turn
 WAITING = 4  # pushes of one developer that are read or wait
@@ -81,7 +81,7 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-class Reader:
+class LayerReader:
     """A process that reads the layers of one push. Use it as a context manager: it ends with the block."""
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class Reader:
         self._timer = threading.Timer(LONGEST, self._process.kill)
         self._timer.daemon = True
 
-    def __enter__(self) -> "Reader":
+    def __enter__(self) -> "LayerReader":
         self._timer.start()
         return self
 
@@ -104,7 +104,7 @@ class Reader:
                 pipe.close()  # type: ignore[union-attr]
         self._process.wait()
 
-    def examine(self, pieces: Iterable[bytes], *, max_size: int, max_files: int) -> Contents:
+    def examine(self, pieces: Iterable[bytes], *, max_size: int, max_files: int) -> LayerContents:
         """The same as `layers.examine`. After a refusal the reader is of no more use.
 
         Raises TooLarge, Invalid with half a sentence, Unavailable, and what `pieces` raises.
@@ -115,7 +115,7 @@ class Reader:
         assert self._process.stdout is not None
         answer = json.loads(self._process.stdout.readline() or "{}")
         if "diff_id" in answer:
-            return Contents(**{**answer, "index": base64.b64decode(answer["index"])})
+            return LayerContents(**{**answer, "index": base64.b64decode(answer["index"])})
         if "too_large" in answer:
             raise TooLarge
         if "invalid" in answer:

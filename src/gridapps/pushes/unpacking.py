@@ -6,11 +6,11 @@ from contextlib import ExitStack, contextmanager
 from django.conf import settings
 
 from gridapps.access.models import User
-from gridapps.oci import layers, trees
+from gridapps.oci import layer_contents, trees
 from gridapps.oci.documents import Invalid
 from gridapps.oci.manifests import Blob, Manifest, Program
 from gridapps.pushes import reading
-from gridapps.pushes.distribution import Missing, Repository
+from gridapps.pushes.registry_client import NotInRegistry, Repository
 from gridapps.registry.models import Layer
 
 
@@ -24,19 +24,19 @@ def check(manifest: Manifest, program: Program, repository: Repository, *, by: U
     size, files = limits.max_unpacked, limits.max_image_files
     indexes = []
     with ExitStack() as opened:
-        readers: list[reading.Reader] = []
+        readers: list[reading.LayerReader] = []
 
-        def reader() -> reading.Reader:
+        def reader() -> reading.LayerReader:
             """The one of this push, from its first new layer on."""
             if not readers:
                 opened.enter_context(reading.turn(by))
-                readers.append(opened.enter_context(reading.Reader()))
+                readers.append(opened.enter_context(reading.LayerReader()))
             return readers[0]
 
         for number, (blob, diff_id) in enumerate(zip(manifest.layers, program.diff_ids, strict=True), 1):
             try:
                 layer = _known(blob) or _read(blob, repository, reader, max_size=size, max_files=files)
-            except layers.TooLarge:
+            except layer_contents.TooLarge:
                 raise Invalid(_too_large()) from None
             except Invalid as why:
                 raise Invalid(f"Layer {number} ({blob.digest}) {why}") from None
@@ -67,7 +67,7 @@ def _known(blob: Blob) -> Layer | None:
 def _read(
     blob: Blob,
     repository: Repository,
-    reader: Callable[[], reading.Reader],
+    reader: Callable[[], reading.LayerReader],
     *,
     max_size: int,
     max_files: int,
@@ -86,5 +86,5 @@ def _pieces(blob: Blob, repository: Repository) -> Iterator[Iterator[bytes]]:
     try:
         with repository.reading(blob.digest) as pieces:
             yield pieces
-    except Missing:
+    except NotInRegistry:
         raise Invalid("was not pushed.") from None

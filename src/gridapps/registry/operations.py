@@ -11,9 +11,10 @@ from django.utils import timezone
 
 from gridapps.access import permissions
 from gridapps.access.models import User
+from gridapps.arguments import checking
 from gridapps.audit import trail
 from gridapps.audit.events import Event
-from gridapps.registry import queries, reserved, schema_pool
+from gridapps.registry import queries, reserved
 from gridapps.registry.errors import AppChanged, AppIdTaken, AppNotFound, InvalidApp
 from gridapps.registry.models import APP_ID, App
 from gridapps.sandbox.resources import faults as bounds
@@ -47,7 +48,7 @@ def create_app(
     wanted = {name: min(value, limits[name]) for name, value in DEFAULTS.items()} | dict(resources or {})
     app = App(owner=by, app_id=app_id)
     schema = {"type": "object"} if arguments is None else arguments
-    schema_pool.check(schema, by=by.pk)
+    checking.check_schema(schema, by=by.pk)
     _change(app, title=title, description=description, arguments=schema, resources=wanted)
     try:
         with transaction.atomic():
@@ -70,7 +71,7 @@ def update_app(*, by: User, app_id: str, expected: str | None = None, changes: M
         if not queries.owned_by(by).filter(app_id=app_id).exists():
             raise _not_found(app_id)
         # Outside of the transaction: nobody else can write while it takes its time.
-        schema_pool.check(changes["arguments"], by=by.pk)
+        checking.check_schema(changes["arguments"], by=by.pk)
     with transaction.atomic():
         app = _own(by, app_id)
         if expected is not None and expected != version(app):

@@ -6,21 +6,14 @@ what they pushed; everybody else runs what was shared, as it was shared, from th
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from gridapps.access.models import User
+from gridapps.pki.tokens import Registry
 from gridapps.registry.errors import AppNotFound, NotAllowed, NothingToRun, ReleaseNotFound
 from gridapps.registry.models import App, Attachment, Release, Share
-
-
-class Source(Enum):
-    """The registry that a node pulls a release from."""
-
-    DEVELOPER = "developer"
-    TRUSTED = "trusted"
 
 
 @dataclass(frozen=True)
@@ -111,7 +104,7 @@ def attached(releases: Mapping[int, str]) -> dict[int, list[Attachment]]:
     return found
 
 
-def attachment(user: User, app: App, release: str, digest: str) -> tuple[Mapping[str, Any], Source]:
+def attachment(user: User, app: App, release: str, digest: str) -> tuple[Mapping[str, Any], Registry]:
     """One attachment of a release that the user sees, and the registry that has it.
 
     Owner and administrators see all; holders of an access tag what was kept with the share that they run.
@@ -122,12 +115,12 @@ def attachment(user: User, app: App, release: str, digest: str) -> tuple[Mapping
     for share in of_release if sees_all else _grants(user).filter(pk__in=of_release):
         for kept in share.attachments:
             if kept["digest"] == digest:
-                return kept, Source.TRUSTED
+                return kept, Registry.TRUSTED
     rows = Attachment.objects.filter(release__app=app, release__digest=release, digest=digest)
     row = rows.values("kind", "digest", "size").first() if sees_all else None
     if row is None:
         raise ReleaseNotFound("There is no such attachment.")
-    return row, Source.DEVELOPER
+    return row, Registry.DEVELOPER
 
 
 def choose(user: User, app_id: str, wanted: str | None) -> Choice:
@@ -144,7 +137,7 @@ def choose(user: User, app_id: str, wanted: str | None) -> Choice:
     return chosen
 
 
-def source_for(user: User, release: Release) -> Source:
+def source_for(user: User, release: Release) -> Registry:
     """Where this user's run of the release pulls it from, asked when it is about to start.
 
     Raises NotAllowed with a sentence when the user may not run it any more.
@@ -156,12 +149,12 @@ def source_for(user: User, release: Release) -> Source:
         raise NotAllowed("The user's account is not active any more.")
     if owns(user, app):
         _require_not_removed(release)
-        return Source.DEVELOPER
+        return Registry.DEVELOPER
     if _grants(user).filter(release=release).exists():
-        return Source.TRUSTED
+        return Registry.TRUSTED
     if app.owner_id == user.pk:
         _require_not_removed(release)
-        return Source.DEVELOPER  # a run that stood in the queue when its App was deleted
+        return Registry.DEVELOPER  # a run that stood in the queue when its App was deleted
     raise NotAllowed("The release is not shared with an access tag of yours any more.")
 
 

@@ -18,13 +18,14 @@ from django.db.models.functions import Now
 from gridapps import context
 from gridapps.access import permissions
 from gridapps.access.models import User
+from gridapps.arguments import checking
 from gridapps.audit import trail
 from gridapps.audit.events import Event
 from gridapps.exports import queries as exports
 from gridapps.exports.models import Export, ExportFile
 from gridapps.hooks import operations as hooks
 from gridapps.registry import queries as registry
-from gridapps.registry import schema_pool, sharing
+from gridapps.registry import sharing
 from gridapps.registry.errors import AppNotFound, NotAllowed, NothingToRun, ReleaseNotFound
 from gridapps.registry.models import App, Release, Share
 from gridapps.registry.queries import Choice
@@ -66,7 +67,7 @@ def submit(*, by: User, request: Request, request_key: UUID | None = None) -> tu
     """Accept a run of one task per export file. Returns the run, and whether it is new.
 
     With `request_key` the same request again returns the same run. Raises NotFound, InvalidRequest,
-    InvalidArguments, InvalidHook, Conflict, TooManyQueued, QuotaExceeded, and Busy of `schema_pool`.
+    InvalidArguments, InvalidHook, Conflict, TooManyQueued, QuotaExceeded, and Busy of `checking`.
     """
     known = _known(by, request, request_key)
     if known is not None:
@@ -204,7 +205,7 @@ class _Checked:
 def _checked(by: User, request: Request) -> _Checked:
     """Outside of the transaction of a submission: nothing else is written while checking takes its time."""
     schema = _choice(by, request).terms.arguments
-    return _Checked(schema, schema_pool.complete(schema, request.arguments, by=by.pk))
+    return _Checked(schema, checking.complete(schema, request.arguments, by=by.pk))
 
 
 def _submit(by: User, request: Request, request_key: UUID | None, checked: _Checked) -> tuple[Run, bool]:

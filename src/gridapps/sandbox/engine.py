@@ -32,8 +32,8 @@ from gridapps.sandbox.protocol import (
     NameTaken,
     NodeRefused,
     NoSpace,
-    RegistryUnavailable,
     SandboxError,
+    Unavailable,
     Unexplained,
 )
 
@@ -136,7 +136,7 @@ class Engine:
             raise self._failed("describe the image", error) from error
 
     def pull(self, reference: str, *, token: str) -> None:
-        """Raises ImageUnavailable when there is no such image or it cannot be unpacked, RegistryUnavailable
+        """Raises ImageUnavailable when there is no such image or it cannot be unpacked, Unavailable
         when the registry is silent, NodeRefused when it does not take the credentials; NoSpace, Unexplained.
         """
         credentials = {"registrytoken": token} if token else {}
@@ -206,7 +206,7 @@ class Engine:
             return NodeRefused(f"The registry {host} does not take the credentials of this node: {words}")
         if diagnosis.distrusts(host):
             return NodeRefused(f"This node does not trust the certificate of the registry {host}.")
-        return RegistryUnavailable(f"The registry {host} does not answer the engine (status {status}).")
+        return Unavailable(f"The registry {host} does not answer the engine (status {status}).")
 
     def _registry_answer(self, reference: str, credentials: Mapping[str, str]) -> tuple[int, str]:
         """HTTP status and words with which the registry answers the engine; 5xx when it does not."""

@@ -330,7 +330,7 @@ def tidy(dry_run: bool) -> None:
     docs/housekeeping.md says what that is.
     """
     settings = prepare(rights="")
-    from gridapps.pki.tokens import Service
+    from gridapps.pki.tokens import Registry
     from gridapps.pushes.disk import STORAGE
     from gridapps.server import layout
     from gridapps.server.accounts import acting_as
@@ -339,7 +339,7 @@ def tidy(dry_run: bool) -> None:
     ours = accounts_of(settings).found
     count = 0
     with alone(settings.data.absolute()):
-        layout.open_blobs(settings.data.absolute() / STORAGE[Service.DEVELOPER], accounts_of(settings))
+        layout.open_blobs(settings.data.absolute() / STORAGE[Registry.DEVELOPER], accounts_of(settings))
         for role, jobs in (("housekeeper", JOBS), ("worker", OF_WORKERS)):
             with acting_as(ours.get(role)):
                 for job in jobs:

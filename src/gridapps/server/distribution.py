@@ -12,7 +12,7 @@ from django.utils.crypto import salted_hmac
 
 from gridapps.config.environment import Environment
 from gridapps.pki import tokens
-from gridapps.pki.tokens import Service
+from gridapps.pki.tokens import Registry
 from gridapps.pushes.disk import STORAGE
 
 
@@ -23,15 +23,15 @@ def realm(environment: Environment) -> str:
 
 def challenge(environment: Environment) -> str:
     """The WWW-Authenticate with which the registry sends clients to the realm."""
-    return f'Bearer realm="{realm(environment)}",service="{Service.DEVELOPER}"'
+    return f'Bearer realm="{realm(environment)}",service="{Registry.DEVELOPER}"'
 
 
-def port(environment: Environment, service: Service) -> int:
+def port(environment: Environment, service: Registry) -> int:
     """The loopback port of a registry."""
-    return environment.registry_port if service is Service.DEVELOPER else environment.trusted_port
+    return environment.registry_port if service is Registry.DEVELOPER else environment.trusted_port
 
 
-def configuration(environment: Environment, service: Service, *, secret: str) -> str:
+def configuration(environment: Environment, service: Registry, *, secret: str) -> str:
     """A registry's configuration file. It is JSON, which is YAML: nothing needs quoting by hand."""
     data = environment.data.absolute()
     return json.dumps(
@@ -68,7 +68,7 @@ def configuration(environment: Environment, service: Service, *, secret: str) ->
     )
 
 
-def write(environment: Environment, service: Service = Service.DEVELOPER) -> Path:
+def write(environment: Environment, service: Registry = Registry.DEVELOPER) -> Path:
     """Write the configuration below the data directory and return its path."""
     data = environment.data.absolute()
     key = (data / "secret-key").read_text()

@@ -38,11 +38,11 @@ def add(name: str, days: int) -> None:
         raise BadParameter(f"The bundle is a tar archive: gridapps-server node add {name} > {name}.tar")
     settings = prepare()
     from gridapps.pki import membership
-    from gridapps.registry import nodes
+    from gridapps.registry import node_certificates
 
     try:
-        issued = nodes.issue(by=None, node=name, days=days)
-    except nodes.InvalidNode as error:
+        issued = node_certificates.issue(by=None, node=name, days=days)
+    except node_certificates.InvalidNode as error:
         raise Unusable(str(error)) from None
     member = membership.Membership(
         node=name, instance=identity(settings.data.absolute()), authority=settings.authority
@@ -59,9 +59,9 @@ def show() -> None:
     prepare()
     from django.utils import timezone
 
-    from gridapps.registry import nodes
+    from gridapps.registry import node_certificates
 
-    for each in nodes.issued():
+    for each in node_certificates.issued():
         state = "revoked" if each.revoked_at else "expired" if each.not_after <= timezone.now() else "valid"
         click.echo(f"{each.node:20}  {state:8}  until {each.not_after:%Y-%m-%d}  {each.serial}")
 
@@ -74,11 +74,11 @@ def remove(name: str) -> None:
     What runs there goes on, and ends as ever. Stop the worker on the node to give its tasks to others.
     """
     prepare()
-    from gridapps.registry import nodes
+    from gridapps.registry import node_certificates
 
     try:
-        count = nodes.revoke(by=None, node=name)
-    except nodes.InvalidNode as error:
+        count = node_certificates.revoke(by=None, node=name)
+    except node_certificates.InvalidNode as error:
         raise Unusable(str(error)) from None
     click.echo(f"Node {name}: {count} certificate{'' if count == 1 else 's'} revoked.")
 

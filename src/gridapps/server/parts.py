@@ -5,7 +5,7 @@ import shutil
 import sys
 
 from gridapps.config.environment import Environment
-from gridapps.pki.tokens import Service
+from gridapps.pki.tokens import Registry
 from gridapps.pushes.disk import STORAGE
 from gridapps.server import distribution, launching, layout, nginx, surroundings
 from gridapps.server.accounts import Accounts
@@ -15,7 +15,7 @@ from gridapps.server.plan import Command, Listens, Makes, PlannedPart, Program, 
 # Debian puts some programs where an ordinary user's PATH does not look.
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/local/sbin"])
 # CNCF Distribution makes its files itself: this is how the group of its storage gets at them.
-_UMASKS = {Service.DEVELOPER: 0o007, Service.TRUSTED: 0o027}
+_UMASKS = {Registry.DEVELOPER: 0o007, Registry.TRUSTED: 0o027}
 LEAST_FREE_PORT = 1024  # below it, listening is a privilege
 
 
@@ -33,8 +33,8 @@ def parts(settings: Environment, accounts: Accounts, *, works: bool) -> list[Pla
     data = settings.data.absolute()
     bells = str(data / "run" / "bells")
     found = [
-        _registry(settings, accounts, Service.DEVELOPER),
-        _registry(settings, accounts, Service.TRUSTED),
+        _registry(settings, accounts, Registry.DEVELOPER),
+        _registry(settings, accounts, Registry.TRUSTED),
         *(
             _own(
                 settings, accounts, "application", Listens(socket), number=number, words=["--socket", socket]
@@ -106,7 +106,7 @@ def _nginx(settings: Environment, accounts: Accounts) -> PlannedPart:
     )
 
 
-def _registry(settings: Environment, accounts: Accounts, service: Service) -> PlannedPart:
+def _registry(settings: Environment, accounts: Accounts, service: Registry) -> PlannedPart:
     name = STORAGE[service]
     return PlannedPart(
         name=name,
@@ -117,5 +117,5 @@ def _registry(settings: Environment, accounts: Accounts, service: Service) -> Pl
         ready=Listens(("127.0.0.1", distribution.port(settings, service))),
         account=accounts.found.get(name),
         umask=_UMASKS[service] if accounts.found else 0o077,
-        shares_storage=service is Service.DEVELOPER,
+        shares_storage=service is Registry.DEVELOPER,
     )

@@ -112,13 +112,13 @@ def _be(child: Forked, data: Path) -> None:
 
 def _look_after_pushes(process: int, *, data: Path, accounts: Accounts) -> None:
     """What only root can do for those who share the developer registry's storage."""
-    from gridapps.pki.tokens import Service
+    from gridapps.pki.tokens import Registry
     from gridapps.pushes.disk import NOTE, STORAGE, note_opened
 
     note_opened(process, data / NOTE, group=accounts.gid("registry"))
     asked = data / layout.OPEN_BLOBS
     if asked.is_file() and not asked.is_symlink():
-        layout.open_blobs(data / STORAGE[Service.DEVELOPER], accounts)
+        layout.open_blobs(data / STORAGE[Registry.DEVELOPER], accounts)
         asked.unlink(missing_ok=True)
 
 

@@ -12,9 +12,10 @@ from django.views.decorators.http import require_GET, require_POST
 
 from gridapps.access.models import AccessTag
 from gridapps.access.refusals import Refused
+from gridapps.arguments import schemas
 from gridapps.exports import queries as exports
 from gridapps.promotion import changes
-from gridapps.registry import queries, schemas, sharing
+from gridapps.registry import queries, sharing
 from gridapps.registry.models import App, Release, Share
 from gridapps.runs import counts, operations
 from gridapps.runs import queries as run_queries

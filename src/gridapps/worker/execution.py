@@ -263,7 +263,7 @@ class Execution:
     def _why_canceled(self) -> str:
         return self._run_now().cancel_text or queue.CANCELED
 
-    def _pull(self) -> images.Pull:
+    def _pull(self) -> images.ImagePull:
         """Where the image comes from, if the run's owner may still run it."""
         run = self._run_now()
         try:

@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from gridapps.hooks.models import Delivery
-from gridapps.pki.tokens import Service
+from gridapps.pki.tokens import Registry
 from gridapps.pushes import disk
 from gridapps.registry.models import Release
 from gridapps.runs import overview, reasons, tallies
@@ -157,7 +157,7 @@ def _waiting_deliveries() -> Iterator[Metric]:
 
 def _images() -> Metric:
     family = GaugeMetricFamily("gridapps_images_bytes", "Disk of the images.", labels=["registry"])
-    for service, there in ((Service.DEVELOPER, disk.developers()), (Service.TRUSTED, disk.trusted())):
+    for service, there in ((Registry.DEVELOPER, disk.developers()), (Registry.TRUSTED, disk.trusted())):
         family.add_metric([disk.STORAGE[service]], there.total())
     return family
 

@@ -19,12 +19,12 @@ from gridapps.audit import trail
 from gridapps.oci.documents import Invalid
 from gridapps.oci.manifests import MAX_MANIFEST
 from gridapps.pki import tokens
-from gridapps.pki.tokens import Service
+from gridapps.pki.tokens import Registry
 from gridapps.pushes import disk, permits
 from gridapps.pushes import pushing as pushes
 from gridapps.pushes import quota as room
-from gridapps.pushes.distribution import Unavailable
 from gridapps.pushes.permits import Access, Denied
+from gridapps.pushes.registry_client import Unavailable
 from gridapps.registry import certificates
 from gridapps.registry.certificates import NotTrusted
 from gridapps.registry.models import Certificate, NodeCertificate
@@ -91,7 +91,7 @@ def authorize(request: HttpRequest) -> HttpResponse:
     if portion is not None:
         response["X-Portion"] = f"@portion_{portion}"
     if any(access.values()):
-        signed = tokens.token(access, subject=certificate.holder, service=permits.service_of(access))
+        signed = tokens.token(access, subject=certificate.holder, registry=permits.registry_of(access))
         response["X-Registry-Authorization"] = f"Bearer {signed}"
     return response
 
@@ -147,7 +147,7 @@ def _note_and_admit(
 
     The most bytes that its body may have where that is not known. Raises Denied.
     """
-    if permits.service_of(access) is not Service.DEVELOPER:
+    if permits.registry_of(access) is not Registry.DEVELOPER:
         return None
     subject = permits.subject_of(request.headers.get("X-Original-URI", ""))
     there = disk.developers()

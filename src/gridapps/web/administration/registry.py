@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 
 from gridapps.access.models import AccessTag
-from gridapps.registry import certificates, nodes, sharing
+from gridapps.registry import certificates, node_certificates, sharing
 from gridapps.registry.models import App, Attachment, Certificate, NodeCertificate, Release, Share, Tag
 from gridapps.web.administration.blocking import Blocking
 from gridapps.web.administration.operated import Operated, administrator
@@ -174,6 +174,6 @@ class NodeCertificateAdmin(_ReadOnly):
         self.for_each(
             request,
             names,
-            lambda name: nodes.revoke(by=by, node=name),
+            lambda name: node_certificates.revoke(by=by, node=name),
             done="Certificates of {} nodes revoked. Their engines pull nothing any more.",
         )

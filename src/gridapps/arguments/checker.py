@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import IO, Any
 
-from gridapps.registry import schemas
+from gridapps.arguments import schemas
 
 SECONDS = 2  # of processor time for one request; the kernel counts whole seconds
 MEMORY = 512 * 1024**2  # bytes of address space

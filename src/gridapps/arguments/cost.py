@@ -4,7 +4,7 @@ from typing import Any
 
 import jsonschema_rs
 
-from gridapps.registry.schema_shape import Fault, follow, subschemas
+from gridapps.arguments.shape import Fault, follow, subschemas
 
 MAX_STEPS = 200  # schemas that one value of the arguments may be held against
 MAX_PATTERN_SIZE = 256 * 1024  # bytes of all patterns together when compiled

@@ -15,15 +15,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from gridapps.access.refusals import Refused
-from gridapps.registry import schemas
-from gridapps.registry.schema_process import SECONDS, receive, send
-from gridapps.registry.schema_shape import MAX_NODES
-from gridapps.registry.schemas import InvalidArguments, InvalidSchema
+from gridapps.arguments import schemas
+from gridapps.arguments.checker import SECONDS, receive, send
+from gridapps.arguments.schemas import InvalidArguments, InvalidSchema
+from gridapps.arguments.shape import MAX_NODES
 
 PROCESSES = 2  # of each application process
 PATIENCE = 10.0  # seconds that a request waits for a process
 LONGEST = 20.0  # seconds of a check on a busy machine; processor time is limited more closely
-COMMAND = ("-I", "-m", "gridapps.registry.schema_process")
+COMMAND = ("-I", "-m", "gridapps.arguments.checker")
 _QUICK = 1_000_000  # characters of the schema times characters of the arguments
 _QUICK_SCHEMA = 4096  # characters
 _REPETITION = re.compile(r"\{\s?(\d{1,6})?,?(\d{1,6})?")
@@ -48,7 +48,7 @@ class _Gone(Exception):
         self.idle = idle
 
 
-def check(schema: object, *, by: int) -> None:
+def check_schema(schema: object, *, by: int) -> None:
     """As `schemas.check`, for this user. Raises InvalidSchema, Busy."""
     text = schemas.text(schema)
     if len(text) <= _QUICK_SCHEMA and len(text) * _repetitions(text) <= _QUICK:

@@ -8,7 +8,7 @@ from django.conf import settings
 
 from gridapps.access.refusals import Refused
 from gridapps.pki import tokens
-from gridapps.pki.tokens import Service
+from gridapps.pki.tokens import Registry
 
 CHUNK = 1024**2  # bytes
 TIMEOUT = httpx.Timeout(30, connect=2)
@@ -20,7 +20,7 @@ class Unavailable(Refused):
     code = "unavailable"
 
 
-class Missing(LookupError):
+class NotInRegistry(LookupError):
     """The repository does not hold this manifest or blob."""
 
 
@@ -31,11 +31,11 @@ class Rejected(Exception):
 class Repository:
     """One repository. Use it as a context manager; its connection is closed at the end."""
 
-    def __init__(self, name: str, service: Service = Service.DEVELOPER) -> None:
+    def __init__(self, name: str, registry: Registry = Registry.DEVELOPER) -> None:
         self._name = name
-        self._service = service
+        self._registry = registry
         limits = settings.GRIDAPPS
-        port = limits.registry_port if service is Service.DEVELOPER else limits.trusted_port
+        port = limits.registry_port if registry is Registry.DEVELOPER else limits.trusted_port
         self._client = httpx.Client(
             base_url=f"http://127.0.0.1:{port}/v2/{name}/",
             timeout=TIMEOUT,
@@ -49,7 +49,7 @@ class Repository:
         self._client.close()
 
     def blob_size(self, digest: str) -> int:
-        """Bytes of a blob. Raises Missing, Unavailable."""
+        """Bytes of a blob. Raises NotInRegistry, Unavailable."""
         response = self._send("HEAD", f"blobs/{digest}", actions=["pull"])
         self._expect(response, httpx.codes.OK)
         try:
@@ -58,13 +58,16 @@ class Repository:
             raise Unavailable(f"{self._what} does not tell the size of a blob.") from None
 
     def blob(self, digest: str, *, limit: int) -> bytes:
-        """The first `limit` bytes of a blob; the caller compares the digest. Raises Missing, Unavailable."""
+        """The first `limit` bytes of a blob. The caller compares the digest.
+
+        Raises NotInRegistry, Unavailable.
+        """
         return self._read(f"blobs/{digest}", limit=limit, accept="*/*")
 
     def manifest(self, digest: str, *, media_type: str, limit: int) -> bytes:
         """The first `limit` bytes of a manifest, which is there only under its own media type.
 
-        The caller compares the digest. Raises Missing, Unavailable.
+        The caller compares the digest. Raises NotInRegistry, Unavailable.
         """
         return self._read(f"manifests/{digest}", limit=limit, accept=media_type)
 
@@ -81,7 +84,7 @@ class Repository:
 
     @contextmanager
     def reading(self, digest: str) -> Iterator[Iterator[bytes]]:
-        """The bytes of a blob, as they come. Raises Missing, Unavailable."""
+        """The bytes of a blob, as they come. Raises NotInRegistry, Unavailable."""
         with self._stream(f"blobs/{digest}", accept="*/*") as response:
             self._expect(response, httpx.codes.OK)
             yield response.iter_raw(CHUNK)
@@ -119,12 +122,12 @@ class Repository:
             yield response
 
     def _authorization(self, actions: Sequence[str]) -> dict[str, str]:
-        signed = tokens.token({self._name: actions}, subject="application", service=self._service)
+        signed = tokens.token({self._name: actions}, subject="application", registry=self._registry)
         return {"Authorization": f"Bearer {signed}"}
 
     @property
     def _what(self) -> str:
-        return f"The {'developer' if self._service is Service.DEVELOPER else 'trusted'} registry"
+        return f"The {'developer' if self._registry is Registry.DEVELOPER else 'trusted'} registry"
 
     @contextmanager
     def _plainly(self) -> Iterator[None]:
@@ -135,7 +138,7 @@ class Repository:
 
     def _expect(self, response: httpx.Response, status: int) -> None:
         if response.status_code == httpx.codes.NOT_FOUND:
-            raise Missing
+            raise NotInRegistry
         if response.status_code != status:
             raise Unavailable(
                 f"{self._what} answered {response.status_code} unexpectedly; try again in a moment."

@@ -36,7 +36,7 @@ class TooLarge(Exception):
 
 
 @dataclass(frozen=True)
-class Contents:
+class LayerContents:
     """What a layer unpacks to."""
 
     diff_id: str  # digest of the tar itself
@@ -45,7 +45,7 @@ class Contents:
     index: bytes = b""  # what of it matters beside other layers; see trees
 
 
-def examine(pieces: Iterable[bytes], *, max_size: int, max_files: int) -> Contents:
+def examine(pieces: Iterable[bytes], *, max_size: int, max_files: int) -> LayerContents:
     """Read one layer to its end, or until it crosses a limit. Raises TooLarge, and Invalid
     with half a sentence."""
     tree = _Tree(max_size=max_size, max_files=max_files)
@@ -55,7 +55,7 @@ def examine(pieces: Iterable[bytes], *, max_size: int, max_files: int) -> Conten
         digest.update(piece)
         reader.feed(piece)
     reader.finish()
-    return Contents(f"sha256:{digest.hexdigest()}", tree.size, tree.files, tree.index())
+    return LayerContents(f"sha256:{digest.hexdigest()}", tree.size, tree.files, tree.index())
 
 
 def _unpacked(pieces: Iterator[bytes]) -> Iterator[bytes]:

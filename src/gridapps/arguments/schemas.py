@@ -1,4 +1,5 @@
-"""Argument schemas of Apps: JSON Schema 2020-12 within limits. The application calls it by `schema_pool`.
+"""Argument schemas of Apps: JSON Schema 2020-12 within limits. The application calls it through
+`checking`.
 
 Patterns run on an engine of linear time, references stay inside the schema and never form a circle, and the
 schema with every reference written out has a limit. `docs/decisions/0010-argument-schemas.md` says why.
@@ -14,8 +15,8 @@ from typing import Any
 import jsonschema_rs
 
 from gridapps.access.refusals import Refused
-from gridapps.registry.schema_cost import examine_cost
-from gridapps.registry.schema_shape import examine, follow, pointer
+from gridapps.arguments.cost import examine_cost
+from gridapps.arguments.shape import examine, follow, pointer
 
 MAX_ARGUMENTS = 1024**2  # bytes of the argument object: the container contract's limit
 MAX_DEPTH = 64  # of the argument object
