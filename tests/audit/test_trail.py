@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from uuid import UUID
 
 import pytest
 from django.db import DatabaseError, connection, transaction
 
 from gridapps import context
-from gridapps.audit import guard, queries, trail
+from gridapps.audit import guard, queries, record, trail
 from gridapps.audit.events import Event
 from gridapps.audit.models import Entry
 from tests.fixtures.cast import Cast
@@ -26,7 +27,7 @@ def guarded(db: None) -> Iterator[None]:
 
 @pytest.mark.usefixtures("guarded")
 def test_nothing_is_changed_or_deleted(cast: Cast) -> None:
-    trail.record(event=Event.TAG_CREATED, by=cast.administrator, subject="tag:roads")
+    record.tag_created(by=cast.administrator, tag="roads")
     entry = Entry.objects.get()
     for attempt in (
         lambda: Entry.objects.update(subject="tag:rails"),
@@ -41,16 +42,16 @@ def test_nothing_is_changed_or_deleted(cast: Cast) -> None:
 
 def test_an_entry_says_who_did_what_from_where(cast: Cast) -> None:
     with context.bound(request="0" * 32, address="192.0.2.7"):
-        trail.record(event=Event.TAG_GIVEN, by=cast.administrator, subject="tag:roads", user="user:9")
-    trail.record(event=Event.TAG_CREATED, by=None, subject="tag:rails")
-    trail.record(event=Event.SHARE_ACTIVATED, by=trail.INSTANCE, subject="share:1")
+        record.tag_given(by=cast.administrator, tag="roads", user=cast.analyst)
+    record.tag_created(by=None, tag="rails")
+    record.release_removed(release="roads@sha256:1", reason="Old.")
     first, second, third = (json.loads(line) for line in queries.lines(queries.entries()))
     assert first["at"].endswith("Z")
     assert {name: first[name] for name in ("event", "actor", "subject", "details", "request", "address")} == {
         "event": "tag.given",
         "actor": f"user:{cast.administrator.pk}",
         "subject": "tag:roads",
-        "details": {"user": "user:9"},
+        "details": {"user": f"user:{cast.analyst.pk}"},
         "request": "0" * 32,
         "address": "192.0.2.7",
     }
@@ -61,7 +62,7 @@ def test_an_entry_says_who_did_what_from_where(cast: Cast) -> None:
 def test_what_is_given_up_leaves_no_entry(cast: Cast) -> None:
     @transaction.atomic
     def give_up() -> None:
-        trail.record(event=Event.TAG_CREATED, by=cast.administrator, subject="tag:roads")
+        record.tag_created(by=cast.administrator, tag="roads")
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -72,7 +73,7 @@ def test_what_is_given_up_leaves_no_entry(cast: Cast) -> None:
 @pytest.mark.parametrize("text", ["a\nb", "a\0b", "\x1b[2J", "\ud800", "x" * 10_000])
 def test_whatever_is_said_can_be_stored_and_shown(text: str) -> None:
     with context.bound(address=text):
-        trail.record(event=Event.REFUSED, by=None, subject=text, sentence=text, reasons=[text])
+        trail.add(Event.REFUSED, None, text, sentence=text, reasons=[text])
     (line,) = queries.lines(queries.entries())
     assert line.isprintable() or line[:-1].isprintable()
     assert len(line) < 2000
@@ -81,8 +82,8 @@ def test_whatever_is_said_can_be_stored_and_shown(text: str) -> None:
 
 def test_what_repeats_itself_is_said_once(cast: Cast) -> None:
     for user in (cast.analyst, cast.analyst, cast.outsider):
-        trail.note(event=Event.OUTPUTS_DOWNLOADED, by=user, subject="run:1")
-    trail.note(event=Event.OUTPUTS_DOWNLOADED, by=cast.analyst, subject="run:2")
+        record.outputs_downloaded(by=user, run=UUID(int=1))
+    record.outputs_downloaded(by=cast.analyst, run=UUID(int=2))
     assert Entry.objects.count() == 3
 
 
@@ -90,8 +91,8 @@ def test_nobody_fills_the_table_with_refusals(cast: Cast, monkeypatch: pytest.Mo
     monkeypatch.setattr(trail, "MAX_REFUSED", 5)
     for number in range(10):
         for _ in range(2):
-            trail.refused(by=cast.outsider, subject=f"call:/{number}", code="denied", sentence="No.")
-    trail.refused(by=cast.analyst, subject="call:/1", code="denied", sentence="No.")
+            record.refused(by=cast.outsider, subject=f"call:/{number}", code="denied", sentence="No.")
+    record.refused(by=cast.analyst, subject="call:/1", code="denied", sentence="No.")
     refused = Entry.objects.filter(event=Event.REFUSED)
     assert refused.filter(actor=f"user:{cast.outsider.pk}").count() == 5
     assert refused.filter(actor=f"user:{cast.analyst.pk}").count() == 1

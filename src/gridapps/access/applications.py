@@ -15,8 +15,7 @@ from oauth2_provider.models import Application
 from gridapps.access.errors import InvalidApplication
 from gridapps.access.models import ApplicationScopes, User
 from gridapps.access.scopes import ADMIN, DEFAULT, SCOPES
-from gridapps.audit import trail
-from gridapps.audit.events import Event
+from gridapps.audit import record
 
 MAX_APPLICATIONS = 50
 MAX_NAME = 100  # characters
@@ -60,10 +59,9 @@ def register(
     with transaction.atomic():
         application = _create(by, name, kind, addresses, secret)
         ApplicationScopes.objects.create(application=application, scopes=list(scopes))
-        trail.record(
-            event=Event.APPLICATION_REGISTERED, by=by, subject=f"application:{application.pk}",
-            application_kind=kind.value, scopes=list(scopes),
-        )  # fmt: skip
+        record.application_registered(
+            by=by, application=application.pk, application_kind=kind.value, scopes=list(scopes)
+        )
     return application, secret
 
 
@@ -72,7 +70,7 @@ def delete(*, by: User, pk: int) -> bool:
     with transaction.atomic():
         deleted, _ = registered_by(by).filter(pk=pk).delete()
         if deleted:
-            trail.record(event=Event.APPLICATION_DELETED, by=by, subject=f"application:{pk}")
+            record.application_deleted(by=by, application=pk)
     return deleted > 0
 
 

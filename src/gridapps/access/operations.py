@@ -23,8 +23,7 @@ from gridapps.access.errors import (
 from gridapps.access.models import TAG_NAME, AccessTag, Developer, User
 from gridapps.access.permissions import require_administrator
 from gridapps.access.scopes import DEFAULT
-from gridapps.audit import trail
-from gridapps.audit.events import Event
+from gridapps.audit import record
 
 MAX_TAG = 63  # characters
 
@@ -61,7 +60,7 @@ def create_user(
     try:
         with transaction.atomic():
             user.save(force_insert=True)
-            trail.record(event=Event.USER_CREATED, by=by, subject=_subject(user), administrator=administrator)
+            record.user_created(by=by, user=user, administrator=administrator)
     except IntegrityError:
         raise UsernameTaken(f"There is a user {username!r} already.") from None
     return user
@@ -78,7 +77,7 @@ def request_developer(*, user: User, statement: str) -> tuple[Developer, bool]:
             user=user, defaults={"statement": statement}
         )
         if new:
-            trail.record(event=Event.DEVELOPER_REQUESTED, by=user, subject=_subject(user))
+            record.developer_requested(user=user)
         if new or developer.state == Developer.State.VERIFIED:
             return developer, new
         again = developer.state == Developer.State.REFUSED
@@ -87,7 +86,7 @@ def request_developer(*, user: User, statement: str) -> tuple[Developer, bool]:
             developer.state = Developer.State.REQUESTED
             developer.requested_at = timezone.now()
             developer.decided_at = developer.decided_by = None
-            trail.record(event=Event.DEVELOPER_REQUESTED, by=user, subject=_subject(user))
+            record.developer_requested(user=user)
         developer.save()
         return developer, again
 
@@ -115,10 +114,7 @@ def issue_token(*, by: User | None, user: User, lifetime: timedelta, scopes: Seq
     set_token_value(row, token)  # only its hash is stored
     with transaction.atomic():
         row.save()
-        trail.record(
-            event=Event.TOKEN_ISSUED, by=by, subject=_subject(user), scopes=list(scopes),
-            expires=row.expires.isoformat(),
-        )  # fmt: skip
+        record.token_issued(by=by, user=user, scopes=list(scopes), expires=row.expires)
     return token
 
 
@@ -132,7 +128,7 @@ def create_tag(*, by: User | None, name: str, description: str = "") -> AccessTa
     try:
         with transaction.atomic():
             tag.save(force_insert=True)
-            trail.record(event=Event.TAG_CREATED, by=by, subject=f"tag:{name}")
+            record.tag_created(by=by, tag=name)
     except IntegrityError:
         raise TagTaken(f"There is an access tag {name!r} already.") from None
     return tag
@@ -145,7 +141,7 @@ def give_tag(*, by: User | None, name: str, users: Iterable[User]) -> None:
         new = [user for user in users if not tag.holders.contains(user)]
         tag.holders.add(*new)
         for user in new:
-            trail.record(event=Event.TAG_GIVEN, by=by, subject=f"tag:{name}", user=_subject(user))
+            record.tag_given(by=by, tag=name, user=user)
 
 
 def take_tag(*, by: User | None, name: str, users: Iterable[User]) -> None:
@@ -158,7 +154,7 @@ def take_tag(*, by: User | None, name: str, users: Iterable[User]) -> None:
         old = [user for user in users if tag.holders.contains(user)]
         tag.holders.remove(*old)
         for user in old:
-            trail.record(event=Event.TAG_TAKEN, by=by, subject=f"tag:{name}", user=_subject(user))
+            record.tag_taken(by=by, tag=name, user=user)
 
 
 def delete_tag(*, by: User | None, name: str) -> None:
@@ -170,8 +166,7 @@ def delete_tag(*, by: User | None, name: str) -> None:
     tag = _tag(name)
     try:
         with transaction.atomic():
-            holders = [_subject(user) for user in tag.holders.order_by("pk")]
-            trail.record(event=Event.TAG_DELETED, by=by, subject=f"tag:{name}", users=holders)
+            record.tag_deleted(by=by, tag=name, users=list(tag.holders.order_by("pk")))
             tag.delete()
     except ProtectedError:
         raise TagInUse(
@@ -188,12 +183,7 @@ def retire_user(*, user: User, by: User) -> None:
     with transaction.atomic():
         for credentials in (RefreshToken, AccessToken, Application):
             credentials.objects.filter(user=user).delete()
-        trail.record(
-            event=Event.USER_RETIRED,
-            by=by,
-            subject=_subject(user),
-            tags=[tag.name for tag in user.access_tags.all()],
-        )
+        record.user_retired(by=by, user=user, tags=[tag.name for tag in user.access_tags.all()])
         user.access_tags.clear()
         Developer.objects.filter(user=user).update(
             state=Developer.State.REFUSED, statement="", decided_at=timezone.now(), decided_by=by
@@ -203,10 +193,6 @@ def retire_user(*, user: User, by: User) -> None:
         user.is_active = user.is_staff = user.is_superuser = False
         user.set_unusable_password()
         user.save()
-
-
-def _subject(user: User) -> str:
-    return f"user:{user.pk}"
 
 
 def _tag(name: str) -> AccessTag:
@@ -224,9 +210,5 @@ def _decide(*, user: User, by: User | None, state: Developer.State) -> Developer
         developer, _ = Developer.objects.update_or_create(
             user=user, defaults={"state": state, "decided_at": timezone.now(), "decided_by": by}
         )
-        trail.record(
-            event=Event.DEVELOPER_VERIFIED if verified else Event.DEVELOPER_REFUSED,
-            by=by,
-            subject=_subject(user),
-        )
+        (record.developer_verified if verified else record.developer_refused)(by=by, user=user)
     return developer

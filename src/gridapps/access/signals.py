@@ -8,14 +8,13 @@ from django.http import HttpRequest
 from oauth2_provider.signals import app_authorized
 
 from gridapps.access.models import User
-from gridapps.audit import trail
-from gridapps.audit.events import Event
+from gridapps.audit import record
 
 
 @receiver(user_logged_in)
 def logged_in(user: User, **_: object) -> None:
     """Somebody logged in with a password."""
-    trail.record(event=Event.LOGGED_IN, by=user, subject=f"user:{user.pk}")
+    record.user_logged_in(user=user)
 
 
 @receiver(user_login_failed)
@@ -23,14 +22,17 @@ def login_failed(credentials: dict[str, Any], **_: object) -> None:
     """A password was wrong. A name that nobody has may be a password in the wrong field: it is not kept."""
     user = User.objects.filter(username=credentials.get("username", "")).first()
     if user is not None:
-        trail.note(event=Event.LOGIN_FAILED, by=user, subject=f"user:{user.pk}")
+        record.user_login_failed(user=user)
 
 
 @receiver(app_authorized)
 def authorized(request: HttpRequest, token: Any, **_: object) -> None:  # noqa: ARG001 - the signal names it
     """An application got a token, by a code, a refresh token or by itself."""
     user = token.user or token.application.user
-    trail.record(
-        event=Event.TOKEN_ISSUED, by=user, subject=f"user:{user.pk}", scopes=token.scope.split(),
-        expires=token.expires.isoformat(), application=token.application_id,
-    )  # fmt: skip
+    record.token_issued(
+        by=user,
+        user=user,
+        scopes=token.scope.split(),
+        expires=token.expires,
+        application=token.application_id,
+    )

@@ -1,4 +1,4 @@
-"""What is recorded. docs/audit.md says of each event what its subject and its details are."""
+"""The events of the audit. `record` has a function for each, and docs/audit.md a row."""
 
 from enum import StrEnum
 
@@ -8,8 +8,8 @@ class Event(StrEnum):
 
     USER_CREATED = "user.created"
     USER_RETIRED = "user.retired"
-    LOGGED_IN = "user.logged-in"
-    LOGIN_FAILED = "user.login-failed"
+    USER_LOGGED_IN = "user.logged-in"
+    USER_LOGIN_FAILED = "user.login-failed"
     TOKEN_ISSUED = "token.issued"  # noqa: S105 - a name
     APPLICATION_REGISTERED = "application.registered"
     APPLICATION_DELETED = "application.deleted"
@@ -40,8 +40,8 @@ class Event(StrEnum):
     SHARE_ACTIVATED = "share.activated"
     SHARE_FAILED = "share.failed"
     SHARE_REVOKED = "share.revoked"
-    BLOCKED = "block.set"
-    UNBLOCKED = "block.lifted"
+    BLOCK_SET = "block.set"
+    BLOCK_LIFTED = "block.lifted"
 
     EXPORT_IMPORTED = "export.imported"
     RUN_SUBMITTED = "run.submitted"

@@ -1,10 +1,10 @@
-"""Writing to the audit: in the transaction of what is recorded, neither is there without the other."""
+"""How an entry is written: with its actor, its request, and texts of bounded length."""
 
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import Any, Protocol
 
-from django.db.models import Value
+from django.db.models import QuerySet, Value
 from django.db.models.functions import Now
 
 from gridapps import context
@@ -12,9 +12,10 @@ from gridapps.audit.events import Event
 from gridapps.audit.models import Entry
 
 INSTANCE = "instance"  # the actor of what the instance does by itself
-ONCE_IN = timedelta(hours=1)  # what repeats itself is recorded once in this time
-MAX_REFUSED = 200  # refusals of one actor that are recorded in this time
-LONGEST = 500  # characters of a text among the details
+PERIOD = timedelta(hours=1)  # repeated events are recorded once per period
+MAX_REFUSED = 200  # refusals of one actor that are recorded per period
+MAX_TEXT = 500  # characters of a text in the details
+MAX_SUBJECT = 300  # characters
 
 
 class Keyed(Protocol):
@@ -23,53 +24,51 @@ class Keyed(Protocol):
     pk: Any
 
 
-def record(*, event: Event, by: Keyed | str | None, subject: str, **details: object) -> None:
-    """Add an entry. Call it in the transaction that does what the entry says.
+# A user; None for the operator at the command line; INSTANCE; or `node:NAME`.
+Actor = Keyed | str | None
 
-    `by`: a user; None is the operator at the command line; INSTANCE is the instance itself; `node:NAME` a
-    node. `subject` is a kind and a key, such as `app:roads`. `details` are JSON values, and no secrets.
-    """
+
+def add(event: Event, by: Actor, subject: str, **details: object) -> None:
+    """Add an entry, in the current transaction. `details` are JSON values, and no secrets."""
     ids = context.current()
     Entry.objects.create(
         event=event,
         actor=_actor(by),
-        subject=_plain(subject)[:300],
+        subject=_printable(subject)[:MAX_SUBJECT],
         details={name: _bounded(value) for name, value in details.items()},
         request=ids.get("request", ""),
         address=_address(ids.get("address", "")),
     )
 
 
-def note(
-    *, event: Event, by: Keyed | str | None, subject: str, at_most: int | None = None, **details: object
-) -> None:
-    """Add an entry for what is done repeatedly, such as reading: once an hour for each actor and subject.
+def add_once(event: Event, by: Actor, subject: str, *, at_most: int | None = None, **details: object) -> None:
+    """Add an entry unless the period has one of this event, actor and subject.
 
-    `at_most` limits the entries of one actor in that time, where the actor chooses the subject.
+    `at_most` limits the entries of one actor per period, for events whose subject the actor chooses.
     """
-    recent = _recent(by, event)
+    recent = _recent(event, by)
     if at_most is not None and recent.count() >= at_most:
         return
-    if not recent.filter(subject=_plain(subject)[:300]).exists():
-        record(event=event, by=by, subject=subject, **details)
+    if not recent.filter(subject=_printable(subject)[:MAX_SUBJECT]).exists():
+        add(event, by, subject, **details)
 
 
-def refused(*, by: Keyed | str | None, subject: str, code: str, sentence: str, **details: object) -> None:
-    """Somebody who is known was refused: the same once an hour, and at most MAX_REFUSED in an hour, so that
-    nobody fills the table. Call it outside the transaction that was given up."""
-    recent = _recent(by, Event.REFUSED)
+def add_refusal(by: Actor, subject: str, *, code: str, sentence: str, **details: object) -> None:
+    """Add an entry of a refusal: the same once per period, and at most MAX_REFUSED of one actor, so that
+    no actor fills the table."""
+    recent = _recent(Event.REFUSED, by)
     same = recent.filter(
-        subject=_plain(subject)[:300], details__code=code, details__sentence=_bounded(sentence)
+        subject=_printable(subject)[:MAX_SUBJECT], details__code=code, details__sentence=_bounded(sentence)
     )
     if not same.exists() and recent.count() < MAX_REFUSED:
-        record(event=Event.REFUSED, by=by, subject=subject, code=code, sentence=sentence, **details)
+        add(Event.REFUSED, by, subject, code=code, sentence=sentence, **details)
 
 
-def _recent(by: Keyed | str | None, event: Event) -> Any:
-    return Entry.objects.filter(actor=_actor(by), event=event, at__gt=Now() - Value(ONCE_IN))
+def _recent(event: Event, by: Actor) -> QuerySet[Entry]:
+    return Entry.objects.filter(actor=_actor(by), event=event, at__gt=Now() - Value(PERIOD))
 
 
-def _actor(by: Keyed | str | None) -> str:
+def _actor(by: Actor) -> str:
     if by is None:
         return "operator"
     return by if isinstance(by, str) else f"user:{by.pk}"
@@ -84,12 +83,12 @@ def _address(text: str) -> str | None:
 
 def _bounded(value: object) -> object:
     if isinstance(value, str):
-        return _plain(value)[:LONGEST]
+        return _printable(value)[:MAX_TEXT]
     if isinstance(value, list | tuple):
         return [_bounded(each) for each in value[:100]]
     return value
 
 
-def _plain(text: str) -> str:
-    """What every database and terminal takes."""
+def _printable(text: str) -> str:
+    """Text that every database can store and every terminal can show."""
     return "".join(each if each.isprintable() else "\ufffd" for each in text)

@@ -13,8 +13,7 @@ from django.conf import settings
 from django.db import transaction
 
 from gridapps.access.models import User
-from gridapps.audit import trail
-from gridapps.audit.events import Event as Recorded
+from gridapps.audit import record
 from gridapps.exports import facts, storage, uploads
 from gridapps.exports.headers import BadPointCloud
 from gridapps.exports.models import Export, ExportFile
@@ -150,10 +149,7 @@ def _record(owner: User, name: str, files: list[_Imported]) -> Export:
         )
         for file in files
     )
-    trail.record(
-        event=Recorded.EXPORT_IMPORTED, by=None, subject=f"export:{export.pk}", owner=f"user:{owner.pk}",
-        files=len(files),
-    )  # fmt: skip
+    record.export_imported(by=None, export=export.pk, owner=owner, files=len(files))
     outbox.note(
         event=Event.EXPORT_COMPLETE,
         owner=owner.pk,

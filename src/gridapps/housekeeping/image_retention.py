@@ -13,8 +13,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
-from gridapps.audit import trail
-from gridapps.audit.events import Event
+from gridapps.audit import record
 from gridapps.registry.models import App, Release, Share
 
 # The releases that runs need: those that wait or run, and those that were submitted since a moment.
@@ -66,12 +65,7 @@ def _give_up(release: Release, used: Used) -> bool:
         release.save(update_fields=["state", "removed_at", "reasons"])
         release.tags.all().delete()
         release.attachments.all().delete()  # what they say lies beside the image, and goes with it
-        trail.record(
-            event=Event.RELEASE_REMOVED,
-            by=trail.INSTANCE,
-            subject=f"release:{release}",
-            reason=release.reasons[0],
-        )
+        record.release_removed(release=str(release), reason=release.reasons[0])
     log.info("The image of %s was given up", release)
     return True
 

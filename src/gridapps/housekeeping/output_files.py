@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from uuid import UUID
 
-from gridapps.audit import trail
+from gridapps.audit.trail import INSTANCE
 from gridapps.exports.storage import current
 from gridapps.runs import retention
 from gridapps.runs.models import Run
@@ -32,7 +32,7 @@ def sweep(*, dry_run: bool = False) -> Iterator[str]:
     yield from _cleared(left)
     while batch := list(retention.expired()[:BATCH]):
         for pk in batch:
-            retention.forget(pk, by=trail.INSTANCE)
+            retention.forget(pk, by=INSTANCE)
             yield from _cleared([pk])
 
 

@@ -18,8 +18,7 @@ from django.db import transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from gridapps.audit import trail
-from gridapps.audit.events import Event
+from gridapps.audit import record
 from gridapps.oci.documents import Invalid
 from gridapps.oci.signatures import UnusableKeys
 from gridapps.pki.tokens import Registry
@@ -28,7 +27,7 @@ from gridapps.promotion.contents import ReleaseContents, Spoiled
 from gridapps.promotion.scanning import ScanResult
 from gridapps.pushes import images
 from gridapps.pushes.registry_client import NotInRegistry, Rejected, Repository
-from gridapps.registry import kept_attachments, sharing
+from gridapps.registry import kept_attachments
 from gridapps.registry.models import Share
 
 NOTED_EVERY = 0.5  # seconds between two notes of how far a copy is
@@ -106,9 +105,7 @@ def _end(share: Share, kept: list[dict[str, Any]], verdict: ScanResult | None) -
         return _activate(share, attachments=kept)
     said = {"scanned_at": timezone.now(), "scan": verdict.output}
     with transaction.atomic():
-        trail.record(
-            event=Event.SHARE_SCANNED, by=trail.INSTANCE, passed=not verdict.fault, **sharing.named(share)
-        )
+        record.share_scanned(share=share, passed=not verdict.fault)
         if verdict.fault:
             fail(share, verdict.fault, **said)
             return False
@@ -193,7 +190,7 @@ def _activate(share: Share, **more: Any) -> bool:
             state=Share.State.ACTIVE, activated_at=timezone.now(), copied=F("size"), reason="", **more
         )
         if done:
-            trail.record(event=Event.SHARE_ACTIVATED, by=trail.INSTANCE, **sharing.named(share))
+            record.share_activated(share=share)
     log.info("share %s of %s: %s", share.pk, share.release, "active" if done else "revoked meanwhile")
     return bool(done)
 
@@ -208,7 +205,7 @@ def fail(share: Share, reason: str, **more: Any) -> None:
     log.warning("share %s of %s failed: %s", share.pk, share.release, reason)
     with transaction.atomic():
         if _copying(share).update(state=Share.State.FAILED, ended_at=timezone.now(), reason=reason, **more):
-            trail.record(event=Event.SHARE_FAILED, by=trail.INSTANCE, reason=reason, **sharing.named(share))
+            record.share_failed(share=share, reason=reason)
 
 
 def _copying(share: Share) -> QuerySet[Share]:

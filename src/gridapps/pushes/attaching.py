@@ -11,8 +11,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from gridapps.audit import trail
-from gridapps.audit.events import Event
+from gridapps.audit import record
 from gridapps.oci import attachments, manifests, signatures
 from gridapps.oci.attachments import Parsed, Piece, Place
 from gridapps.oci.documents import Invalid
@@ -39,10 +38,12 @@ def attach(
         if rows:
             _record(release, place, rows, certificate)
     except Invalid as error:
-        trail.note(
-            event=Event.ATTACHMENT_REFUSED, by=certificate.user, subject=f"release:{app}@{place.release}",
-            reasons=error.reasons, certificate=certificate.serial, at_most=trail.MAX_REFUSED,
-        )  # fmt: skip
+        record.attachment_refused(
+            by=certificate.user,
+            release=f"{app}@{place.release}",
+            reasons=error.reasons,
+            certificate=certificate.serial,
+        )
         raise
     log.info("%s attached %s to %s", certificate.user, stored, release)
     return stored
@@ -174,8 +175,11 @@ def _record(release: Release, place: Place, rows: Sequence[Attachment], certific
         for row in rows:
             row.pushed_at, row.certificate = now, certificate
         Attachment.objects.bulk_create(rows)
-        trail.record(
-            event=Event.ATTACHMENT_PUSHED, by=certificate.user, subject=f"release:{release}",
-            manifest=rows[0].manifest, kinds=[row.kind for row in rows], certificate=certificate.serial,
+        record.attachment_pushed(
+            by=certificate.user,
+            release=str(release),
+            manifest=rows[0].manifest,
+            kinds=[row.kind for row in rows],
             verified_by=sorted({row.verified_by for row in rows if row.verified_by}),
-        )  # fmt: skip
+            certificate=certificate.serial,
+        )

@@ -12,8 +12,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from gridapps.audit import trail
-from gridapps.audit.events import Event
+from gridapps.audit import record
 from gridapps.oci import attachments, manifests
 from gridapps.oci.documents import Invalid
 from gridapps.oci.manifests import Index, Manifest, Program
@@ -162,13 +161,13 @@ def _record(push: Push, judged: _Judged) -> None:
         Tag.objects.update_or_create(
             app=push.app, name=push.reference, defaults={"release": release, "moved_at": now}
         )
-        trail.record(event=Event.RELEASE_PUSHED, **_named(push))
+        record.release_pushed(**_named(push))
 
 
 def _named(push: Push) -> dict[str, Any]:
     """How the audit names a push."""
     return {
-        "by": push.certificate.user, "subject": f"release:{push.app}@{push.digest}", "tag": push.reference,
+        "by": push.certificate.user, "release": f"{push.app}@{push.digest}", "tag": push.reference,
         "certificate": push.certificate.serial,
     }  # fmt: skip
 
@@ -194,9 +193,7 @@ def _refused(push: Push, error: Invalid) -> Invalid:
                     "certificate": push.certificate,
                 },
             )
-        trail.note(
-            event=Event.RELEASE_REFUSED, at_most=trail.MAX_REFUSED, reasons=error.reasons, **_named(push)
-        )
+        record.release_refused(reasons=error.reasons, **_named(push))
         oldest = refused.order_by("-pushed_at", "-pk").values_list("pk", flat=True)[MAX_REFUSED:]
         refused.filter(pk__in=list(oldest)).delete()
     return error

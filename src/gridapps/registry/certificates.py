@@ -21,8 +21,7 @@ from django.utils import timezone
 from gridapps.access import permissions
 from gridapps.access.models import User
 from gridapps.access.refusals import Refused
-from gridapps.audit import trail
-from gridapps.audit.events import Event
+from gridapps.audit import record
 from gridapps.pki import authority
 from gridapps.registry.models import Certificate, NodeCertificate
 
@@ -97,7 +96,7 @@ def revoke(*, by: User, certificate: Certificate) -> None:
     live = Certificate.objects.filter(pk=certificate.pk, revoked_at__isnull=True)
     with transaction.atomic():
         if live.update(revoked_at=timezone.now()):
-            trail.record(event=Event.CERTIFICATE_REVOKED, by=by, **_named(certificate))
+            record.certificate_revoked(by=by, certificate=certificate.serial, holder=certificate.user)
     certificate.refresh_from_db(fields=["revoked_at"])
 
 
@@ -191,13 +190,8 @@ def _record(*, user: User, name: str, made: x509.Certificate) -> Certificate:
                 f"You hold {MAX_LIVE} valid certificates; revoke one that is not in use."
             )
         issued = Certificate.objects.create(user=user, name=name, **facts(made))
-        trail.record(event=Event.CERTIFICATE_ISSUED, by=user, **_named(issued))
+        record.certificate_issued(by=user, certificate=issued.serial, holder=user)
         return issued
-
-
-def _named(certificate: Certificate) -> dict[str, str]:
-    """How the audit names a certificate, and whose it is."""
-    return {"subject": f"certificate:{certificate.serial}", "holder": f"user:{certificate.user_id}"}
 
 
 def facts(made: x509.Certificate) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from gridapps.access.models import User
-from gridapps.audit import trail
-from gridapps.audit.events import Event
+from gridapps.audit import record
 from gridapps.pki import authority
 from gridapps.registry import certificates
 from gridapps.registry.models import NodeCertificate
@@ -50,9 +49,7 @@ def issue(*, by: User | None, node: str, days: int) -> Issued:
     made = ours.issue_client(key=key.public_key(), common_name=f"node {node}"[:64], days=days)
     with transaction.atomic():
         certificate = NodeCertificate.objects.create(node=node, **certificates.facts(made))
-        trail.record(
-            event=Event.NODE_CERTIFICATE_ISSUED, by=by, subject=f"node:{node}", serial=certificate.serial
-        )
+        record.node_certificate_issued(by=by, node=node, serial=certificate.serial)
     return Issued(
         certificate=certificate,
         pem=made.public_bytes(serialization.Encoding.PEM).decode(),
@@ -72,5 +69,5 @@ def revoke(*, by: User | None, node: str) -> int:
     with transaction.atomic():
         count = held.filter(revoked_at__isnull=True).update(revoked_at=timezone.now())
         if count:
-            trail.record(event=Event.NODE_CERTIFICATE_REVOKED, by=by, subject=f"node:{node}", revoked=count)
+            record.node_certificate_revoked(by=by, node=node, revoked=count)
     return count

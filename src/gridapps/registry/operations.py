@@ -12,8 +12,7 @@ from django.utils import timezone
 from gridapps.access import permissions
 from gridapps.access.models import User
 from gridapps.arguments import checking
-from gridapps.audit import trail
-from gridapps.audit.events import Event
+from gridapps.audit import record
 from gridapps.registry import queries, reserved
 from gridapps.registry.errors import AppChanged, AppIdTaken, AppNotFound, InvalidApp
 from gridapps.registry.models import APP_ID, App
@@ -53,7 +52,7 @@ def create_app(
     try:
         with transaction.atomic():
             app.save(force_insert=True)
-            trail.record(event=Event.APP_CREATED, by=by, subject=f"app:{app_id}")
+            record.app_created(by=by, app=app_id)
     except IntegrityError:
         raise AppIdTaken(
             f"The app-id {app_id!r} is taken, perhaps by a deleted App; choose another one."
@@ -78,7 +77,7 @@ def update_app(*, by: User, app_id: str, expected: str | None = None, changes: M
             raise AppChanged("The App was changed meanwhile; get it again, and then change it.")
         _change(app, **changes)
         app.save()
-        trail.record(event=Event.APP_CHANGED, by=by, subject=f"app:{app_id}", changed=sorted(changes))
+        record.app_changed(by=by, app=app_id, changed=sorted(changes))
     return app
 
 
@@ -91,7 +90,7 @@ def delete_app(*, by: User, app_id: str) -> None:
         app = _own(by, app_id)
         app.deleted_at = timezone.now()
         app.save(update_fields=["deleted_at"])
-        trail.record(event=Event.APP_DELETED, by=by, subject=f"app:{app_id}")
+        record.app_deleted(by=by, app=app_id)
 
 
 def version(app: App) -> str:

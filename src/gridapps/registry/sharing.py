@@ -6,8 +6,7 @@ from django.utils import timezone
 
 from gridapps.access import permissions
 from gridapps.access.models import AccessTag, User
-from gridapps.audit import trail
-from gridapps.audit.events import Event
+from gridapps.audit import record
 from gridapps.registry import kept_attachments
 from gridapps.registry.errors import AppNotFound, InvalidShare, NotShareable, ReleaseNotFound, ShareNotFound
 from gridapps.registry.models import App, Release, Share
@@ -54,7 +53,7 @@ def share(*, by: User, app_id: str, release: str, access_tag: str) -> tuple[Shar
         try:
             with transaction.atomic():
                 new.save(force_insert=True)
-                trail.record(event=Event.SHARE_CREATED, by=by, **named(new))
+                record.share_created(by=by, share=new)
         except IntegrityError:  # another administrator was faster
             return chosen.shares.get(access_tag=tag, state__in=Share.OPEN), False
         return new, True
@@ -81,7 +80,7 @@ def revoke(*, by: User, app_id: str, pk: int) -> None:
     open_ones = found.filter(state__in=Share.OPEN)
     with transaction.atomic():
         if open_ones.update(state=Share.State.REVOKED, ended_at=timezone.now(), ended_by=by, reason=""):
-            trail.record(event=Event.SHARE_REVOKED, by=by, **named(found.get()))
+            record.share_revoked(by=by, share=found.get())
             return
     if not found.exists():
         raise ShareNotFound("There is no such share of this App.")
@@ -96,7 +95,7 @@ def block(*, by: User, app_id: str, release: str | None = None, reason: str) -> 
     kept = checked_reason(reason)
     with transaction.atomic():
         blocked = _set_block(app_id, release, blocked_at=timezone.now(), blocked_by=by, blocked_reason=kept)
-        trail.record(event=Event.BLOCKED, by=by, subject=subject_of(blocked), reason=kept)
+        record.block_set(by=by, subject=subject_of(blocked), reason=kept)
     return blocked
 
 
@@ -105,20 +104,13 @@ def unblock(*, by: User, app_id: str, release: str | None = None) -> App | Relea
     permissions.require_administrator(by)
     with transaction.atomic():
         unblocked = _set_block(app_id, release, blocked_at=None, blocked_by=None, blocked_reason="")
-        trail.record(event=Event.UNBLOCKED, by=by, subject=subject_of(unblocked))
+        record.block_lifted(by=by, subject=subject_of(unblocked))
     return unblocked
 
 
 def subject_of(thing: App | Release) -> str:
     """How the audit names it."""
     return f"{'app' if isinstance(thing, App) else 'release'}:{thing}"
-
-
-def named(share: Share) -> dict[str, str]:
-    """How the audit names a share, and what it grants to whom."""
-    return {
-        "subject": f"share:{share.pk}", "release": str(share.release), "access_tag": share.access_tag.name,
-    }  # fmt: skip
 
 
 def checked_reason(reason: str) -> str:

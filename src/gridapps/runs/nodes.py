@@ -18,8 +18,7 @@ from django.db.models.functions import Now
 
 from gridapps.access import permissions
 from gridapps.access.models import User
-from gridapps.audit import trail
-from gridapps.audit.events import Event
+from gridapps.audit import record
 from gridapps.runs.capacity import Capacity
 from gridapps.runs.errors import NodeTaken
 from gridapps.runs.models import Node
@@ -91,8 +90,7 @@ def set_draining(*, by: User, node: Node, draining: bool) -> bool:
     with transaction.atomic():
         new = Node.objects.filter(pk=node.pk, draining=not draining).update(draining=draining)
         if new:
-            event = Event.NODE_DRAINED if draining else Event.NODE_UNDRAINED
-            trail.record(event=event, by=by, subject=f"node:{node.pk}")
+            (record.node_drained if draining else record.node_undrained)(by=by, node=node.pk)
     return bool(new)
 
 

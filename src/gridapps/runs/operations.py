@@ -19,8 +19,7 @@ from gridapps import context
 from gridapps.access import permissions
 from gridapps.access.models import User
 from gridapps.arguments import checking
-from gridapps.audit import trail
-from gridapps.audit.events import Event
+from gridapps.audit import record
 from gridapps.exports import queries as exports
 from gridapps.exports.models import Export, ExportFile
 from gridapps.hooks import operations as hooks
@@ -93,7 +92,7 @@ def cancel(*, by: User, run: Run) -> Run:
     if run.cancel_requested_at is None:
         with transaction.atomic():
             queue.cancel(run=run.pk)
-            trail.record(event=Event.RUN_CANCELED, by=by, subject=f"run:{run.pk}")
+            record.run_canceled(by=by, run=run.pk)
             bell.ring_on_commit()
         run.refresh_from_db()
     return run
@@ -109,7 +108,7 @@ def stop(*, by: User, run: Run, reason: str) -> Run:
     with transaction.atomic():
         _require_active(run)
         queue.cancel(run=run.pk, text=f"Canceled by an administrator: {kept}")
-        trail.record(event=Event.RUN_CANCELED, by=by, subject=f"run:{run.pk}", reason=kept)
+        record.run_canceled(by=by, run=run.pk, reason=kept)
         bell.ring_on_commit()
     run.refresh_from_db()
     return run
@@ -147,7 +146,7 @@ def block(
         for pk in Run.objects.filter(of_it, state__in=ACTIVE).values_list("pk", flat=True):
             with transaction.atomic():
                 queue.cancel(run=pk, text=registry.blocked_sentence(blocked))
-                trail.record(event=Event.RUN_CANCELED, by=by, subject=f"run:{pk}", reason="blocked")
+                record.run_canceled(by=by, run=pk, reason="blocked")
         bell.ring()
     return blocked
 
@@ -188,8 +187,8 @@ def _set_shown(by: User, run: Run, *, shown: bool) -> Run:
     with transaction.atomic():
         other = Run.objects.filter(pk=run.pk, shown_to_developer=not shown)
         if other.update(shown_to_developer=shown, version=F("version") + 1):
-            event = Event.RUN_SHOWN if shown else Event.RUN_HIDDEN
-            trail.record(event=event, by=by, subject=f"run:{run.pk}", app=run.release.app.app_id)
+            event = record.run_shown if shown else record.run_hidden
+            event(by=by, run=run.pk, app=run.release.app.app_id)
     run.refresh_from_db()
     return run
 
@@ -316,10 +315,14 @@ def _enqueue(by: User, run: Run, files: list[ExportFile]) -> Run:
         ),
         batch_size=500,
     )  # fmt: skip
-    trail.record(
-        event=Event.RUN_SUBMITTED, by=by, subject=f"run:{run.pk}", release=str(run.release),
-        export=run.export_id, tasks=len(files), retry_of=str(run.retry_of_id) if run.retry_of_id else None,
-    )  # fmt: skip
+    record.run_submitted(
+        by=by,
+        run=run.pk,
+        release=str(run.release),
+        export=run.export_id,
+        tasks=len(files),
+        retry_of=run.retry_of_id,
+    )
     transaction.on_commit(lambda: _log_submission(run, len(files)), robust=True)
     bell.ring_on_commit()
     return run

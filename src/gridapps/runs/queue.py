@@ -14,8 +14,7 @@ from django.db import connection, transaction
 from django.db.models import Exists, F, QuerySet, Sum, Value
 from django.db.models.functions import Coalesce, Now
 
-from gridapps.audit import trail
-from gridapps.audit.events import Event
+from gridapps.audit import record
 from gridapps.runs import hooks, lanes
 from gridapps.runs.errors import LostLease
 from gridapps.runs.models import Attempt, Node, Output, Run, Task
@@ -144,9 +143,7 @@ def finish(
             left_out=list(left_out),
         )
         if reason == NOT_ALLOWED:
-            trail.note(
-                event=Event.RUN_NOT_ALLOWED, by=trail.INSTANCE, subject=f"run:{claim.run}", sentence=text
-            )
+            record.run_not_allowed(run=claim.run, sentence=text)
         Output.objects.bulk_create(outputs, batch_size=500)
         _end_attempt(
             claim.task, claim.attempt, reason=reason, reason_text=text, exit_code=exit_code, usage=usage or {}

@@ -14,8 +14,7 @@ from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
 from gridapps.access.models import User
-from gridapps.audit import trail
-from gridapps.audit.events import Event
+from gridapps.audit import record
 from gridapps.runs import bell, overview
 from gridapps.runs.errors import Conflict, OutputsRemoved
 from gridapps.runs.models import Output, Run
@@ -46,7 +45,7 @@ def forget(pk: UUID, *, by: User | str) -> bool:
             return False
         count, _ = Output.objects.filter(task__run=pk).delete()
         Run.objects.filter(pk=pk).update(outputs_removed_at=Now(), files_left=True, version=F("version") + 1)
-        trail.record(event=Event.OUTPUTS_REMOVED, by=by, subject=f"run:{pk}", outputs=count)
+        record.outputs_removed(by=by, run=pk, outputs=count)
         return True
 
 

@@ -33,7 +33,7 @@ from gridapps.api.native import (
 )
 from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.parsing import JsonParser, names
-from gridapps.audit import trail
+from gridapps.audit import record
 from gridapps.runs.errors import Blocked
 
 # Who is known and asks for what is not theirs to do: the audit hears of it.
@@ -59,7 +59,7 @@ def answered(answer: errors.Answer) -> HttpResponse:
 def _on_error(request: HttpRequest, error: Any) -> HttpResponse:
     answer = errors.answer(error)
     if isinstance(error, _FORBIDDEN):
-        trail.refused(
+        record.refused(
             by=user_of(request), subject=f"call:{request.path}", code=answer.body["code"], sentence=str(error)
         )
     return answered(answer)

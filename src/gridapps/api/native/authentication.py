@@ -15,7 +15,7 @@ from gridapps import context
 from gridapps.access import scopes
 from gridapps.access.models import User
 from gridapps.api.errors import ApiError
-from gridapps.audit import trail
+from gridapps.audit import record
 
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 ANY = ""  # the scope of calls that every token may use
@@ -58,7 +58,7 @@ class Bearer(HttpBearer):
         needed = self.needs(request.method or "")
         if needed not in covered | {ANY}:
             sentence = f"The token lacks the scope {needed!r} that this call needs."
-            trail.refused(
+            record.refused(
                 by=user, subject=f"call:{request.path}", code="insufficient-scope", sentence=sentence
             )
             raise ApiError("insufficient-scope", sentence)

@@ -20,8 +20,7 @@ from gridapps.api.native.declared import RunId, content
 from gridapps.api.native.paging import Digits
 from gridapps.api.native.runs import with_outputs
 from gridapps.api.native.watching import address_of, release_thread, watch
-from gridapps.audit import trail
-from gridapps.audit.events import Event
+from gridapps.audit import record
 from gridapps.runs import logs, queries, store
 from gridapps.runs.models import Task
 from gridapps.runs.states import TERMINAL, State
@@ -75,7 +74,7 @@ def _opened(user: User, run_id: str) -> UUID:
     """The run whose log is read. Of somebody else's the audit hears."""
     run = with_outputs(user, run_id)
     if run.owner_id != user.pk:
-        trail.note(event=Event.LOG_READ, by=user, subject=f"run:{run.pk}")
+        record.log_read(by=user, run=run.pk)
     return run.pk
 
 

@@ -25,8 +25,7 @@ from gridapps.api.native.paging import After, Limit, page
 from gridapps.api.native.parsing import not_found
 from gridapps.api.native.run_shapes import Output, OutputsAnswer
 from gridapps.api.native.runs import only, with_outputs
-from gridapps.audit import trail
-from gridapps.audit.events import Event
+from gridapps.audit import record
 from gridapps.runs import models, queries, retention, store
 from gridapps.runs.states import State
 from gridapps.runs.store import Place
@@ -120,7 +119,7 @@ def single(request: HttpRequest, run_id: RunId, path: OutputPath) -> HttpRespons
 
 
 def _noted(user: User, run: models.Run) -> None:
-    trail.note(event=Event.OUTPUTS_DOWNLOADED, by=user, subject=f"run:{run.pk}")
+    record.outputs_downloaded(by=user, run=run.pk)
 
 
 def _streamed(request: HttpRequest, output: models.Output) -> HttpResponseBase:

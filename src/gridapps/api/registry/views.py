@@ -15,7 +15,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods
 
 from gridapps.api.registry.refusals import refusal
-from gridapps.audit import trail
+from gridapps.audit import record
 from gridapps.oci.documents import Invalid
 from gridapps.oci.manifests import MAX_MANIFEST
 from gridapps.pki import tokens
@@ -131,7 +131,7 @@ def _record(request: HttpRequest, error: NotTrusted | Denied) -> None:
         # Only nginx's question has the header from nginx: elsewhere it would be the client's.
         asks = request.path == reverse(authorize)
         asked = (request.headers.get("X-Original-URI", "") if asks else request.path).partition("?")[0]
-        trail.refused(
+        record.refused(
             by=by,
             subject=f"certificate:{certificate.serial}",
             code="denied",

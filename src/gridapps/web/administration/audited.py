@@ -8,8 +8,7 @@ from django.contrib.admin.models import LogEntry
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
-from gridapps.audit import trail
-from gridapps.audit.events import Event
+from gridapps.audit import record
 
 
 class Audited(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -41,11 +40,10 @@ class Audited(admin.ModelAdmin):  # type: ignore[type-arg]
         self, request: HttpRequest, things: Iterable[Model], action: str, entry: LogEntry | None
     ) -> None:
         for thing in things:
-            trail.record(
-                event=Event.ADMINISTERED,
+            record.administered(
                 by=request.user,
                 subject=f"{thing._meta.model_name}:{thing.pk}",
                 action=action,
                 message=entry.get_change_message() if entry else "",
-                **{name: getattr(thing, name) for name in self.told},
+                values={name: getattr(thing, name) for name in self.told},
             )
