@@ -75,15 +75,15 @@ def test_every_error_code_is_documented():
 
 def test_every_event_of_the_audit_has_a_function_and_is_documented():
     from gridapps.audit import record
-    from gridapps.audit.events import Event
+    from gridapps.audit.models import Entry
 
     functions = [
         name for name, value in vars(record).items()
         if inspect.isfunction(value) and value.__module__ == record.__name__ and not name.startswith("_")
     ]  # fmt: skip
-    assert sorted(functions) == sorted(re.sub(r"\W", "_", event) for event in Event)
-    details = {event.value: _details(getattr(record, re.sub(r"\W", "_", event))) for event in Event}
-    for event in Event:
+    assert sorted(functions) == sorted(re.sub(r"\W", "_", event) for event in Entry.Event)
+    details = {event.value: _details(getattr(record, re.sub(r"\W", "_", event))) for event in Entry.Event}
+    for event in Entry.Event:
         if event.startswith("share."):
             details[event] |= {"release", "access_tag"}
     assert _documented_events() == details

@@ -15,7 +15,6 @@ from django.utils import timezone
 from gridapps.access import applications
 from gridapps.access import operations as access
 from gridapps.audit import queries
-from gridapps.audit.events import Event
 from gridapps.audit.models import Entry
 from gridapps.pki.authority import Authority
 from gridapps.promotion import promoting as promotion
@@ -99,7 +98,7 @@ def test_certificates_and_applications(cast: Cast) -> None:
         "certificate.issued", "certificate.revoked", "node-certificate.issued", "node-certificate.revoked",
         "application.registered", "token.issued", "application.deleted",
     ]  # fmt: skip
-    assert Entry.objects.get(event=Event.TOKEN_ISSUED).actor == f"user:{cast.analyst.pk}"
+    assert Entry.objects.get(event=Entry.Event.TOKEN_ISSUED).actor == f"user:{cast.analyst.pk}"
     everything = "".join(queries.lines(queries.entries()))
     for kept_out in (secret, token, application.client_id, "BEGIN"):
         assert kept_out
@@ -144,7 +143,7 @@ def test_apps_shares_and_blocks(cast: Cast) -> None:
         ("block.set", "app:roads"),
         ("app.deleted", "app:roads"),
     ]
-    created = queries.entries().filter(event=Event.SHARE_CREATED).first()
+    created = queries.entries().filter(event=Entry.Event.SHARE_CREATED).first()
     assert created
     assert created.details == {"release": f"roads@{release.digest}", "access_tag": "city"}
 
@@ -167,7 +166,7 @@ def test_every_class_of_the_administration_is_audited(cast: Cast) -> None:
     assert [name for name, model in admin.site._registry.items() if not isinstance(model, Audited)] == []
     page = reverse("admin:registry_app_change", args=[_app(cast).pk])
     assert browser(cast.administrator).post(page, {"max_running": "2"}).status_code == 302
-    entry = Entry.objects.get(event=Event.ADMINISTERED)
+    entry = Entry.objects.get(event=Entry.Event.ADMINISTERED)
     assert entry.subject == f"app:{App.objects.get().pk}"
     assert entry.actor == f"user:{cast.administrator.pk}"
     assert (entry.details["action"], entry.details["max_running"]) == ("changed", 2)

@@ -9,7 +9,6 @@ from django.db import DatabaseError, connection, transaction
 
 from gridapps import context
 from gridapps.audit import guard, queries, record, trail
-from gridapps.audit.events import Event
 from gridapps.audit.models import Entry
 from tests.fixtures.cast import Cast
 
@@ -73,7 +72,7 @@ def test_what_is_given_up_leaves_no_entry(cast: Cast) -> None:
 @pytest.mark.parametrize("text", ["a\nb", "a\0b", "\x1b[2J", "\ud800", "x" * 10_000])
 def test_whatever_is_said_can_be_stored_and_shown(text: str) -> None:
     with context.bound(address=text):
-        trail.add(Event.REFUSED, None, text, sentence=text, reasons=[text])
+        trail.add(Entry.Event.REFUSED, None, text, sentence=text, reasons=[text])
     (line,) = queries.lines(queries.entries())
     assert line.isprintable() or line[:-1].isprintable()
     assert len(line) < 2000
@@ -93,6 +92,6 @@ def test_nobody_fills_the_table_with_refusals(cast: Cast, monkeypatch: pytest.Mo
         for _ in range(2):
             record.refused(by=cast.outsider, subject=f"call:/{number}", code="denied", sentence="No.")
     record.refused(by=cast.analyst, subject="call:/1", code="denied", sentence="No.")
-    refused = Entry.objects.filter(event=Event.REFUSED)
+    refused = Entry.objects.filter(event=Entry.Event.REFUSED)
     assert refused.filter(actor=f"user:{cast.outsider.pk}").count() == 5
     assert refused.filter(actor=f"user:{cast.analyst.pk}").count() == 1

@@ -10,7 +10,6 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from gridapps.audit import trail
-from gridapps.audit.events import Event
 from gridapps.audit.models import Entry
 from gridapps.oci import manifests
 from gridapps.oci.manifests import OCI_INDEX, OCI_MANIFEST
@@ -201,7 +200,7 @@ def test_refusals_do_not_fill_the_audit(developer: Developer, monkeypatch: pytes
     monkeypatch.setattr(trail, "MAX_REFUSED", 3)
     for number in range(5):
         refusal(developer.push(encoded({"number": number})))
-    assert Entry.objects.filter(event=Event.RELEASE_REFUSED).count() == 3
+    assert Entry.objects.filter(event=Entry.Event.RELEASE_REFUSED).count() == 3
 
 
 def test_the_registry_is_gone(developer: Developer, set_limits: Callable[..., None]) -> None:

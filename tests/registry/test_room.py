@@ -10,7 +10,6 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-from gridapps.audit.events import Event
 from gridapps.audit.models import Entry
 from gridapps.oci.manifests import OCI_MANIFEST
 from gridapps.pushes import disk
@@ -120,7 +119,7 @@ def test_the_audit_names_the_manifest_that_was_refused(
     path = f"/v2/{developer.name}/manifests/v1"
     answer = developer.ask("PUT", path, b"{}", media_type=OCI_MANIFEST, **{"X-Original-URI": "/v2/forged/"})
     assert answer.status_code == 401
-    assert [entry.details["asked"] for entry in Entry.objects.filter(event=Event.REFUSED)] == [path]
+    assert [entry.details["asked"] for entry in Entry.objects.filter(event=Entry.Event.REFUSED)] == [path]
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "9" * 40, "0x10", " 1"])

@@ -9,8 +9,10 @@ from typing import Protocol
 from uuid import UUID
 
 from gridapps.audit import trail
-from gridapps.audit.events import Event
+from gridapps.audit.models import Entry
 from gridapps.audit.trail import INSTANCE, Actor, Keyed, add, add_once
+
+Event = Entry.Event
 
 
 class Shared(Protocol):

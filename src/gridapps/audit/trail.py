@@ -8,7 +8,6 @@ from django.db.models import QuerySet, Value
 from django.db.models.functions import Now
 
 from gridapps import context
-from gridapps.audit.events import Event
 from gridapps.audit.models import Entry
 
 INSTANCE = "instance"  # the actor of what the instance does by itself
@@ -28,7 +27,7 @@ class Keyed(Protocol):
 Actor = Keyed | str | None
 
 
-def add(event: Event, by: Actor, subject: str, **details: object) -> None:
+def add(event: Entry.Event, by: Actor, subject: str, **details: object) -> None:
     """Add an entry, in the current transaction. `details` are JSON values, and no secrets."""
     ids = context.current()
     Entry.objects.create(
@@ -41,7 +40,9 @@ def add(event: Event, by: Actor, subject: str, **details: object) -> None:
     )
 
 
-def add_once(event: Event, by: Actor, subject: str, *, at_most: int | None = None, **details: object) -> None:
+def add_once(
+    event: Entry.Event, by: Actor, subject: str, *, at_most: int | None = None, **details: object
+) -> None:
     """Add an entry unless the period has one of this event, actor and subject.
 
     `at_most` limits the entries of one actor per period, for events whose subject the actor chooses.
@@ -56,15 +57,15 @@ def add_once(event: Event, by: Actor, subject: str, *, at_most: int | None = Non
 def add_refusal(by: Actor, subject: str, *, code: str, sentence: str, **details: object) -> None:
     """Add an entry of a refusal: the same once per period, and at most MAX_REFUSED of one actor, so that
     no actor fills the table."""
-    recent = _recent(Event.REFUSED, by)
+    recent = _recent(Entry.Event.REFUSED, by)
     same = recent.filter(
         subject=_printable(subject)[:MAX_SUBJECT], details__code=code, details__sentence=_bounded(sentence)
     )
     if not same.exists() and recent.count() < MAX_REFUSED:
-        add(Event.REFUSED, by, subject, code=code, sentence=sentence, **details)
+        add(Entry.Event.REFUSED, by, subject, code=code, sentence=sentence, **details)
 
 
-def _recent(event: Event, by: Actor) -> QuerySet[Entry]:
+def _recent(event: Entry.Event, by: Actor) -> QuerySet[Entry]:
     return Entry.objects.filter(actor=_actor(by), event=event, at__gt=Now() - Value(PERIOD))
 
 

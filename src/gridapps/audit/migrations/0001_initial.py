@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False, help_text="on the database's clock")),
-                ('event', models.CharField(help_text='one of events.Event', max_length=40)),
+                ('event', models.CharField(help_text='one of Entry.Event', max_length=40)),
                 ('actor', models.CharField(help_text='"user:KEY", "node:NAME", "operator" (command line) or "instance" (itself)', max_length=100)),
                 ('subject', models.CharField(help_text='what it was done to, such as "app:roads"', max_length=300)),
                 ('details', models.JSONField(default=dict)),

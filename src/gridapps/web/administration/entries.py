@@ -6,7 +6,6 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 
 from gridapps.audit import queries
-from gridapps.audit.events import Event
 from gridapps.audit.models import Entry
 from gridapps.web.administration.audited import Audited
 
@@ -17,7 +16,7 @@ class _OfEvent(admin.SimpleListFilter):
     title = parameter_name = "event"
 
     def lookups(self, *_: object) -> list[tuple[str, str]]:
-        return [(event.value, event.value) for event in Event]
+        return [(event.value, event.value) for event in Entry.Event]
 
     def queryset(self, _: HttpRequest, queryset: QuerySet[Entry]) -> QuerySet[Entry]:
         return queryset.filter(event=self.value()) if self.value() else queryset
