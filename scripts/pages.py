@@ -3,43 +3,54 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 from gridapps_client.cli import main as client
 
-from gridapps.runs.states import ACTIVE, MOVES, State
+from gridapps.hooks.states import DELIVERY_MOVES, DeliveryState
+from gridapps.moves import Moves
+from gridapps.registry.states import SHARE_MOVES, ShareState
+from gridapps.runs.states import MOVES, State
 from gridapps.server.cli import main as server
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 
 def states() -> str:
-    """The page of states, with a diagram of the allowed moves."""
-    moves = [f"    {state} --> {target}" for state in State for target in State if target in MOVES[state]]
-    ends = [f"    {state} --> [*]" for state in State if not MOVES[state]]
-    return "\n".join(
-        [
-            "# States",
-            "",
-            "Of a task; a run's follows from its tasks'. Written from `runs/states.py` by `make pages`.",
-            "",
-            "```mermaid",
-            "stateDiagram-v2",
-            f"    [*] --> {State.QUEUED}",
-            *moves,
-            *ends,
-            "```",
-            "",
-            "| state | ended | may become |",
-            "|---|---|---|",
-            *(
-                f"| {state} | {'no' if state in ACTIVE else 'yes'} | "
-                f"{', '.join(target for target in State if target in MOVES[state]) or 'nothing'} |"
-                for state in State
-            ),
-            "",
-        ]
-    )
+    """The page of states, with a diagram of the allowed moves for each table."""
+    lines = [
+        "# States",
+        "",
+        "Written by `make pages` from the tables in the `states` modules of `runs`, `registry` and `hooks`.",
+        "Only `gridapps.moves.move` writes a state, in one update that names the states it may leave.",
+        "",
+    ]
+    lines += ["## Tasks and runs", "", "The state of a run follows from its tasks'.", ""]
+    lines += _table(State.QUEUED, MOVES)
+    lines += ["## Shares", "", *_table(ShareState.COPYING, SHARE_MOVES)]
+    lines += ["## Deliveries of hooks", "", *_table(DeliveryState.WAITING, DELIVERY_MOVES)]
+    return "\n".join(lines)
+
+
+def _table(first: str, moves: Moves[Any]) -> list[str]:
+    allowed = {state: [target for target in moves if target in moves[state]] for state in moves}
+    return [
+        "```mermaid",
+        "stateDiagram-v2",
+        f"    [*] --> {first}",
+        *(f"    {state} --> {target}" for state, targets in allowed.items() for target in targets),
+        *(f"    {state} --> [*]" for state, targets in allowed.items() if not targets),
+        "```",
+        "",
+        "| state | ended | may become |",
+        "|---|---|---|",
+        *(
+            f"| {state} | {'no' if targets else 'yes'} | {', '.join(targets) or 'nothing'} |"
+            for state, targets in allowed.items()
+        ),
+        "",
+    ]
 
 
 def commands() -> str:

@@ -13,6 +13,8 @@ from django.db.models.functions import Now
 
 from gridapps.hooks.events import Event
 from gridapps.hooks.models import Delivery, Hook
+from gridapps.hooks.states import DELIVERY_MOVES, DeliveryState
+from gridapps.moves import move
 
 PAUSES = (1, 6, 30, 180)  # between the tries, in units of the setting: 10 s, 1 min, 5 min, 30 min
 TRIES = len(PAUSES) + 1
@@ -131,7 +133,6 @@ def _due() -> Delivery | None:
     )
 
 
-def _settle(claim: Claim, state: Delivery.State, **end: Any) -> None:
-    Delivery.objects.filter(pk=claim.pk, token=claim.token).update(
-        state=state, settled_at=Now(), token=None, lease_until=None, **end
-    )
+def _settle(claim: Claim, state: DeliveryState, **end: Any) -> None:
+    held = Delivery.objects.filter(pk=claim.pk, token=claim.token)
+    move(held, state, DELIVERY_MOVES, settled_at=Now(), token=None, lease_until=None, **end)

@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 
 from gridapps.hooks import sealing
 from gridapps.hooks.events import Event
+from gridapps.hooks.states import DeliveryState
 
 
 class Hook(models.Model):
@@ -44,10 +45,7 @@ class Hook(models.Model):
 class Delivery(models.Model):
     """One event for one hook: waiting, until it is delivered or has failed for good."""
 
-    class State(models.TextChoices):
-        WAITING = "waiting"
-        DELIVERED = "delivered"
-        FAILED = "failed"
+    State = DeliveryState
 
     key = models.UUIDField(unique=True, default=uuid.uuid4, help_text="the same at every try")
     hook = models.ForeignKey(Hook, on_delete=models.CASCADE, related_name="deliveries")

@@ -19,6 +19,7 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from gridapps.audit import record
+from gridapps.moves import move
 from gridapps.oci.documents import Invalid
 from gridapps.oci.signatures import UnusableKeys
 from gridapps.pki.tokens import Registry
@@ -29,6 +30,7 @@ from gridapps.pushes import images
 from gridapps.pushes.registry_client import NotInRegistry, Rejected, Repository
 from gridapps.registry import kept_attachments
 from gridapps.registry.models import Share
+from gridapps.registry.states import SHARE_MOVES
 
 NOTED_EVERY = 0.5  # seconds between two notes of how far a copy is
 log = logging.getLogger(__name__)
@@ -186,9 +188,10 @@ class _Copy:
 def _activate(share: Share, **more: Any) -> bool:
     """Make it runnable, unless somebody revoked it meanwhile."""
     with transaction.atomic():
-        done = _copying(share).update(
-            state=Share.State.ACTIVE, activated_at=timezone.now(), copied=F("size"), reason="", **more
-        )
+        done = move(
+            Share.objects.filter(pk=share.pk), Share.State.ACTIVE, SHARE_MOVES,
+            activated_at=timezone.now(), copied=F("size"), reason="", **more,
+        )  # fmt: skip
         if done:
             record.share_activated(share=share)
     log.info("share %s of %s: %s", share.pk, share.release, "active" if done else "revoked meanwhile")
@@ -204,7 +207,8 @@ def fail(share: Share, reason: str, **more: Any) -> None:
     """End the share, unless it is over already."""
     log.warning("share %s of %s failed: %s", share.pk, share.release, reason)
     with transaction.atomic():
-        if _copying(share).update(state=Share.State.FAILED, ended_at=timezone.now(), reason=reason, **more):
+        this = Share.objects.filter(pk=share.pk)
+        if move(this, Share.State.FAILED, SHARE_MOVES, ended_at=timezone.now(), reason=reason, **more):
             record.share_failed(share=share, reason=reason)
 
 

@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import Q
 
 from gridapps.access.models import AccessTag
+from gridapps.registry import states
 
 APP_ID = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
@@ -266,13 +267,8 @@ class Share(models.Model):
     What users see of the App is kept here as it was at that moment: the owner's later changes are not theirs.
     """
 
-    class State(models.TextChoices):
-        COPYING = "copying"
-        ACTIVE = "active"
-        REVOKED = "revoked"
-        FAILED = "failed"
-
-    OPEN = (State.COPYING, State.ACTIVE)
+    State = states.ShareState
+    OPEN = states.OPEN
 
     app = models.ForeignKey(App, on_delete=models.PROTECT, related_name="shares")
     release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="shares")

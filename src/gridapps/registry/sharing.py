@@ -7,9 +7,11 @@ from django.utils import timezone
 from gridapps.access import permissions
 from gridapps.access.models import AccessTag, User
 from gridapps.audit import record
+from gridapps.moves import move
 from gridapps.registry import kept_attachments
 from gridapps.registry.errors import AppNotFound, InvalidShare, NotShareable, ReleaseNotFound, ShareNotFound
 from gridapps.registry.models import App, Release, Share
+from gridapps.registry.states import SHARE_MOVES
 from gridapps.sandbox.resources import LEAST
 from gridapps.sandbox.resources import faults as bounds
 
@@ -77,9 +79,8 @@ def revoke(*, by: User, app_id: str, pk: int) -> None:
     """
     permissions.require_administrator(by)
     found = Share.objects.filter(pk=pk, app__app_id=app_id)
-    open_ones = found.filter(state__in=Share.OPEN)
     with transaction.atomic():
-        if open_ones.update(state=Share.State.REVOKED, ended_at=timezone.now(), ended_by=by, reason=""):
+        if move(found, Share.State.REVOKED, SHARE_MOVES, ended_at=timezone.now(), ended_by=by, reason=""):
             record.share_revoked(by=by, share=found.get())
             return
     if not found.exists():

@@ -15,6 +15,7 @@ from django.db.models import Exists, F, QuerySet, Sum, Value
 from django.db.models.functions import Coalesce, Now
 
 from gridapps.audit import record
+from gridapps.moves import move
 from gridapps.runs import hooks, lanes
 from gridapps.runs.errors import LostLease
 from gridapps.runs.models import Attempt, Node, Output, Run, Task
@@ -23,6 +24,8 @@ from gridapps.runs.states import MOVES, TERMINAL, State, run_state
 
 MAX_ATTEMPTS = 3  # tries that the platform failed; a program's own failure is final
 CANCELED = "Canceled."
+# What a run has from its tasks, besides its state.
+_DERIVED = ("progress", "message", "version", "started_at", "ended_at", "reason", "reason_text")
 _QUEUE_LOCK = 0x67726964  # PostgreSQL's advisory lock of what takes tasks out of the queue
 
 
@@ -174,9 +177,8 @@ def cancel(*, run: uuid.UUID, text: str = CANCELED) -> None:
         Run.objects.filter(pk=run, cancel_requested_at__isnull=True).update(
             cancel_requested_at=Now(), cancel_text=text
         )
-        Task.objects.filter(run=run, state=State.QUEUED).update(
-            state=State.CANCELED, lane=None, ended_at=Now(), reason="canceled", reason_text=text
-        )
+        queued = Task.objects.filter(run=run, state=State.QUEUED)
+        move(queued, State.CANCELED, MOVES, lane=None, ended_at=Now(), reason="canceled", reason_text=text)
         refresh_run(run, moved=False)
 
 
@@ -218,7 +220,7 @@ def refresh_run(run_id: uuid.UUID, *, message: str | None = None, moved: bool = 
     looks = [Exists(tasks.filter(state=state)) for state in State]
     found = Run.objects.filter(pk=run_id).values_list(*looks).get()
     before = run.state, run.progress
-    run.state = run_state({state: int(there) for state, there in zip(State, found, strict=True)})
+    state = run_state({state: int(there) for state, there in zip(State, found, strict=True)})
     if moved:
         weighed = tasks.aggregate(
             done=Sum(F("exportfile__points") * F("progress")), of=Sum(F("exportfile__points") * 1.0)
@@ -227,15 +229,26 @@ def refresh_run(run_id: uuid.UUID, *, message: str | None = None, moved: bool = 
     run.version += 1
     if message is not None:
         run.message = message[:200]
-    starts = run.state != State.QUEUED and run.started_at is None
+    starts = state != State.QUEUED and run.started_at is None
     if starts:
         run.started_at = _now()
-    if run.state in TERMINAL:
+    if state in TERMINAL:
         run.ended_at = _now()
-        worst = tasks.filter(state=run.state).exclude(reason="").order_by("index").first()
+        worst = tasks.filter(state=state).exclude(reason="").order_by("index").first()
         run.reason, run.reason_text = (worst.reason, worst.reason_text) if worst else ("", "")
-    run.save()
+    _write(run, state)
     hooks.announce(run, started=starts, before=before)
+
+
+def _write(run: Run, state: State) -> None:
+    """Write what was derived, under the lock on the run's row."""
+    row = Run.objects.filter(pk=run.pk)
+    derived = {name: getattr(run, name) for name in _DERIVED}
+    if state == run.state:
+        row.update(**derived)
+    elif not move(row, state, MOVES, **derived):
+        raise RuntimeError(f"The run {run.pk} is {run.state}, and its tasks make it {state}.")
+    run.state = state
 
 
 def _held(claim: Claim) -> QuerySet[Task]:
@@ -248,9 +261,8 @@ def _fenced(claim: Claim, **changes: Any) -> None:
 
 
 def _move(tasks: QuerySet[Task], to: State, **changes: Any) -> None:
-    """Move one task to another state, if the table of moves allows it from where it stands."""
-    allowed = [state for state, targets in MOVES.items() if to in targets]
-    if not tasks.filter(state__in=allowed).update(state=to, **changes):
+    """Move one task. Raises LostLease when another worker has moved it, or the table does not allow it."""
+    if not move(tasks, to, MOVES, **changes):
         raise LostLease(f"the task cannot become {to} any more")
 
 

@@ -1,6 +1,8 @@
-"""The states of runs and tasks, as data: who may move where. docs/states.md is generated from this table."""
+"""The states of runs and tasks, as data. docs/states.md is generated from this table."""
 
 from enum import StrEnum
+
+from gridapps.moves import Moves, ends
 
 
 class State(StrEnum):
@@ -13,18 +15,16 @@ class State(StrEnum):
     CANCELED = "CANCELED"
 
 
-TERMINAL = frozenset({State.SUCCESS, State.FAILURE, State.CANCELED})
-ACTIVE = frozenset({State.QUEUED, State.RUNNING})
-
-MOVES: dict[State, frozenset[State]] = {
-    # A failure before the start: its image or its input is gone.
-    State.QUEUED: frozenset({State.RUNNING, State.CANCELED, State.FAILURE}),
-    # Back to the queue: the platform failed, not the program.
+MOVES: Moves[State] = {
+    State.QUEUED: frozenset({State.RUNNING, State.CANCELED}),
+    # Back to the queue when the platform failed, not the program.
     State.RUNNING: frozenset({State.SUCCESS, State.FAILURE, State.CANCELED, State.QUEUED}),
     State.SUCCESS: frozenset(),
     State.FAILURE: frozenset(),
     State.CANCELED: frozenset(),
 }
+TERMINAL = ends(MOVES)
+ACTIVE = frozenset(State) - TERMINAL
 
 
 def run_state(tasks: dict[State, int]) -> State:
