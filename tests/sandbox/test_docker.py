@@ -393,7 +393,6 @@ def test_an_engine_that_goes_and_comes_back(
     assert ended is not None
     assert ended.exit_code == 6
     sandbox.remove(name)
-    sandbox._engine.close()
 
 
 def test_the_watchdog_ends_what_writes_too_much(

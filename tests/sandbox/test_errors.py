@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from gridapps.sandbox import engine as engine_module
-from gridapps.sandbox.engine import Engine as Calls
+from gridapps.sandbox.engine import pulling
+from gridapps.sandbox.engine.calls import Engine as Calls
 from gridapps.sandbox.protocol import (
     EngineUnavailable,
     ImageUnavailable,
@@ -48,11 +48,9 @@ def registry(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
-    monkeypatch.setattr(engine_module, "_PAUSES", (0.0, 0.0))
-    found = Calls(SOCKET)
-    yield found
-    found.close()
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    monkeypatch.setattr(pulling, "_PAUSES", (0.0, 0.0))
+    return Calls(SOCKET)
 
 
 def _layer(*entries: tarfile.TarInfo) -> bytes:
@@ -108,7 +106,7 @@ def test_a_value_of_the_configuration_that_reads_like_an_error_is_the_images_fau
     """The engine prints the name of the member that it cannot read: StopTimeout."""
     reference = _push(registry, _layer(), StopTimeout="x")
     with pytest.raises(ImageUnavailable, match="StopTimeout"):
-        calls.pull(reference, token="")
+        pulling.pull(calls, reference, token="")
 
 
 @pytest.mark.parametrize("words", WORDS)
@@ -118,12 +116,12 @@ def test_names_of_files_that_read_like_an_error_are_the_images_fault(
     link = tarfile.TarInfo("link")
     link.type, link.linkname = tarfile.LNKTYPE, f"{words}/of/the/image"
     with pytest.raises(ImageUnavailable, match=words):
-        calls.pull(_push(registry, _layer(link)), token="")
+        pulling.pull(calls, _push(registry, _layer(link)), token="")
 
 
 def test_a_registry_that_is_away_is_away(calls: Calls) -> None:
     with pytest.raises(Unavailable):
-        calls.pull(f"127.0.0.1:{free_port()}/app@sha256:{'0' * 64}", token="")
+        pulling.pull(calls, f"127.0.0.1:{free_port()}/app@sha256:{'0' * 64}", token="")
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, NodeRefused), (403, NodeRefused), (502, Unavailable)])
@@ -148,7 +146,7 @@ def test_what_the_registry_answers_counts(calls: Calls, status: int, error: type
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         with pytest.raises(error):
-            calls.pull(f"127.0.0.1:{server.server_port}/app@sha256:{'1' * 64}", token="t")
+            pulling.pull(calls, f"127.0.0.1:{server.server_port}/app@sha256:{'1' * 64}", token="t")
     finally:
         server.shutdown()
         server.server_close()
@@ -183,7 +181,7 @@ def test_a_node_that_gets_no_token_is_refused_in_the_registrys_words(
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         with pytest.raises(NodeRefused, match="the certificate was revoked"):
-            calls.pull(f"127.0.0.1:{server.server_port}/app@sha256:{'1' * 64}", token="")
+            pulling.pull(calls, f"127.0.0.1:{server.server_port}/app@sha256:{'1' * 64}", token="")
     finally:
         server.shutdown()
         server.server_close()
@@ -192,7 +190,7 @@ def test_a_node_that_gets_no_token_is_refused_in_the_registrys_words(
 def test_a_manifest_that_is_gone_is_refused(calls: Calls, registry: PlainRegistry) -> None:
     _push(registry, _layer())  # so that the repository exists
     with pytest.raises(ImageUnavailable, match="refused"):
-        calls.pull(f"{registry.host}/app@sha256:{'2' * 64}", token="")
+        pulling.pull(calls, f"{registry.host}/app@sha256:{'2' * 64}", token="")
 
 
 @pytest.fixture
@@ -220,17 +218,14 @@ def test_a_disk_that_fills_up_while_an_image_is_unpacked_is_no_fault_of_the_imag
     large = tarfile.TarInfo("large")
     large.size = 200 * MIB
     calls = Calls(small_engine.address)
-    try:
-        with pytest.raises(NoSpace):
-            calls.pull(_push(registry, _layer(large)), token="")
-    finally:
-        calls.close()
+    with pytest.raises(NoSpace):
+        pulling.pull(calls, _push(registry, _layer(large)), token="")
 
 
 def test_an_engine_whose_containerd_is_silent_is_away(
     own_engine: OwnEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "LOOK", 2)
+    monkeypatch.setattr(Calls, "look", 2)
     process = int((own_engine.directory / "exec" / "containerd" / "containerd.pid").read_text())
     calls = Calls(own_engine.address)
     calls.check_well()
@@ -240,4 +235,3 @@ def test_an_engine_whose_containerd_is_silent_is_away(
             calls.check_well()
     finally:
         os.kill(process, signal.SIGCONT)
-        calls.close()

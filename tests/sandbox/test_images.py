@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import docker
 import pytest
 
-from gridapps.sandbox.layers import layers_of
+from gridapps.sandbox.engine.layers import layer_sizes
 from tests.fixtures.engine import Engine
 from tests.fixtures.leftovers import TEST_IMAGES
 from tests.sandbox.conftest import MIB, Bench
@@ -90,16 +90,13 @@ def test_layers_that_images_share_are_known_and_stay_until_the_last_goes(
 
 
 def test_an_image_without_a_history_is_one_layer_of_its_whole_size() -> None:
-    image = {"Size": 30, "RootFS": {"Layers": ["sha256:a", "sha256:b"]}}
-    assert sorted(layers_of(image, []).values()) == [0, 30]
-    assert layers_of({"Size": 0, "RootFS": {"Type": "layers"}}, []) == {}
+    assert sorted(layer_sizes(["sha256:a", "sha256:b"], size=30, steps=[]).values()) == [0, 30]
+    assert layer_sizes([], size=0, steps=[]) == {}
 
 
 def test_a_layer_is_shared_only_on_the_same_ground() -> None:
-    history = [{"Size": 2}, {"Size": 0}, {"Size": 1}]
     first, second = (
-        layers_of({"Size": 3, "RootFS": {"Layers": [base, "sha256:same"]}}, history)
-        for base in ("sha256:a", "sha256:b")
+        layer_sizes([base, "sha256:same"], size=3, steps=[2, 0, 1]) for base in ("sha256:a", "sha256:b")
     )
     assert list(first.values()) == list(second.values()) == [1, 2]
     assert not first.keys() & second.keys()

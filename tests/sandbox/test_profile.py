@@ -88,7 +88,7 @@ def test_an_image_that_would_add_groups_is_not_run(
 ) -> None:
     """The engine takes a group of this name for the numeric group of the profile."""
     files = {"/etc/group": (f"{USERS.start}:x:{gid}:\n".encode(), 0o644)}
-    monkeypatch.setattr(docker_sandbox, "_users", range(USERS.start, USERS.start + 1))
+    monkeypatch.setattr(docker_sandbox._starter, "_users", range(USERS.start, USERS.start + 1))
     result = bench.run(engine.image(command=["echo ran"], files=files))
     assert result.stdout == ""
     assert "/etc/group" in result.ended.not_started

@@ -13,10 +13,10 @@ from pathlib import Path
 import docker
 import pytest
 
-from gridapps.sandbox import engine as engine_module
 from gridapps.sandbox import image_files
 from gridapps.sandbox.docker import DockerSandbox
-from gridapps.sandbox.presence import Presence
+from gridapps.sandbox.engine.calls import Engine as Calls
+from gridapps.sandbox.engine.presence import Presence
 from gridapps.sandbox.protocol import ContainerStuck, ImageUnavailable
 from tests.fixtures.engine import Engine
 from tests.fixtures.own_engine import OwnEngine
@@ -58,8 +58,8 @@ def _memory_group(name: str) -> Path:
 @pytest.fixture
 def there(limited: OwnEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """A sandbox over that engine, which waits only seconds for an answer."""
-    monkeypatch.setattr(engine_module, "ACT", 6)
-    monkeypatch.setattr(engine_module, "LOOK", 3)
+    monkeypatch.setattr(Calls, "act", 6)
+    monkeypatch.setattr(Calls, "look", 3)
     source = tmp_path / "in.laz"
     source.write_bytes(INPUT)
     sandbox = DockerSandbox(

@@ -1,5 +1,6 @@
 """The container engine behind a small interface, with the security profile fixed. Plain Python: no Django.
 
-`protocol` says what a sandbox does, `docker` does it with a real engine, `fake` in memory for fast tests;
-one contract suite runs over both.
+`protocol` defines a sandbox. `docker` implements it with a real engine (`starting`, `ends`, `stopping` and
+`outcome` are the steps of a container's life, `engine` speaks the engine's API); `fake` works in memory, for
+fast tests. One contract suite runs over both.
 """

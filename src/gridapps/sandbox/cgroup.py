@@ -5,11 +5,10 @@ instance's name, whose limits are the operator's unit file.
 """
 
 import os
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
+from gridapps.sandbox.engine.answers import Info
 from gridapps.sandbox.protocol import SandboxError
 
 _ROOT = Path("/sys/fs/cgroup")
@@ -17,21 +16,21 @@ _PROCESSES = 32768
 _GIB = 1024**3
 
 
-def parent_name(info: Mapping[str, Any], *, instance: str) -> str:
+def parent_name(info: Info, *, instance: str) -> str:
     """The value of CgroupParent for this engine."""
-    if info.get("CgroupDriver") == "systemd":
+    if info.cgroup_driver == "systemd":
         return f"gridapps_{instance.replace('-', '_')}.slice"
     return f"/gridapps-{instance}"
 
 
-def prepare(info: Mapping[str, Any], *, instance: str) -> str:
+def prepare(info: Info, *, instance: str) -> str:
     """Make the group and set its limits; returns its name. Repeatable."""
     name = parent_name(info, instance=instance)
-    if info.get("CgroupDriver") == "systemd":
+    if info.cgroup_driver == "systemd":
         return name
     memory = memory_for_containers()
     try:
-        if str(info.get("CgroupVersion")) == "2":
+        if info.cgroup_version == "2":
             group = _ROOT / name[1:]
             group.mkdir(exist_ok=True)
             (group / "memory.max").write_text(str(memory))

@@ -6,9 +6,9 @@ looked at first, by status alone: nothing is opened. Images are judged at the pu
 those that came before, or by another way.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
+from gridapps.sandbox.engine.answers import PathStat
 from gridapps.sandbox.protocol import ImageUnavailable
 
 LARGEST = 1024**2  # bytes of an account file
@@ -36,7 +36,7 @@ _KINDS = {
     _SOCKET: "a socket", _CHARACTER: "a device", _IRREGULAR: "no regular file",
 }  # fmt: skip
 
-Stat = Callable[[str], Mapping[str, Any] | None]
+Stat = Callable[[str], PathStat | None]
 
 
 def check(stat: Stat) -> None:
@@ -51,19 +51,19 @@ def check(stat: Stat) -> None:
             continue
         if _kind(found) != "a file":
             raise ImageUnavailable(f"The image has {_kind(found)} at {path}, where a regular file belongs.")
-        if path in _READ and found["size"] > LARGEST:
-            raise ImageUnavailable(f"The image's {path} has {found['size']} bytes; {LARGEST} are allowed.")
+        if path in _READ and found.size > LARGEST:
+            raise ImageUnavailable(f"The image's {path} has {found.size} bytes; {LARGEST} are allowed.")
 
 
-def _followed(stat: Stat, path: str) -> Mapping[str, Any] | None:
+def _followed(stat: Stat, path: str) -> PathStat | None:
     place = path
     for _ in range(_MOST_LINKS):
         found = stat(place)
-        if found is None or not found["mode"] & _LINK:
+        if found is None or not found.mode & _LINK:
             return found
-        place = found["linkTarget"]
+        place = found.link_target
     raise ImageUnavailable(f"The image's {path} is a chain of more than {_MOST_LINKS} links.")
 
 
-def _kind(found: Mapping[str, Any]) -> str:
-    return next((kind for bit, kind in _KINDS.items() if found["mode"] & bit), "a file")
+def _kind(found: PathStat) -> str:
+    return next((kind for bit, kind in _KINDS.items() if found.mode & bit), "a file")

@@ -13,6 +13,7 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
+from gridapps.sandbox.engine.answers import Configuration, Image
 from gridapps.sandbox.protocol import ImageUnavailable, Launch
 from gridapps.sandbox.resources import LEAST
 from gridapps.sandbox.workspace import Workspace
@@ -47,23 +48,21 @@ class Entry:
     workdir: str
 
     @classmethod
-    def of_image(cls, inspected: Mapping[str, Any]) -> "Entry":
-        """Raises ImageUnavailable for an image that no node may run, whatever was checked before."""
-        config = inspected.get("Config") or {}
-        command = [*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])]
-        if not config.get("Entrypoint"):
+    def of_image(cls, image: Image) -> "Entry":
+        """Raises ImageUnavailable for an image that no node may run, even if the push accepted it."""
+        config = image.config or Configuration()
+        if not config.entrypoint:
             raise ImageUnavailable("The image has no ENTRYPOINT, so there is nothing to run.")
-        if sum(len(word.encode()) + 1 for word in config.get("Env") or []) > MAX_ENVIRONMENT:
+        if sum(len(word.encode()) + 1 for word in config.env or []) > MAX_ENVIRONMENT:
             raise ImageUnavailable(f"The image's ENV is longer than {MAX_ENVIRONMENT} bytes.")
-        platform = (inspected.get("Os"), inspected.get("Architecture"))
-        if platform != ("linux", "amd64"):
-            raise ImageUnavailable(f"The image is for {'/'.join(map(str, platform))}, not for linux/amd64.")
-        foreign = sorted(set(config.get("Volumes") or {}) - _VOLUMES_THAT_ARE_OURS)
+        if (image.os, image.architecture) != ("linux", "amd64"):
+            raise ImageUnavailable(f"The image is for {image.os}/{image.architecture}, not for linux/amd64.")
+        foreign = sorted(set(config.volumes or {}) - _VOLUMES_THAT_ARE_OURS)
         if foreign:
             raise ImageUnavailable(
                 f"The image declares VOLUME {foreign[0]!r}: only /grid and /tmp can be written to."
             )
-        return cls(command=command, workdir=config.get("WorkingDir") or "/")
+        return cls(command=[*config.entrypoint, *(config.cmd or [])], workdir=config.working_dir or "/")
 
 
 def container(

@@ -29,8 +29,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from gridapps.sandbox import loop
-from gridapps.sandbox.protocol import Launch, Limits, NameTaken, NoSpace, SandboxError
+from gridapps.sandbox import loop, watchdog
+from gridapps.sandbox.protocol import Launch, Limits, NameTaken, SandboxError
+from gridapps.sandbox.report import Report, read_report
 
 Quota = Literal["loop", "watchdog"]
 WORD_SIZE = 64
@@ -40,7 +41,6 @@ _TRIES_OF_A_USER = 10_000
 _REPORT_INODES = 2  # the directory and the status file
 _TRY = "check-"
 _UNFINISHED = 60.0  # seconds; making a workspace names its owner within the first moments
-_FREE_FLOOR = 512 * 1024**2  # bytes of the node's disk that the watchdog keeps free
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,20 @@ class Workspace:
     def status(self) -> Path:
         return self.report / "status"
 
+    @property
+    def launch_file(self) -> Path:
+        return self.root / "launch.json"
+
+    @property
+    def over_quota(self) -> Path:
+        """Exists if the watchdog stopped the container."""
+        return self.root / "over-quota"
+
+    @property
+    def forced(self) -> Path:
+        """Exists if the container was ended without the engine and left no report."""
+        return self.root / "forced"
+
     def user(self) -> int:
         """The user and group id of the attempt."""
         return int(self.known()["user"])
@@ -88,7 +102,7 @@ class Workspace:
     def known(self) -> dict[str, Any]:
         """What stands in launch.json; empty when a worker died before it was written."""
         try:
-            known: dict[str, Any] = json.loads((self.root / "launch.json").read_bytes())
+            known: dict[str, Any] = json.loads(self.launch_file.read_bytes())
         except (FileNotFoundError, ValueError):
             return {}
         return known
@@ -103,6 +117,10 @@ class Workspace:
             return (self.root / "container").read_text()
         except FileNotFoundError:
             return ""
+
+    def end_report(self) -> Report | None:
+        """The report that init left at the end, or None."""
+        return read_report(self.status, word=self.known().get("word", ""))
 
     def spoil(self) -> None:
         """Make it impossible to start the program: init begins only with the word in the status file."""
@@ -125,7 +143,11 @@ class Workspace:
             found, log = os.statvfs(self.volume), self.log.lstat()
             used = (found.f_blocks - found.f_bfree) * found.f_frsize
             return used - log.st_blocks * 512 + log.st_size  # the log's room is taken from the start
-        return measure(self.volume).bytes
+        return watchdog.measure(self.volume).bytes
+
+    def log_size(self) -> int:
+        """Bytes of the log, 0 without one."""
+        return self.log.lstat().st_size if self.log.exists() else 0
 
     def unmount(self) -> None:
         """Drop the file systems with outputs, log and report. Idempotent."""
@@ -162,13 +184,13 @@ def create(
         known = {**_facts(launch), **entry, "word": word, "quota": quota}
         with _locked(scratch):
             known["user"] = _free_user(scratch, users)
-            _write(workspace.root / "launch.json", json.dumps(known).encode(), mode=0o600)
+            _write(workspace.launch_file, json.dumps(known).encode(), mode=0o600)
         _write(workspace.arguments, launch.arguments, mode=0o444)
         workspace.volume.mkdir(mode=0o700)
         if quota == "loop":
             _mount_volume(workspace, launch)
         else:
-            _check_floor(workspace, launch)
+            watchdog.check_free(scratch, needed=launch.limits.disk + launch.limits.log)
         _fill_volume(workspace)
         if quota == "loop":
             loop.mount_memory(workspace.report, size=_REPORT_SIZE, inodes=_REPORT_INODES)
@@ -245,13 +267,6 @@ def _mount_volume(workspace: Workspace, launch: Launch) -> None:
         raise SandboxError(f"The quota file system of {workspace.root} is not mounted.")
 
 
-def _check_floor(workspace: Workspace, launch: Launch) -> None:
-    found = os.statvfs(workspace.root)
-    needed = launch.limits.disk + launch.limits.log + _FREE_FLOOR
-    if found.f_bavail * found.f_frsize < needed:
-        raise NoSpace(f"The disk of {workspace.root.parent} has less than {needed} bytes free.")
-
-
 def _fill_volume(workspace: Workspace) -> None:
     """Modes are set against the umask; files are open to the program's user without being its own."""
     workspace.volume.chmod(0o755)
@@ -262,37 +277,3 @@ def _fill_volume(workspace: Workspace) -> None:
     lost_found = workspace.volume / "lost+found"
     if lost_found.exists():
         lost_found.rmdir()
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a directory tree takes: bytes allocated, and files and directories."""
-
-    bytes: int
-    inodes: int
-
-
-def measure(top: Path) -> Measured:
-    """The size of a hostile, changing tree. Follows no link; what vanishes meanwhile counts as gone."""
-    found = subprocess.run(
-        ["du", "-s", "-x", "-P", "-B1", str(top)], capture_output=True, check=False, timeout=600
-    )
-    counted = subprocess.run(
-        ["du", "-s", "-x", "-P", "--inodes", str(top)], capture_output=True, check=False, timeout=600
-    )
-    return Measured(bytes=_first_number(found.stdout), inodes=_first_number(counted.stdout))
-
-
-def _first_number(text: bytes) -> int:
-    words = text.split(None, 1)
-    return int(words[0]) if words and words[0].isdigit() else 0
-
-
-def over_limit(workspace: Workspace, known: Mapping[str, Any]) -> bool:
-    """Whether a workspace without a kernel quota is over its limit, or has left the node too little."""
-    free = os.statvfs(workspace.root)
-    if free.f_bavail * free.f_frsize < _FREE_FLOOR:
-        return True
-    used = measure(workspace.volume)
-    allowed, inodes = int(known["disk"]) + int(known["log"]), int(known["inodes"])
-    return used.bytes > allowed or used.inodes > inodes

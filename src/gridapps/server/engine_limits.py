@@ -3,12 +3,10 @@
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
-import docker
-import requests
-from docker.errors import DockerException
+from gridapps.sandbox.engine.calls import Engine
+from gridapps.sandbox.protocol import SandboxError
 
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 _ENGINES = ("dockerd", "podman")
@@ -18,9 +16,8 @@ _NO_LIMIT = 2**60  # version 1 of control groups says it with a number of about 
 def storage(address: str) -> Path | None:
     """Where the engine keeps images, if that is a directory of this machine."""
     try:
-        with closing(docker.APIClient(base_url=address, version="auto", timeout=10)) as client:
-            found = Path(client.info().get("DockerRootDir", ""))
-    except (DockerException, requests.RequestException):
+        found = Path(Engine(address).info().docker_root_dir)
+    except SandboxError:
         return None
     return found if found.is_absolute() and found.is_dir() else None
 

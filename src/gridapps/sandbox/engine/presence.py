@@ -1,31 +1,32 @@
-"""Whether the engine is still the same one: an open stream of its events ends at once when it does."""
+"""Notices that the engine went away or came back: the stream of its events ends as soon as it does."""
 
-import contextlib
 import select
 import socket
 import time
-from urllib.parse import urlsplit
+from contextlib import suppress
+
+from gridapps.sandbox.engine.client import open_socket
 
 _REQUEST = b"GET /events?filters=%7B%22type%22%3A%5B%22daemon%22%5D%7D HTTP/1.0\r\nHost: engine\r\n\r\n"
 _CONNECT = 5.0  # seconds
-_PAUSE = 0.5  # seconds between two tries to connect
+_PAUSE = 0.5  # seconds between two attempts to connect
 
 
 class Presence:
-    """Watches one engine. For one thread."""
+    """Watches one engine. Not thread-safe."""
 
     def __init__(self, address: str) -> None:
-        self._address = urlsplit(address)
+        self._address = address
         self._stream: socket.socket | None = None
-        self._missed = False  # the loss was told, and its return not yet
+        self._lost = False  # the loss was reported, and the return not yet
 
     def changed(self, *, timeout: float) -> bool:
         """Whether the engine went away or came back. Waits up to `timeout` seconds for that."""
         end = time.monotonic() + timeout
         while self._stream is None:
             self._stream = self._open()
-            if self._stream is not None and self._missed:
-                self._missed = False
+            if self._stream is not None and self._lost:
+                self._lost = False
                 return True
             if self._stream is None:
                 left = end - time.monotonic()
@@ -36,7 +37,7 @@ class Presence:
             readable, _, _ = select.select([self._stream], [], [], left)
             if readable and not self._more(self._stream):
                 self.close()
-                self._missed = True
+                self._lost = True
                 return True
         return False
 
@@ -54,20 +55,14 @@ class Presence:
             return False
 
     def _open(self) -> socket.socket | None:
-        family = socket.AF_UNIX if self._address.scheme == "unix" else socket.AF_INET
-        place = (
-            self._address.path if family == socket.AF_UNIX else (self._address.hostname, self._address.port)
-        )
-        stream = socket.socket(family)
         try:
-            stream.settimeout(_CONNECT)
-            stream.connect(place)
+            stream = open_socket(self._address, seconds=_CONNECT)
+        except OSError:
+            return None
+        with suppress(OSError):
             stream.sendall(_REQUEST)
             if stream.recv(1):
                 stream.settimeout(None)
                 return stream
-        except OSError:
-            pass
-        with contextlib.suppress(OSError):
-            stream.close()
+        stream.close()
         return None

@@ -1,0 +1,67 @@
+"""Waiting for the end of containers.
+
+A container has ended when its init has exited or left its report. What the engine does after that (removing
+mounts, noting the exit code) is waited for only in `remove`.
+"""
+
+import enum
+import time
+from datetime import UTC, datetime
+
+from gridapps.sandbox.exits import Exits
+from gridapps.sandbox.instance import Instance
+
+_STARTED_BY = 10.0  # seconds from creation: a container that is not started by then never will be
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5  # seconds
+
+
+class State(enum.Enum):
+    """Of a container, as far as waiting is concerned."""
+
+    ABSENT = enum.auto()  # there is none, or it will never be started
+    CREATED = enum.auto()
+    RUNNING = enum.auto()
+    ENDED = enum.auto()
+
+
+class Ends:
+    """The ends of an instance's containers. Thread-safe."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._exits = Exits()
+
+    def wait(self, name: str, *, timeout: float) -> State:
+        """The state after the end, or after `timeout` seconds."""
+        end, pause = time.monotonic() + timeout, _SHORTEST_PAUSE
+        while True:
+            state = self._state(name)
+            left = end - time.monotonic()
+            if state in {State.ABSENT, State.ENDED} or left <= 0:
+                return state
+            if self._exits.wait(name, timeout=left) is None:  # its process cannot be watched from here
+                time.sleep(min(left, pause))
+                pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    def _state(self, name: str) -> State:
+        """The state now. Asks the engine only about a container whose process is not watched."""
+        exited = self._exits.wait(name, timeout=0)
+        if exited is not None:
+            return State.ENDED if exited else State.RUNNING
+        space = self._instance.space(name)
+        if space.end_report() is not None or space.forced.exists():
+            return State.ENDED
+        container = self._instance.engine.container(self._instance.container(name))
+        if container is None:
+            return State.ABSENT
+        if container.state.running:
+            self._exits.watch(name, process=container.state.pid, container=container.id)
+            return State.RUNNING
+        if container.state.status != "created":
+            return State.ENDED
+        age = datetime.now(UTC) - container.created
+        return State.ABSENT if age.total_seconds() > _STARTED_BY else State.CREATED
+
+    def forget(self, name: str) -> None:
+        """Stop watching a container. Idempotent."""
+        self._exits.forget(name)

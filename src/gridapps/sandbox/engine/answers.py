@@ -1,0 +1,103 @@
+"""The parts of the engine's answers that the sandbox reads, as types. Everything else is skipped."""
+
+from datetime import datetime
+
+import msgspec
+from msgspec import field
+
+
+class Failure(msgspec.Struct):
+    message: str
+
+
+class _Answer(msgspec.Struct, rename="pascal"):
+    pass
+
+
+class Version(_Answer):
+    version: str
+    api_version: str
+
+
+class Commit(_Answer):
+    id: str = field(name="ID", default="")
+
+
+class Info(_Answer):
+    cgroup_driver: str = ""
+    cgroup_version: str = ""
+    docker_root_dir: str = ""
+    containerd_commit: Commit | None = None
+
+
+class Configuration(_Answer):
+    """The configuration of an image."""
+
+    entrypoint: list[str] | None = None
+    cmd: list[str] | None = None
+    env: list[str] | None = None
+    volumes: dict[str, object] | None = None
+    working_dir: str = ""
+
+
+class RootFs(_Answer):
+    layers: list[str] | None = None
+
+
+class Image(_Answer):
+    id: str
+    os: str = ""
+    architecture: str = ""
+    size: int = 0  # bytes
+    config: Configuration | None = None
+    root_fs: RootFs = field(name="RootFS", default_factory=RootFs)
+
+
+class Step(_Answer):
+    """A step of the build of an image."""
+
+    size: int = 0  # bytes
+
+
+class Created(_Answer):
+    id: str
+
+
+class State(_Answer):
+    status: str
+    running: bool
+    pid: int
+    exit_code: int
+    started_at: datetime
+    finished_at: datetime
+    oom_killed: bool = field(name="OOMKilled", default=False)
+
+
+class Container(_Answer):
+    id: str
+    created: datetime
+    state: State
+
+
+class Listed(_Answer):
+    """A container in the list of containers."""
+
+    id: str
+    image_id: str = field(name="ImageID")
+    state: str
+    created: int  # seconds since 1970
+    labels: dict[str, str] | None = None
+
+
+class PathStat(msgspec.Struct, frozen=True, rename="camel"):
+    """A path in a container. `mode` is Go's os.FileMode."""
+
+    size: int
+    mode: int
+    link_target: str = ""
+
+
+class Progress(msgspec.Struct):
+    """A line of the stream that answers a pull."""
+
+    error: str = ""

@@ -1,0 +1,49 @@
+"""The engine's images: description, size by layer, removal."""
+
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from gridapps.sandbox.engine.answers import Image, Step
+from gridapps.sandbox.engine.calls import Engine
+from gridapps.sandbox.engine.layers import layer_sizes
+
+
+def describe(engine: Engine, reference: str) -> Image | None:
+    """The image, or None when the node does not have it."""
+    answer = engine.call("GET", f"{_path(reference)}/json")
+    if answer.status == 404:
+        return None
+    if answer.failed:
+        raise engine.failure("describe the image", answer)
+    return answer.decoded(Image)
+
+
+def layers(engine: Engine, reference: str) -> Mapping[str, int] | None:
+    """Bytes of each layer, or None when the node does not have the image."""
+    image = describe(engine, reference)
+    if image is None:
+        return None
+    answer = engine.call("GET", f"{_path(reference)}/history")
+    if answer.failed and answer.status != 404:
+        raise engine.failure("describe the image", answer)
+    steps = [] if answer.failed else answer.decoded(list[Step] | None) or []  # type: ignore[arg-type]
+    return layer_sizes(image.root_fs.layers or [], size=image.size, steps=[step.size for step in steps])
+
+
+def drop(engine: Engine, reference: str) -> bool:
+    """Remove the reference, and the image if that was its last one. False when a container uses the image."""
+    image = describe(engine, reference)
+    if image is None:
+        return True
+    # The engine checks this itself only for the last reference of an image.
+    if any(user.image_id == image.id for user in engine.containers(ancestor=image.id)):
+        return False
+    # Without `noprune` the engine also removes untagged images that this one was built on.
+    answer = engine.call("DELETE", _path(reference), seconds=engine.act, query={"noprune": "1"})
+    if answer.failed and answer.status not in {404, 409}:
+        raise engine.failure("remove the image", answer)
+    return answer.status != 409
+
+
+def _path(reference: str) -> str:
+    return f"/images/{quote(reference, safe='/:@')}"

@@ -1,0 +1,151 @@
+"""Pulling an image by digest, and why a pull failed: the image, the registry, this node, or the engine."""
+
+import base64
+import io
+import re
+import tarfile
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
+
+from gridapps.sandbox import diagnosis
+from gridapps.sandbox.engine.answers import Progress
+from gridapps.sandbox.engine.calls import Engine
+from gridapps.sandbox.engine.client import NoAnswer, explanation, lines
+from gridapps.sandbox.protocol import (
+    ImageUnavailable,
+    NodeRefused,
+    NoSpace,
+    SandboxError,
+    Unavailable,
+    Unexplained,
+)
+
+_STEP = 300.0  # seconds between two steps of a pull
+_LONGEST = 3600.0  # seconds for a whole pull
+_PAUSES = (1.0, 4.0)  # seconds between attempts at a pull that fails while everything is well
+_NO_SUCH_DIGEST = "sha256:" + "0" * 64
+_NO_TOKEN = re.compile(r'\w+ "[^" ]+": (?P<words>(unauthorized|denied): .*)', re.DOTALL)
+
+
+def pull(engine: Engine, reference: str, *, token: str) -> None:
+    """Raises ImageUnavailable when there is no such image or it cannot be unpacked, Unavailable when
+    the registry does not answer, NodeRefused when it refuses the credentials; NoSpace, Unexplained."""
+    attempt = _Pull(engine, reference, token)
+    for pause in (*_PAUSES, None):
+        room = diagnosis.Room(Path(engine.info().docker_root_dir or "/"))
+        with room.watched():
+            failure = attempt.run()
+        if failure is None:
+            return
+        error = attempt.explain(failure, full=room.exhausted)
+        if error is not None:
+            raise error
+        if pause is not None:
+            time.sleep(pause)
+    raise ImageUnavailable(
+        f"The engine does not take the image {reference}, though registry, disk and engine are well: "
+        f"{failure}"
+    )
+
+
+class _Pull:
+    """One reference, with the credentials for its registry."""
+
+    def __init__(self, engine: Engine, reference: str, token: str) -> None:
+        self._engine = engine
+        self._reference = reference
+        credentials = {"registrytoken": token} if token else {}
+        encoded = base64.urlsafe_b64encode(msgspec.json.encode(credentials)).decode()
+        self._headers: Mapping[str, str] = {"X-Registry-Auth": encoded}
+
+    def run(self) -> str | None:
+        """Pull. None when it succeeded, else the engine's explanation, for people only."""
+        end = time.monotonic() + _LONGEST
+        try:
+            with self._engine.client.stream(
+                "POST",
+                "/images/create",
+                seconds=_STEP,
+                query={"fromImage": self._reference},
+                headers=self._headers,
+            ) as response:
+                if response.status >= 400:
+                    return explanation(response.read())
+                for line in filter(bytes.strip, lines(response)):
+                    if error := msgspec.json.decode(line, type=Progress).error:
+                        return error
+                    if time.monotonic() > end:
+                        return f"It took longer than {_LONGEST:.0f} s."
+        except (NoAnswer, msgspec.MsgspecError) as error:
+            return str(error)
+        return None
+
+    def explain(self, failure: str, *, full: bool) -> SandboxError | None:
+        """Why it failed; None when everything but the image is well. `full`: the disk was full meanwhile."""
+        try:
+            self._engine.check_well()
+            if full:
+                return NoSpace("The engine's disk has no room for the image.")
+            state = self._registry_fault()
+            if state is not None:
+                return state
+            if self._ask_registry(self._reference)[0] in {401, 403, 404}:
+                return ImageUnavailable(f"The registry refused the image {self._reference}: {failure}")
+            if not self._can_unpack():
+                return Unexplained(f"The engine unpacks no image at the moment: {failure}")
+        except SandboxError as state:
+            return state
+        return None
+
+    def _registry_fault(self) -> SandboxError | None:
+        """Why the engine can pull nothing from this repository now; None when it can. It asks for a digest
+        that no image has, so no image can influence the answer."""
+        repository = self._reference.partition("@")[0]
+        host = repository.partition("/")[0]
+        status, text = self._ask_registry(f"{repository}@{_NO_SUCH_DIGEST}")
+        if status in {200, 404}:
+            return None
+        if status in {401, 403}:
+            return NodeRefused(f"The registry {host} does not accept the credentials of this node: {text}")
+        if diagnosis.distrusts(host):
+            return NodeRefused(f"This node does not trust the certificate of the registry {host}.")
+        return Unavailable(f"The registry {host} does not answer the engine (status {status}).")
+
+    def _ask_registry(self, reference: str) -> tuple[int, str]:
+        """HTTP status and text of the registry's answer to the engine; 5xx when it does not answer."""
+        answer = self._engine.call(
+            "GET",
+            f"/distribution/{quote(reference, safe='/:@')}/json",
+            seconds=self._engine.act,
+            headers=self._headers,
+        )
+        # The engine reports status 500 when the registry refused it a token.
+        if answer.failed and (refused := _NO_TOKEN.match(answer.text)):
+            return 403, refused["words"]
+        return answer.status, answer.text if answer.failed else ""
+
+    def _can_unpack(self) -> bool:
+        """Whether the engine can unpack a layer at all: it imports an empty one, which is then removed."""
+        empty = io.BytesIO()
+        with tarfile.open(fileobj=empty, mode="w"):
+            pass
+        name = f"gridapps-check-{uuid.uuid4().hex[:12]}"
+        made = self._engine.call(
+            "POST",
+            "/images/create",
+            seconds=self._engine.act,
+            query={"fromSrc": "-", "repo": name, "tag": "1"},
+            body=empty.getvalue(),
+            headers={"Content-Type": "application/tar"},
+        )
+        if made.failed:
+            return False
+        removed = self._engine.call(
+            "DELETE", f"/images/{name}:1", seconds=self._engine.act, query={"force": "1"}
+        )
+        return not removed.failed

@@ -1,0 +1,89 @@
+"""The containers and workspaces of one instance on this node: their names, labels and directories."""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC
+from pathlib import Path
+
+from gridapps.sandbox import cgroup
+from gridapps.sandbox.engine.answers import Listed
+from gridapps.sandbox.engine.calls import Engine
+from gridapps.sandbox.protocol import Launch
+from gridapps.sandbox.workspace import Workspace
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
+_INSTANCE = "gridapps.instance"
+_NAMED = "gridapps.name"
+_LABELS = (
+    "gridapps.labels"  # the caller's labels as one JSON text, so that labels of an image cannot add to them
+)
+
+
+class Instance:
+    """One instance over one engine, which must see `scratch` under the same path."""
+
+    def __init__(self, name: str, *, engine: Engine, scratch: Path) -> None:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"An instance is named with [a-z0-9-], not {name!r}.")
+        self.engine = engine
+        self.scratch = scratch.absolute()
+        self._name = name
+        self._cgroup = ""
+
+    def prepare(self) -> str:
+        """Create the scratch directory and the control group of all containers, once; returns the group."""
+        if not self._cgroup:
+            self.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._cgroup = cgroup.prepare(self.engine.info(), instance=self._name)
+        return self._cgroup
+
+    def release(self) -> None:
+        """Remove the control group if no container is in it."""
+        cgroup.release(instance=self._name)
+        self._cgroup = ""
+
+    def container(self, name: str) -> str:
+        """The engine's name of a container."""
+        return f"gridapps-{self._name}-{name}"
+
+    def labels(self, name: str, *, given: Mapping[str, str]) -> dict[str, str]:
+        """The labels of a container; `given` are the caller's."""
+        return {_INSTANCE: self._name, _NAMED: name, _LABELS: json.dumps(dict(given))}
+
+    def launch_labels(self, launch: Launch) -> dict[str, str]:
+        return {
+            **self.labels(launch.name, given=launch.labels),
+            "gridapps.deadline": launch.deadline.astimezone(UTC).isoformat(),
+        }
+
+    def containers(self) -> dict[str, Listed]:
+        """All containers by name."""
+        found = self.engine.containers(label=f"{_INSTANCE}={self._name}")
+        return {(container.labels or {})[_NAMED]: container for container in found}
+
+    def container_id(self, name: str) -> str:
+        """The engine's id of a container, or "". Does not ask about that one container: it may be stuck."""
+        noted = self.space(name).container()
+        if noted:
+            return noted
+        found = self.containers().get(name)
+        return found.id if found else ""
+
+    def space(self, name: str) -> Workspace:
+        """The workspace of this name, whether it exists or not. Raises KeyError for what cannot be a name."""
+        if not NAME.fullmatch(name):
+            raise KeyError(name)
+        return Workspace(self.scratch / name)
+
+    def spaces(self) -> list[Workspace]:
+        """All workspaces."""
+        if not self.scratch.is_dir():
+            return []
+        return [Workspace(path) for path in self.scratch.iterdir() if NAME.fullmatch(path.name)]
+
+
+def given_labels(container: Listed) -> Mapping[str, str]:
+    """The labels that the caller gave a container."""
+    given: dict[str, str] = json.loads((container.labels or {})[_LABELS])
+    return given

@@ -1,0 +1,149 @@
+"""Starting a container: check the launch and the image, make the workspace, create and start."""
+
+import re
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from gridapps.sandbox import image_files, profile, workspace
+from gridapps.sandbox.engine import images
+from gridapps.sandbox.engine.answers import Image
+from gridapps.sandbox.instance import NAME, Instance
+from gridapps.sandbox.protocol import (
+    ContainerStuck,
+    EngineUnavailable,
+    ImageGone,
+    Launch,
+    NameTaken,
+    SandboxError,
+)
+from gridapps.sandbox.stopping import force
+from gridapps.sandbox.workspace import Quota, Workspace
+
+CHECK = "check-"  # begins the names of containers that serve to look at an image and are never started
+
+
+class Starter:
+    """Starts the containers of an instance. Thread-safe."""
+
+    def __init__(self, instance: Instance, *, quota: Quota, runtime: str, users: range) -> None:
+        self._instance = instance
+        self._engine = instance.engine
+        self._quota = quota
+        self._runtime = runtime
+        self._users = users  # ids, one for each attempt
+        self._checked: set[str] = set()  # ids of images
+        self._starting: set[str] = set()  # names
+        self._guard = threading.Lock()  # of `_starting`
+
+    def start(self, launch: Launch) -> None:
+        """See `protocol.Sandbox.start`."""
+        _check(launch)
+        with self._only_start_of(launch.name):
+            image = images.describe(self._engine, launch.image)
+            if image is None:
+                raise ImageGone(f"The image {launch.image} is not on this node: pull it first.")
+            entry = profile.Entry.of_image(image)
+            group = self._instance.prepare()
+            self._check_files(image)
+            try:
+                space = workspace.create(
+                    self._instance.scratch,
+                    launch,
+                    quota=self._quota,
+                    users=self._users,
+                    entry={"entry_point": entry.command[0], "workdir": entry.workdir},
+                )
+            except NameTaken:
+                if not self._start_created(launch.name):
+                    raise
+                return
+            configuration = profile.container(
+                launch=launch,
+                workspace=space,
+                entry=entry,
+                labels=self._instance.launch_labels(launch),
+                runtime=self._runtime,
+                cgroup=group,
+            )
+            self._start_in(space, configuration)
+
+    @contextmanager
+    def _only_start_of(self, name: str) -> Iterator[None]:
+        """A second caller would find a container that is created and not started, and start it as well."""
+        with self._guard:
+            if name in self._starting:
+                raise NameTaken(f"A container named {name} is being started.")
+            self._starting.add(name)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._starting.discard(name)
+
+    def _check_files(self, image: Image) -> None:
+        """Check the files of an image, once, in a container without mounts that is never started."""
+        if image.id in self._checked:
+            return
+        name = f"{CHECK}{uuid.uuid4().hex[:12]}"
+        configuration = profile.unstarted(image.id, labels=self._instance.labels(name, given={}))
+        container = self._engine.create(self._instance.container(name), configuration)
+        try:
+            image_files.check(lambda path: self._engine.stat(container, path))
+            if self._engine.container(container) is None:  # then every path was missing
+                raise EngineUnavailable(f"The engine lost the container for the check of {image.id}.")
+        finally:
+            self._engine.remove(container)
+        self._checked.add(image.id)
+
+    def _start_created(self, name: str) -> bool:
+        """Start a container that the engine created before it went away; whether there was one."""
+        container = self._engine.container(self._instance.container(name))
+        if container is None or container.state.status != "created":
+            return False
+        self._engine.start(container.id)
+        return True
+
+    def _start_in(self, space: Workspace, configuration: Mapping[str, Any]) -> None:
+        """Create and start the container of a new workspace. Removes both when that fails."""
+        try:
+            container = self._create(space.name, configuration)
+        except BaseException:
+            space.remove()
+            raise
+        space.note_container(container)
+        try:
+            self._engine.start(container)
+        except EngineUnavailable:
+            raise  # the engine may have started it; the next call finds out
+        except ContainerStuck:
+            force(self._instance, space.name)
+            raise
+        except BaseException:
+            self._engine.remove(container)
+            space.remove()
+            raise
+
+    def _create(self, name: str, configuration: Mapping[str, Any]) -> str:
+        """Create the container of a new workspace. One of this name that does not run is replaced: it
+        was left without a workspace, or by a call whose answer was lost."""
+        container = self._instance.container(name)
+        try:
+            return self._engine.create(container, configuration)
+        except NameTaken:
+            found = self._engine.container(container)
+            if found is not None and found.state.running:
+                raise
+        self._engine.remove(container)
+        return self._engine.create(container, configuration)
+
+
+def _check(launch: Launch) -> None:
+    if not NAME.fullmatch(launch.name):
+        raise ValueError(f"A container is named with [a-z0-9-], not {launch.name!r}.")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", launch.input_name):
+        raise ValueError(f"The input cannot be named {launch.input_name!r}.")
+    if not launch.input.is_file():
+        raise SandboxError(f"The input file {launch.input} is not on this node.")
