@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gridapps.sandbox.protocol import NodeRefused, Unavailable
+from gridapps.sandbox.protocol import NodeRefused, RegistryUnavailable
 from tests.launcher.conftest import FakeLauncher
 
 DIGEST = "@sha256:" + "0" * 64
@@ -18,7 +18,7 @@ DIGEST = "@sha256:" + "0" * 64
 @pytest.fixture
 def silent_to_the_engine(fake_launcher: FakeLauncher, monkeypatch: pytest.MonkeyPatch) -> None:
     def pull(image: str, *, token: str) -> None:
-        raise Unavailable("The registry does not answer the engine (status 500).")
+        raise RegistryUnavailable("The registry does not answer the engine (status 500).")
 
     monkeypatch.setattr(fake_launcher.sandbox, "pull", pull)
 
@@ -56,6 +56,6 @@ def test_a_registry_whose_certificate_the_node_does_not_trust_refuses_the_node(
 @pytest.mark.usefixtures("silent_to_the_engine")
 def test_a_registry_that_is_away_is_away(fake_launcher: FakeLauncher) -> None:
     sandbox = fake_launcher.connect()
-    with pytest.raises(Unavailable):
+    with pytest.raises(RegistryUnavailable):
         sandbox.pull(f"{fake_launcher.registries[1]}/app{DIGEST}", token="")
     sandbox.close()

@@ -24,7 +24,7 @@ from gridapps.sandbox.protocol import (
     ImageUnavailable,
     NodeRefused,
     NoSpace,
-    Unavailable,
+    RegistryUnavailable,
 )
 from tests.fixtures.engine import Engine
 from tests.fixtures.own_engine import OwnEngine
@@ -120,11 +120,13 @@ def test_names_of_files_that_read_like_an_error_are_the_images_fault(
 
 
 def test_a_registry_that_is_away_is_away(calls: Calls) -> None:
-    with pytest.raises(Unavailable):
+    with pytest.raises(RegistryUnavailable):
         pulling.pull(calls, f"127.0.0.1:{free_port()}/app@sha256:{'0' * 64}", token="")
 
 
-@pytest.mark.parametrize(("status", "error"), [(401, NodeRefused), (403, NodeRefused), (502, Unavailable)])
+@pytest.mark.parametrize(
+    ("status", "error"), [(401, NodeRefused), (403, NodeRefused), (502, RegistryUnavailable)]
+)
 def test_what_the_registry_answers_counts(calls: Calls, status: int, error: type[Exception]) -> None:
     class Refusing(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

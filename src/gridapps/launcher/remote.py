@@ -18,9 +18,9 @@ from gridapps.sandbox.protocol import (
     EngineUnavailable,
     Launch,
     NodeRefused,
+    RegistryUnavailable,
     Resident,
     SandboxError,
-    Unavailable,
 )
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ class RemoteSandbox:
     def pull(self, image: str, *, token: str) -> None:
         try:
             self._call(messages.Pull(image=image, token=token), type(None))
-        except Unavailable as error:
+        except RegistryUnavailable as error:
             host = image.partition("/")[0]
             if diagnosis.distrusts(host):  # the launcher has no network, and cannot look
                 text = f"This node does not trust the certificate of the registry {host}."

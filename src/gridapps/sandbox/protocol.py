@@ -27,7 +27,7 @@ class ImageGone(ImageUnavailable):
     """The image is not on the node, or not any more: pull it first."""
 
 
-class Unavailable(SandboxError):
+class RegistryUnavailable(SandboxError):
     """The registry does not answer the engine: ask again later."""
 
 
@@ -138,7 +138,7 @@ class Sandbox(Protocol):
         """Make the image of this reference (by digest) present on the node. Idempotent; free when present.
 
         `token` is a registry bearer token that may pull it; empty: the engine has credentials of its own.
-        Raises ImageUnavailable, Unavailable, NodeRefused, NoSpace.
+        Raises ImageUnavailable, RegistryUnavailable, NodeRefused, NoSpace.
         """
 
     def layers(self, image: str) -> Mapping[str, int] | None:

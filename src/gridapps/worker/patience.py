@@ -14,14 +14,14 @@ from typing import TypeVar
 
 from django.db import InterfaceError, OperationalError, close_old_connections
 
-from gridapps.sandbox.protocol import EngineUnavailable, NoSpace, Unavailable, Unexplained
+from gridapps.sandbox.protocol import EngineUnavailable, NoSpace, RegistryUnavailable, Unexplained
 from gridapps.storage.cache import CacheFull
 from gridapps.storage.protocol import StorageUnavailable
 
 logger = logging.getLogger(__name__)
 # What passes without the program's doing.
-_AWAY = (EngineUnavailable, Unavailable, StorageUnavailable, NoSpace, CacheFull)
-_BOUNDED = (Unavailable, NoSpace, CacheFull, OSError)
+_AWAY = (EngineUnavailable, RegistryUnavailable, StorageUnavailable, NoSpace, CacheFull)
+_BOUNDED = (RegistryUnavailable, NoSpace, CacheFull, OSError)
 T = TypeVar("T")
 
 PAUSE = 2.0  # seconds before something that is away is asked again

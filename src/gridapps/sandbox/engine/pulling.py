@@ -20,8 +20,8 @@ from gridapps.sandbox.protocol import (
     ImageUnavailable,
     NodeRefused,
     NoSpace,
+    RegistryUnavailable,
     SandboxError,
-    Unavailable,
     Unexplained,
 )
 
@@ -33,7 +33,7 @@ _NO_TOKEN = re.compile(r'\w+ "[^" ]+": (?P<words>(unauthorized|denied): .*)', re
 
 
 def pull(engine: Engine, reference: str, *, token: str) -> None:
-    """Raises ImageUnavailable when there is no such image or it cannot be unpacked, Unavailable when
+    """Raises ImageUnavailable when there is no such image or it cannot be unpacked, RegistryUnavailable when
     the registry does not answer, NodeRefused when it refuses the credentials; NoSpace, Unexplained."""
     attempt = _Pull(engine, reference, token)
     for pause in (*_PAUSES, None):
@@ -114,7 +114,7 @@ class _Pull:
             return NodeRefused(f"The registry {host} does not accept the credentials of this node: {text}")
         if diagnosis.distrusts(host):
             return NodeRefused(f"This node does not trust the certificate of the registry {host}.")
-        return Unavailable(f"The registry {host} does not answer the engine (status {status}).")
+        return RegistryUnavailable(f"The registry {host} does not answer the engine (status {status}).")
 
     def _ask_registry(self, reference: str) -> tuple[int, str]:
         """HTTP status and text of the registry's answer to the engine; 5xx when it does not answer."""
