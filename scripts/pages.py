@@ -1,4 +1,4 @@
-"""Writes the pages of docs/ that follow from the code: `make pages`. `--check` only looks."""
+"""Generate the pages of docs/ that follow from the code: `make pages`. `--check` only compares."""
 
 import sys
 from collections.abc import Iterator
@@ -22,11 +22,13 @@ def states() -> str:
     lines = [
         "# States",
         "",
-        "Written by `make pages` from the tables in the `states` modules of `runs`, `registry` and `hooks`.",
-        "Only `gridapps.moves.move` writes a state, in one update that names the states it may leave.",
+        "For programmers: the states of runs, tasks, shares and deliveries, and the allowed changes.",
+        "",
+        "`make pages` generates this page from the tables in the `states` modules of `runs`, `registry` and",
+        "`hooks`. Only `move` in `moves.py` writes a state, in one update that names the states it may leave.",
         "",
     ]
-    lines += ["## Tasks and runs", "", "The state of a run follows from its tasks'.", ""]
+    lines += ["## Tasks and runs", "", "The state of a run follows from the states of its tasks.", ""]
     lines += _table(State.QUEUED, MOVES)
     lines += ["## Shares", "", *_table(ShareState.COPYING, SHARE_MOVES)]
     lines += ["## Deliveries of hooks", "", *_table(DeliveryState.WAITING, DELIVERY_MOVES)]
@@ -55,7 +57,14 @@ def _table(first: str, moves: Moves[Any]) -> list[str]:
 
 def commands() -> str:
     """The page of commands, of the server and of the client."""
-    lines = ["# Commands", "", "Written from the programs' own help by `make pages`.", ""]
+    lines = [
+        "# Commands",
+        "",
+        "For users and operators: every command with its options.",
+        "",
+        "`make pages` generates this page from the help texts of the programs.",
+        "",
+    ]
     for name, program in (("gridapps-server", server), ("gridapps", client)):
         lines += [f"## {name}", "", (program.help or "").strip(), ""]
         for path, command in walk(name, program):

@@ -105,19 +105,21 @@ def _details(function: Callable[..., None]) -> set[str]:
     return set(details) - {"values"}
 
 
-def _readme_commands() -> list[str]:
-    blocks = re.findall(r"^```(?:sh|console|bash)?\n(.*?)^```", (TOP / "README.md").read_text(), re.M | re.S)
-    lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
+def _shown_commands() -> list[str]:
+    """Commands in blocks of the pages. Decisions tell what was, and may show older ones."""
+    texts = [(TOP / page).read_text() for page in PAGES if not page.startswith("docs/decisions/")]
+    blocks = [block for text in texts for block in re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)]
+    lines = [line.strip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line.startswith(("make ", "gridapps", "scripts/"))]
 
 
-def test_readme_commands_exist():
+def test_shown_commands_exist():
     from gridapps_client.cli import main as client
 
     from gridapps.server.cli import main as server
 
-    commands = _readme_commands()
-    assert commands, "the README shows no command"
+    commands = _shown_commands()
+    assert len(commands) > 20
     targets = re.findall(r"^([a-z]+):", (TOP / "Makefile").read_text(), re.M)
     for line in commands:
         words = shlex.split(line, comments=True)
@@ -165,6 +167,41 @@ def test_the_threat_model_names_every_module_of_attacks():
     text = (DOCS / "security.md").read_text()
     modules = sorted(path.name for path in (TOP / "tests" / "attacks").glob("test_*.py"))
     assert [name for name in modules if name != "test_scene.py" and f"tests/attacks/{name}" not in text] == []
+
+
+SOURCE_LIKE = ["src", "deploy", "scripts", "apps", "demo", "client", "Makefile", "pyproject.toml", "tests"]
+
+
+def test_pages_that_the_source_names_exist():
+    """Such as docs/settings.md in a message, a docstring or a comment."""
+    listed = subprocess.run(
+        ["git", "grep", "-noE", r"docs/[A-Za-z0-9/-]+\.md", "--", *SOURCE_LIKE],
+        cwd=TOP, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert len(listed) > 30
+    assert [line for line in listed if not (TOP / line.rpartition(":")[2]).is_file()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_modules_that_a_page_names_exist(page: str):
+    """Such as `runs/queue.py`, below the packages or below the top."""
+    roots = (TOP, TOP / "src" / "gridapps", TOP / "client" / "src" / "gridapps_client")
+    names = re.findall(r"`((?:\w+/)+\w+\.py)`", (TOP / page).read_text())
+    assert [name for name in names if not any((root / name).is_file() for root in roots)] == []
+
+
+def test_every_page_is_in_the_index():
+    index = (DOCS / "README.md").read_text()
+    pages = [path.name for path in DOCS.glob("*.md") if path.name != "README.md"]
+    assert [page for page in pages if f"]({page})" not in index] == []
+
+
+@pytest.mark.parametrize("page", [path.name for path in sorted(DOCS.glob("*.md"))])
+def test_every_page_says_in_its_first_line_for_whom_it_is(page: str):
+    title, empty, first, *_ = (DOCS / page).read_text().splitlines()
+    assert title.startswith("# ")
+    assert empty == ""
+    assert re.match(r"For [A-Za-z ,]+: .{20,}", first), first
 
 
 def _anchors(text: str) -> set[str]:

@@ -74,7 +74,7 @@ def test_refused_by_the_user(server: Server) -> None:
 
 
 def test_nobody_comes(server: Server) -> None:
-    with pytest.raises(Unauthenticated, match="Nobody logged in"):
+    with pytest.raises(Unauthenticated, match="not completed in time"):
         login.in_browser(server.url, ca=None, show=print, patience=0.1)
 
 

@@ -139,7 +139,7 @@ class _Listener(HTTPServer):
             self.timeout = max(0.0, until - time.monotonic())
             if self.timeout == 0.0:
                 raise Unauthenticated(
-                    "Nobody logged in within the time; run gridapps login again.", code="login"
+                    "The login was not completed in time; run gridapps login again.", code="login"
                 )
             self.handle_request()
         if "code" in self.answer:

@@ -200,7 +200,7 @@ def _identity(image: str) -> str:
         timeout=60,
     )
     if found.returncode != 0:
-        raise GridAppsError(f"docker has no image {image!r}; build it first.", code="push")
+        raise GridAppsError(f"Docker has no image {image!r}; build it first.", code="push")
     return found.stdout.strip()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 class Refused(Exception):
     """The request cannot be carried out. The message is a sentence for the caller.
 
-    `code` is the stable code of the API (docs/errors.md). `fields`: pairs of JSON pointer and sentence.
+    `code` is the stable code of the API (docs/api.md). `fields`: pairs of JSON pointer and sentence.
     """
 
     code: str = "invalid-request"

@@ -61,7 +61,7 @@ def read(file: int, *, size: int) -> Header:
     elif data + points * record_length > size:
         raise BadPointCloud(
             f"The file is cut off: its header promises {points} points of {record_length} bytes from byte "
-            f"{data} on, which takes {data + points * record_length} bytes, but the file has {size}. "
+            f"{data} on, which takes {data + points * record_length} bytes, but the file has {size} bytes. "
             "Copy it again from its source."
         )
     return Header(
@@ -103,8 +103,8 @@ def _frame(raw: bytes, size: int) -> tuple[int, int, int]:
         )
     if not header_size <= data <= size:
         raise BadPointCloud(
-            f"The header says that points start at byte {data}; in this file of {size} bytes with a header "
-            f"of {header_size} that cannot be."
+            f"The header says that points start at byte {data}, which is impossible in this file of {size} "
+            f"bytes with a header of {header_size} bytes."
         )
     return minor, header_size, data
 

@@ -123,7 +123,7 @@ def show_to_developer(*, by: User, run: Run) -> Run:
     if app.owner_id == by.pk:
         raise Conflict("You are the developer of this App: you see the run already.")
     if app.deleted_at is not None:
-        raise Conflict("The App was deleted by its developer: nobody is there to see the run.")
+        raise Conflict("The App was deleted by its developer, so the run cannot be shown to one.")
     return _set_shown(by, run, shown=True)
 
 
@@ -339,7 +339,7 @@ def _reserve_outputs(run: Run, tasks: int) -> None:
     reserved = active.aggregate(sum=Sum("run__disk"))["sum"] or 0
     if kept + reserved + tasks * run.disk > limit:
         raise QuotaExceeded(
-            f"You keep {kept} bytes of outputs, your waiting and running tasks may write {reserved} more, "
-            f"and this run asks for {tasks * run.disk}; at most {limit} are allowed. Ask for less disk, "
-            "wait for tasks to end, or delete the outputs of runs that you do not need any more."
+            f"You keep {kept} bytes of outputs, your waiting and running tasks may write {reserved} bytes "
+            f"more, and this run asks for {tasks * run.disk} bytes; at most {limit} bytes are allowed. Ask for "
+            "less disk, wait for tasks to end, or delete the outputs of runs that you no longer need."
         )

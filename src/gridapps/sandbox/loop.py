@@ -61,7 +61,7 @@ def create_image(image: Path, *, size: int, inodes: int) -> None:
         ["mkfs.ext4", *options, str(image)], capture_output=True, text=True, check=False, timeout=300
     )
     if made.returncode != 0:
-        raise SandboxError(f"mkfs.ext4 could not make {image}: {made.stderr.strip()}")
+        raise SandboxError(f"The file system {image} could not be made: {made.stderr.strip()}")
 
 
 def mount(image: Path, target: Path) -> None:

@@ -47,13 +47,13 @@ RIGHTS: Mapping[str, Rights] = {
         runs="the developer registry",
         reads=("run/registry.json", "run/uploads"),
         writes=("registry",),
-        reaches="nobody: it is asked by nginx, application, promoter and engine",
+        reaches="nothing; nginx, application, promoter and engine connect to it",
     ),
     "trusted": Rights(
         runs="the trusted registry",
         reads=("run/trusted.json",),
         writes=("trusted",),
-        reaches="nobody: it is asked by nginx, application, promoter and engine",
+        reaches="nothing; nginx, application, promoter and engine connect to it",
     ),
     "courier": Rights(
         runs="deliveries of hooks",
@@ -74,7 +74,7 @@ RIGHTS: Mapping[str, Rights] = {
         reaches="database, storage",
     ),
     "worker": Rights(
-        runs="the queue of a node: what runs, and what becomes of it",
+        runs="the queue of a node, its tasks and their outputs",
         reads=("authority/token.key", "exports"),
         writes=(*_DATABASE, "attempts", "cache", "images", "outputs", "run/launcher.sock", "run/worker"),
         reaches="database, broker, storage; the launcher",

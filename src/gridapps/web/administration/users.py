@@ -92,7 +92,7 @@ class RetiringUserAdmin(Operated, UserAdmin):  # type: ignore[type-arg]
 
         def retire(user: User) -> None:
             if user.pk == by.pk:
-                raise NotAnAdministrator("Nobody retires oneself: another administrator has to.")
+                raise NotAnAdministrator("You cannot retire yourself; ask another administrator.")
             operations.retire_user(user=user, by=by)
 
         self.for_each(request, chosen, retire, done="{} retired.")

@@ -1,0 +1,173 @@
+"""The form of the messages that users read.
+
+Messages are collected from the source: the texts in every call of an exception class that a user can meet. A
+placeholder of an f-string is shown as `{...}`.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+TOP = Path(__file__).parents[1]
+SOURCES = sorted(path for top in ("src", "client/src") for path in (TOP / top).rglob("*.py"))
+SHOWN = {"Refused", "ClickException", "UsageError", "BadParameter", "GridAppsError", "SandboxError"}
+HOLE = "{...}"
+SIZES = r"(bytes|memory|disk|limit|kept|reserved|(?<!chunk_)size)$"  # ends of expressions that are bytes
+
+# Mannered or ambiguous English, and what to write instead.
+BANNED = {
+    r"whoever": "name the person",
+    r"nobody(?! account)(?<!`nobody)(?<!account nobody)": "name who cannot",
+    r"anybody": "any user",
+    r"by and by": "periodically",
+    r"(?<=[.:;,] )that were": "that would be, or: too many ...",
+    r"(is|are) none any ?more": "no longer counts",
+    r"betimes": "early",
+    r"thereof": "of it",
+    r"rang": "woke",
+}
+# Commands that end a message without a full stop, so that they can be copied.
+COMMAND = r"(?:gridapps|gridapps-server|apt-get|chmod|mkdir|openssl|\{\.\.\.\}|--key) ?[^.]*(?:\.tar)?"
+# Names in snake case that users meet: options of other programs, and fields of the API.
+KNOWN = {"no_root_squash"}
+
+
+class Message(NamedTuple):
+    where: str
+    text: str
+    unitless: tuple[str, ...]  # placeholders that show a size without a unit
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.text}"
+
+
+def _name(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+@cache
+def _trees() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text()) for path in SOURCES}
+
+
+@cache
+def _classes() -> dict[str, set[str]]:
+    """Each class of the source with the names of its bases."""
+    found: dict[str, set[str]] = {}
+    for tree in _trees().values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, set()).update(map(_name, node.bases))
+    return found
+
+
+@cache
+def _shown_classes() -> frozenset[str]:
+    shown = set(SHOWN)
+    while more := {name for name, bases in _classes().items() if bases & shown} - shown:
+        shown |= more
+    return frozenset(shown)
+
+
+def _texts(node: ast.expr) -> list[str]:
+    """The texts that an expression can have. A part that only the running program knows is a hole."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return [text]
+        case ast.JoinedStr(values=values):
+            return ["".join(str(part.value) if isinstance(part, ast.Constant) else HOLE for part in values)]
+        case ast.IfExp(body=one, orelse=other):
+            return _texts(one) + _texts(other)
+        case ast.BinOp(left=left, op=ast.Add(), right=right) if _texts(left) or _texts(right):
+            return [a + b for a in _texts(left) or [HOLE] for b in _texts(right) or [HOLE]]
+    return []
+
+
+def _unitless(node: ast.expr) -> tuple[str, ...]:
+    """Placeholders of sizes that are neither formatted with a unit nor followed by one."""
+    if not isinstance(node, ast.JoinedStr):
+        return ()
+    found = []
+    for part, after in zip(node.values, [*node.values[1:], None], strict=True):
+        if isinstance(part, ast.FormattedValue) and not isinstance(part.value, ast.Call):
+            follows = str(after.value) if isinstance(after, ast.Constant) else ""
+            shown = ast.unparse(part.value)
+            if re.search(SIZES, shown) and not re.match(r" bytes\b", follows):
+                found.append(shown)
+    return tuple(found)
+
+
+@cache
+def messages() -> list[Message]:
+    found = []
+    for path, tree in _trees().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and _name(node.func) in _shown_classes():
+                for argument in node.args[:2]:  # ApiError has its code first
+                    found += [
+                        Message(f"{path.relative_to(TOP)}:{node.lineno}", text, _unitless(argument))
+                        for text in _texts(argument)
+                        if " " in text
+                    ]
+    return found
+
+
+def _faulty(pattern: str, *, want: bool) -> list[str]:
+    return [str(message) for message in messages() if bool(re.search(pattern, message.text, re.S)) != want]
+
+
+def test_messages_are_found():
+    assert len(messages()) > 250
+    texts = {message.text for message in messages()}
+    assert "A bearer token is needed." in texts
+    assert "There is an access tag {...} already." in texts
+
+
+def test_messages_begin_like_sentences():
+    assert _faulty(r"^([A-Z]|\d|\{\.\.\.\}|--[a-z])", want=True) == []
+
+
+def test_messages_end_like_sentences():
+    """With a full stop or question mark, with a reason that is inserted, or with a command to copy."""
+    assert _faulty(rf"([.?]|\s\{{\.\.\.\}}|{COMMAND})$", want=True) == []
+
+
+def test_messages_name_nothing_internal():
+    classes = {name for name in _classes() if re.search(r"[a-z][A-Z]", name)}
+    inside = rf"\bgridapps\.\w|\bgridapps_client\b|\b({'|'.join(sorted(classes))})\b"
+    assert _faulty(inside, want=False) == []
+    fields = set(re.findall(r"[a-z]+(?:_[a-z]+)+", (TOP / "docs" / "api.md").read_text()))
+    named = {
+        f"{message}: {word}"
+        for message in messages()
+        for word in re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", message.text)
+        if word not in fields | KNOWN
+    }
+    assert sorted(named) == []
+
+
+def test_settings_that_messages_name_exist():
+    from gridapps.config.environment import Environment
+
+    settings = {f"GRIDAPPS_{name.upper()}" for name in Environment.model_fields}
+    client = {"GRIDAPPS_URL", "GRIDAPPS_TOKEN", "GRIDAPPS_CA", "GRIDAPPS_CONFIG"}
+    named = {word for message in messages() for word in re.findall(r"GRIDAPPS_[A-Z_]+", message.text)}
+    assert named, "no message names a setting"
+    assert named - settings - client == set()
+
+
+def test_messages_show_sizes_with_units():
+    assert [f"{message}: {message.unitless}" for message in messages() if message.unitless] == []
+
+
+def _banned(text: str) -> Iterator[str]:
+    for pattern, instead in BANNED.items():
+        if found := re.search(rf"\b{pattern}\b", text, re.I):
+            yield f"{found[0]!r} (instead: {instead})"
+
+
+def test_messages_are_plain():
+    assert [f"{message}: {fault}" for message in messages() for fault in _banned(message.text)] == []
