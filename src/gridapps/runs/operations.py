@@ -340,6 +340,6 @@ def _reserve_outputs(run: Run, tasks: int) -> None:
     if kept + reserved + tasks * run.disk > limit:
         raise QuotaExceeded(
             f"You keep {kept} bytes of outputs, your waiting and running tasks may write {reserved} bytes "
-            f"more, and this run asks for {tasks * run.disk} bytes; at most {limit} bytes are allowed. Ask for "
-            "less disk, wait for tasks to end, or delete the outputs of runs that you no longer need."
+            f"more, and this run asks for {tasks * run.disk} bytes; at most {limit} bytes are allowed. Ask "
+            "for less disk, wait for tasks to end, or delete the outputs of runs that you no longer need."
         )
