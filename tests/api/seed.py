@@ -14,7 +14,7 @@ from gridapps.registry import operations as registry
 from gridapps.registry.models import Release
 from gridapps.runs import operations as runs
 from gridapps.runs.models import Output, Run, Task
-from gridapps.runs.store import Place
+from gridapps.runs.store import AttemptFiles
 
 FILES = {"dtm.tif": b"II*\0" + bytes(range(256)) * 4000, "a b/ü'\";\\%41?#.txt": b"hello"}
 
@@ -70,7 +70,7 @@ def _end(run: Run) -> None:
     now = timezone.now()
     (settings.DATA / "outputs").mkdir(exist_ok=True)
     for task in Task.objects.filter(run=run):
-        place = Place(run.pk, task.index, 1)
+        place = AttemptFiles(run.pk, task.index, 1)
         place.make()
         place.log.write_text(f"2026-01-01T00:00:0{task.index}Z task {task.index} says: hello\n")
         for name, data in FILES.items():

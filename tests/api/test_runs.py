@@ -14,7 +14,7 @@ from gridapps.registry.models import App
 from gridapps.runs import queue, store
 from gridapps.runs.models import Output, Run, Task
 from gridapps.runs.states import State
-from gridapps.runs.store import Place
+from gridapps.runs.store import AttemptFiles
 from tests.api.conftest import DIGEST, Caller, Callers, MakeApp, MakeExport
 
 pytestmark = pytest.mark.django_db
@@ -284,7 +284,7 @@ def ended(callers: Callers, app: App, make_export: MakeExport, settings: Any, tm
     task = Task.objects.get(run__pk=key)
     Task.objects.update(state="SUCCESS", attempt=1, ended_at=timezone.now(), progress=1)
     Run.objects.update(state="SUCCESS", ended_at=timezone.now(), progress=1)
-    place = Place(task.run_id, 0, 1)
+    place = AttemptFiles(task.run_id, 0, 1)
     place.files.mkdir(parents=True)
     (place.files / "a").write_bytes(b"x")
     place.log.write_text("2026-01-01T00:00:00Z hello\n")

@@ -18,7 +18,7 @@ from gridapps.registry.models import Release, Share
 from gridapps.runs import operations, queries
 from gridapps.runs.errors import NotFound
 from gridapps.runs.models import Output, Run, Task
-from gridapps.runs.store import Place
+from gridapps.runs.store import AttemptFiles
 from tests.api.conftest import Callers, MakeApp, MakeExport
 
 READS = ("", "/log", "/outputs", "/outputs.zip", "/outputs/0/a.txt")
@@ -42,7 +42,7 @@ def make_run(callers: Callers, make_app: MakeApp, make_export: MakeExport) -> Ca
         run, _ = operations.submit(by=callers.analyst.user, request=wanted)
         (settings.DATA / "outputs").mkdir(parents=True, exist_ok=True)
         for task in run.tasks.all():
-            place = Place(run.pk, task.index, 1)
+            place = AttemptFiles(run.pk, task.index, 1)
             place.make()
             place.files.mkdir(exist_ok=True)
             place.log.write_text("2026-01-01T00:00:00Z hello\n")

@@ -15,7 +15,7 @@ import pytest
 import shapely
 
 from gridapps.access.models import User
-from gridapps.exports import facts, operations, queries, storage
+from gridapps.exports import facts, operations, queries, stored_files
 from gridapps.exports.headers import BadPointCloud
 from gridapps.exports.models import Export
 from tests.exports.conftest import SHARED
@@ -59,8 +59,8 @@ GOOD = {
 }
 
 
-def stored_files() -> list[Path]:
-    root = storage.root()
+def files_in_storage() -> list[Path]:
+    root = stored_files.root()
     assert root is not None
     return [path for path in root.rglob("*") if path.is_file()]
 
@@ -70,7 +70,7 @@ def refused(owner: User, *files: Path, name: str = "city") -> str:
     with pytest.raises(BadPointCloud) as caught:
         operations.import_export(owner=owner, name=name, files=list(files))
     assert not Export.objects.exists()
-    assert stored_files() == []
+    assert files_in_storage() == []
     return str(caught.value)
 
 
@@ -91,19 +91,19 @@ def test_a_file_becomes_an_export_with_its_facts(owner, make_cloud):
 def test_an_import_takes_no_second_copy(owner, make_cloud):
     path = make_cloud()
     (file,) = operations.import_export(owner=owner, name="city", files=[path]).files.all()
-    assert storage.path(file).samefile(path)
-    assert storage.verified(file) == storage.path(file)
+    assert stored_files.path(file).samefile(path)
+    assert stored_files.verified(file) == stored_files.path(file)
 
 
 def test_a_file_that_the_sandbox_could_not_read_is_copied(owner, make_cloud):
     path = make_cloud()
     path.chmod(0o600)
     (file,) = operations.import_export(owner=owner, name="city", files=[path]).files.all()
-    assert not storage.path(file).samefile(path)
-    assert storage.path(file).stat().st_mode & 0o777 == 0o444
+    assert not stored_files.path(file).samefile(path)
+    assert stored_files.path(file).stat().st_mode & 0o777 == 0o444
     assert path.stat().st_mode & 0o777 == 0o600
     path.write_bytes(b"changed")
-    assert storage.verified(file).stat().st_size == file.size
+    assert stored_files.verified(file).stat().st_size == file.size
 
 
 def test_a_linked_file_that_its_owner_changes_is_found(owner, make_cloud):
@@ -112,18 +112,18 @@ def test_a_linked_file_that_its_owner_changes_is_found(owner, make_cloud):
     with path.open("r+b") as content:
         content.seek(-1, os.SEEK_END)
         content.write(b"x")
-    with pytest.raises(storage.ExportFileChanged, match=r"cloud\.laz was changed after it was imported"):
-        storage.verified(file)
+    with pytest.raises(stored_files.ExportFileChanged, match=r"cloud\.laz was changed after it was imported"):
+        stored_files.verified(file)
 
 
 def test_a_stored_file_that_is_gone_or_replaced_is_found(owner, make_cloud):
     (file,) = operations.import_export(owner=owner, name="city", files=[make_cloud()]).files.all()
-    storage.path(file).unlink()
-    with pytest.raises(storage.ExportFileChanged, match="cannot be reached"):
-        storage.verified(file)
-    storage.path(file).symlink_to("/etc/passwd")
-    with pytest.raises(storage.ExportFileChanged, match="was changed"):
-        storage.verified(file)
+    stored_files.path(file).unlink()
+    with pytest.raises(stored_files.ExportFileChanged, match="cannot be reached"):
+        stored_files.verified(file)
+    stored_files.path(file).symlink_to("/etc/passwd")
+    with pytest.raises(stored_files.ExportFileChanged, match="was changed"):
+        stored_files.verified(file)
 
 
 def test_several_files_keep_their_order(owner, make_cloud):

@@ -34,7 +34,7 @@ from gridapps.runs.models import Attempt, Run, Task
 from gridapps.runs.operations import Request
 from gridapps.runs.queue import MAX_ATTEMPTS
 from gridapps.runs.states import MOVES, TERMINAL, State, run_state
-from gridapps.runs.store import Place
+from gridapps.runs.store import AttemptFiles
 from gridapps.sandbox.fake import Call
 from gridapps.worker.execution import Node
 from gridapps.worker.node_images import NodeImages
@@ -292,7 +292,7 @@ class Machine(RuleBasedStateMachine):
         return [
             path
             for task in Task.objects.filter(attempt__gt=0)
-            for path in Place(task.run_id, task.index, 1).directory.parent.glob("*")
+            for path in AttemptFiles(task.run_id, task.index, 1).directory.parent.glob("*")
             if path.name != str(task.attempt) or (not _outputs(task) and (path / "files").exists())
         ]
 
@@ -325,7 +325,7 @@ def _assert_outputs_are_visible_exactly_when_whole(run: Run, task: Task) -> None
         return
     found = {path for path, _ in _outputs(task)}
     assert found == {"stdout.txt", "word"}, (task.state, task.reason, task.exit_code, found)
-    place = Place(run.pk, task.index, task.attempt)
+    place = AttemptFiles(run.pk, task.index, task.attempt)
     assert (place.files / "word").read_text() == run.arguments["word"]
 
 

@@ -15,14 +15,14 @@ from django.utils import timezone
 
 from gridapps.access.models import User
 from gridapps.audit.models import Entry
-from gridapps.exports import storage
 from gridapps.housekeeping import lost_outputs as tidying
 from gridapps.housekeeping import output_files
 from gridapps.runs import operations, queries, retention, store
 from gridapps.runs.errors import Conflict, OutputsRemoved, QuotaExceeded
 from gridapps.runs.models import Output, Run, Task
-from gridapps.runs.store import CollectedFile, Place
-from gridapps.storage.protocol import Missing, StorageUnavailable
+from gridapps.runs.store import AttemptFiles, CollectedFile
+from gridapps.storage.choice import current
+from gridapps.storage.interface import Missing, StorageUnavailable
 from tests.fixtures.s3 import BUCKET, CREDENTIALS, S3Server
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -51,7 +51,7 @@ def left_by(run: Run, *, age: float) -> Run:
     Task.objects.filter(run=run).update(state="SUCCESS", attempt=1, ended_at=ended, progress=1)
     Run.objects.filter(pk=run.pk).update(state="SUCCESS", ended_at=ended, progress=1)
     for task in run.tasks.all():
-        place = Place(run.pk, task.index, 1)
+        place = AttemptFiles(run.pk, task.index, 1)
         place.make()
         place.files.mkdir()
         (place.files / "dtm.tif").write_bytes(CONTENT)
@@ -75,10 +75,10 @@ def sweep() -> list[str]:
 
 def lying() -> set[UUID]:
     """The runs of which anything lies in the storage."""
-    top = storage.current().local("outputs")
+    top = current().local("outputs")
     if top is not None:
         return {UUID(path.relative_to(top).parts[0]) for path in top.rglob("*") if path.is_file()}
-    return {UUID(entry.key.split("/")[1]) for entry in storage.current().entries("outputs/")}
+    return {UUID(entry.key.split("/")[1]) for entry in current().entries("outputs/")}
 
 
 def test_old_outputs_go_and_the_run_stays(data: Path, make_run) -> None:
@@ -143,7 +143,7 @@ def test_of_an_active_run_nothing_can_be_removed(data: Path, make_run) -> None:
 
 def test_a_storage_that_is_away_loses_nothing(data: Path, make_run, request) -> None:
     runs = [left_by(make_run(), age=DAYS + 2 - n) for n in range(2)]
-    if storage.current().local("outputs") is not None:
+    if current().local("outputs") is not None:
         (data / "outputs").rename(data / "unmounted")
     else:
         request.getfixturevalue("s3").stop()
@@ -151,7 +151,7 @@ def test_a_storage_that_is_away_loses_nothing(data: Path, make_run, request) -> 
         sweep()
     assert Run.objects.get(files_left=True) == runs[0], "the rest is not begun"
     assert Output.objects.count() == 1
-    if storage.current().local("outputs") is not None:
+    if current().local("outputs") is not None:
         (data / "unmounted").rename(data / "outputs")
     else:
         request.getfixturevalue("s3").start()
@@ -166,7 +166,7 @@ def test_a_user_need_not_wait_for_a_storage_that_is_away(data: Path, make_run, m
         raise StorageUnavailable("The S3 storage does not answer.")
 
     with monkeypatch.context() as broken:
-        broken.setattr(storage.current(), "remove", away)
+        broken.setattr(current(), "remove", away)
         retention.remove(by=run.owner, run=run)
     assert queries.outputs(run).count() == 0
     assert sweep() == [f"outputs/{run.pk}"]
@@ -174,14 +174,14 @@ def test_a_user_need_not_wait_for_a_storage_that_is_away(data: Path, make_run, m
 
 def test_what_cannot_be_removed_keeps_nobody_else_waiting(data: Path, make_run, monkeypatch) -> None:
     runs = [left_by(make_run(), age=DAYS + 2 - n) for n in range(2)]
-    real = storage.current().remove
+    real = current().remove
 
     def remove(key: str) -> None:
         if str(runs[0].pk) in key:
             raise PermissionError(13, "Permission denied")
         real(key)
 
-    monkeypatch.setattr(storage.current(), "remove", remove)
+    monkeypatch.setattr(current(), "remove", remove)
     assert sweep() == [f"outputs/{runs[1].pk}"]
     assert list(Run.objects.filter(files_left=True)) == [runs[0]]
     monkeypatch.undo()
@@ -205,7 +205,7 @@ def test_an_output_that_is_being_read_breaks_off_or_goes_on(data: Path, make_run
 def test_tidy_finds_what_a_late_attempt_leaves(data: Path, make_run) -> None:
     run = left_by(make_run(), age=DAYS + 1)
     sweep()
-    place = Place(run.pk, 0, 1)
+    place = AttemptFiles(run.pk, 0, 1)
     place.make()
     place.log.write_text("late\n")
     place.publish([])
@@ -217,7 +217,7 @@ SWEEPER = """
 import os, signal, sys
 import django
 django.setup()
-from gridapps.exports.storage import current
+from gridapps.storage.choice import current
 from gridapps.housekeeping import output_files
 real = current().remove
 

@@ -12,13 +12,14 @@ import pytest
 from django.utils import timezone
 
 from gridapps.access.models import User
-from gridapps.exports import operations, storage
+from gridapps.exports import operations, stored_files
 from gridapps.exports.models import Export
 from gridapps.housekeeping import lost_exports as tidying
 from gridapps.housekeeping import lost_outputs as runs_tidying
 from gridapps.runs import store
 from gridapps.runs.models import Run, Task
-from gridapps.runs.store import Place
+from gridapps.runs.store import AttemptFiles
+from gridapps.storage.choice import current
 from tests.fixtures.instance import PATIENCE, SERVER, new_instance
 from tests.fixtures.pointclouds import write_pointcloud
 from tests.fixtures.s3 import BUCKET, CREDENTIALS, S3Server
@@ -43,7 +44,7 @@ def data(request, tmp_path: Path, settings, monkeypatch) -> Path:
 
 def age(data: Path) -> None:
     """Let everything be older than its grace."""
-    if storage.root() is None:
+    if stored_files.root() is None:
         time.sleep(2.5)
     else:
         for path in (data / "data" / "exports").iterdir():
@@ -61,17 +62,17 @@ def test_exports_that_are_gone_go_and_the_others_stay(data: Path) -> None:
     assert len(tidying.tidy()) == 1, "what both have stays, the rest goes"
     assert tidying.tidy() == []
     for file in kept.files.all():
-        if storage.root() is not None:
-            assert storage.verified(file).is_file()
+        if stored_files.root() is not None:
+            assert stored_files.verified(file).is_file()
         else:
-            assert storage.current().size(storage.key(file.sha256)) == file.size
+            assert current().size(stored_files.key(file.sha256)) == file.size
     # What was removed can come again.
     again = operations.import_export(owner=owner, name="again", files=clouds)
     assert again.files.count() == 3
 
 
-def attempt(run: uuid.UUID, index: int, number: int) -> Place:
-    place = Place(run, index, number)
+def attempt(run: uuid.UUID, index: int, number: int) -> AttemptFiles:
+    place = AttemptFiles(run, index, number)
     place.make()
     place.log.write_text("x\n")
     place.publish([])
@@ -88,8 +89,8 @@ def test_attempts_without_a_row_go(data: Path, make_run) -> None:
     lost = [attempt(run.pk, 0, 1), attempt(run.pk, 1, 1), attempt(uuid.uuid4(), 0, 1)]
     assert set(runs_tidying.tidy()) == {place.key for place in lost}
     assert runs_tidying.tidy() == []
-    if storage.root() is None:
-        left = {entry.key for entry in storage.current().entries("outputs/")}
+    if stored_files.root() is None:
+        left = {entry.key for entry in current().entries("outputs/")}
         assert left == {f"{place.key}/log" for place in kept}
     else:
         assert [place.log.exists() for place in (*kept, *lost)] == [True, True, False, False, False]

@@ -21,7 +21,7 @@ from gridapps.runs.errors import Conflict, NodeTaken
 from gridapps.runs.models import Node as NodeRow
 from gridapps.runs.models import Run, Task
 from gridapps.runs.states import TERMINAL, State
-from gridapps.runs.store import Place
+from gridapps.runs.store import AttemptFiles
 from gridapps.sandbox.fake import Call, Ending, FakeSandbox, Program
 from gridapps.sandbox.protocol import ContainerStuck, NoSpace, SandboxError, Unexplained
 from gridapps.worker import clearing, execution, patience, worker
@@ -140,7 +140,7 @@ def test_a_program_gets_its_arguments_and_leaves_log_progress_and_outputs(stage)
     assert (run.state, run.progress) == (State.SUCCESS, 1)
     outputs = {(o.task.index, o.path) for o in queries.outputs(run)}
     assert outputs == {(i, path) for i in range(3) for path in ("stdout.txt", "sub/dtm.tif")}
-    place = Place(run.pk, 1, 1)
+    place = AttemptFiles(run.pk, 1, 1)
     assert json.loads((place.files / "stdout.txt").read_text()) == {}
     assert said(place) == ["hello", "bye"]
     assert stage.residents() == []
@@ -330,7 +330,7 @@ def test_a_worker_that_leaves_is_succeeded_by_one_that_adopts(stage):
         until(lambda: ended(run))
     task = run.tasks.get()
     assert (task.state, task.attempt) == (State.SUCCESS, 1)
-    assert said(Place(run.pk, 0, 1)) == ["before", "after"]
+    assert said(AttemptFiles(run.pk, 0, 1)) == ["before", "after"]
 
 
 def test_an_attempt_whose_container_is_gone_is_given_back(stage):
@@ -643,7 +643,7 @@ def test_who_ends_the_task_of_a_silent_node_removes_what_its_attempts_left(stage
         assert claim is not None
         assert claim.attempt == number
         if number < queue.MAX_ATTEMPTS:
-            Place(run.pk, 0, number).make()
+            AttemptFiles(run.pk, 0, number).make()
             queue.expire()
     node = node_of(stage.sandbox, stage.data)
     mine = Worker(

@@ -41,7 +41,7 @@ class Origin:
                 time.sleep(slowly)
                 yield served[start : start + KB]
 
-        return self.cache.use(wanted(data), by=by, read=read, heed=lambda: None)
+        return self.cache.use(wanted(data), by=by, read=read, check=lambda: None)
 
 
 @pytest.fixture
@@ -149,17 +149,17 @@ def test_waiting_and_fetching_can_be_ended(origin: Origin, tmp_path: Path) -> No
     class Enough(Exception):
         pass
 
-    def heed() -> None:
+    def check() -> None:
         raise Enough
 
     with pytest.raises(Enough):
-        origin.cache.use(wanted(content(1)), by="a", read=lambda: iter([content(1)]), heed=heed)
+        origin.cache.use(wanted(content(1)), by="a", read=lambda: iter([content(1)]), check=check)
     assert kept(tmp_path / "cache") == 0
     elsewhere = tmp_path / "cache" / "partial" / wanted(content(2)).sha256
     with elsewhere.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(Enough):
-            origin.cache.use(wanted(content(2)), by="a", read=lambda: iter([content(2)]), heed=heed)
+            origin.cache.use(wanted(content(2)), by="a", read=lambda: iter([content(2)]), check=check)
 
 
 CRASH = """
@@ -171,12 +171,12 @@ held, half = b"h" * 4000, b"p" * 4000
 def wanted(data):
     return Wanted(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 for name in ("lives", "dead"):
-    cache.use(wanted(held), by=name, read=lambda: [held], heed=int)
+    cache.use(wanted(held), by=name, read=lambda: [held], check=int)
 def endless():
     yield half[:2000]
     print("now", flush=True)
     time.sleep(60)
-cache.use(wanted(half), by="new", read=endless, heed=int)
+cache.use(wanted(half), by="new", read=endless, check=int)
 """
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gridapps.storage.directory import DirectoryStorage
-from gridapps.storage.protocol import Missing, Storage, StorageUnavailable
+from gridapps.storage.interface import Missing, Storage, StorageUnavailable
 from gridapps.storage.s3 import S3Storage
 from tests.fixtures.s3 import BUCKET, CREDENTIALS, S3Server, serving
 

@@ -5,11 +5,11 @@ import os
 import pytest
 
 from gridapps.access.models import User
-from gridapps.exports import operations, storage
+from gridapps.exports import operations, stored_files
 from gridapps.server import instance as instances
 from gridapps.server.accounts import Accounts
 from gridapps.storage import directory
-from gridapps.storage.protocol import StorageUnavailable
+from gridapps.storage.interface import StorageUnavailable
 from tests.fixtures.instance import new_instance
 from tests.fixtures.pointclouds import write_pointcloud
 
@@ -29,7 +29,7 @@ def test_exports_lie_there_and_nowhere_else(shared, tmp_path):
     user = User.objects.create(username="analyst")
     export = operations.import_export(owner=user, name="city", files=[write_pointcloud(tmp_path / "a.laz")])
     file = export.files.get()
-    assert storage.verified(file).is_relative_to(shared / "exports")
+    assert stored_files.verified(file).is_relative_to(shared / "exports")
     assert not (tmp_path / "data").exists()
 
 
@@ -40,11 +40,11 @@ def test_a_file_system_that_is_not_mounted_is_no_fault_of_the_file(shared, tmp_p
     export = operations.import_export(owner=user, name="city", files=[write_pointcloud(tmp_path / "a.laz")])
     (shared / "exports").rename(tmp_path / "away")
     with pytest.raises(StorageUnavailable, match="not mounted"):
-        storage.verified(export.files.get())
+        stored_files.verified(export.files.get())
     with pytest.raises(instances.Unusable, match="mount the storage"):
         instances._make_shared(shared, NO_ACCOUNTS)
     (tmp_path / "away").rename(shared / "exports")
-    assert storage.verified(export.files.get()).is_file()
+    assert stored_files.verified(export.files.get()).is_file()
 
 
 @pytest.mark.django_db

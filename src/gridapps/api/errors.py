@@ -12,7 +12,7 @@ from django.http import Http404
 
 from gridapps.access.refusals import Refused
 from gridapps.arguments.schemas import InvalidArguments, InvalidSchema
-from gridapps.storage.protocol import StorageUnavailable
+from gridapps.storage.interface import StorageUnavailable
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from django.db import transaction
 
 from gridapps.access.models import User
 from gridapps.audit import record
-from gridapps.exports import facts, storage, uploads
+from gridapps.exports import facts, stored_files, uploads
 from gridapps.exports.headers import BadPointCloud
 from gridapps.exports.models import Export, ExportFile
 from gridapps.hooks import outbox
@@ -28,7 +28,7 @@ _MOST_FILES = 10_000
 @dataclass(frozen=True, kw_only=True)
 class _Imported:
     name: str
-    stored: storage.Stored
+    stored: stored_files.Stored
     sha256: str
     facts: facts.Facts
 
@@ -40,7 +40,7 @@ def import_export(*, owner: User, name: str, files: Sequence[Path]) -> Export:
     instance's own disk fails, StorageUnavailable.
     """
     _check_names(name, files)
-    root = storage.root()
+    root = stored_files.root()
     if root is None:
         return _record(owner, name, _take_all(files, lambda file, _number: _upload(file)))
     root.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def import_export(*, owner: User, name: str, files: Sequence[Path]) -> Export:
     if os.geteuid() == 0:
         os.chown(directory, root.stat().st_uid, -1)  # the housekeeper's, who removes what nobody refers to
     try:
-        with storage.in_progress(directory):
+        with stored_files.in_progress(directory):
             taken = _take_all(files, lambda file, number: _take(file, directory / f"{number}.laz"))
             settle(directory)
             return _record(owner, name, taken)
@@ -113,12 +113,12 @@ def _take_all(files: Sequence[Path], take: Callable[[Path, int], _Imported]) -> 
 
 def _upload(source: Path) -> _Imported:
     content = uploads.upload(source)
-    stored = storage.Stored(path=content.sha256, size=content.size, linked_mtime_ns=None)
+    stored = stored_files.Stored(path=content.sha256, size=content.size, linked_mtime_ns=None)
     return _Imported(name=source.name, stored=stored, sha256=content.sha256, facts=content.facts)
 
 
 def _take(source: Path, target: Path) -> _Imported:
-    stored = storage.store(source, target)
+    stored = stored_files.store(source, target)
     found = facts.measure(target)
     with target.open("rb") as content:
         sha256 = hashlib.file_digest(content, "sha256").hexdigest()

@@ -8,10 +8,11 @@ from typing import BinaryIO
 
 from django.db import connections
 
-from gridapps.exports import facts, storage
+from gridapps.exports import facts, stored_files
 from gridapps.exports.headers import BadPointCloud
 from gridapps.exports.models import ExportFile
-from gridapps.storage.protocol import Missing
+from gridapps.storage.choice import current
+from gridapps.storage.interface import Missing
 
 CHANGED = "The file was changed while it was imported. Import it again when it is complete."
 
@@ -30,13 +31,13 @@ def upload(source: Path) -> Content:
 
     Raises BadPointCloud, StorageUnavailable.
     """
-    with os.fdopen(storage.open_regular(source), "rb") as file:
+    with os.fdopen(stored_files.open_regular(source), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         found = facts.measure(source)
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         if not _stored(sha256, size):
             file.seek(0)
-            storage.current().put(storage.key(sha256), _Same(file, sha256, size), size=size)
+            current().put(stored_files.key(sha256), _Same(file, sha256, size), size=size)
         here, named = os.fstat(file.fileno()), source.lstat()
         if (here.st_dev, here.st_ino, here.st_size) != (named.st_dev, named.st_ino, size):
             raise BadPointCloud(CHANGED)
@@ -50,7 +51,7 @@ def _stored(sha256: str, size: int) -> bool:
     finally:
         connections.close_all()  # this is a thread of an import
     try:
-        return used and storage.current().size(storage.key(sha256)) == size
+        return used and current().size(stored_files.key(sha256)) == size
     except Missing:
         return False
 

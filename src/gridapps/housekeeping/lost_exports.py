@@ -5,8 +5,9 @@ import shutil
 import time
 from datetime import UTC, datetime, timedelta
 
-from gridapps.exports import storage
+from gridapps.exports import stored_files
 from gridapps.exports.models import ExportFile
+from gridapps.storage.choice import current
 
 # An import shows each minute that it goes on; an object cannot, and the longest import has many of them.
 GRACE = timedelta(days=1)
@@ -18,11 +19,11 @@ def tidy(*, dry_run: bool = False) -> list[str]:
 
     Raises StorageUnavailable.
     """
-    return _tidy_objects(dry_run) if storage.root() is None else _tidy_directories(dry_run)
+    return _tidy_objects(dry_run) if stored_files.root() is None else _tidy_directories(dry_run)
 
 
 def _tidy_directories(dry_run: bool) -> list[str]:
-    root = storage.root()
+    root = stored_files.root()
     assert root is not None
     oldest = time.time() - GRACE.total_seconds()
     with os.scandir(root) as found:
@@ -39,10 +40,10 @@ def _tidy_directories(dry_run: bool) -> list[str]:
 
 def _tidy_objects(dry_run: bool) -> list[str]:
     oldest = datetime.now(UTC) - GRACE_OF_OBJECTS
-    old = {entry.key for entry in storage.current().entries("exports/") if entry.modified < oldest}
-    unused = old - {storage.key(path) for path in _paths()} if old else old
+    old = {entry.key for entry in current().entries("exports/") if entry.modified < oldest}
+    unused = old - {stored_files.key(path) for path in _paths()} if old else old
     for key in () if dry_run else unused:
-        storage.current().remove(key)
+        current().remove(key)
     return sorted(unused)
 
 

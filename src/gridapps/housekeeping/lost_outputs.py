@@ -3,13 +3,10 @@
 Workers remove what they leave themselves; this finds what nobody was there to remove. It looks at everything.
 """
 
-from collections.abc import Iterator
 from itertools import groupby
-from uuid import UUID
 
-from gridapps.exports.storage import current
+from gridapps.runs import store
 from gridapps.runs.models import Task
-from gridapps.runs.store import Place
 
 
 def tidy(*, dry_run: bool = False) -> list[str]:
@@ -18,30 +15,13 @@ def tidy(*, dry_run: bool = False) -> list[str]:
     An attempt has its row before its first file.
     """
     removed = []
-    for run, places in groupby(_places(), key=lambda place: place.run):
-        found = list(places)
+    for run, attempts in groupby(store.attempts(), key=lambda files: files.run):
+        found = list(attempts)
         kept = Task.objects.filter(run=run, run__outputs_removed_at__isnull=True)
         known = dict(kept.values_list("index", "attempt"))
-        for place in found:
-            if known.get(place.index) != place.attempt:
+        for files in found:
+            if known.get(files.index) != files.attempt:
                 if not dry_run:
-                    place.remove()
-                removed.append(place.key)
+                    files.remove()
+                removed.append(files.key)
     return removed
-
-
-def _places() -> Iterator[Place]:
-    """Every attempt that has left something, run by run."""
-    top = current().local("outputs")
-    if top is not None:
-        keys: Iterator[list[str]] = (
-            list(path.parts[-3:]) for path in sorted(top.glob("*/*/*")) if path.is_dir()
-        )
-    else:
-        keys = (entry.key.split("/")[1:4] for entry in current().entries("outputs/"))
-    for parts, _ in groupby(keys):
-        try:
-            run, index, attempt = UUID(parts[0]), int(parts[1]), int(parts[2])
-        except (ValueError, IndexError):
-            continue  # not ours
-        yield Place(run, index, attempt)

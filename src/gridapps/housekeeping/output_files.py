@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from uuid import UUID
 
 from gridapps.audit.trail import INSTANCE
-from gridapps.exports.storage import current
-from gridapps.runs import retention
+from gridapps.runs import retention, store
 from gridapps.runs.models import Run
+from gridapps.storage.choice import current
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def sweep(*, dry_run: bool = False) -> Iterator[str]:
     interrupted = Run.objects.filter(files_left=True).order_by("outputs_removed_at")
     left = list(interrupted.values_list("pk", flat=True))
     if dry_run:
-        yield from (f"outputs/{pk}" for pk in (*left, *retention.expired().iterator()))
+        yield from (store.run_key(pk) for pk in (*left, *retention.expired().iterator()))
         return
     yield from _cleared(left)
     while batch := list(retention.expired()[:BATCH]):
@@ -39,7 +39,7 @@ def sweep(*, dry_run: bool = False) -> Iterator[str]:
 def _cleared(runs: Iterable[UUID]) -> Iterator[str]:
     """Remove the files of these runs, of which no row speaks any more."""
     for pk in runs:
-        key = f"outputs/{pk}"
+        key = store.run_key(pk)
         try:
             current().remove(key)
         except OSError as error:  # of these files alone

@@ -1,11 +1,11 @@
-"""Where logs and outputs lie: `outputs/<run>/<task index>/<attempt>/` of the storage, one for each attempt.
+"""Where logs and outputs are stored: `outputs/RUN/TASK_INDEX/ATTEMPT/` of the storage, one for each attempt.
 
-In a directory everything is written where it stays: `log` and `files/PATH`. For S3 an attempt is written on
-its node first, and published when it ends: the object `log`, and `files/SHA-256` for each content; while the
-program runs, pieces of its log go to `log.d/`. Either way the winning `finish` makes it visible.
+This module alone builds these keys, paths and URLs. In a directory, files are written where they stay: `log`
+and `files/PATH`. For S3, an attempt is written on its node first and published when it ends: the object
+`log`, and `files/SHA-256` for each content; while the program runs, pieces of its log go to `log.d/OFFSET`.
+In both cases the `finish` that succeeds makes it visible.
 
-Of a task's attempts the last one is shown; what the earlier ones left is removed when it is known that they
-are not the last.
+Users see the last attempt of a task. Files of earlier attempts are removed once a later one has ended.
 """
 
 import logging
@@ -13,30 +13,34 @@ import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from urllib.parse import quote
 from uuid import UUID
 
 from django.conf import settings
 
-from gridapps.exports.storage import current
 from gridapps.runs.models import Output, Task
 from gridapps.runs.states import TERMINAL, State
+from gridapps.storage.choice import current
 from gridapps.storage.directory import check_present, make_directories, settle
-from gridapps.storage.protocol import StorageUnavailable
+from gridapps.storage.interface import StorageUnavailable
 
 logger = logging.getLogger(__name__)
 
+_TOP = "outputs"
+_PRIVATE_URL = "/internal/outputs"  # the location in nginx that serves the directory of all outputs
 _UPLOADS = 8  # files of one attempt at once
 
 
 def is_shared() -> bool:
-    """Whether attempts are written where every node and nginx see them."""
-    return current().local("outputs") is not None
+    """Whether attempts are written to a directory that every node and nginx can read."""
+    return current().local(_TOP) is not None
 
 
 @dataclass(frozen=True)
 class CollectedFile:
-    """A file that was taken over. `path` is relative, with / between names; `size` in bytes."""
+    """A file that was collected. `path` is relative, with / between names; `size` is in bytes."""
 
     path: str
     size: int
@@ -45,8 +49,8 @@ class CollectedFile:
 
 
 @dataclass(frozen=True)
-class Place:
-    """The place of one attempt."""
+class AttemptFiles:
+    """The log and the outputs of one attempt."""
 
     run: UUID
     index: int
@@ -54,16 +58,29 @@ class Place:
 
     @property
     def key(self) -> str:
-        return f"outputs/{self.run}/{self.index}/{self.attempt}"
+        return f"{run_key(self.run)}/{self.index}/{self.attempt}"
+
+    @property
+    def log_key(self) -> str:
+        """The object of the whole log."""
+        return f"{self.key}/log"
+
+    @property
+    def pieces_key(self) -> str:
+        """What the objects of the pieces of a growing log are below."""
+        return f"{self.key}/log.d"
+
+    def piece_key(self, offset: int) -> str:
+        return f"{self.pieces_key}/{offset:012}"
 
     @property
     def directory(self) -> Path:
-        """Where its node writes."""
+        """The directory that its node writes."""
         return current().local(self.key) or _workshop() / self.key
 
     @property
     def log(self) -> Path:
-        """Lines of `TIMESTAMP TEXT`, progress taken out."""
+        """Lines of `TIMESTAMP TEXT`, without those that report progress."""
         return self.directory / "log"
 
     @property
@@ -71,8 +88,8 @@ class Place:
         return self.directory / "files"
 
     def make(self) -> None:
-        """Make the directory, without leftovers of a worker that died in it. Raises StorageUnavailable."""
-        if (shared := current().local("outputs")) is not None:
+        """Make the directory, empty even if a worker died while it wrote there. Raises StorageUnavailable."""
+        if (shared := current().local(_TOP)) is not None:
             check_present(shared)
         else:
             current().remove(self.key)
@@ -83,16 +100,16 @@ class Place:
             make_directories(shared, str(self.run), str(self.index), str(self.attempt))
 
     def publish(self, outputs: Iterable[CollectedFile]) -> None:
-        """Return when log and outputs are safe, and can be read on every node. Idempotent.
+        """Return when log and outputs can be read on every node and survive a loss of power. Idempotent.
 
-        A row that survives a loss of power finds them. Raises OSError, StorageUnavailable.
+        Raises OSError, StorageUnavailable.
         """
         if is_shared():
             settle(self.directory)
             return
         contents = {output.sha256: self.files / output.path for output in outputs}
         with ThreadPoolExecutor(_UPLOADS, "upload") as pool:
-            uploads = [pool.submit(_put, f"{self.key}/files/{name}", path) for name, path in contents.items()]
+            uploads = [pool.submit(_put, self._content_key(name), path) for name, path in contents.items()]
             try:
                 for upload in uploads:
                     upload.result()
@@ -102,21 +119,21 @@ class Place:
         self.publish_log()
 
     def publish_log(self) -> None:
-        """Make the log as it is the attempt's whole log, for every node."""
+        """Publish the log as it is now as the attempt's whole log."""
         if not is_shared() and self.log.exists():
-            _put(f"{self.key}/log", self.log)
+            _put(self.log_key, self.log)
 
     def leave(self) -> None:
-        """Remove what only its node had use for: the attempt has ended."""
+        """Remove what is needed only while the attempt runs."""
         if not is_shared():
             shutil.rmtree(self.directory, ignore_errors=True)
-            _remove(f"{self.key}/log.d")
+            _remove(self.pieces_key)
 
     def remove_files(self) -> None:
-        """Remove the outputs of an attempt that did not end the task; its log stays to be read."""
+        """Remove the outputs of an attempt that did not end the task, and keep its log."""
         shutil.rmtree(self.files, ignore_errors=True)
         if not is_shared():
-            _remove(f"{self.key}/files")
+            _remove(self._files_key)
 
     def remove(self) -> None:
         """Remove everything of the attempt."""
@@ -125,50 +142,82 @@ class Place:
             _remove(self.key)
 
     def remove_earlier(self) -> None:
-        """Remove what the task's earlier attempts left: this one is the last."""
+        """Remove the files of the task's earlier attempts. Call it on the last attempt."""
         for number in range(1, self.attempt):
-            Place(self.run, self.index, number).remove()
+            AttemptFiles(self.run, self.index, number).remove()
+
+    @property
+    def _files_key(self) -> str:
+        return f"{self.key}/files"
+
+    def _content_key(self, sha256: str) -> str:
+        return f"{self._files_key}/{sha256}"
+
+
+def run_key(run: UUID) -> str:
+    """What all files of a run are below."""
+    return f"{_TOP}/{run}"
+
+
+def attempts() -> Iterator[AttemptFiles]:
+    """Every attempt that has files in the storage, run by run. Raises StorageUnavailable."""
+    top = current().local(_TOP)
+    if top is not None:
+        parts = (path.parts[-3:] for path in sorted(top.glob("*/*/*")) if path.is_dir())
+    else:
+        parts = (tuple(entry.key.split("/")[1:4]) for entry in current().entries(f"{_TOP}/"))
+    for found, _ in groupby(parts):
+        try:
+            run, index, attempt = found
+            yield AttemptFiles(UUID(run), int(index), int(attempt))
+        except ValueError:
+            continue  # not written by a worker
 
 
 def path(output: Output) -> Path | None:
-    """The file of an output, below the directory that nginx sends from; None when it is an object."""
-    place = _place(output)
-    return place.files / output.path if is_shared() else None
+    """The file of an output; None when it is an object."""
+    return _attempt(output).files / output.path if is_shared() else None
+
+
+def private_url(output: Output) -> str | None:
+    """Where nginx finds the file of an output, for X-Accel-Redirect; None when it is an object."""
+    top, file = current().local(_TOP), path(output)
+    return None if top is None or file is None else f"{_PRIVATE_URL}/{quote(str(file.relative_to(top)))}"
 
 
 def read(output: Output, *, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
     """The bytes of an output that is an object. Raises StorageUnavailable, Missing."""
-    return current().read(f"{_place(output).key}/files/{output.sha256}", start=start, stop=stop)
+    return current().read(_attempt(output)._content_key(output.sha256), start=start, stop=stop)
 
 
 def tidy(*, task: UUID, attempt: int) -> None:
-    """Remove what an attempt left that does not run any more, but not what its task shows."""
+    """Remove the files of an attempt that does not run any more, except those that its task shows."""
     row = Task.objects.filter(pk=task).first()
     if row is None or (row.attempt, row.state) == (attempt, State.RUNNING):
         return
-    place = Place(row.run_id, row.index, attempt)
+    files = AttemptFiles(row.run_id, row.index, attempt)
     if row.attempt != attempt:
-        place.remove()
+        files.remove()
         return
     if row.state in TERMINAL:
-        place.remove_earlier()  # a last attempt that others ended had nobody else to do it
+        files.remove_earlier()  # not done if another worker ended the last attempt
     if not Output.objects.filter(task=row).exists():
-        place.remove_files()
-    place.leave()
+        files.remove_files()
+    files.leave()
 
 
 def clear_workshop() -> None:
-    """Remove what a worker that died had not published; what it left running is written anew."""
+    """Remove what a worker that died had not published. Attempts that still run are written again."""
     shutil.rmtree(_workshop(), ignore_errors=True)
 
 
 def _workshop() -> Path:
-    """Where this node writes what will be objects."""
+    """The directory in which this node writes attempts before they are published to S3."""
     return Path(settings.DATA) / "attempts" / settings.GRIDAPPS.node
 
 
-def _place(output: Output) -> Place:
-    return Place(output.task.run_id, output.task.index, output.task.attempt)
+def _attempt(output: Output) -> AttemptFiles:
+    return AttemptFiles(output.task.run_id, output.task.index, output.task.attempt)
 
 
 def _put(key: str, source: Path) -> None:
@@ -177,7 +226,7 @@ def _put(key: str, source: Path) -> None:
 
 
 def _remove(key: str) -> None:
-    """What cannot be removed now is found by `gridapps-server tidy`."""
+    """Remove it if the storage answers; otherwise `gridapps-server tidy` finds it later."""
     try:
         current().remove(key)
     except StorageUnavailable as error:

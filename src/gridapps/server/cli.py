@@ -366,7 +366,7 @@ def _heed_interrupts() -> threading.Event:
 def _do(operation: Any, **arguments: Any) -> Any:
     """Call an operation; what it refuses becomes one sentence and exit status 1."""
     from gridapps.access.refusals import Refused
-    from gridapps.storage.protocol import StorageUnavailable
+    from gridapps.storage.interface import StorageUnavailable
 
     try:
         return operation(**arguments)

@@ -23,8 +23,8 @@ from gridapps.server import accounts, engine_limits
 from gridapps.server.engine import make_sandbox
 from gridapps.server.instance import Unusable, accounts_of
 from gridapps.server.parts import program
-from gridapps.storage.choice import open_storage
-from gridapps.storage.protocol import StorageUnavailable
+from gridapps.storage.choice import Location, open_storage
+from gridapps.storage.interface import StorageUnavailable
 
 PROGRAMS = ("docker-registry", "nginx")
 PROGRAMS_OF_A_NODE = ("mkfs.ext4",)
@@ -180,7 +180,7 @@ def _disk(data: Path) -> Finding:
 
 def _storage(settings: Environment) -> Finding:
     location = settings.storage or str(settings.shared)
-    storage = open_storage(location, endpoint=settings.s3_endpoint, region=settings.s3_region)
+    storage = open_storage(Location(url=location, endpoint=settings.s3_endpoint, region=settings.s3_region))
     try:
         if (place := storage.local("")) is None:
             next(storage.entries("exports/"), None)

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from datetime import timedelta
 
 from gridapps.config.environment import Environment
-from gridapps.exports import storage
+from gridapps.storage.choice import current
 from gridapps.housekeeping import output_files
 from gridapps.server import launching
 from gridapps.server.instance import identity
@@ -21,7 +21,7 @@ def worker_of(settings: Environment, *, say: Callable[[str], None]) -> Iterator[
     """The worker of this machine, not yet running; waits for its launcher."""
     data = settings.data.absolute()
     instance = identity(data)
-    storage.current()
+    current()
     for secret in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         os.environ.pop(secret, None)  # the storage has read it; what the worker starts has no use for it
     with closing(launching.remote_sandbox(settings)) as sandbox:

@@ -51,11 +51,11 @@ class Cache:
             each.mkdir(mode=0o711, parents=True, exist_ok=True)
 
     def use(
-        self, wanted: Wanted, *, by: str, read: Callable[[], Iterable[bytes]], heed: Callable[[], None]
+        self, wanted: Wanted, *, by: str, read: Callable[[], Iterable[bytes]], check: Callable[[], None]
     ) -> Path:
         """The file, kept until `release(by)`. It is fetched with `read` unless it is there or on its way.
 
-        `heed` is called every now and then, and ends the wait by raising. Raises Altered, CacheFull, OSError
+        `check` is called every now and then, and ends the wait by raising. Raises Altered, CacheFull, OSError
         of a full disk, and what `read` raises; then nothing is left.
         """
         link = self._used / by
@@ -65,11 +65,11 @@ class Cache:
                     return link
                 partial = self._begin(wanted)
             if partial is None:
-                heed()
+                check()
                 time.sleep(_LOOK)
                 continue
             try:
-                _fetch(wanted, partial, read, heed)
+                _fetch(wanted, partial, read, check)
                 with self._locked():
                     (self._partial / wanted.sha256).rename(self._files / wanted.sha256)
                     self._link(wanted, link)
@@ -155,12 +155,12 @@ class Cache:
 
 
 def _fetch(
-    wanted: Wanted, descriptor: int, read: Callable[[], Iterable[bytes]], heed: Callable[[], None]
+    wanted: Wanted, descriptor: int, read: Callable[[], Iterable[bytes]], check: Callable[[], None]
 ) -> None:
     digest = hashlib.sha256()
     size = 0
     for piece in read():
-        heed()
+        check()
         size += len(piece)
         if size > wanted.size:
             break

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from gridapps.storage.protocol import Entry, Missing, Readable, StorageUnavailable
+from gridapps.storage.interface import Entry, Missing, Readable, StorageUnavailable
 
 _AT_ONCE = 8  # a journal commits for all who wait
 _PIECE = 1024**2

@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.exceptions import HTTPClientError as ConnectionFault
 from botocore.response import StreamingBody
 
-from gridapps.storage.protocol import Entry, Missing, Readable, StorageUnavailable
+from gridapps.storage.interface import Entry, Missing, Readable, StorageUnavailable
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client

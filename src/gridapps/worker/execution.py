@@ -16,13 +16,13 @@ from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
 
-from gridapps.exports import storage
+from gridapps.exports import stored_files
 from gridapps.pushes import images
 from gridapps.registry import queries
 from gridapps.registry.errors import NotAllowed
 from gridapps.runs import queue, store
 from gridapps.runs.errors import LostLease
-from gridapps.runs.logs import LogRecorder
+from gridapps.worker.log_recording import LogRecorder
 from gridapps.runs.models import Output, Run, Task
 from gridapps.runs.queue import Claim
 from gridapps.runs.reasons import NOT_ALLOWED, RELEASED
@@ -40,7 +40,7 @@ from gridapps.sandbox.protocol import (
     Sandbox,
     SandboxError,
 )
-from gridapps.storage.protocol import StorageUnavailable
+from gridapps.storage.interface import StorageUnavailable
 from gridapps.worker import collection
 from gridapps.worker.node_images import NodeImages
 from gridapps.worker.patience import Patience, persist
@@ -134,7 +134,7 @@ class Execution:
         self._time_up = math.inf
         if self.task.deadline is not None:
             self._limit_time((self.task.deadline - datetime.now(UTC)).total_seconds())
-        self._place = store.Place(claim.run, claim.index, claim.attempt)
+        self._place = store.AttemptFiles(claim.run, claim.index, claim.attempt)
 
     def run(self, *, adopted: bool) -> None:
         """Carry the attempt to its end."""
@@ -225,8 +225,8 @@ class Execution:
     def _start(self) -> None:
         task, sandbox, images_here = self.task, self.node.sandbox, self.node.images
         try:
-            source = self._patiently(lambda: storage.provide(task.exportfile, by=self.name, heed=self._heed))
-        except storage.ExportFileChanged as error:
+            source = self._patiently(lambda: stored_files.provide(task.exportfile, by=self.name, heed=self._heed))
+        except stored_files.ExportFileChanged as error:
             raise _EndedEarly(State.FAILURE, "input-unreadable", str(error)) from None
         pull = self._pull()
         image = pull.reference
@@ -296,7 +296,7 @@ class Execution:
         """Follow the container until it has ended."""
         sandbox = self.node.sandbox
         log = LogRecorder(
-            log=lambda: sandbox.log(self.name), place=self._place, limit=LOG_SLACK + self.limits.log
+            log=lambda: sandbox.log(self.name), files=self._place, limit=LOG_SLACK + self.limits.log
         )
         while True:
             try:
@@ -409,7 +409,7 @@ class Execution:
     def _remove_container(self) -> None:
         self.node.sandbox.stop(self.name, grace=0)
         self.node.sandbox.remove(self.name)
-        storage.release(self.name)
+        stored_files.release(self.name)
 
     def _tidy(self) -> None:
         persist(lambda: store.tidy(task=self.claim.task, attempt=self.claim.attempt))

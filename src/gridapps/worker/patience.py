@@ -16,7 +16,7 @@ from django.db import InterfaceError, OperationalError, close_old_connections
 
 from gridapps.sandbox.protocol import EngineUnavailable, NoSpace, RegistryUnavailable, Unexplained
 from gridapps.storage.cache import CacheFull
-from gridapps.storage.protocol import StorageUnavailable
+from gridapps.storage.interface import StorageUnavailable
 
 logger = logging.getLogger(__name__)
 # What passes without the program's doing.

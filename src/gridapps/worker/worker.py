@@ -23,7 +23,7 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
 
 from gridapps import context
-from gridapps.exports import storage
+from gridapps.exports import stored_files
 from gridapps.runs import nodes, queue, retention
 from gridapps.runs.bell import Bell
 from gridapps.runs.capacity import Capacity
@@ -392,7 +392,7 @@ class Worker:
         self._clearing.forget_others({resident.name for resident in residents})
         with self._guard:
             active = {self._node.container(claim) for claim in self._active}
-        storage.release_others(active | {resident.name for resident in residents})
+        stored_files.release_others(active | {resident.name for resident in residents})
 
 
 def _place(lock: IO[str]) -> str:

@@ -24,8 +24,8 @@ from gridapps.audit import record
 from gridapps.runs import logs, queries, store
 from gridapps.runs.models import Task
 from gridapps.runs.states import TERMINAL, State
-from gridapps.runs.store import Place
-from gridapps.storage.protocol import StorageUnavailable
+from gridapps.runs.store import AttemptFiles
+from gridapps.storage.interface import StorageUnavailable
 
 logger = logging.getLogger(__name__)
 router = Router(tags=["runs"], auth=with_scope("runs:read"))
@@ -83,7 +83,7 @@ class _Tail:
     """Reads the complete lines of a growing log, a piece at a time."""
 
     index: int
-    place: Place
+    place: AttemptFiles
     offset: int = 0
     done: bool = False
 
@@ -126,7 +126,7 @@ async def _lines(user: User, run: UUID, task: int | None) -> AsyncIterator[bytes
     present = await sync_to_async(_present)(user, run, task)
     await release_thread()
     for (index, attempt), ended in present.attempts.items() if present else ():
-        tail = _Tail(index, Place(run, index, attempt))
+        tail = _Tail(index, AttemptFiles(run, index, attempt))
         while lines := await asyncio.to_thread(tail.read, ended=ended):
             yield "".join(f"{index} {line}\n" for line in lines).encode()
 
@@ -145,7 +145,9 @@ async def _events(user: User, address: str, run: UUID, task: int | None) -> Asyn
             await release_thread()
             if present is None:
                 return
-            tails = {key: tails.get(key) or _Tail(key[0], Place(run, *key)) for key in present.attempts}
+            tails = {
+                key: tails.get(key) or _Tail(key[0], AttemptFiles(run, *key)) for key in present.attempts
+            }
             changed = False
             while not changed:
                 async for piece in _drain(tails, present.attempts):

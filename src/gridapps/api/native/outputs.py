@@ -28,8 +28,7 @@ from gridapps.api.native.runs import only, with_outputs
 from gridapps.audit import record
 from gridapps.runs import models, queries, retention, store
 from gridapps.runs.states import State
-from gridapps.runs.store import Place
-from gridapps.storage.protocol import Missing
+from gridapps.storage.interface import Missing
 
 router = Router(tags=["runs"], auth=with_scope("runs:read", "runs:write"))
 MAX_ZIPPED = 200_000  # outputs in one zip, whose directory is kept in memory: 600 bytes each
@@ -107,11 +106,9 @@ def single(request: HttpRequest, run_id: RunId, path: OutputPath) -> HttpRespons
         raise not_found()
     _noted(user, run)
     answer: HttpResponseBase
-    if (file := store.path(output)) is not None:
-        place = Place(output.task.run_id, output.task.index, output.task.attempt)
+    if (url := store.private_url(output)) is not None:
         answer = HttpResponse(content_type="application/octet-stream")
-        inside = f"{place.run}/{place.index}/{place.attempt}/{file.relative_to(place.directory)}"
-        answer["X-Accel-Redirect"] = f"/internal/outputs/{quote(inside)}"
+        answer["X-Accel-Redirect"] = url
     else:
         with _unless_removed(run):
             answer = _streamed(request, output)

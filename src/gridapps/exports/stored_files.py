@@ -24,9 +24,9 @@ from django.conf import settings
 from gridapps.exports.headers import BadPointCloud
 from gridapps.exports.models import ExportFile
 from gridapps.storage.cache import Altered, Cache, Wanted
-from gridapps.storage.choice import open_storage
+from gridapps.storage.choice import current
 from gridapps.storage.directory import check_present
-from gridapps.storage.protocol import Missing, Storage
+from gridapps.storage.interface import Missing
 
 BEAT = 60.0  # seconds between two signs of life of an import
 _FICLONE = 0x40049409  # linux/fs.h: share all blocks of another file
@@ -48,13 +48,6 @@ class Stored:
     linked_mtime_ns: int | None
 
 
-def current() -> Storage:
-    """The instance's storage, of exports and of outputs."""
-    environment = settings.GRIDAPPS
-    location = str(settings.STORAGE or settings.DATA)
-    return open_storage(location, endpoint=environment.s3_endpoint, region=environment.s3_region)
-
-
 def root() -> Path | None:
     """The directory of all exports; None when they lie in S3."""
     return current().local("exports")
@@ -65,10 +58,10 @@ def key(sha256: str) -> str:
     return f"exports/{sha256}"
 
 
-def provide(exportfile: ExportFile, *, by: str, heed: Callable[[], None]) -> Path:
+def provide(exportfile: ExportFile, *, by: str, check: Callable[[], None]) -> Path:
     """The file on this node, unchanged, for a container named `by`, until `release(by)`.
 
-    `heed` is called while it is fetched, and ends that by raising. Raises ExportFileChanged,
+    `check` is called while it is fetched, and ends that by raising. Raises ExportFileChanged,
     StorageUnavailable, CacheFull, OSError of a full disk.
     """
     if root() is not None:
@@ -76,7 +69,7 @@ def provide(exportfile: ExportFile, *, by: str, heed: Callable[[], None]) -> Pat
     wanted = Wanted(sha256=exportfile.sha256, size=exportfile.size)
     name = key(exportfile.sha256)
     try:
-        return _cache().use(wanted, by=by, read=lambda: current().read(name), heed=heed)
+        return _cache().use(wanted, by=by, read=lambda: current().read(name), check=check)
     except Missing:
         raise ExportFileChanged(
             f"The export file {exportfile.name} is missing in the storage. {_AGAIN}"

@@ -1,0 +1,90 @@
+"""Copying the log of a container to the storage while the program runs.
+
+In a directory, readers see the file grow. For S3, new lines become objects named by their offset: every
+second at first, then less and less often, about 250 in a week. At the end of the attempt one object replaces
+them.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from gridapps.runs.store import AttemptFiles, is_shared
+from gridapps.sandbox.log import LogFollower, Progress
+from gridapps.storage.choice import current
+from gridapps.storage.interface import StorageUnavailable
+
+logger = logging.getLogger(__name__)
+
+FIRST = 1.0  # seconds between the first two pieces
+_SLOWER = 20  # later pieces follow after this fraction of the time that the log has been written
+_AFTER_FAULT = 30.0  # seconds before an unavailable storage is tried again
+
+
+class LogRecorder:
+    """Copies new lines of a container's log to the store, and picks the newest progress out of them.
+
+    It starts from the beginning each time, so that a worker that takes over rewrites what its predecessor may
+    have left half done.
+    """
+
+    def __init__(self, *, log: Callable[[], int | None], files: AttemptFiles, limit: int) -> None:
+        """`log` gives a new descriptor of the container's log; `limit`: bytes of it that are looked at."""
+        self._follower = LogFollower(log, limit=limit)
+        self._target = files.log
+        self._size = 0
+        self._new = bytearray()
+        self._pieces = None if is_shared() else _Pieces(files)
+        self._target.write_bytes(b"")
+        self._target.chmod(0o640)
+
+    def record(self) -> Progress | None:
+        """Copy what is new; return the newest progress in it, if any."""
+        latest = None
+        for item in self._follower.read():
+            if isinstance(item, Progress):
+                latest = item
+            else:
+                self._new += f"{item.at} {item.text}\n".encode()
+        if self._new:
+            self._write()
+        if self._pieces is not None:
+            self._pieces.send(self._size)
+        return latest
+
+    def _write(self) -> None:
+        """Opened and closed each time: that is when a file server shows it to other machines.
+
+        What a full disk took only half of is written again from where it began.
+        """
+        with self._target.open("r+b") as file:
+            file.truncate(self._size)
+            file.seek(self._size)
+            file.write(self._new)
+        self._size += len(self._new)
+        self._new = bytearray()
+
+
+class _Pieces:
+    """Sends what a log has grown by, now and then."""
+
+    def __init__(self, files: AttemptFiles) -> None:
+        self._files = files
+        self._sent = 0
+        self._began = self._due = time.monotonic()
+
+    def send(self, size: int) -> None:
+        """A program does not wait for a storage that is away: the next piece has it all."""
+        now = time.monotonic()
+        if size == self._sent or now < self._due:
+            return
+        self._due = now + max(FIRST, (now - self._began) / _SLOWER)
+        try:
+            with self._files.log.open("rb") as file:
+                file.seek(self._sent)
+                current().put(self._files.piece_key(self._sent), file, size=size - self._sent)
+        except StorageUnavailable as error:
+            logger.warning("%s: %s", self._files.key, error)
+            self._due = time.monotonic() + _AFTER_FAULT
+        else:
+            self._sent = size
