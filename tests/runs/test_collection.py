@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gridapps.worker.collection import Collected, collect, media_type
+from gridapps.worker.collection import Collected, collect
+from gridapps.worker.output_names import media_type
 
 MIB = 1024**2
 
