@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 from gridapps.runs import queue
 from gridapps.sandbox.fake import Ending, FakeSandbox
 from gridapps.sandbox.protocol import EngineUnavailable
-from gridapps.worker import execution, patience, worker
+from gridapps.worker import execution, leases, patience, periodic, signals, worker
 from gridapps.worker.worker import Worker
 
 Fault = Literal["kill", "database, before", "database, after", "engine, before", "engine, after"]
@@ -173,17 +173,10 @@ class Process:
 
     def beat(self) -> None:
         """One look of the heart at the rows."""
-        heart = Stepped(self, self._look_after)
+        heart = Stepped(self, self.worker._beat_once)
         while not heart.done:
             heart.step()
         self._die_with(heart)
-
-    def _look_after(self) -> None:
-        try:
-            self.worker._look_after(dict(self.worker._active))
-            self.worker._report()
-        except OperationalError as error:
-            self.worker._note_outage(error)
 
     def step(self, thread: Stepped) -> None:
         thread.step()
@@ -240,7 +233,7 @@ class _Bell:
 def install(patch: pytest.MonkeyPatch, clock: Clock, faults: Faults) -> None:
     """Put clock, stops and faults into the place of the product's time, threads and bell."""
     fake_time = SimpleNamespace(monotonic=clock.monotonic, sleep=clock.sleep)
-    for module in (worker, execution, patience):
+    for module in (worker, execution, leases, patience, periodic, signals):
         patch.setattr(module, "time", fake_time)
     patch.setattr(worker, "ThreadPoolExecutor", _Pool)
     patch.setattr(worker, "Bell", _Bell)

@@ -36,7 +36,7 @@ from gridapps.runs.queue import MAX_ATTEMPTS
 from gridapps.runs.states import MOVES, TERMINAL, State, run_state
 from gridapps.runs.store import AttemptFiles
 from gridapps.sandbox.fake import Call
-from gridapps.worker.execution import Node
+from gridapps.worker.local_node import LocalNode
 from gridapps.worker.node_images import NodeImages
 from gridapps.worker.worker import Worker
 from tests.runs.stepping import Clock, Fault, Faults, Process, SteppedSandbox, install
@@ -153,7 +153,7 @@ class Machine(RuleBasedStateMachine):
             kept = NodeImages(
                 self.scratch / node / "images", sandbox=sandbox, limit=1
             )  # all but those in use
-            on = Node(name=node, instance="machine", sandbox=sandbox, images=kept, max_log=10**6)
+            on = LocalNode(name=node, instance="machine", sandbox=sandbox, images=kept, max_log=10**6)
             lock = self.setting.data / "run" / f"{node}.lock"
             self.workers[node] = Process(
                 Worker(

@@ -24,9 +24,11 @@ from gridapps.runs.states import TERMINAL, State
 from gridapps.runs.store import AttemptFiles
 from gridapps.sandbox.fake import Call, Ending, FakeSandbox, Program
 from gridapps.sandbox.protocol import ContainerStuck, NoSpace, SandboxError, Unexplained
-from gridapps.worker import clearing, execution, patience, worker
-from gridapps.worker.execution import Node
+from gridapps.worker import clearing, engine_watch, execution, patience, worker
+from gridapps.worker.leases import LeaseKeeper
+from gridapps.worker.local_node import LocalNode
 from gridapps.worker.node_images import NodeImages
+from gridapps.worker.running import RunningAttempts
 from gridapps.worker.worker import Worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -39,7 +41,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(execution, "GRACE", 0.2)
     monkeypatch.setattr(execution, "PAUSE", 0.05)
     monkeypatch.setattr(worker, "BEAT", 0.02)
-    monkeypatch.setattr(worker, "WATCH", 0.1)
+    monkeypatch.setattr(engine_watch, "WATCH", 0.1)
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ def stage(settings, tmp_path, make_run, release):
 
 def node_of(sandbox, data, *, keep_images=0):
     images_there = NodeImages(data / "images", sandbox=sandbox, limit=keep_images)
-    return Node(name="one", instance="test", sandbox=sandbox, images=images_there, max_log=10**6)
+    return LocalNode(name="one", instance="test", sandbox=sandbox, images=images_there, max_log=10**6)
 
 
 class Stage:
@@ -645,17 +647,7 @@ def test_who_ends_the_task_of_a_silent_node_removes_what_its_attempts_left(stage
         if number < queue.MAX_ATTEMPTS:
             AttemptFiles(run.pk, 0, number).make()
             queue.expire()
-    node = node_of(stage.sandbox, stage.data)
-    mine = Worker(
-        sweep=output_files.sweep,
-        node=node,
-        slots=1,
-        lease=timedelta(seconds=60),
-        on_stop="requeue",
-        lock=stage.data / "one.lock",
-    )
-    mine._answers_since = time.monotonic() - 61
-    mine._expire()
+    LeaseKeeper(RunningAttempts(), lease=timedelta(0)).expire()
     assert Task.objects.get(run=run).state == State.FAILURE
     assert not list((stage.data / "outputs").glob("*/*/*"))
 

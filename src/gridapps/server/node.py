@@ -6,12 +6,12 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from datetime import timedelta
 
 from gridapps.config.environment import Environment
-from gridapps.storage.choice import current
 from gridapps.housekeeping import output_files
 from gridapps.server import launching
 from gridapps.server.instance import identity
 from gridapps.server.listener import Listener
-from gridapps.worker.execution import Node
+from gridapps.storage.choice import current
+from gridapps.worker.local_node import LocalNode
 from gridapps.worker.node_images import NodeImages
 from gridapps.worker.worker import Worker
 
@@ -27,7 +27,7 @@ def worker_of(settings: Environment, *, say: Callable[[str], None]) -> Iterator[
     with closing(launching.remote_sandbox(settings)) as sandbox:
         capacity = launching.capacity(settings, held=launching.wait_for(sandbox, say=say))
         yield Worker(
-            node=Node(
+            node=LocalNode(
                 name=settings.node,
                 instance=instance,
                 sandbox=sandbox,

@@ -1,7 +1,7 @@
-"""Waiting for what is away: database, engine, registry, storage, room on the disk. None of it is a program's
-fault, so nothing that a container did is lost for it.
+"""Waiting for what is unavailable: database, engine, registry, storage, space on the disk. None of it is the
+program's fault, so nothing that a container did is lost.
 
-What the task itself may have caused is waited for within limits, and keeps the node from no other task.
+The wait is limited for what the task itself may have caused, and that keeps the node from no other task.
 """
 
 import errno
@@ -19,30 +19,30 @@ from gridapps.storage.cache import CacheFull
 from gridapps.storage.interface import StorageUnavailable
 
 logger = logging.getLogger(__name__)
-# What passes without the program's doing.
-_AWAY = (EngineUnavailable, RegistryUnavailable, StorageUnavailable, NoSpace, CacheFull)
-_BOUNDED = (RegistryUnavailable, NoSpace, CacheFull, OSError)
+_UNAVAILABLE = (EngineUnavailable, RegistryUnavailable, StorageUnavailable, NoSpace, CacheFull)
+_LIMITED = (RegistryUnavailable, NoSpace, CacheFull, OSError)
 T = TypeVar("T")
 
-PAUSE = 2.0  # seconds before something that is away is asked again
-LONGEST = 900.0  # seconds of waiting in one attempt for what the task may have caused itself
-TRIES = 3  # of what the engine fails to do although everything seems well
+PAUSE = 2.0  # seconds between two tries
+LONGEST = 900.0  # seconds of waiting in one step for what the task itself may have caused
+TRIES = 3  # of what the engine fails to do although engine, registry and disk are well
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """That of one attempt on one node."""
+    """Retries the actions of one attempt on one node."""
 
-    attempt: str  # as the log names it
+    attempt: str  # its name in the log
     node: str
     waiting: Event  # set while it waits
-    note: Callable[[str], None]  # tells the user what it waits for; "" when that is over
+    note: Callable[[str], None]  # shows the user what it waits for; "" when the wait is over
 
-    def __call__(self, action: Callable[[], T], *, heed: Callable[[], None], alone: bool = False) -> T:
-        """Do it, waiting for as long as engine or storage are away, and for a while for room and registry.
+    def __call__(self, action: Callable[[], T], *, check: Callable[[], None], alone: bool = False) -> T:
+        """Return what the action returns. Retry it while engine or storage are unavailable, and for a limited
+        time while space or the registry are.
 
-        `heed` is called between two tries, and ends the wait by raising. With `alone`, a lack of room is this
-        task's: the node goes on to claim others.
+        `check` is called between two tries, and ends the wait by raising. With `alone`, a lack of space
+        concerns this task only, so the node goes on to claim others.
         """
         began, tries, noted = time.monotonic(), 0, False
         while True:
@@ -54,17 +54,17 @@ class Patience:
                     raise
                 logger.warning("%s: tried again: %s", self.attempt, error)
                 time.sleep(PAUSE)
-                heed()
-            except (*_AWAY, OSError) as error:
+                check()
+            except (*_UNAVAILABLE, OSError) as error:
                 if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
-                if isinstance(error, _BOUNDED) and time.monotonic() > began + LONGEST:
+                if isinstance(error, _LIMITED) and time.monotonic() > began + LONGEST:
                     raise
                 if not (alone and isinstance(error, NoSpace)):
                     self.waiting.set()
                 self._wait_for(error, note=not noted)
                 noted = True
-                heed()
+                check()
             else:
                 self.waiting.clear()
                 if noted:
@@ -80,9 +80,9 @@ class Patience:
 
 
 def persist(statement: Callable[[], T]) -> T:
-    """Do it, waiting for as long as the database is away: what a container did is not lost for that.
+    """Execute it, and retry while the database is unavailable, so that no result of a container is lost.
 
-    Every write that comes here is fenced or idempotent, so doing it twice is doing it once.
+    Every write that is passed here is fenced or idempotent, so repeating it is safe.
     """
     while True:
         try:
