@@ -7,8 +7,7 @@ from uuid import UUID
 import pytest
 from django.db import DatabaseError, connection, transaction
 
-from gridapps import context
-from gridapps.audit import guard, queries, record, trail
+from gridapps.audit import context, guard, queries, record, trail
 from gridapps.audit.models import Entry
 from tests.fixtures.cast import Cast
 

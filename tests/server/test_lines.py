@@ -13,7 +13,7 @@ import pytest
 from django.conf import settings as django_settings
 from django.test import Client
 
-from gridapps import context
+from gridapps.audit import context
 from gridapps.config import lines
 from gridapps.config.lines import Json, Text, without_secrets
 from tests.api.conftest import Callers, MakeApp, MakeExport, callers, make_app, make_export

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from django.db.models import QuerySet, Value
 from django.db.models.functions import Now
 
-from gridapps import context
+from gridapps.audit import context
 from gridapps.audit.models import Entry
 
 INSTANCE = "instance"  # the actor of what the instance does by itself

@@ -7,7 +7,7 @@ from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
 
-from gridapps import context
+from gridapps.audit import context
 
 MAX_MESSAGE = 1000  # characters
 MAX_EXCEPTION = 6000  # characters: the first quarter and the last three

@@ -89,9 +89,9 @@ INSTALLED_APPS = [
     "gridapps.web",
 ]
 MIDDLEWARE = [
-    "gridapps.web.requests.RequestIds",
-    "gridapps.api.native.envelope.JsonErrors",
-    "gridapps.web.policy.ContentPolicy",
+    "gridapps.web.requests.request_ids",
+    "gridapps.api.native.envelope.json_errors",
+    "gridapps.web.policy.content_policy",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

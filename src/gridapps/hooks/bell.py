@@ -6,7 +6,7 @@ from pathlib import Path
 from django.conf import settings
 from django.db import transaction
 
-from gridapps import doorbell
+from gridapps.processes import doorbell
 
 
 def ring_on_commit() -> None:

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from django.db import DatabaseError, close_old_connections, connections
 
-from gridapps import context
+from gridapps.audit import context
 from gridapps.hooks import deliveries, sealing
 from gridapps.hooks.bell import Bell
 from gridapps.hooks.deliveries import Claim

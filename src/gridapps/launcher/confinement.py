@@ -3,7 +3,7 @@
 import ctypes
 import os
 
-from gridapps import privileges
+from gridapps.processes import privileges
 
 _CLONE_NEWNET = 0x40000000
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from gridapps import leftovers
+from gridapps.processes import leftovers
 
 PLACEHOLDER = "{}"  # in a word of the command; without it the directory comes last
 SPARE = 1024**3  # bytes of disk that a copy for the scanner leaves free

@@ -8,7 +8,7 @@ from pathlib import Path
 from django.conf import settings
 from django.db import transaction
 
-from gridapps import doorbell
+from gridapps.processes import doorbell
 from gridapps.runs.broker import caller
 
 

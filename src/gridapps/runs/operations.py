@@ -15,11 +15,10 @@ from django.db import IntegrityError, transaction
 from django.db.models import F, Q, Sum
 from django.db.models.functions import Now
 
-from gridapps import context
 from gridapps.access import permissions
 from gridapps.access.models import User
 from gridapps.arguments import checking
-from gridapps.audit import record
+from gridapps.audit import context, record
 from gridapps.exports import queries as exports
 from gridapps.exports.models import Export, ExportFile
 from gridapps.hooks import operations as hooks

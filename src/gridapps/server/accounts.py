@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gridapps import privileges
+from gridapps.processes import privileges
 
 EVERYBODY = "gridapps"  # the group of all of them: it may enter the data directory
 # The groups of each account beside its own and EVERYBODY. A part of the same name runs under it.

@@ -13,11 +13,11 @@ from pathlib import Path
 import httpx
 
 from gridapps.config.environment import GIB, Environment
-from gridapps.leftovers import is_free
 from gridapps.oci import signatures
 from gridapps.oci.signatures import UnusableKeys
 from gridapps.pki import membership
 from gridapps.pki.membership import Membership
+from gridapps.processes.leftovers import is_free
 from gridapps.sandbox.protocol import SandboxError
 from gridapps.server import accounts, engine_limits
 from gridapps.server.engine import make_sandbox

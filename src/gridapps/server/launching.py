@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from gridapps import privileges
 from gridapps.config.environment import Environment
 from gridapps.launcher.configuration import Configuration
 from gridapps.launcher.remote import RemoteSandbox
 from gridapps.pki import membership
+from gridapps.processes import privileges
 from gridapps.runs.capacity import Capacity
 from gridapps.sandbox.protocol import EngineUnavailable
 from gridapps.server.instance import Unusable, identity

@@ -14,7 +14,7 @@ import warnings
 from types import TracebackType
 from typing import Self
 
-from gridapps import privileges
+from gridapps.processes import privileges
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gridapps.config.environment import Environment
-from gridapps.leftovers import is_free
+from gridapps.processes.leftovers import is_free
 
 SHOWN = 20  # running tasks in a terminal
 MOST = 5  # developers in a terminal

@@ -21,7 +21,7 @@ from pathlib import Path
 from threading import Event
 from typing import IO, NoReturn
 
-from gridapps import leftovers, privileges
+from gridapps.processes import leftovers, privileges
 from gridapps.server import accounts
 from gridapps.server.part_logs import PartLogs
 from gridapps.server.plan import SIGNALS, Listens, Makes, PlannedPart, Program

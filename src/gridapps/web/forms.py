@@ -4,10 +4,10 @@ from django import forms
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 
-from gridapps import context
 from gridapps.access.applications import Kind
 from gridapps.access.models import User
 from gridapps.access.scopes import DEFAULT, SCOPES
+from gridapps.audit import context
 from gridapps.hooks import targets
 from gridapps.hooks.events import OFFERED, Event
 

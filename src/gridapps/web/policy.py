@@ -1,9 +1,12 @@
 """Middleware: the content security policy of every page. Scripts and styles are our own files only."""
 
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-
-from gridapps.middleware import AfterView
+from django.utils.decorators import sync_and_async_middleware
 
 HEADER = "Content-Security-Policy"
 
@@ -16,9 +19,18 @@ def policy(*, form_targets: str = "") -> str:
     )
 
 
-class ContentPolicy(AfterView):
-    """Sets the policy where a view has not set its own."""
+@sync_and_async_middleware
+def content_policy(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    """Set the policy on responses whose view did not set one."""
+    if iscoroutinefunction(get_response):
 
-    def after(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:  # noqa: ARG002
-        response.headers.setdefault(HEADER, policy())
-        return response
+        async def later(request: HttpRequest) -> HttpResponseBase:
+            return _with_policy(await get_response(request))
+
+        return later
+    return lambda request: _with_policy(get_response(request))
+
+
+def _with_policy(response: HttpResponseBase) -> HttpResponseBase:
+    response.headers.setdefault(HEADER, policy())
+    return response

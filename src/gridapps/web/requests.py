@@ -1,19 +1,20 @@
-"""Middleware: each request has an id, which its log lines carry and its answer tells, and an address.
+"""Middleware: each request has an id and a client address. Log lines carry both; the response carries the id.
 
-nginx gives both, and passes nothing of the kind on that came from outside.
+nginx sets both headers and discards what the client sent in them.
 """
 
 import logging
 import re
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils.decorators import sync_and_async_middleware
 
-from gridapps import context
+from gridapps.audit import context
 
 logger = logging.getLogger(__name__)
 
@@ -22,28 +23,24 @@ _READING = {"GET", "HEAD", "OPTIONS"}
 _MAX_PATH = 200  # characters of a path in a line
 
 
-class RequestIds:
-    """Binds the id, and logs requests that change something and those at which the instance failed."""
+@sync_and_async_middleware
+def request_ids(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    """Bind the ids, and log requests that change something and those that the instance failed to serve."""
+    if iscoroutinefunction(get_response):
 
-    async_capable, sync_capable = True, True
+        async def later(request: HttpRequest) -> HttpResponseBase:
+            ids = _ids(request)
+            with context.bound(**ids):
+                return _logged(request, await get_response(request), ids["request"])
 
-    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
-        self._get_response = get_response
-        self._async = iscoroutinefunction(get_response)
-        if self._async:
-            markcoroutinefunction(self)
+        return later
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        if self._async:
-            return self._later(request)
+    def now(request: HttpRequest) -> HttpResponseBase:
         ids = _ids(request)
         with context.bound(**ids):
-            return _told(request, self._get_response(request), ids["request"])
+            return _logged(request, get_response(request), ids["request"])
 
-    async def _later(self, request: HttpRequest) -> HttpResponseBase:
-        ids = _ids(request)
-        with context.bound(**ids):
-            return _told(request, await self._get_response(request), ids["request"])
+    return now
 
 
 def _ids(request: HttpRequest) -> dict[str, str]:
@@ -52,10 +49,10 @@ def _ids(request: HttpRequest) -> dict[str, str]:
     return ids | ({"address": address} if re.fullmatch("[0-9a-fA-F.:]{1,45}", address) else {})
 
 
-def _told(request: HttpRequest, response: HttpResponseBase, number: str) -> HttpResponseBase:
+def _logged(request: HttpRequest, response: HttpResponseBase, number: str) -> HttpResponseBase:
     response.headers[HEADER] = number
     if request.method not in _READING or response.status_code >= 500:
-        # The path alone: a query may hold what is nobody's business.
+        # Without the query, which may hold secrets.
         path = request.path if len(request.path) <= _MAX_PATH else f"{request.path[:_MAX_PATH]}..."
         logger.info("%.10s %s: %s", request.method, path, response.status_code)
     return response

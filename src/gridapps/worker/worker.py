@@ -17,7 +17,7 @@ from pathlib import Path
 from django.db import Error as DatabaseError
 from django.db import connections
 
-from gridapps import context
+from gridapps.audit import context
 from gridapps.runs import queue, retention
 from gridapps.runs.bell import Bell
 from gridapps.runs.capacity import Capacity

@@ -11,11 +11,10 @@ from ninja.security import APIKeyCookie, HttpBearer
 from ninja.utils import check_csrf
 from oauth2_provider.models import AccessToken, Application
 
-from gridapps import context
 from gridapps.access import scopes
 from gridapps.access.models import User
 from gridapps.api.errors import ApiError
-from gridapps.audit import record
+from gridapps.audit import context, record
 
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 ANY = ""  # the scope of calls that every token may use

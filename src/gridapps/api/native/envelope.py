@@ -1,10 +1,14 @@
-"""Middleware: below /api/v3 every failure is JSON, also what never came as far as a call."""
+"""Middleware: below /api/v3 every failure is JSON, including those that occur before a call is reached."""
 
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
+from django.utils.decorators import sync_and_async_middleware
 
 from gridapps.api import errors
-from gridapps.middleware import AfterView
 
 _PREFIX = "/api/v3/"
 _BY_STATUS = {
@@ -16,11 +20,16 @@ _BY_STATUS = {
 }
 
 
-class JsonErrors(AfterView):
-    """Rewrites the framework's own error pages."""
+@sync_and_async_middleware
+def json_errors(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    """Replace the framework's own error pages."""
+    if iscoroutinefunction(get_response):
 
-    def after(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-        return _enveloped(request, response)
+        async def later(request: HttpRequest) -> HttpResponseBase:
+            return _enveloped(request, await get_response(request))
+
+        return later
+    return lambda request: _enveloped(request, get_response(request))
 
 
 def _enveloped(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:

@@ -1,10 +1,10 @@
-"""What a log line belongs to: ids that a request or a task carries along, as far as context variables go."""
+"""Ids of the request or task at hand, in context variables. Log lines and audit entries carry them."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-# In the order in which lines show them. docs/operations.md says what each is.
+# In the order of log lines; docs/operations.md describes each.
 IDS = ("request", "address", "user", "run", "task", "attempt", "node", "hook", "delivery")
 
 _ids: ContextVar[dict[str, str] | None] = ContextVar("ids", default=None)
@@ -12,7 +12,7 @@ _ids: ContextVar[dict[str, str] | None] = ContextVar("ids", default=None)
 
 @contextmanager
 def bound(**ids: object) -> Iterator[None]:
-    """Within it, lines carry these ids as well. Only names among IDS are taken."""
+    """Within it, log lines carry these ids as well. Names outside of IDS are ignored."""
     token = _ids.set({**current(), **_known(ids)})
     try:
         yield
@@ -21,14 +21,14 @@ def bound(**ids: object) -> Iterator[None]:
 
 
 def add(**ids: object) -> None:
-    """From now on lines of the surrounding `bound` carry these ids as well; without one nothing happens."""
+    """Add ids to the surrounding `bound`; without one, do nothing."""
     found = _ids.get()
     if found is not None:
         found.update(_known(ids))
 
 
 def current() -> Mapping[str, str]:
-    """The ids of this moment."""
+    """The ids that are bound now."""
     return _ids.get() or {}
 
 

@@ -1,4 +1,4 @@
-"""A doorbell: a datagram socket in a directory, by which a process wakes another one of the same machine."""
+"""A doorbell: a datagram socket in a directory, by which one process of a machine wakes another."""
 
 import contextlib
 import socket
@@ -7,7 +7,7 @@ from typing import Self
 
 
 def ring(path: Path) -> None:
-    """Ring the bell at `path`. Never blocks: a full one has been rung. Raises OSError when nobody listens."""
+    """Ring the bell at `path` without blocking; a full one has been rung. Raises OSError if none listens."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
         bell.setblocking(False)
         with contextlib.suppress(BlockingIOError):
@@ -15,7 +15,7 @@ def ring(path: Path) -> None:
 
 
 class Doorbell:
-    """The sleeper's end."""
+    """The listening end."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -26,7 +26,7 @@ class Doorbell:
         self.path.chmod(0o660)
 
     def wait(self, timeout: float) -> None:
-        """Return when somebody rang, or after `timeout` seconds. Rings that piled up count as one."""
+        """Return at a ring, or after `timeout` seconds. Rings that piled up count as one."""
         self._socket.settimeout(max(timeout, 0.001))
         with contextlib.suppress(TimeoutError):
             self._socket.recv(1)
@@ -36,7 +36,7 @@ class Doorbell:
                     self._socket.recv(1)
 
     def ring(self) -> None:
-        """Wake this sleeper: from one of its threads or from a signal handler."""
+        """Wake the waiting process: from one of its threads or from a signal handler."""
         with contextlib.suppress(OSError):
             ring(self.path)
 

@@ -1,4 +1,4 @@
-"""Finds processes that outlived their parent: every process of a group holds the group's lock file open."""
+"""Find processes that outlived their parent: every process of a group holds the group's lock file open."""
 
 import contextlib
 import fcntl
@@ -17,7 +17,7 @@ def is_free(held: Path) -> bool:
 
 
 def holders(held: Path) -> list[int]:
-    """The processes that have this very file open. What is not ours to look into is passed over."""
+    """The processes that have this very file open, except those that this account may not inspect."""
     wanted = held.stat()
     found = set()
     for link in Path("/proc").glob("[0-9]*/fd/*"):

@@ -1,4 +1,4 @@
-"""What a process of Linux gives up for good, and how it ends with its parent."""
+"""Give up privileges of a Linux process for good, and end a process with its parent."""
 
 import ctypes
 import os
@@ -15,12 +15,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def end_with_parent(number: signal.Signals) -> None:
-    """Get this signal when the parent ends. The kernel forgets it when the account changes."""
+    """Receive this signal when the parent ends. The kernel clears the setting when the account changes."""
     _done(_libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0), "end with the parent")
 
 
 def forgo_new() -> None:
-    """No program that this process or its children execute gains privileges. Raises OSError."""
+    """Keep programs that this process or its children execute from gaining privileges. Raises OSError."""
     _done(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "forgo new privileges")
 
 
@@ -35,7 +35,7 @@ def drop_capabilities(*, but: Collection[int] = ()) -> None:
 
 
 def bound_capabilities(*, but: Collection[int] = ()) -> None:
-    """No program that this process executes gets other capabilities than these. Without root, nothing."""
+    """Limit programs that this process executes to these capabilities. Without root, do nothing."""
     for capability in range(_LAST_CAPABILITY + 1):
         if capability not in but:
             _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # fails for those that this kernel lacks

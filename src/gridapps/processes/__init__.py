@@ -1,0 +1,1 @@
+"""Processes of one machine: their privileges, how they wake each other, and leftovers of killed parents."""
