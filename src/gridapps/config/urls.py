@@ -3,6 +3,8 @@
 from django.contrib import admin
 from django.urls import include, path
 
+admin.autodiscover()  # here, because commands have no use for it
+
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v3/", include("gridapps.api.native.urls")),

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,6 @@ from pydantic import ValidationError
 
 from gridapps.config.environment import Environment
 from gridapps.pki import membership
-from gridapps.pki.authority import Authority
 from gridapps.server import accounts, layout, schema
 from gridapps.server.accounts import Accounts
 
@@ -39,36 +37,6 @@ def environment() -> Environment:
     return settings
 
 
-def create() -> Environment:
-    """Make the instance, or what an older version lacks of it; set Django up; bring the database up to date.
-
-    Only `up` and `init` do so: with a mistyped GRIDAPPS_DATA another command must not make a second instance.
-    """
-    settings = _of_first_machine()
-    data = settings.data.absolute()
-    cannot = accounts.make()
-    with _usable(data):
-        layout.make_parents(data)
-        ours = accounts_of(settings)
-        layout.make(data, layout.OF_THE_INSTANCE, ours)
-        _write_once(data / "secret-key", secrets.token_urlsafe(48))
-        _write_once(data / "instance-id", secrets.token_hex(4))
-        (data / layout.TIDY_LOCK).touch(mode=0o600)
-        with alone(data):
-            if not settings.database:
-                layout.make_database(data)
-            Authority.create_or_load(data / "authority", host=settings.host)
-            layout.settle_files(data, ours)
-    for sentence in (cannot, *ours.missing()):
-        if sentence:
-            click.echo(sentence, err=True)
-    _set_up_django(data)
-    _migrate()
-    if not settings.storage.startswith("s3://"):
-        _make_shared(settings.shared, ours)
-    return settings
-
-
 def accounts_of(settings: Environment) -> Accounts:
     """The accounts under which the parts of this instance run: those that get at its directories."""
     places = [settings.data.absolute()]
@@ -84,24 +52,25 @@ def prepare(*, migrate: bool = False, rights: str = "application") -> Environmen
     What root starts goes on under the account of the part that `rights` names: what it makes is not root's,
     which parts could not write. Empty: as root, for commands that read the operator's own files.
     """
-    settings = _of_first_machine()
+    settings = of_first_machine()
     data = settings.data.absolute()
     _require_instance(data)
     if rights:
         accounts.become(accounts_of(settings).found.get(rights))
-    _set_up_django(data)
+    set_up_django(data)
     if migrate:
-        _migrate()
+        migrate_database()
     else:
         _check_schema()
     if not settings.storage.startswith("s3://"):
         for directory in (settings.shared / name for name in SHARED):
             if not directory.is_dir():
-                raise _unmounted(directory)
+                raise unmounted(directory)
     return settings
 
 
-def _of_first_machine() -> Environment:
+def of_first_machine() -> Environment:
+    """The settings of the first machine. Raises Unusable on another node."""
     settings = environment()
     if member := membership.read(settings.data.absolute()):
         raise Unusable(
@@ -122,7 +91,8 @@ def _require_instance(data: Path) -> None:
         )
 
 
-def _migrate() -> None:
+def migrate_database() -> None:
+    """Bring the database up to date, or raise Unusable."""
     with _answering():
         schema.migrate()
 
@@ -155,7 +125,7 @@ def prepare_node() -> Environment:
         _check_membership(settings, member)
         if os.access(data, os.W_OK):  # parts that run under accounts of their own find it made
             accounts.make()
-            with _usable(data):
+            with usable(data):
                 ours = accounts_of(settings)
                 layout.make(data, layout.OF_A_MEMBER, ours)
                 layout.settle_files(data, ours)
@@ -176,7 +146,7 @@ def prepare_worker(*, say: Callable[[str], None], rights: str = "") -> Environme
     settings = prepare_node()
     if rights:
         accounts.become(accounts_of(settings).found.get(rights))
-    _set_up_django(settings.data.absolute())
+    set_up_django(settings.data.absolute())
     schema.wait(say=say)
     return settings
 
@@ -187,11 +157,11 @@ def prepare_look() -> Environment:
     data = settings.data.absolute()
     if membership.read(data) is None:
         _require_instance(data)
-    _set_up_django(data)
+    set_up_django(data)
     return settings
 
 
-def _set_up_django(data: Path) -> None:
+def set_up_django(data: Path) -> None:
     """Make Django work in this data directory, here and in child processes."""
     os.environ["GRIDAPPS_DATA"] = str(data)
     os.environ["DJANGO_SETTINGS_MODULE"] = "gridapps.config.settings"
@@ -242,7 +212,8 @@ def alone(data: Path) -> Iterator[int]:
 
 
 @contextmanager
-def _usable(data: Path) -> Iterator[None]:
+def usable(data: Path) -> Iterator[None]:
+    """Raise Unusable for what the system refuses in the data directory."""
     try:
         yield
     except OSError as error:
@@ -251,36 +222,6 @@ def _usable(data: Path) -> Iterator[None]:
         ) from None
 
 
-def _make_shared(storage: Path, ours: Accounts) -> None:
-    """Make the storage's directories, but only in a new instance: else something is not mounted."""
-    from gridapps.exports.models import Export
-
-    for directory in (storage / name for name in SHARED):
-        if not directory.is_dir() and Export.objects.exists():
-            raise _unmounted(directory)
-    try:
-        layout.make(storage, layout.OF_THE_STORAGE, ours)
-    except OSError as error:
-        raise Unusable(
-            f"The storage {storage} cannot be used: {error.strerror}. Mount it, or set GRIDAPPS_STORAGE. A "
-            "file server has to let root give directories away (no_root_squash)."
-        ) from None
-
-
-def _unmounted(directory: Path) -> Unusable:
+def unmounted(directory: Path) -> Unusable:
+    """The error about a directory of the storage that is missing."""
     return Unusable(f"{directory} is missing: mount the storage, or set GRIDAPPS_STORAGE.")
-
-
-def _write_once(path: Path, text: str) -> None:
-    """Create the file whole or not at all; of two commands at once, one wins and both read the same."""
-    if path.exists():
-        return
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.touch(mode=0o600)
-    new.write_text(text)
-    try:
-        os.link(new, path)
-    except FileExistsError:
-        pass
-    finally:
-        new.unlink()

@@ -34,6 +34,7 @@ _MODULES = (
     "gridapps.runs.errors",
     "gridapps.server.application",
     "gridapps.server.cli",
+    "gridapps.server.commands.parts",
     "gridapps.server.courier",
     "gridapps.server.housekeeper",
     "gridapps.server.node",

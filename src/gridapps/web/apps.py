@@ -8,8 +8,8 @@ class WebConfig(AppConfig):
     default = True
 
 
-class AdministrationConfig(apps.AdminConfig):
-    """Django's administration, on our site."""
+class AdministrationConfig(apps.SimpleAdminConfig):
+    """Django's administration, on our site. `config.urls` looks for the classes."""
 
     default = False
     default_site = "gridapps.web.site.Administration"

@@ -1,4 +1,4 @@
-"""The commands `gridapps-server node ...`: who may be a node of this instance."""
+"""The commands `gridapps-server node ...`: other machines that may run tasks of this instance."""
 
 import sys
 from pathlib import Path

@@ -1,0 +1,128 @@
+"""Commands that run a part of an instance until interrupted. `up` runs most of them by itself."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+import click
+
+from gridapps.server.commands.nodes import BUNDLE, certificates_option
+from gridapps.server.commands.terminal import say
+from gridapps.server.instance import Unusable, accounts_of, environment, prepare_node, prepare_worker
+from gridapps.server.join import join
+
+
+@click.command()
+@click.option("--node", "name", help="name of this node  [default: GRIDAPPS_NODE, or the one it joined as]")
+@click.option("--join", "bundle", type=BUNDLE, help="make this machine a node first: see `node join`")
+@certificates_option
+@click.option("--no-launcher", is_flag=True, help="use a launcher that was started separately")
+def worker(name: str | None, bundle: BinaryIO | None, certificates: Path, no_launcher: bool) -> None:
+    """Work on this node until interrupted (`up` starts one by itself), with a launcher beside it.
+
+    Waits while the database is unreachable or its schema is older than this program.
+    """
+    if bundle is not None:
+        join(environment().data.absolute(), bundle.read(), certificates=certificates, say=say)
+    if name is not None:
+        os.environ["GRIDAPPS_NODE"] = name
+    if not no_launcher:
+        _work_with_launcher()
+    settings = prepare_worker(say=say)
+    from gridapps.runs.errors import NodeTaken
+    from gridapps.server.node import hearing, worker_of
+
+    with worker_of(settings, say=say) as mine, hearing(settings):
+        _on_interrupt(mine.stop)
+        try:
+            mine.run()
+        except NodeTaken as error:
+            raise Unusable(str(error)) from None
+
+
+def _work_with_launcher() -> NoReturn:
+    """Be the parent of launcher and worker."""
+    settings = prepare_node()
+    from gridapps.server import accounts, surroundings
+    from gridapps.server.launching import stand_beside
+
+    ours = accounts_of(settings)
+    for sentence in ours.missing({"worker"}):
+        say(sentence)
+    os.environ["GRIDAPPS_NODE"] = settings.node
+    command = [sys.executable, "-P", "-m", "gridapps.server.cli", "worker", "--no-launcher"]
+    sys.exit(
+        stand_beside(
+            settings,
+            owner=ours.uid("worker"),
+            worker=[*accounts.command(ours.found.get("worker")), *command],
+            environment=surroundings.of_part("worker", settings, account=ours.found.get("worker")),
+        )
+    )
+
+
+@click.command()
+def launcher() -> None:
+    """Start containers for this node's worker until interrupted, as root (`worker` starts one by itself).
+
+    It is the only process of a node that needs to be root. It has no network and no database.
+    """
+    settings = prepare_node()
+    from gridapps.server.launching import clean_environment, configuration
+
+    command = configuration(settings, owner=accounts_of(settings).uid("worker")).command(sys.executable)
+    os.execve(command[0], command, clean_environment())  # noqa: S606 - it takes this process's place
+
+
+@click.command(hidden=True)
+@click.option("--socket", type=click.Path(path_type=Path), required=True)
+def application(socket: Path) -> None:
+    """Serve pages and API at a unix socket until interrupted (`up` starts some by itself)."""
+    prepare_worker(say=say)
+    from gridapps.server.application import serve
+
+    serve(socket)
+
+
+@click.command()
+def courier() -> None:
+    """Deliver hook events until interrupted (`up` starts one by itself).
+
+    Any node may run more of them. Waits while the database is unreachable or its schema is older.
+    """
+    settings = prepare_worker(say=say, rights="courier")
+    from gridapps.server.courier import courier_of
+
+    mine = courier_of(settings)
+    _on_interrupt(mine.stop)
+    mine.run()
+
+
+@click.command()
+def promoter() -> None:
+    """Copy shared releases into the trusted registry until interrupted (`up` starts one by itself)."""
+    prepare_worker(say=say, rights="promoter")
+    from gridapps.promotion.promoter import Promoter
+
+    mine = Promoter()
+    _on_interrupt(mine.stop)
+    mine.run()
+
+
+@click.command()
+def housekeeper() -> None:
+    """Periodically remove unneeded images and leftovers, until interrupted (`up` starts one by itself)."""
+    settings = prepare_worker(say=say, rights="housekeeper")
+    from gridapps.server.housekeeper import keep_house
+
+    _on_interrupt(sys.exit)
+    keep_house(settings.data.absolute())
+
+
+def _on_interrupt(stop: Callable[[], object]) -> None:
+    """Call `stop` at SIGTERM or SIGINT."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop())
