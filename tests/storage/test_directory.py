@@ -6,7 +6,8 @@ import pytest
 
 from gridapps.access.models import User
 from gridapps.exports import operations, stored_files
-from gridapps.server import instance as instances
+from gridapps.server import creation
+from gridapps.server.instance import Unusable
 from gridapps.server.accounts import Accounts
 from gridapps.storage import directory
 from gridapps.storage.interface import StorageUnavailable
@@ -25,7 +26,7 @@ def shared(tmp_path, settings):
 
 @pytest.mark.django_db
 def test_exports_lie_there_and_nowhere_else(shared, tmp_path):
-    instances._make_shared(shared, NO_ACCOUNTS)
+    creation._make_shared(shared, NO_ACCOUNTS)
     user = User.objects.create(username="analyst")
     export = operations.import_export(owner=user, name="city", files=[write_pointcloud(tmp_path / "a.laz")])
     file = export.files.get()
@@ -35,22 +36,22 @@ def test_exports_lie_there_and_nowhere_else(shared, tmp_path):
 
 @pytest.mark.django_db
 def test_a_file_system_that_is_not_mounted_is_no_fault_of_the_file(shared, tmp_path):
-    instances._make_shared(shared, NO_ACCOUNTS)
+    creation._make_shared(shared, NO_ACCOUNTS)
     user = User.objects.create(username="analyst")
     export = operations.import_export(owner=user, name="city", files=[write_pointcloud(tmp_path / "a.laz")])
     (shared / "exports").rename(tmp_path / "away")
     with pytest.raises(StorageUnavailable, match="not mounted"):
         stored_files.verified(export.files.get())
-    with pytest.raises(instances.Unusable, match="mount the storage"):
-        instances._make_shared(shared, NO_ACCOUNTS)
+    with pytest.raises(Unusable, match="mount the storage"):
+        creation._make_shared(shared, NO_ACCOUNTS)
     (tmp_path / "away").rename(shared / "exports")
     assert stored_files.verified(export.files.get()).is_file()
 
 
 @pytest.mark.django_db
 def test_the_storages_own_directory_is_never_made(tmp_path):
-    with pytest.raises(instances.Unusable, match="cannot be used"):
-        instances._make_shared(tmp_path / "nothing", NO_ACCOUNTS)
+    with pytest.raises(Unusable, match="cannot be used"):
+        creation._make_shared(tmp_path / "nothing", NO_ACCOUNTS)
 
 
 def test_settled_is_every_file_and_directory(tmp_path, monkeypatch):

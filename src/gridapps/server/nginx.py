@@ -20,7 +20,7 @@ from gridapps.server import distribution, layout
 CONNECTIONS = 8192  # of each worker process
 _FILES = 2 * CONNECTIONS + 1024
 _ABSENT = "<absent value>"  # what Django's engine puts for a name that has no value
-_ENGINE = Engine(dirs=[Path(__file__).parent / "nginx_templates"], string_if_invalid=_ABSENT)
+_ENGINE = Engine(dirs=[str(Path(__file__).parent / "nginx_templates")], string_if_invalid=_ABSENT)
 
 
 def configuration(environment: Environment, *, user: str = "") -> str:
@@ -68,7 +68,7 @@ def clean_environment() -> Mapping[str, str]:
 
 
 def _refusals(environment: Environment) -> dict[str, dict[str, object]]:
-    """The bodies that nginx itself sends. Those of registry locations have the form that their clients print."""
+    """The bodies that nginx itself sends; those for registry clients in the form that these print."""
     limit = environment.max_image
     unavailable = "The instance is starting or in trouble; try again in a moment."
     connections = f"Too many connections from your address at once; at most {environment.max_connections}."
