@@ -7,8 +7,8 @@ import pytest
 from gridapps.access.models import User
 from gridapps.exports import operations, stored_files
 from gridapps.server import creation
-from gridapps.server.instance import Unusable
 from gridapps.server.accounts import Accounts
+from gridapps.server.instance import Unusable
 from gridapps.storage import directory
 from gridapps.storage.interface import StorageUnavailable
 from tests.fixtures.instance import new_instance
