@@ -10,7 +10,7 @@ import os
 import stat
 import tarfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -18,9 +18,10 @@ import docker
 import pytest
 from hypothesis import given
 
-from gridapps.oci.archives import Entry, Kind, Reader
+from gridapps.oci.archives import EntryKind, TarEntry, entries
 from gridapps.oci.documents import Invalid
-from gridapps.oci.layer_contents import TooLarge, examine
+from gridapps.oci.layer_contents import examine
+from gridapps.oci.layer_tree import TooLarge
 from tests.fixtures.engine import Engine
 from tests.fixtures.own_engine import OwnEngine
 from tests.fuzz.archives import archives
@@ -79,15 +80,12 @@ def judged(content: bytes) -> tuple[Tree, int] | None:
         found = examine([content], max_size=8 * MIB, max_files=1000)
     except (Invalid, TooLarge):
         return None
-    entries: list[Entry] = []
-    notes: list[int] = []
-    Reader(entry=entries.append, note=notes.append).feed(content)
-    return tree_of(entries), found.size
+    return tree_of(entries([content])), found.size
 
 
-def tree_of(entries: list[Entry]) -> Tree:
+def tree_of(found: Iterable[TarEntry]) -> Tree:
     tree: Tree = {}
-    for each in entries:
+    for each in found:
         parts = each.path.split(b"/")
         for depth in range(1, len(parts)):
             tree.setdefault(b"/".join(parts[:depth]), ("directory", 0))
@@ -96,13 +94,13 @@ def tree_of(entries: list[Entry]) -> Tree:
         if parts[-1].startswith(b".wh."):
             parts[-1] = parts[-1].removeprefix(b".wh.")
             tree[b"/".join(parts)] = ("device", 0)
-        elif each.kind is Kind.LINK:
+        elif each.kind is EntryKind.LINK:
             tree[each.path] = ("link", each.target)
-        elif each.kind is Kind.HARD_LINK:
+        elif each.kind is EntryKind.HARD_LINK:
             tree[each.path] = tree[each.target]
-        elif each.kind is Kind.DIRECTORY:
+        elif each.kind is EntryKind.DIRECTORY:
             tree[each.path] = ("directory", 0)
-        elif each.kind is Kind.CHARACTER_DEVICE:
+        elif each.kind is EntryKind.CHARACTER_DEVICE:
             tree[each.path] = ("device", os.makedev(*each.device))
         else:
             tree[each.path] = ("file", each.size)

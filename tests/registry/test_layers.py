@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridapps.oci.documents import Invalid
-from gridapps.oci.layer_contents import LayerContents, TooLarge, examine
+from gridapps.oci.layer_contents import LayerContents, examine
+from gridapps.oci.layer_tree import TooLarge
 from gridapps.pushes import reading
 from gridapps.registry.models import Layer
 from tests.registry.built import Image, config, digest, encoded, layer

@@ -16,7 +16,8 @@ import pytest
 from gridapps.access.models import User
 from gridapps.oci import layer_reader
 from gridapps.oci.documents import Invalid
-from gridapps.oci.layer_contents import TooLarge, examine
+from gridapps.oci.layer_contents import examine
+from gridapps.oci.layer_tree import TooLarge
 from gridapps.pushes import reading
 from gridapps.pushes.reading import LayerReader
 from gridapps.pushes.registry_client import Unavailable

@@ -1,30 +1,35 @@
-"""A strict reader of tar that comes in pieces: it names each entry, and passes over the files' contents.
+"""A strict reader of tar archives. It yields the entries and skips the contents of files.
 
-Engines unpack with Go's archive/tar, scanners and backups with other readers. They differ in what they make
-of unusual archives, so this reader takes one narrow form, which every tool that builds images writes: POSIX
-(ustar with extended headers) or GNU (with long names). What it takes, all readers understand alike.
+Engines unpack with Go's archive/tar, scanners and backups with other readers, and these disagree about
+unusual archives. This reader accepts the narrow form that every build tool writes: POSIX (ustar with extended
+headers) or GNU (with long names). All readers understand that form alike.
 docs/decisions/0090-what-a-layer-may-hold.md has the list. Sources: POSIX.1-2017 pax, GNU tar's manual,
 archive/tar of Go 1.21.
 """
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from enum import Enum
 
 from gridapps.oci.documents import Invalid
 
 BLOCK = 512
-LARGEST_NOTE = 1024**2  # bytes of an extended header, as Go's reader has it
+LARGEST_EXTENDED = 1024**2  # bytes of an extended header: the limit of Go's reader
 LARGEST_TAIL = 1024**2  # bytes of padding: the engine keeps what follows the archive in its memory
 _ZEROS = bytes(BLOCK)
 _POSIX, _GNU = b"ustar\x0000", b"ustar  \0"
+_EXTENDED = {
+    b"x": b"",
+    b"L": b"path",
+    b"K": b"linkpath",
+}  # by type of extended header: the record it is
 _OCTAL = re.compile(rb" *([0-7]*)[ \0]*")
-_LARGEST_OCTAL = 8**11  # a size below it is written in octal by every tool
+_LARGEST_OCTAL = 8**11  # every tool writes smaller sizes in octal
 _LARGEST_OWNER = 2**32 - 1
 _TIME = re.compile(rb"-?[0-9]{1,12}(\.[0-9]{0,20})?")
-# Attributes of files: those that build tools keep. Engines write any other one as it stands, also
-# `trusted.overlay.redirect`, which moves a directory of the image elsewhere.
+# The extended attributes that build tools keep. Engines write any other attribute unchanged, including
+# `trusted.overlay.redirect`, which redirects a directory of the image.
 _ATTRIBUTE = re.compile(
     rb"security\.(capability|selinux)|system\.posix_acl_(access|default)|user\.(?!overlay\.)[ -~]{1,200}"
 )
@@ -34,8 +39,8 @@ _IGNORED = re.compile(  # records without a meaning for an engine
 )
 
 
-class Kind(Enum):
-    """What an entry makes, by the type in its header."""
+class EntryKind(Enum):
+    """What an entry creates, by the type in its header."""
 
     FILE = b"0"
     HARD_LINK = b"1"
@@ -47,114 +52,135 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry. Paths have no leading slash and no `.` in them; the root's is empty."""
+class TarEntry:
+    """One entry. Paths have no leading slash and no `.` component. The path of the root is empty."""
 
-    kind: Kind
+    kind: EntryKind
     path: bytes
     size: int  # bytes of content
-    target: bytes = b""  # of links as written; of hard links a path like `path`
+    target: bytes = b""  # of symbolic links as written; of hard links a path like `path`
     device: tuple[int, int] = (0, 0)
+    extended: int = 0  # bytes of the extended headers in front of it
 
 
-class Reader:
-    """Walks over the headers of one archive. `entry` is called for each entry, `note` with the bytes of each
-    extended header. Every method raises Invalid with half a sentence."""
+def entries(pieces: Iterable[bytes]) -> Iterator[TarEntry]:
+    """The entries of an archive that arrives in pieces.
 
-    def __init__(self, *, entry: Callable[[Entry], None], note: Callable[[int], None]) -> None:
-        self._entry = entry
-        self._note = note
-        self._buffer = bytearray()
-        self._skip = 0  # bytes of content still to come
-        self._coming: bytes | None = None  # kind of the extended header whose content comes next
-        self._length = 0  # of it
-        self._form = b""  # the form of the extended headers in front of the next entry
-        self._pending: dict[bytes, bytes] = {}  # their records
-        self._ends = 0  # blocks of zeros
-        self._tail = 0
-
-    def feed(self, piece: bytes) -> None:
-        """Take the next bytes."""
-        at = 0
-        while at < len(piece):
-            if self._ends >= 2:
-                self._pad(piece[at:] if at else piece)
-                return
-            if self._skip:
-                step = min(self._skip, len(piece) - at)
-                self._skip -= step
-                at += step
-                continue
-            wanted = rounded(self._length) if self._coming else BLOCK
-            step = min(wanted - len(self._buffer), len(piece) - at)
-            self._buffer += piece[at : at + step]
-            at += step
-            if len(self._buffer) == wanted:
-                block, self._buffer = bytes(self._buffer), bytearray()
-                if self._coming:
-                    self._take_note(block)
-                else:
-                    self._header(block)
-
-    def finish(self) -> None:
-        """Nothing comes any more."""
-        if self._skip or self._buffer or self._coming or self._pending:
-            raise Invalid("ends in the middle of a file.")
-
-    def _pad(self, piece: bytes) -> None:
-        self._tail += len(piece)
-        if self._tail > LARGEST_TAIL or piece.count(0) != len(piece):
-            raise Invalid("goes on after the end of its archive.")
-
-    def _header(self, block: bytes) -> None:
-        if block == _ZEROS:
-            if self._pending:
-                raise Invalid("ends in the middle of a file.")
-            self._ends += 1
-            return
-        if self._ends:
-            raise Invalid("goes on after the end of its archive.")
-        form = _form(block)
-        kind = block[156:157]
-        if kind in (b"x", b"L", b"K"):
-            self._announce(block, kind, form)
-        elif kind == b"g":
-            raise Invalid("has a header for all files (type g); write one for each file.")
-        else:
-            if self._pending and self._form != form:
-                raise Invalid("has headers of two forms for one file.")
-            records, self._pending = self._pending, {}
-            entry = _entry(block, form, records)
-            self._skip = rounded(entry.size)
-            self._entry(entry)
-
-    def _announce(self, block: bytes, kind: bytes, form: bytes) -> None:
-        """An extended header begins."""
-        if form != (_POSIX if kind == b"x" else _GNU) or (self._pending and self._form != form):
+    Raises Invalid with the end of a sentence that begins with the layer's name, and whatever `pieces` raises.
+    """
+    stream = _Stream(pieces)
+    extended = _Extended()
+    while (block := stream.take(BLOCK, or_end=True)) and block != _ZEROS:
+        form, kind = _form(block), block[156:157]
+        if extended.records and extended.form != form:
             raise Invalid("has headers of two forms for one file.")
-        key = {b"x": b"", b"L": b"path", b"K": b"linkpath"}[kind]
-        if (not key and self._pending) or key in self._pending:
+        if kind == b"g":
+            raise Invalid("has a header for all files (type g); write one for each file.")
+        if kind in _EXTENDED:
+            extended.read(block, kind, form, stream)
+            continue
+        entry = _entry(block, form, extended)
+        extended = _Extended()
+        yield entry
+        stream.skip(rounded(entry.size))
+    if extended.records:
+        raise _truncated()
+    if block:
+        _require_end(stream)
+
+
+class _Stream:
+    """Bytes that arrive in pieces."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self._piece = b""
+        self._at = 0  # position in the piece
+
+    def take(self, size: int, *, or_end: bool = False) -> bytes:
+        """The next bytes; with `or_end` nothing when there are none left. Raises Invalid."""
+        end = self._at + size
+        if end <= len(self._piece):  # almost always
+            start, self._at = self._at, end
+            return self._piece[start:end]
+        taken = bytearray()
+        while len(taken) < size and self._has_more():
+            part = self._piece[self._at : self._at + size - len(taken)]
+            self._at += len(part)
+            taken += part
+        if len(taken) < size and not (or_end and not taken):
+            raise _truncated()
+        return bytes(taken)
+
+    def skip(self, size: int) -> None:
+        """Pass over the next bytes. Raises Invalid."""
+        while size:
+            if not self._has_more():
+                raise _truncated()
+            step = min(size, len(self._piece) - self._at)
+            self._at += step
+            size -= step
+
+    def rest(self) -> Iterator[bytes]:
+        """All bytes that are left."""
+        while self._has_more():
+            yield self._piece[self._at :] if self._at else self._piece
+            self._at = len(self._piece)
+
+    def _has_more(self) -> bool:
+        while self._at == len(self._piece):
+            piece = next(self._pieces, None)
+            if piece is None:
+                return False
+            self._piece, self._at = piece, 0
+        return True
+
+
+@dataclass(slots=True)
+class _Extended:
+    """The extended headers in front of one entry."""
+
+    form: bytes = b""
+    size: int = 0  # bytes
+    records: dict[bytes, bytes] = field(default_factory=dict)
+
+    def read(self, block: bytes, kind: bytes, form: bytes, stream: _Stream) -> None:
+        """Take another extended header, whose content comes next in the stream. Raises Invalid."""
+        if form != (_POSIX if kind == b"x" else _GNU):
+            raise Invalid("has headers of two forms for one file.")
+        key = _EXTENDED[kind]
+        if (not key and self.records) or key in self.records:
             raise Invalid("has two extended headers for one file.")
         size = _size(block[124:136])
-        if size > LARGEST_NOTE:
-            raise Invalid(f"has a header of more than {LARGEST_NOTE} bytes.")
-        if not size:
+        if size > LARGEST_EXTENDED:
+            raise Invalid(f"has a header of more than {LARGEST_EXTENDED} bytes.")
+        content = stream.take(rounded(size))
+        if not size or content[size:].strip(b"\0"):
             raise Invalid("has an extended header that cannot be read.")
-        self._coming, self._length, self._form = kind, size, form
-        self._note(BLOCK + size)
+        self.form = form
+        self.size += BLOCK + size
+        if key:
+            self.records[key] = _text(content[:size])
+            return
+        for name, value in _records(content[:size]):
+            if name in self.records:
+                raise Invalid(f"has {_shown(name)} twice for one file.")
+            self.records[name] = value
 
-    def _take_note(self, block: bytes) -> None:
-        kind, self._coming = self._coming, None
-        content = block[: self._length]
-        if block[self._length :].strip(b"\0"):
-            raise Invalid("has an extended header that cannot be read.")
-        if kind == b"x":
-            for key, value in _records(content):
-                if key in self._pending:
-                    raise Invalid(f"has {_shown(key)} twice for one file.")
-                self._pending[key] = value
-        else:
-            self._pending[b"path" if kind == b"L" else b"linkpath"] = _text(content)
+
+def _truncated() -> Invalid:
+    return Invalid("ends in the middle of a file.")
+
+
+def _require_end(stream: _Stream) -> None:
+    """Raise Invalid unless what follows the first block of zeros ends the archive."""
+    if stream.take(BLOCK, or_end=True).strip(b"\0"):
+        raise Invalid("goes on after the end of its archive.")
+    size = 0
+    for piece in stream.rest():
+        size += len(piece)
+        if size > LARGEST_TAIL or piece.count(0) != len(piece):
+            raise Invalid("goes on after the end of its archive.")
 
 
 def rounded(size: int, unit: int = BLOCK) -> int:
@@ -180,7 +206,8 @@ def _form(block: bytes) -> bytes:
     return form
 
 
-def _entry(block: bytes, form: bytes, records: dict[bytes, bytes]) -> Entry:
+def _entry(block: bytes, form: bytes, extended: _Extended) -> TarEntry:
+    records = extended.records
     name = records.get(b"path", _name(block, form))
     kind = _kind(block[156:157], name)
     size = _size(block[124:136])
@@ -192,29 +219,29 @@ def _entry(block: bytes, form: bytes, records: dict[bytes, bytes]) -> Entry:
         if size != given and (size or given < _LARGEST_OCTAL):
             raise Invalid(f"has {_shown(name)} with two sizes.")
         size = given
-    if size and kind is not Kind.FILE:
+    if size and kind is not EntryKind.FILE:
         raise Invalid(f"has {_shown(name)}, which is no file, with a content.")
     path = _path(name, what="a file")
-    if not path and kind is not Kind.DIRECTORY:
+    if not path and kind is not EntryKind.DIRECTORY:
         raise Invalid("has a file without a name.")
     target = records.get(b"linkpath", _text(block[157:257]))
-    if kind is Kind.HARD_LINK:
+    if kind is EntryKind.HARD_LINK:
         target = _path(target, what="a hard link to")
-    if kind in (Kind.HARD_LINK, Kind.LINK) and (not target or len(target) > 4095):
+    if kind in (EntryKind.HARD_LINK, EntryKind.LINK) and (not target or len(target) > 4095):
         raise Invalid(f"has the link {_shown(name)} without a target, or with one of more than 4095 bytes.")
     device = (0, 0)
-    if kind in (Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE):
+    if kind in (EntryKind.CHARACTER_DEVICE, EntryKind.BLOCK_DEVICE):
         device = (_number(block[329:337]), _number(block[337:345]))
-    return Entry(kind, path, size, target, device)
+    return TarEntry(kind, path, size, target, device, extended.size)
 
 
-def _kind(written: bytes, name: bytes) -> Kind:
+def _kind(written: bytes, name: bytes) -> EntryKind:
     try:
-        kind = Kind(b"0" if written == b"\0" else written)
+        kind = EntryKind(b"0" if written == b"\0" else written)
     except ValueError:
         what = "a sparse file" if written == b"S" else f"an entry of the unknown type {_shown(written)}"
         raise Invalid(f"has {what}: {_shown(name)}.") from None
-    if name.endswith(b"/") and kind is not Kind.DIRECTORY:
+    if name.endswith(b"/") and kind is not EntryKind.DIRECTORY:
         raise Invalid(f"has {_shown(name)}, which is a directory by its name and none by its type.")
     return kind
 

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from gridapps.oci import layer_contents
 from gridapps.oci.documents import Invalid
+from gridapps.oci.layer_tree import TooLarge
 
 PROCESSOR_TIME = 150  # seconds for the layers of one push
 MEMORY = 768 * 1024**2  # bytes of address space
@@ -55,7 +56,7 @@ def _answer(stdin: IO[bytes], *, max_size: int, max_files: int) -> dict[str, Any
         found = layer_contents.examine(_pieces(stdin), max_size=max_size, max_files=max_files)
     except Invalid as error:
         return {"invalid": str(error)}
-    except layer_contents.TooLarge:
+    except TooLarge:
         return {"too_large": True}
     except MemoryError:
         return {"invalid": "has more entries, or longer names, than can be read in the memory for it."}

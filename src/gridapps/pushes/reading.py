@@ -24,7 +24,8 @@ from django.conf import settings
 from gridapps.access.models import User
 from gridapps.oci import layer_reader
 from gridapps.oci.documents import Invalid
-from gridapps.oci.layer_contents import LayerContents, TooLarge
+from gridapps.oci.layer_contents import LayerContents
+from gridapps.oci.layer_tree import TooLarge
 from gridapps.pushes.registry_client import Unavailable
 
 PATIENCE = 100.0  # seconds that a push waits for its turn

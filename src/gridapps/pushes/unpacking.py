@@ -6,8 +6,9 @@ from contextlib import ExitStack, contextmanager
 from django.conf import settings
 
 from gridapps.access.models import User
-from gridapps.oci import layer_contents, trees
+from gridapps.oci import trees
 from gridapps.oci.documents import Invalid
+from gridapps.oci.layer_tree import TooLarge
 from gridapps.oci.manifests import Blob, Manifest, Program
 from gridapps.pushes import reading
 from gridapps.pushes.registry_client import NotInRegistry, Repository
@@ -36,7 +37,7 @@ def check(manifest: Manifest, program: Program, repository: Repository, *, by: U
         for number, (blob, diff_id) in enumerate(zip(manifest.layers, program.diff_ids, strict=True), 1):
             try:
                 layer = _known(blob) or _read(blob, repository, reader, max_size=size, max_files=files)
-            except layer_contents.TooLarge:
+            except TooLarge:
                 raise Invalid(_too_large()) from None
             except Invalid as why:
                 raise Invalid(f"Layer {number} ({blob.digest}) {why}") from None
