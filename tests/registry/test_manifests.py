@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridapps.oci import manifests
+from gridapps.oci import configurations, manifests, pushed
+from gridapps.oci.configurations import ImageProgram
 from gridapps.oci.documents import Invalid
-from gridapps.oci.manifests import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Index, Manifest
+from gridapps.oci.manifests import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, ImageIndex, ImageManifest
 from tests.registry.built import (
     CONFIG,
     LAYER,
@@ -27,17 +28,19 @@ from tests.registry.built import (
 MAX_IMAGE = 10_000_000
 
 
-def parse(document: Any, *, media_type: str = OCI_MANIFEST, max_layers: int = 5) -> Manifest | Index:
+def parse(
+    document: Any, *, media_type: str = OCI_MANIFEST, max_layers: int = 5
+) -> ImageManifest | ImageIndex:
     content = document if isinstance(document, bytes) else encoded(document)
-    return manifests.parse(content, media_type=media_type, max_image=MAX_IMAGE, max_layers=max_layers)
+    return pushed.decode_image(content, media_type=media_type, max_image=MAX_IMAGE, max_layers=max_layers)
 
 
-def program(**changes: Any) -> manifests.Program:
+def program(**changes: Any) -> ImageProgram:
     """The judge's answer to an image with this configuration."""
     image = Image(config=encoded(config(**changes)))
     parsed = parse(image.document)
-    assert isinstance(parsed, Manifest)
-    return manifests.program(image.config, manifest=parsed)
+    assert isinstance(parsed, ImageManifest)
+    return configurations.judge_configuration(image.config, manifest=parsed)
 
 
 def refusal(document: Any, **options: Any) -> str:
@@ -57,16 +60,16 @@ def with_layer(**changes: Any) -> dict[str, Any]:
 
 def test_a_good_image_is_taken() -> None:
     parsed = parse(Image().document)
-    assert isinstance(parsed, Manifest)
+    assert isinstance(parsed, ImageManifest)
     assert parsed.size == sum(map(len, Image().blobs))
-    assert program() == manifests.Program(["/program"], ["--fast"], [diff_id(layer())])
+    assert program() == ImageProgram(["/program"], ["--fast"], [diff_id(layer())])
 
 
 def test_the_manifest_of_dockers_own_format_is_taken() -> None:
     document = changed(mediaType=DOCKER_MANIFEST)
     document["config"]["mediaType"] = "application/vnd.docker.container.image.v1+json"
     document["layers"][0]["mediaType"] = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-    assert isinstance(parse(document, media_type=DOCKER_MANIFEST), Manifest)
+    assert isinstance(parse(document, media_type=DOCKER_MANIFEST), ImageManifest)
 
 
 @pytest.mark.parametrize(
@@ -305,9 +308,9 @@ def test_labels_may_be_named_like_fields() -> None:
 
 def test_a_configuration_of_another_image_is_refused() -> None:
     parsed = parse(Image().document)
-    assert isinstance(parsed, Manifest)
+    assert isinstance(parsed, ImageManifest)
     with pytest.raises(Invalid, match="not the one that the manifest names"):
-        manifests.program(encoded(config(os="linux ")), manifest=parsed)
+        configurations.judge_configuration(encoded(config(os="linux ")), manifest=parsed)
 
 
 ATTESTATION = {"os": "unknown", "architecture": "unknown"}
@@ -320,7 +323,7 @@ def test_an_index_may_hold_other_platforms_and_attestations() -> None:
         *[entry(other.manifest, ARM)] * 48, entry(image.manifest), entry(other.manifest, ATTESTATION)
     )
     parsed = parse(document, media_type=OCI_INDEX)
-    assert isinstance(parsed, Index)
+    assert isinstance(parsed, ImageIndex)
     assert parsed.image.digest == manifests.digest_of(image.manifest)
 
 
@@ -393,7 +396,7 @@ def test_anything_in_any_place_is_judged(path: tuple[str | int, ...], value: Any
             return
     place[path[-1]] = value
     parsed = judged(lambda: parse(spoiled, media_type=kind))
-    assert not isinstance(parsed, Manifest) or 0 < parsed.size <= MAX_IMAGE
+    assert not isinstance(parsed, ImageManifest) or 0 < parsed.size <= MAX_IMAGE
 
 
 @given(content=st.binary())

@@ -30,24 +30,24 @@ def test_the_key_that_signed_is_named(tmp_path: Path, key: signing.Private) -> N
     signing.write_public(key, tmp_path / "release.pub")
     signing.write_public(ec.generate_private_key(ec.SECP256R1()), tmp_path / "another.pem")
     (tmp_path / "README").write_text("no key")
-    keys = signatures.known(str(tmp_path))
+    keys = signatures.load_keys(str(tmp_path))
     assert sorted(keys) == ["another", "release"]
     signed = sign(key, GOOD)
-    assert signatures.signer(GOOD, signed, keys=keys) == "release"
-    assert signatures.signer(GOOD + b" ", signed, keys=keys) == ""
-    assert signatures.signer(GOOD, signed[4:], keys=keys) == ""
-    assert signatures.signer(GOOD, "", keys=keys) == ""
-    assert sorted(signatures.known(str(tmp_path / "release.pub"))) == ["release"]
+    assert signatures.signing_key(GOOD, signed, keys=keys) == "release"
+    assert signatures.signing_key(GOOD + b" ", signed, keys=keys) == ""
+    assert signatures.signing_key(GOOD, signed[4:], keys=keys) == ""
+    assert signatures.signing_key(GOOD, "", keys=keys) == ""
+    assert sorted(signatures.load_keys(str(tmp_path / "release.pub"))) == ["release"]
     (tmp_path / "release.pub").unlink()
-    assert signatures.signer(GOOD, signed, keys=signatures.known(str(tmp_path))) == ""
-    assert signatures.signer(GOOD, signed, keys=signatures.known("")) == ""
+    assert signatures.signing_key(GOOD, signed, keys=signatures.load_keys(str(tmp_path))) == ""
+    assert signatures.signing_key(GOOD, signed, keys=signatures.load_keys("")) == ""
 
 
 def test_what_cosign_writes_is_taken_whatever_name_the_image_had() -> None:
-    signatures.judge(GOOD, "AAAA", release=RELEASE)
+    signatures.require_signature_of(RELEASE, GOOD, "AAAA")
     elsewhere = payload(RELEASE, identity={"docker-reference": "grid.example/other-app:v9"})
-    signatures.judge(elsewhere, "AAAA", release=RELEASE)
-    signatures.judge(payload(RELEASE, identity={}), "AAAA", release=RELEASE)
+    signatures.require_signature_of(RELEASE, elsewhere, "AAAA")
+    signatures.require_signature_of(RELEASE, payload(RELEASE, identity={}), "AAAA")
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,14 @@ def test_what_cosign_writes_is_taken_whatever_name_the_image_had() -> None:
 )  # fmt: skip
 def test_payloads_that_say_something_else(content: bytes, words: str) -> None:
     with pytest.raises(Invalid, match=words):
-        signatures.judge(content, "AAAA", release=RELEASE)
+        signatures.require_signature_of(RELEASE, content, "AAAA")
 
 
 @pytest.mark.parametrize("signed", ["not base64!", "AAA", "AA==\n", "\u00e4", "A" * 5000])
 def test_garbage_for_a_signature(signed: str) -> None:
     with pytest.raises(Invalid, match="not base64"):
-        signatures.judge(GOOD, signed, release=RELEASE)
-    assert signatures.signer(GOOD, signed, keys={"any": lambda *_: None}) == ""
+        signatures.require_signature_of(RELEASE, GOOD, signed)
+    assert signatures.signing_key(GOOD, signed, keys={"any": lambda *_: None}) == ""
 
 
 def weak_rsa() -> Any:
@@ -101,13 +101,13 @@ def test_keys_that_cannot_be_used_are_said_to_be_so(tmp_path: Path, make: Any, n
     else:
         (tmp_path / name).write_text("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")
     with pytest.raises(UnusableKeys, match=words):
-        signatures.known(str(tmp_path))
+        signatures.load_keys(str(tmp_path))
 
 
 def test_two_keys_of_one_name_and_no_place(tmp_path: Path) -> None:
     for suffix in (".pub", ".pem"):
         signing.write_public(ed25519.Ed25519PrivateKey.generate(), tmp_path / f"release{suffix}")
     with pytest.raises(UnusableKeys, match="two keys of one name"):
-        signatures.known(str(tmp_path))
+        signatures.load_keys(str(tmp_path))
     with pytest.raises(UnusableKeys, match="cannot be read"):
-        signatures.known(str(tmp_path / "absent.pub"))
+        signatures.load_keys(str(tmp_path / "absent.pub"))

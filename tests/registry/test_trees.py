@@ -39,7 +39,7 @@ def index(*entries: bytes) -> bytes:
 
 
 def judge(*layers: list[bytes]) -> None:
-    trees.judge([index(*entries) for entries in layers])
+    trees.judge_indexes([index(*entries) for entries in layers])
 
 
 def refusal(*layers: list[bytes]) -> str:
@@ -223,7 +223,7 @@ def test_whatever_a_kernel_would_find_large_is_refused(layers: list[list[tuple]]
                 merged.add(path, "file" if make is file else "large")
         indexes.append(index(*taken))
     try:
-        trees.judge(indexes)
+        trees.judge_indexes(indexes)
     except Invalid:
         return
     assert not any(merged.reads_large(path.decode()) for path in trees.WATCHED)

@@ -1,28 +1,28 @@
-"""Judges what developers attach to a release, as pure functions of bytes: signatures, SBOMs, attestations.
+"""Manifests of what developers attach to a release: signatures, SBOMs, attestations.
 
-There are two layouts. cosign's is a manifest under a tag that is made of the release's digest. In that of
-OCI 1.1 a manifest names its subject and is pushed by its own digest; where the registry keeps no list of
-them, as here, clients keep one in an index under another such tag. Sources: cosign's specifications, the OCI
-image specification 1.1. Nothing of an attachment is ever unpacked or run.
+There are two layouts. cosign pushes a manifest under a tag that is derived from the release's digest. In the
+layout of OCI 1.1 a manifest names its subject and is pushed by its own digest. This registry keeps no list of
+such manifests, so clients keep one in an index under another derived tag. Nothing of an attachment is ever
+unpacked or run. Sources: cosign's specifications, the OCI image specification 1.1.
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gridapps.oci import manifests
-from gridapps.oci.documents import Ambiguous, Document, Invalid
-from gridapps.oci.manifests import OCI_INDEX, OCI_MANIFEST, Blob
+from gridapps.oci.documents import Document, Invalid
+from gridapps.oci.manifests import OCI_INDEX, OCI_MANIFEST, Blob, Received
 
-MAX_MANIFEST = 256 * 1024  # bytes; certificates and proofs of a log stand in it
+MAX_MANIFEST = 256 * 1024  # bytes; it may contain certificates and proofs of a log
 MAX_SIZE = 16 * 1024**2  # bytes of all blobs of one manifest
 MAX_DOCUMENTS = 32  # in one manifest
 
 SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
-SIGNATURE = "dev.cosignproject.cosign/signature"  # the annotation that holds it, in base64
+SIGNATURE = "dev.cosignproject.cosign/signature"  # the annotation with the signature in base64
 _RESERVED = re.compile(r"sha256-([0-9a-f]{64})(.*)")
 _KINDS = {".sig": "signature", ".att": "attestation", ".sbom": "sbom"}
-# What a media type has to contain, in this order: cosign's own types and others' name their purpose.
+# Words in media types that tell the kind, in this order.
 _WORDS = (
     ("simplesigning", "signature"), ("artifact.sig.", "signature"), ("notary.signature", "signature"),
     ("sbom", "sbom"), ("spdx", "sbom"), ("cyclonedx", "sbom"), ("syft", "sbom"),
@@ -32,22 +32,22 @@ _WORDS = (
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an attachment belongs. `tag` is empty for one that is pushed by its digest."""
+class Target:
+    """What an attachment belongs to, as its reference or its subject says."""
 
     release: str  # its digest
-    tag: str
-    kind: str  # signature, attestation, sbom; empty where the manifest itself has to say it
+    tag: str  # empty for a manifest that was pushed by its own digest
+    kind: str  # signature, attestation, sbom; empty where the manifest itself tells it
 
     @property
     def lists(self) -> bool:
-        """Whether what belongs here is a client's list of attachments."""
+        """Whether this is the place of a client's list of attachments."""
         return bool(self.tag) and not self.kind
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One document of an attachment. `signature` is base64, of simple signing only."""
+    """One document of an attachment. `signature` is base64, and set for simple signing only."""
 
     kind: str
     blob: Blob
@@ -55,69 +55,79 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Parsed:
-    """A manifest of attachments that is well formed."""
+class AttachmentManifest:
+    """A well-formed manifest of attachments."""
 
+    target: Target
     config: Blob
     pieces: Sequence[Piece]
 
     @property
     def blobs(self) -> Sequence[Blob]:
-        """Everything that it names."""
+        """The configuration and the documents."""
         return [self.config, *(piece.blob for piece in self.pieces)]
 
+    @property
+    def named(self) -> Sequence[str]:
+        """The digests of everything that it names."""
+        return [self.target.release, *(blob.digest for blob in self.blobs)]
 
-def place_of(reference: str, content: bytes) -> Place | None:
-    """Where this belongs if it is an attachment by its tag, or names a subject; None for an image.
 
-    Raises Invalid for a tag that looks like one of these and is none, and for a subject that cannot be read.
+@dataclass(frozen=True)
+class ReferrersList:
+    """A client's list of the manifests that are attached to a release."""
+
+    target: Target
+    named: Sequence[str]  # digests
+
+
+def target_of(received: Received, reference: str) -> Target | None:
+    """What this is attached to, by its tag or by its subject; None for an image.
+
+    Raises Invalid for a reserved tag of an unknown kind, and for a subject that cannot be read.
     """
     if found := _RESERVED.fullmatch(reference):
         suffix = found[2]
         if suffix and suffix not in _KINDS:
             raise Invalid("Tags that begin with a digest are kept for attachments: .sig, .att and .sbom.")
-        return Place(f"sha256:{found[1]}", reference, _KINDS.get(suffix, ""))
-    if ":" not in reference or not manifests.has_subject(content):
+        return Target(f"sha256:{found[1]}", reference, _KINDS.get(suffix, ""))
+    document = received.document
+    if ":" not in reference or not isinstance(document, Document) or document.get("subject") is None:
         return None
-    try:
-        document = manifests.opened(content, media_type=OCI_MANIFEST, limit=MAX_MANIFEST)
-        return Place(manifests.described(document.document("subject"), "The subject").digest, "", "")
-    except Ambiguous as error:
-        raise Invalid(str(error)) from None
+    opened = replace(received, media_type=OCI_MANIFEST).opened(limit=MAX_MANIFEST)
+    return Target(manifests.described(opened.document("subject"), "The subject").digest, "", "")
 
 
-def parse(content: bytes, *, media_type: str, place: Place) -> Parsed:
-    """Judge a manifest of attachments by itself. Raises Invalid."""
-    if media_type != OCI_MANIFEST:
-        raise Invalid(f"An attachment is of type {OCI_MANIFEST}, not {media_type[:200]!r}.")
-    try:
-        document = manifests.opened(content, media_type=media_type, limit=MAX_MANIFEST)
-        if document.get("manifests") is not None:
-            raise Invalid("The manifest is an index as well; it has to be one of the two.")
-        if document.get("subject") is not None:
-            subject = manifests.described(document.document("subject"), "The subject").digest
-            if subject != place.release:
-                raise Invalid(f"The attachment names the subject {subject}, and its tag {place.release}.")
-        return _parsed(document, place)
-    except Ambiguous as error:
-        raise Invalid(str(error)) from None
+def parse(received: Received, target: Target) -> AttachmentManifest | ReferrersList:
+    """Judge what belongs to the target by itself. Raises Invalid."""
+    return _list(received, target) if target.lists else _manifest(received, target)
 
 
-def parse_list(content: bytes, *, media_type: str) -> list[str]:
-    """The digests in a client's list of attachments. Raises Invalid."""
-    if media_type != OCI_INDEX:
-        raise Invalid(f"A list of attachments is of type {OCI_INDEX}, not {media_type[:200]!r}.")
-    try:
-        document = manifests.opened(content, media_type=media_type, limit=MAX_MANIFEST)
-        if any(document.get(name) is not None for name in ("layers", "config", "subject")):
-            raise Invalid("The list of attachments is something else as well.")
-        entries = document.documents("manifests")
-        return [manifests.described(entry, "An entry of the list").digest for entry in entries]
-    except Ambiguous as error:
-        raise Invalid(str(error)) from None
+def _list(received: Received, target: Target) -> ReferrersList:
+    if received.media_type != OCI_INDEX:
+        raise Invalid(f"A list of attachments is of type {OCI_INDEX}, not {received.media_type[:200]!r}.")
+    document = received.opened(limit=MAX_MANIFEST)
+    if any(document.get(name) is not None for name in ("layers", "config", "subject")):
+        raise Invalid("The list of attachments is something else as well.")
+    entries = document.documents("manifests")
+    listed = [manifests.described(entry, "An entry of the list").digest for entry in entries]
+    return ReferrersList(target, listed)
 
 
-def _parsed(document: Document, place: Place) -> Parsed:
+def _manifest(received: Received, target: Target) -> AttachmentManifest:
+    if received.media_type != OCI_MANIFEST:
+        raise Invalid(f"An attachment is of type {OCI_MANIFEST}, not {received.media_type[:200]!r}.")
+    document = received.opened(limit=MAX_MANIFEST)
+    if document.get("manifests") is not None:
+        raise Invalid("The manifest is an index as well; it has to be one of the two.")
+    if document.get("subject") is not None:
+        subject = manifests.described(document.document("subject"), "The subject").digest
+        if subject != target.release:
+            raise Invalid(f"The attachment names the subject {subject}, and its tag {target.release}.")
+    return _parsed(document, target)
+
+
+def _parsed(document: Document, target: Target) -> AttachmentManifest:
     config = manifests.described(document.document("config"), "The configuration")
     artifact = document.get("artifactType") or config.media_type
     if not isinstance(artifact, str):
@@ -125,8 +135,8 @@ def _parsed(document: Document, place: Place) -> Parsed:
     entries = document.documents("layers")
     if not 0 < len(entries) <= MAX_DOCUMENTS:
         raise Invalid(f"The attachment has {len(entries)} documents; 1 to {MAX_DOCUMENTS} are taken.")
-    pieces = [_piece(entry, number, place, artifact) for number, entry in enumerate(entries, 1)]
-    parsed = Parsed(config, pieces)
+    pieces = [_piece(entry, number, target, artifact) for number, entry in enumerate(entries, 1)]
+    parsed = AttachmentManifest(target, config, pieces)
     if config.media_type in manifests.CONFIGS and any(_is_layer(piece.blob) for piece in pieces):
         raise Invalid("This is an image, not an attachment: push it under a tag of its own.")
     size = sum(blob.size for blob in parsed.blobs)
@@ -135,13 +145,13 @@ def _parsed(document: Document, place: Place) -> Parsed:
     return parsed
 
 
-def _piece(entry: Document, number: int, place: Place, artifact: str) -> Piece:
+def _piece(entry: Document, number: int, target: Target, artifact: str) -> Piece:
     blob = manifests.described(entry, f"Document {number}")
     if blob.media_type != SIMPLE_SIGNING:
-        if place.kind == "signature":
+        if target.kind == "signature":
             raise Invalid(f"Document {number} is of type {blob.media_type!r}, not {SIMPLE_SIGNING}.")
-        return Piece(place.kind or _kind(artifact, blob.media_type), blob)
-    if place.kind not in ("signature", ""):
+        return Piece(target.kind or _kind(artifact, blob.media_type), blob)
+    if target.kind not in ("signature", ""):
         raise Invalid(f"Document {number} is a signature; its tag ends with .sig.")
     signature = entry.document("annotations").knowing((SIGNATURE,)).get(SIGNATURE)
     if not isinstance(signature, str):

@@ -1,7 +1,7 @@
-"""JSON that all readers understand alike: strict UTF-8, finite numbers, no name that stands for another.
+"""JSON that every reader understands alike: strict UTF-8, finite numbers, unambiguous names.
 
-Go's encoding/json, which the engine and the registry use, matches names of fields without regard to case and
-takes the last of several; Python's takes them by letter. `Document` refuses what they would read differently.
+Go's encoding/json, which the engine and the registry use, ignores the case of names and takes the last of
+several equal ones. Python compares names exactly. `Document` refuses what the two would read differently.
 """
 
 import json
@@ -10,23 +10,23 @@ from collections.abc import Collection, Iterator
 from typing import Any, NoReturn
 
 MAX_DEPTH = 64
-MAX_OBJECTS = 20_000  # in one text: each takes some hundred times the memory of its two characters
+MAX_OBJECTS = 20_000  # in one text: each takes some hundred times as much memory as its two characters
 
 
 class Invalid(Exception):
-    """What was pushed is refused; `reasons` are sentences."""
+    """What was pushed is refused. `reasons` are sentences."""
 
     def __init__(self, *reasons: str) -> None:
         super().__init__(" ".join(reasons))
         self.reasons = list(reasons)
 
 
-class Ambiguous(ValueError):
-    """The text is no JSON object, or not one that can be read in one way only."""
+class Ambiguous(Invalid):
+    """The text is not a JSON object, or two readers could understand it differently."""
 
 
 class Document:
-    """An object of a JSON text. Its names count only after `knowing` has checked them."""
+    """An object of a JSON text. Call `knowing` before relying on its names."""
 
     def __init__(self, pairs: list[tuple[str, Any]], what: str = "The document") -> None:
         self._pairs = pairs
@@ -34,7 +34,7 @@ class Document:
         self.what = what
 
     def knowing(self, names: Collection[str]) -> "Document":
-        """Itself, once no name is another spelling of one of `names`. Raises Ambiguous."""
+        """Itself, after checking that no name is another spelling of one of `names`. Raises Ambiguous."""
         known = {name.casefold(): name for name in names}
         for name, _ in self._pairs:
             if known.get(name.casefold(), name) != name:
@@ -44,11 +44,11 @@ class Document:
         return self
 
     def plain(self) -> dict[str, Any]:
-        """The same of dictionaries and lists alone."""
+        """The same as dictionaries and lists."""
         return {name: _plain(value) for name, value in self._values.items()}
 
     def inside(self) -> list[Any]:
-        """Names and values. Raises Ambiguous when a name comes twice."""
+        """Names and values. Raises Ambiguous if a name occurs twice."""
         if len(self._values) != len(self._pairs):
             raise Ambiguous("has a name twice in one object.")
         return [*self._values, *self._values.values()]
@@ -58,7 +58,7 @@ class Document:
         return self._values.get(name)
 
     def document(self, name: str) -> "Document":
-        """An object; an empty one when it is missing or null."""
+        """An object; an empty one if it is missing or null. Raises Ambiguous."""
         value = self._values.get(name)
         if value is None:
             return Document([], self.what)
@@ -68,7 +68,7 @@ class Document:
         return value
 
     def entries(self, name: str) -> list[Any]:
-        """A list; an empty one when it is missing or null."""
+        """A list; an empty one if it is missing or null. Raises Ambiguous."""
         value = self._values.get(name)
         if value is None:
             return []
@@ -77,7 +77,7 @@ class Document:
         return value
 
     def documents(self, name: str) -> list["Document"]:
-        """A list of objects."""
+        """A list of objects. Raises Ambiguous."""
         found = self.entries(name)
         if not all(isinstance(entry, Document) for entry in found):
             raise Ambiguous(f"{self.what} has something else than objects in {name!r}.")
@@ -119,7 +119,7 @@ def read(content: bytes, *, what: str) -> Document:
 
 
 def _judge(document: Document) -> None:
-    """Look through everything in it, also where nobody will look for a field. Raises Ambiguous."""
+    """Check all values, including those in fields that are never read. Raises Ambiguous."""
     level: list[Any] = [document]
     for _ in range(MAX_DEPTH):
         below = []

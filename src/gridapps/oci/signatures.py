@@ -1,8 +1,8 @@
-"""Signatures in cosign's simple signing format: whether one is over a release, and by which known key.
+"""Signatures in cosign's simple signing format: which release one signs, and with which known key.
 
-Known keys are the operator's: PEM files in GRIDAPPS_SIGNATURE_KEYS, read anew each time, so that a key that
-was removed counts no more. Certificates and logs that come with a signature count for nothing here.
-Source: cosign's signature specification. docs/decisions/0074-supply-chain.md says why it is done so.
+Known keys are the operator's PEM files in GRIDAPPS_SIGNATURE_KEYS. They are read anew each time, so that
+removing a key takes effect at once. Certificates and logs that accompany a signature are ignored.
+Source: cosign's signature specification. docs/decisions/0074-supply-chain.md has the reasons.
 """
 
 import base64
@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
-from gridapps.oci.documents import Ambiguous, Invalid, read
+from gridapps.oci.documents import Invalid, read
 
 MAX_PAYLOAD = 16 * 1024  # bytes
 MAX_SIGNATURE = 4096  # characters of base64
@@ -25,19 +25,19 @@ LEAST_RSA = 2048  # bits
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
-# Raises InvalidSignature unless the signature (first) is over the payload (second).
+# Raises InvalidSignature unless the first argument is a signature of the second.
 Verify = Callable[[bytes, bytes], None]
 
 
 class UnusableKeys(Exception):
-    """The operator's keys cannot be read. The sentence says which, and why."""
+    """The operator's keys cannot be read. The message says which, and why."""
 
 
-def known(place: str) -> Mapping[str, Verify]:
-    """The keys in a directory, or in one file, by name; none when `place` is empty. Raises UnusableKeys."""
-    if not place:
+def load_keys(location: str) -> Mapping[str, Verify]:
+    """The keys in a directory or file, by name; none if `location` is empty. Raises UnusableKeys."""
+    if not location:
         return {}
-    path = Path(place)
+    path = Path(location)
     try:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         files = [file for file in files if file.suffix in SUFFIXES and not file.name.startswith(".")]
@@ -51,29 +51,26 @@ def known(place: str) -> Mapping[str, Verify]:
     return found
 
 
-def judge(payload: bytes, signature: str, *, release: str) -> None:
-    """Whether what was signed is this release, as cosign writes it. Raises Invalid.
+def require_signature_of(release: str, payload: bytes, signature: str) -> None:
+    """Raise Invalid unless the payload, as cosign writes it, says that the release was signed.
 
-    Only the digest says what was signed. The reference in it is where the signer saw the image: before it was
-    pushed here, or under another name of this instance.
+    Only the digest in it counts. The reference is where the signer found the image, which may be another
+    registry, or another name of this instance.
     """
     decoded(signature)
     if len(payload) > MAX_PAYLOAD:
         raise Invalid(f"The signature's payload is larger than {MAX_PAYLOAD} bytes.")
-    try:
-        document = read(payload, what="The signature's payload").knowing(("critical", "optional"))
-        critical = document.document("critical").knowing(("identity", "image", "type"))
-        digest = critical.document("image").knowing(("docker-manifest-digest",)).get("docker-manifest-digest")
-    except Ambiguous as error:
-        raise Invalid(str(error)) from None
+    document = read(payload, what="The signature's payload").knowing(("critical", "optional"))
+    critical = document.document("critical").knowing(("identity", "image", "type"))
+    digest = critical.document("image").knowing(("docker-manifest-digest",)).get("docker-manifest-digest")
     if critical.get("type") != COSIGN:
         raise Invalid(f"The signature's payload is not of the type {COSIGN!r}.")
     if digest != release:
         raise Invalid(f"The signature is over {str(digest)[:80]!r}, not over {release}.")
 
 
-def signer(payload: bytes, signature: str, *, keys: Mapping[str, Verify]) -> str:
-    """The name of the known key whose signature it is; empty when it is nobody's."""
+def signing_key(payload: bytes, signature: str, *, keys: Mapping[str, Verify]) -> str:
+    """The name of the known key that made the signature; empty if none did."""
     for name, verify in keys.items():
         try:
             verify(decoded(signature), payload)

@@ -69,7 +69,7 @@ class Index:
             raise Invalid(f"has more links and large files than fit into {MAX_INDEX} bytes by their names.")
 
 
-def judge(packed: Sequence[bytes]) -> None:
+def judge_indexes(packed: Sequence[bytes]) -> None:
     """Judge the indexes of an image's layers, the lowest first. Raises Invalid."""
     indexes = list(_unpacked(packed))
     _judge_places(indexes)

@@ -1,8 +1,8 @@
-"""What engines and registries, which are written in Go, decode manifests and image configurations into.
+"""The types into which engines and registries, which are written in Go, decode manifests and configurations.
 
-Their decoder fails at a value of another type, on a node and with a text that the image's author chose. So
-each document is held against the same types here, at the push. Null is nothing everywhere. Names that are not
-known are left alone unless they are another spelling of a known one. Sources: `image.Image` and
+Their decoder fails at a value of another type. That would happen on a node, with a text that the image's
+author chose. So each document is checked against the same types here, at the push. Null means absent.
+Unknown names are ignored unless they are another spelling of a known one. Sources: `image.Image` and
 `container.Config` of moby 20.10, the OCI image specification 1.1.
 """
 
@@ -112,7 +112,7 @@ class _Health(_Shape):
     retries: _Int | None = None
 
 
-class Run(_Shape):
+class ContainerConfiguration(_Shape):
     """How a container is run."""
 
     model_config = ConfigDict(alias_generator=to_pascal)
@@ -157,7 +157,7 @@ class _RootFS(_Shape):
     diff_ids: list[str] | None = None
 
 
-class Configuration(_Shape):
+class ImageConfiguration(_Shape):
     """An image configuration."""
 
     id: str | None = None
@@ -165,10 +165,10 @@ class Configuration(_Shape):
     comment: str | None = None
     created: _Time | None = None
     container: str | None = None
-    container_config: Run | None = None
+    container_config: ContainerConfiguration | None = None
     docker_version: str | None = None
     author: str | None = None
-    config: Run | None = None
+    config: ContainerConfiguration | None = None
     architecture: str | None = None
     variant: str | None = None
     os: str | None = None
@@ -201,7 +201,7 @@ class _Descriptor(_Shape):
     artifact_type: str | None = None
 
 
-class Manifest(_Shape):
+class ManifestOrIndex(_Shape):
     """A manifest or an index."""
 
     model_config = ConfigDict(alias_generator=to_camel)
@@ -220,7 +220,7 @@ _Any = TypeVar("_Any", bound=_Shape)
 
 
 def typed(document: Document, shape: type[_Any]) -> _Any:
-    """The document as one of these. Raises Invalid with a reason for each field that is of another type."""
+    """The document in one of these types. Raises Invalid with a reason for each field of another type."""
     try:
         return shape.model_validate(document.plain())
     except ValidationError as error:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from gridapps.oci.documents import Ambiguous, Invalid, read
-from gridapps.oci.manifests import MAX_CONFIG, Manifest, digest_of, parse
+from gridapps.oci import pushed
+from gridapps.oci.documents import Invalid, read
+from gridapps.oci.manifests import MAX_CONFIG, ImageManifest, digest_of
 from gridapps.pki.tokens import Registry
 from gridapps.promotion import contents
 from gridapps.pushes import images
@@ -38,7 +39,7 @@ def _images(share: Share, release: Release) -> Iterator[str]:
         ):
             old, new = _manifest(trusted, share.release), _manifest(own, release)
             before, after = _configuration(trusted, old), _configuration(own, new)
-    except (NotInRegistry, Unavailable, Invalid, Ambiguous, contents.Spoiled):
+    except (NotInRegistry, Unavailable, Invalid, contents.Spoiled):
         yield "The images cannot be compared now."
         return
     known = {blob.digest for blob in old.layers}
@@ -49,7 +50,7 @@ def _images(share: Share, release: Release) -> Iterator[str]:
             yield f"{name}: {_shown(before.get(name))} becomes {_shown(after.get(name))}."
 
 
-def _configuration(repository: Repository, manifest: Manifest) -> dict[str, object]:
+def _configuration(repository: Repository, manifest: ImageManifest) -> dict[str, object]:
     """What of an image's configuration reaches its program, each variable of the environment by itself.
 
     Raises NotInRegistry, Unavailable, Ambiguous, Spoiled.
@@ -67,16 +68,15 @@ def _shown(value: object) -> str:
     return "nothing" if value in (None, "", []) else repr(value)[:100]
 
 
-def _manifest(repository: Repository, release: Release) -> Manifest:
+def _manifest(repository: Repository, release: Release) -> ImageManifest:
     content = contents.manifest(repository, release.digest, release.media_type)
-    parsed = parse(content, media_type=release.media_type, max_image=contents.ANY, max_layers=contents.ANY)
-    if isinstance(parsed, Manifest):
-        return parsed
-    content = contents.manifest(repository, parsed.image.digest, parsed.image.media_type)
-    inner = parse(
-        content, media_type=parsed.image.media_type, max_image=contents.ANY, max_layers=contents.ANY
-    )
-    assert isinstance(inner, Manifest), "an index names manifests only"
+    image = pushed.decode_image(content, media_type=release.media_type)
+    if isinstance(image, ImageManifest):
+        return image
+    child = image.image
+    content = contents.manifest(repository, child.digest, child.media_type)
+    inner = pushed.decode_image(content, media_type=child.media_type)
+    assert isinstance(inner, ImageManifest), "an index names manifests only"
     return inner
 
 

@@ -4,14 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from gridapps.oci import attachments, manifests
-from gridapps.oci.manifests import OCI_MANIFEST, Blob, Index
+from gridapps.oci import manifests, pushed
+from gridapps.oci.attachments import AttachmentManifest
+from gridapps.oci.manifests import OCI_MANIFEST, Blob, ImageIndex, ImageManifest
 from gridapps.pushes import attaching
 from gridapps.pushes.registry_client import NotInRegistry, Repository
 from gridapps.registry import kept_attachments
 from gridapps.registry.models import Release, Share
-
-ANY = 2**62  # limits were judged at the push: what was taken then is copied now
 
 
 class Spoiled(Exception):
@@ -46,12 +45,13 @@ def of_release(source: Repository, release: Release) -> ReleaseContents:
     """Everything that the release names. Raises Spoiled, Invalid, Unavailable."""
     found, digest, media_type = ReleaseContents(), release.digest, release.media_type
     content = manifest(source, digest, media_type)
-    parsed = _parsed(content, media_type)
-    for child in parsed.children if isinstance(parsed, Index) else ():
+    # The limits of the instance were applied when the image was pushed.
+    image = pushed.decode_image(content, media_type=media_type)
+    for child in image.children if isinstance(image, ImageIndex) else ():
         inner = manifest(source, child.digest, child.media_type, size=child.size)
-        found.add_blobs(_blobs(_parsed(inner, child.media_type)))
+        found.add_blobs(_blobs(pushed.decode_image(inner, media_type=child.media_type)))
         found.manifests[child.digest] = (inner, child.media_type)
-    found.add_blobs(_blobs(parsed))
+    found.add_blobs(_blobs(image))
     found.manifests[digest] = (content, media_type)
     return found
 
@@ -66,14 +66,13 @@ def add_attachments(found: ReleaseContents, source: Repository, share: Share) ->
     keys = kept_attachments.known_keys()
     for digest, tag in dict.fromkeys((each["manifest"], each["tag"]) for each in share.attachments):
         content = manifest(source, digest, OCI_MANIFEST)
-        place = attachments.place_of(tag or digest, content)
-        assert place is not None, "it was one when it was pushed"
-        parsed = attachments.parse(content, media_type=OCI_MANIFEST, place=place)
+        document = pushed.decode(content, media_type=OCI_MANIFEST, reference=tag or digest)
+        assert isinstance(document, AttachmentManifest), "it was one when it was pushed"
         rows = attaching.rows_of(
-            parsed, release=share.release, manifest=digest, tag=tag, keys=keys,
-            payloads=attaching.payloads_in(source, parsed.pieces),
+            document, release=share.release, manifest=digest, keys=keys,
+            payloads=attaching.payloads_in(source, document.pieces),
         )  # fmt: skip
-        found.add_blobs(parsed.blobs)
+        found.add_blobs(document.blobs)
         found.manifests[digest] = (content, OCI_MANIFEST)
         if tag:
             found.tags[tag] = digest
@@ -92,9 +91,5 @@ def manifest(source: Repository, digest: str, media_type: str, *, size: int | No
     return content
 
 
-def _parsed(content: bytes, media_type: str) -> manifests.Manifest | Index:
-    return manifests.parse(content, media_type=media_type, max_image=ANY, max_layers=ANY)
-
-
-def _blobs(parsed: manifests.Manifest | Index) -> Iterable[Blob]:
-    return () if isinstance(parsed, Index) else (parsed.config, *parsed.layers)
+def _blobs(image: ImageManifest | ImageIndex) -> Iterable[Blob]:
+    return () if isinstance(image, ImageIndex) else image.blobs

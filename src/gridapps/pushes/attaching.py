@@ -1,7 +1,7 @@
-"""An attachment, from the developer's manifest to rows, and from rows to what a share keeps of it.
+"""Attachments, from the developer's manifest to rows, and from rows to what a share keeps of them.
 
-Judged where images are, inside the request of the push. What is refused is said to the developer and
-recorded nowhere: an attachment is no release.
+They are judged inside the request of the push, as images are. The developer reads the reasons of a refusal,
+and the audit records it. An attachment is not a release.
 """
 
 import logging
@@ -12,9 +12,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from gridapps.audit import record
-from gridapps.oci import attachments, manifests, signatures
-from gridapps.oci.attachments import Parsed, Piece, Place
+from gridapps.oci import manifests, signatures
+from gridapps.oci.attachments import AttachmentManifest, Piece, ReferrersList, Target
 from gridapps.oci.documents import Invalid
+from gridapps.oci.pushed import InvalidAttachment
 from gridapps.oci.signatures import UnusableKeys, Verify
 from gridapps.pki.tokens import Registry
 from gridapps.pushes import images
@@ -27,51 +28,49 @@ log = logging.getLogger(__name__)
 
 
 def attach(
-    *, app: App, certificate: Certificate, reference: str, content: bytes, media_type: str, place: Place
+    document: AttachmentManifest | ReferrersList,
+    *,
+    app: App,
+    certificate: Certificate,
+    reference: str,
+    content: bytes,
+    media_type: str,
 ) -> str:
-    """Take a manifest of attachments, or a client's list of them; its digest. Idempotent.
+    """Store a manifest of attachments, or a client's list of them, and return its digest. Idempotent.
 
-    One with the same tag takes the place of an earlier one. Raises Invalid, Unavailable.
+    A manifest replaces an earlier one with the same tag. Raises InvalidAttachment, Unavailable.
     """
+    target = document.target
     try:
-        release, rows, stored = _store(app, reference, content, media_type, place)
+        release = app.releases.filter(digest=target.release, state=Release.State.VALID).first()
+        if release is None:
+            raise Invalid(
+                f"{app} has no release {target.release}: push the image first. Of an image for several "
+                "platforms the index is the release: attach to its digest."
+            )
+        with Repository(app.app_id) as repository:
+            if isinstance(document, ReferrersList):
+                _require_attached(document, release)
+                rows = []
+            else:
+                rows = _judged_rows(document, release, manifests.digest_of(content), repository)
+            stored = _store(repository, reference, content, media_type)
         if rows:
-            _record(release, place, rows, certificate)
+            _record(release, target, rows, certificate)
     except Invalid as error:
-        record.attachment_refused(
-            by=certificate.user,
-            release=f"{app}@{place.release}",
-            reasons=error.reasons,
-            certificate=certificate.serial,
-        )
-        raise
+        raise InvalidAttachment(*error.reasons, release=target.release) from None
     log.info("%s attached %s to %s", certificate.user, stored, release)
     return stored
 
 
-def _store(
-    app: App, reference: str, content: bytes, media_type: str, place: Place
-) -> tuple[Release, Sequence[Attachment], str]:
-    """Judge it and store it; rows that are still to be recorded, none for a list. Raises Invalid."""
-    release = app.releases.filter(digest=place.release, state=Release.State.VALID).first()
-    if release is None:
-        raise Invalid(
-            f"{app} has no release {place.release}: push the image first. Of an image for several "
-            "platforms the index is the release: attach to its digest."
-        )
-    with Repository(app.app_id) as repository:
-        try:
-            if place.lists:
-                _judge_list(release, attachments.parse_list(content, media_type=media_type))
-                rows: Sequence[Attachment] = []
-            else:
-                rows = _judge(release, place, content, media_type, repository)
-            stored = repository.put_manifest(reference, content, media_type=media_type)
-        except NotInRegistry:
-            raise Invalid("A blob of the attachment was not pushed.") from None
-        except Rejected as error:
-            raise Invalid(str(error)) from None
-    return release, rows, stored
+def record_refusal(error: InvalidAttachment, *, app: App, certificate: Certificate) -> None:
+    """Record in the audit that an attachment was refused."""
+    record.attachment_refused(
+        by=certificate.user,
+        release=f"{app}@{error.release}",
+        reasons=error.reasons,
+        certificate=certificate.serial,
+    )
 
 
 def read(app: App, source: Registry, kept: Mapping[str, Any]) -> bytes | None:
@@ -85,28 +84,27 @@ def read(app: App, source: Registry, kept: Mapping[str, Any]) -> bytes | None:
 
 
 def rows_of(
-    parsed: Parsed,
+    document: AttachmentManifest,
     *,
     release: Release,
     manifest: str,
-    tag: str,
     payloads: Mapping[str, bytes],
     keys: Mapping[str, Verify],
 ) -> list[Attachment]:
-    """The documents of a manifest as rows that are not stored yet. `payloads` are checked bytes, by digest.
+    """The documents of a manifest as unsaved rows. `payloads` are verified bytes, by digest.
 
-    Raises Invalid for a signature that is none, or is over something else.
+    Raises Invalid for a malformed signature, and for one of something else.
     """
     rows = []
-    for position, piece in enumerate(parsed.pieces):
+    for position, piece in enumerate(document.pieces):
         row = Attachment(
             release=release, kind=piece.kind, media_type=piece.blob.media_type, digest=piece.blob.digest,
-            size=piece.blob.size, manifest=manifest, tag=tag, position=position,
+            size=piece.blob.size, manifest=manifest, tag=document.target.tag, position=position,
         )  # fmt: skip
         if piece.signature:
             row.payload, row.signature = payloads[piece.blob.digest], piece.signature
-            signatures.judge(row.payload, row.signature, release=release.digest)
-            row.verified_by = signatures.signer(row.payload, row.signature, keys=keys)
+            signatures.require_signature_of(release.digest, row.payload, row.signature)
+            row.verified_by = signatures.signing_key(row.payload, row.signature, keys=keys)
         rows.append(row)
     return rows
 
@@ -125,53 +123,67 @@ def payloads_in(repository: Repository, pieces: Iterable[Piece]) -> dict[str, by
     return found
 
 
-def _judge(
-    release: Release, place: Place, content: bytes, media_type: str, repository: Repository
-) -> Sequence[Attachment]:
-    parsed = attachments.parse(content, media_type=media_type, place=place)
-    for blob in parsed.blobs:
+def _store(repository: Repository, reference: str, content: bytes, media_type: str) -> str:
+    try:
+        return repository.put_manifest(reference, content, media_type=media_type)
+    except NotInRegistry:
+        raise Invalid("A blob of the attachment was not pushed.") from None
+    except Rejected as error:
+        raise Invalid(str(error)) from None
+
+
+def _judged_rows(
+    document: AttachmentManifest, release: Release, manifest: str, repository: Repository
+) -> list[Attachment]:
+    """The rows of a manifest whose blobs are there. Raises Invalid."""
+    try:
+        _check_blobs(document, repository)
+        payloads = payloads_in(repository, document.pieces)
+    except NotInRegistry:
+        raise Invalid("A blob of the attachment was not pushed.") from None
+    try:
+        keys = kept_attachments.known_keys()
+    except UnusableKeys as error:
+        log.warning("The instance's signature keys cannot be used: %s", error)
+        keys = {}
+    rows = rows_of(document, release=release, manifest=manifest, payloads=payloads, keys=keys)
+    _check_count(release, document.target, rows)
+    return rows
+
+
+def _check_blobs(document: AttachmentManifest, repository: Repository) -> None:
+    for blob in document.blobs:
         try:
             size = repository.blob_size(blob.digest)
         except NotInRegistry:
             raise Invalid(f"The blob {blob.digest} was not pushed.") from None
         if size != blob.size:
             raise Invalid(f"The blob {blob.digest} has {size} bytes; the manifest says {blob.size}.")
-    try:
-        keys = kept_attachments.known_keys()
-    except UnusableKeys as error:
-        log.warning("The instance's signature keys cannot be used: %s", error)
-        keys = {}
-    rows = rows_of(
-        parsed, release=release, manifest=manifests.digest_of(content), tag=place.tag,
-        payloads=payloads_in(repository, parsed.pieces), keys=keys,
-    )  # fmt: skip
-    _check_room(release, place, rows)
-    return rows
 
 
-def _judge_list(release: Release, listed: Sequence[str]) -> None:
+def _require_attached(document: ReferrersList, release: Release) -> None:
     attached = set(release.attachments.values_list("manifest", flat=True))
-    for digest in listed:
+    for digest in document.named:
         if digest not in attached:
             raise Invalid(f"The list names {digest[:80]}, which is not attached to {release.digest}.")
 
 
-def _check_room(release: Release, place: Place, rows: Sequence[Attachment]) -> None:
+def _check_count(release: Release, target: Target, rows: Sequence[Attachment]) -> None:
     others = release.attachments.exclude(manifest=rows[0].manifest)
-    if place.tag:
-        others = others.exclude(tag=place.tag)
+    if target.tag:
+        others = others.exclude(tag=target.tag)
     if others.count() + len(rows) > MAX_OF_RELEASE:
         raise Invalid(f"At most {MAX_OF_RELEASE} documents can be attached to a release.")
 
 
-def _record(release: Release, place: Place, rows: Sequence[Attachment], certificate: Certificate) -> None:
+def _record(release: Release, target: Target, rows: Sequence[Attachment], certificate: Certificate) -> None:
     now = timezone.now()
     with transaction.atomic():
-        App.objects.select_for_update().get(pk=release.app_id)  # two pushes record one after the other
-        _check_room(release, place, rows)
+        App.objects.select_for_update().get(pk=release.app_id)  # serializes pushes of one App
+        _check_count(release, target, rows)
         release.attachments.filter(manifest=rows[0].manifest).delete()
-        if place.tag:
-            release.attachments.filter(tag=place.tag).delete()
+        if target.tag:
+            release.attachments.filter(tag=target.tag).delete()
         for row in rows:
             row.pushed_at, row.certificate = now, certificate
         Attachment.objects.bulk_create(rows)

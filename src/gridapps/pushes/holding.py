@@ -1,21 +1,9 @@
-"""Keeps what a push relies on from the sweep, which removes only what was not touched for a day."""
+"""Which digests a stored manifest names."""
 
 import json
 import re
-from itertools import islice
 
-from gridapps.oci import manifests
-from gridapps.pushes import disk
 from gridapps.pushes.permits import DIGEST
-from gridapps.registry.models import App
-
-MAX_NAMED = 1000  # digests; a manifest that is taken names fewer
-
-
-def hold(app: App, content: bytes) -> None:
-    """Touch a manifest that is being pushed, and all that it names, before anybody relies on it."""
-    named = islice(digests_in(parsed(content)), MAX_NAMED)
-    disk.developers().touch(app.app_id, manifests.digest_of(content), *named)
 
 
 def parsed(content: bytes) -> object:

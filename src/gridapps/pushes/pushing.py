@@ -1,7 +1,7 @@
-"""A push, from the developer's manifest to a release: judge, store in the developer registry, record.
+"""A push, from the developer's manifest to a release: judge it, store it in the registry, record it.
 
-Runs inside the request of the push, so that the developer reads the reasons in the terminal. The image never
-runs.
+This happens inside the request of the push, so that the developer reads the reasons of a refusal in the
+terminal. The image is never run.
 """
 
 import logging
@@ -13,14 +13,17 @@ from django.db import transaction
 from django.utils import timezone
 
 from gridapps.audit import record
-from gridapps.oci import attachments, manifests
+from gridapps.oci import configurations, manifests, pushed
+from gridapps.oci.attachments import AttachmentManifest, ReferrersList
+from gridapps.oci.configurations import ImageProgram
 from gridapps.oci.documents import Invalid
-from gridapps.oci.manifests import Index, Manifest, Program
-from gridapps.pushes import attaching, holding, unpacking
+from gridapps.oci.manifests import ImageIndex, ImageManifest
+from gridapps.oci.pushed import InvalidAttachment
+from gridapps.pushes import attaching, disk, unpacking
 from gridapps.pushes.registry_client import NotInRegistry, Rejected, Repository
 from gridapps.registry.models import App, Certificate, Release, Tag
 
-MAX_REFUSED = 50  # refused releases that are kept of an App, the newest
+MAX_REFUSED = 50  # the newest refused releases of an App are kept
 log = logging.getLogger(__name__)
 
 
@@ -40,77 +43,69 @@ class Push:
 
     @property
     def by_digest(self) -> bool:
-        """Whether it has no tag: then it is a part of an index that is still to come."""
+        """Whether it has no tag. An image without a tag is part of an index that is pushed later."""
         return ":" in self.reference
 
 
-@dataclass(frozen=True)
-class _Judged:
-    manifest: Manifest
-    program: Program
-
-
 def push(push: Push) -> str:
-    """Take a manifest; its digest. With a tag it becomes a release, named by it from now on. Idempotent.
+    """Accept a manifest and return its digest. Idempotent.
 
-    One without a tag is stored as a part of an index and is no release: it is judged for its form and its
-    layers, and once more, wholly, when an index names it for linux/amd64. Raises Invalid, after recording the
-    reasons as a refused release, and Unavailable, after recording nothing. What is attached to a
-    release is none itself, and goes its own way.
+    An image with a tag becomes a release, which the tag names from now on. An image without a tag is stored
+    as part of an index: its form and its blobs are judged now, and the rest when an index names it for
+    linux/amd64. Raises Invalid, after recording the reasons for the App's owner, and Unavailable.
     """
-    holding.hold(push.app, push.content)
-    if (place := attachments.place_of(push.reference, push.content)) is not None:
-        _check_digest(push)
-        return attaching.attach(
-            app=push.app, certificate=push.certificate, reference=push.reference, content=push.content,
-            media_type=push.media_type, place=place,
-        )  # fmt: skip
     try:
-        with Repository(push.app.app_id) as repository:
-            judged = _judge(push, repository)
-            stored = repository.put_manifest(push.reference, push.content, media_type=push.media_type)
-    except Rejected as error:
-        raise _refused(push, Invalid(str(error))) from None
+        document = pushed.decode(
+            push.content, media_type=push.media_type, reference=push.reference, **_limits()
+        )
+        # Before the push relies on them: the sweep removes only what was not touched for a day.
+        disk.developers().touch(push.app.app_id, push.digest, *document.named)
+        if isinstance(document, AttachmentManifest | ReferrersList):
+            return attaching.attach(
+                document, app=push.app, certificate=push.certificate, reference=push.reference,
+                content=push.content, media_type=push.media_type,
+            )  # fmt: skip
+        return _push_image(push, document)
+    except InvalidAttachment as error:
+        if error.release:
+            attaching.record_refusal(error, app=push.app, certificate=push.certificate)
+        raise
     except Invalid as error:
-        raise _refused(push, error) from None
-    if judged is not None:
-        _record(push, judged)
+        _record_refusal(push, error)
+        raise
+
+
+def _push_image(push: Push, document: ImageManifest | ImageIndex) -> str:
+    with Repository(push.app.app_id) as repository:
+        manifest = document if isinstance(document, ImageManifest) else _image_of(document, repository)
+        _check_blobs(manifest, repository)
+        program = None if push.by_digest else _judge_program(push, manifest, repository)
+        try:
+            stored = repository.put_manifest(push.reference, push.content, media_type=push.media_type)
+        except Rejected as error:
+            raise Invalid(str(error)) from None
+    if program is not None:
+        _record(push, manifest, program)
         log.info("%s pushed %s:%s as %s", push.certificate.user, push.app, push.reference, push.digest)
     return stored
 
 
-def _judge(push: Push, repository: Repository) -> _Judged | None:
-    """What the pushed image runs; None for a part of an index."""
-    parsed = _parse(push.content, push.media_type)
-    _check_digest(push)
-    if isinstance(parsed, Index):
-        parsed = _image_of(parsed, repository)
-    _check_blobs(parsed, repository)
-    if push.by_digest:
-        return None
+def _judge_program(push: Push, manifest: ImageManifest, repository: Repository) -> ImageProgram:
     try:
-        config = repository.blob(parsed.config.digest, limit=manifests.MAX_CONFIG + 1)
+        content = repository.blob(manifest.config.digest, limit=manifests.MAX_CONFIG + 1)
     except NotInRegistry:
         raise Invalid("The image configuration was not pushed.") from None
-    program = manifests.program(config, manifest=parsed)
-    unpacking.check(parsed, program, repository, by=push.certificate.user)
-    return _Judged(parsed, program)
+    program = configurations.judge_configuration(content, manifest=manifest)
+    unpacking.judge_layers(manifest, program, repository, by=push.certificate.user)
+    return program
 
 
-def _check_digest(push: Push) -> None:
-    if push.by_digest and push.reference != push.digest:
-        raise Invalid("The manifest's digest is not the one that it was sent under.")
+def _limits() -> dict[str, int]:
+    return {"max_image": settings.GRIDAPPS.max_image, "max_layers": settings.GRIDAPPS.max_layers}
 
 
-def _parse(content: bytes, media_type: str) -> Manifest | Index:
-    limits = settings.GRIDAPPS
-    return manifests.parse(
-        content, media_type=media_type, max_image=limits.max_image, max_layers=limits.max_layers
-    )
-
-
-def _image_of(index: Index, repository: Repository) -> Manifest:
-    """The manifest of the index's image for linux/amd64, as it was pushed before."""
+def _image_of(index: ImageIndex, repository: Repository) -> ImageManifest:
+    """The manifest of the index's image for linux/amd64, which was pushed earlier."""
     image = index.image
     try:
         content = repository.manifest(
@@ -120,14 +115,14 @@ def _image_of(index: Index, repository: Repository) -> Manifest:
         raise Invalid(f"The index names {image.digest}, which was not pushed.") from None
     if manifests.digest_of(content) != image.digest or len(content) != image.size:
         raise Invalid(f"The index names {image.digest} with a wrong size.")
-    parsed = _parse(content, image.media_type)
-    assert isinstance(parsed, Manifest), "an index names manifests only"
-    return parsed
+    manifest = pushed.decode_image(content, media_type=image.media_type, **_limits())
+    assert isinstance(manifest, ImageManifest), "an index names manifests only"
+    return manifest
 
 
-def _check_blobs(manifest: Manifest, repository: Repository) -> None:
-    """Every blob is there and as large as declared: the sum was judged by what was declared."""
-    for number, blob in enumerate([manifest.config, *manifest.layers]):
+def _check_blobs(manifest: ImageManifest, repository: Repository) -> None:
+    """Raise Invalid unless every blob is there and has its declared size, of which the sum was judged."""
+    for number, blob in enumerate(manifest.blobs):
         what = f"Layer {number}" if number else "The image configuration"
         try:
             size = repository.blob_size(blob.digest)
@@ -137,10 +132,10 @@ def _check_blobs(manifest: Manifest, repository: Repository) -> None:
             raise Invalid(f"{what} has {size} bytes; the manifest says {blob.size}.")
 
 
-def _record(push: Push, judged: _Judged) -> None:
+def _record(push: Push, manifest: ImageManifest, program: ImageProgram) -> None:
     now = timezone.now()
     with transaction.atomic():
-        App.objects.select_for_update().get(pk=push.app.pk)  # two pushes record one after the other
+        App.objects.select_for_update().get(pk=push.app.pk)  # serializes pushes of one App
         release, _ = Release.objects.update_or_create(
             app=push.app,
             digest=push.digest,
@@ -149,12 +144,12 @@ def _record(push: Push, judged: _Judged) -> None:
                 "state": Release.State.VALID,
                 "reasons": [],
                 "removed_at": None,
-                "size": judged.manifest.size,
-                "layers": len(judged.manifest.layers),
-                "entrypoint": judged.program.entrypoint,
-                "command": judged.program.command,
+                "size": manifest.size,
+                "layers": len(manifest.layers),
+                "entrypoint": program.entrypoint,
+                "command": program.command,
                 "certificate": push.certificate,
-                # The last push counts: pushing an older image again makes it the newest release.
+                # Pushing an older image again makes it the newest release.
                 "pushed_at": now,
             },
         )
@@ -172,8 +167,8 @@ def _named(push: Push) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _refused(push: Push, error: Invalid) -> Invalid:
-    """The same error, after the refusal was recorded for the App's owner. What was taken once stays so."""
+def _record_refusal(push: Push, error: Invalid) -> None:
+    """Record the refusal for the App's owner. A release that was accepted before stays valid."""
     log.info("%s was refused %s:%s: %s", push.certificate.user, push.app, push.reference, error)
     refused = Release.objects.filter(app=push.app, state=Release.State.REFUSED)
     with transaction.atomic():
@@ -196,4 +191,3 @@ def _refused(push: Push, error: Invalid) -> Invalid:
         record.release_refused(reasons=error.reasons, **_named(push))
         oldest = refused.order_by("-pushed_at", "-pk").values_list("pk", flat=True)[MAX_REFUSED:]
         refused.filter(pk__in=list(oldest)).delete()
-    return error

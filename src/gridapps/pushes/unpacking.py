@@ -1,4 +1,4 @@
-"""What an image would take on a node's disk, judged at the push: each layer that is new is read through."""
+"""Judges at the push what an image would take on a node's disk. Each new layer is read to its end."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -7,19 +7,20 @@ from django.conf import settings
 
 from gridapps.access.models import User
 from gridapps.oci import trees
+from gridapps.oci.configurations import ImageProgram
 from gridapps.oci.documents import Invalid
 from gridapps.oci.layer_tree import TooLarge
-from gridapps.oci.manifests import Blob, Manifest, Program
+from gridapps.oci.manifests import Blob, ImageManifest
 from gridapps.pushes import reading
 from gridapps.pushes.registry_client import NotInRegistry, Repository
 from gridapps.registry.models import Layer
 
 
-def check(manifest: Manifest, program: Program, repository: Repository, *, by: User) -> None:
-    """Raise Invalid unless the layers are sound, are what the configuration says, fit into the limits, and
-    make together a tree that engines can read.
+def judge_layers(manifest: ImageManifest, program: ImageProgram, repository: Repository, *, by: User) -> None:
+    """Raise Invalid unless the layers are sound, match the configuration, fit into the limits, and together
+    make a tree that engines can read.
 
-    Raises Unavailable when it does not become the developer's turn to have new layers read.
+    Raises Unavailable when the developer's turn to have new layers read does not come in time.
     """
     limits = settings.GRIDAPPS
     size, files = limits.max_unpacked, limits.max_image_files
@@ -28,7 +29,7 @@ def check(manifest: Manifest, program: Program, repository: Repository, *, by: U
         readers: list[reading.LayerReader] = []
 
         def reader() -> reading.LayerReader:
-            """The one of this push, from its first new layer on."""
+            """The reader of this push, started for its first new layer."""
             if not readers:
                 opened.enter_context(reading.turn(by))
                 readers.append(opened.enter_context(reading.LayerReader()))
@@ -49,7 +50,7 @@ def check(manifest: Manifest, program: Program, repository: Repository, *, by: U
             if size < 0 or files < 0:
                 raise Invalid(_too_large())
             indexes.append(bytes(layer.index or b""))
-    trees.judge(indexes)
+    trees.judge_indexes(indexes)
 
 
 def _too_large() -> str:
@@ -61,7 +62,7 @@ def _too_large() -> str:
 
 
 def _known(blob: Blob) -> Layer | None:
-    """What the layer unpacks to: the same digest is read once only. Older rows have no index."""
+    """What the layer unpacks to, if it was read before. Older rows have no index and are read again."""
     return Layer.objects.filter(digest=blob.digest, index__isnull=False).first()
 
 

@@ -23,7 +23,7 @@ def verify(release: Release) -> list[dict[str, Any]]:
     rows = list(release.attachments.order_by("pk"))
     for row in rows:
         if row.signature:
-            row.verified_by = signatures.signer(bytes(row.payload), row.signature, keys=keys)
+            row.verified_by = signatures.signing_key(bytes(row.payload), row.signature, keys=keys)
     Attachment.objects.bulk_update(rows, ["verified_by"])
     found = [entry(row) for row in rows]
     if missing := unsigned(found):
@@ -48,4 +48,4 @@ def unsigned(kept: Iterable[Mapping[str, Any]]) -> str:
 
 def known_keys() -> Mapping[str, Verify]:
     """The operator's keys. Raises UnusableKeys."""
-    return signatures.known(settings.GRIDAPPS.signature_keys)
+    return signatures.load_keys(settings.GRIDAPPS.signature_keys)

@@ -195,7 +195,7 @@ def _storage(settings: Environment) -> Finding:
 def _keys(settings: Environment) -> Finding:
     check = "signature keys"
     try:
-        names = sorted(signatures.known(settings.signature_keys))
+        names = sorted(signatures.load_keys(settings.signature_keys))
     except UnusableKeys as error:
         return Finding(
             check=check, detail=settings.signature_keys, fault=f"{error} See GRIDAPPS_SIGNATURE_KEYS."

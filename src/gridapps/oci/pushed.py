@@ -1,0 +1,59 @@
+"""The one place where a pushed document is decoded, and that says what it is."""
+
+from gridapps.oci import attachments, manifests
+from gridapps.oci.attachments import AttachmentManifest, ReferrersList
+from gridapps.oci.documents import Invalid
+from gridapps.oci.manifests import NO_LIMIT, ImageIndex, ImageManifest
+
+Pushed = ImageManifest | ImageIndex | AttachmentManifest | ReferrersList
+
+
+class InvalidAttachment(Invalid):
+    """What was pushed as an attachment is refused. `release` is the digest that it belongs to, if known."""
+
+    def __init__(self, *reasons: str, release: str = "") -> None:
+        super().__init__(*reasons)
+        self.release = release
+
+
+def decode(
+    content: bytes,
+    *,
+    media_type: str,
+    reference: str,
+    max_image: int = NO_LIMIT,
+    max_layers: int = NO_LIMIT,
+) -> Pushed:
+    """Decode a manifest or index that was pushed under a tag or digest, and judge it by itself.
+
+    `media_type` is the Content-Type. The limits are bytes of the compressed image and a number of layers.
+    Raises InvalidAttachment for what is, or claims to be, an attachment, and Invalid for everything else.
+    """
+    received = manifests.receive(content, media_type=media_type)
+    try:
+        target = attachments.target_of(received, reference)
+        if target is not None:
+            _require_digest(content, reference)
+    except Invalid as error:
+        raise InvalidAttachment(*error.reasons) from None
+    if target is not None:
+        try:
+            return attachments.parse(received, target)
+        except Invalid as error:
+            raise InvalidAttachment(*error.reasons, release=target.release) from None
+    image = manifests.parse(received, max_image=max_image, max_layers=max_layers)
+    _require_digest(content, reference)
+    return image
+
+
+def decode_image(
+    content: bytes, *, media_type: str, max_image: int = NO_LIMIT, max_layers: int = NO_LIMIT
+) -> ImageManifest | ImageIndex:
+    """Decode the manifest or index of an image that is in a registry already. Raises Invalid."""
+    received = manifests.receive(content, media_type=media_type)
+    return manifests.parse(received, max_image=max_image, max_layers=max_layers)
+
+
+def _require_digest(content: bytes, reference: str) -> None:
+    if ":" in reference and reference != manifests.digest_of(content):
+        raise Invalid("The manifest's digest is not the one that it was sent under.")
