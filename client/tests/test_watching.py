@@ -43,7 +43,7 @@ def run(state: str, *, progress: float = 0.0, version: int = 1, **more: Any) -> 
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gridapps_client.client.time.sleep", lambda _: None)
+    monkeypatch.setattr("gridapps_client.following.time.sleep", lambda _: None)
 
 
 def test_watch_asks_for_the_next_change(server: Server, client: Client) -> None:
@@ -71,7 +71,7 @@ def test_watch_asks_for_the_next_change(server: Server, client: Client) -> None:
 
 
 def test_watch_gives_up_in_the_end(server: Server, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gridapps_client.client._OUTAGE", 0.2)
+    monkeypatch.setattr("gridapps_client.following._OUTAGE", 0.2)
     answers = iter([True])
 
     def answer(handler: BaseHTTPRequestHandler) -> None:

@@ -1,0 +1,93 @@
+"""Follow a run until its end: its changes by long polls, its log as server-sent events.
+
+Both continue after an outage of the instance of up to five minutes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from gridapps_client.address import segment
+from gridapps_client.calls import BASE, one
+from gridapps_client.errors import BadAnswer, Unreachable
+from gridapps_client.models import Line, Run
+from gridapps_client.streams import Seen, events, lines, log_line
+from gridapps_client.transport import Transport
+
+_LONG_POLL = 50  # seconds
+_OUTAGE = 300.0  # seconds
+
+
+def watch(transport: Transport, run_id: str) -> Iterator[Run]:
+    """The run as it is now, and after each change until it ends."""
+    path, etag, patience = f"{BASE}/runs/{segment(run_id)}", "", _Patience()
+    while True:
+        wait = {"wait": str(_LONG_POLL)} if etag else {}
+        try:
+            answer, headers, status = transport.json(
+                "GET",
+                path,
+                params=wait,
+                headers={"If-None-Match": etag} if etag else {},
+                patience=_LONG_POLL,
+            )
+        except Unreachable:
+            if not etag or not patience.pause():
+                raise
+            continue
+        patience.answered()
+        if status == 304:
+            continue
+        etag = headers.get("ETag", "")
+        run = one(Run, answer, "runs")
+        if not etag:
+            raise BadAnswer("The instance sent a run without an ETag.", code="bad-answer")
+        yield run
+        if run.ended:
+            return
+
+
+def follow_log(transport: Transport, run_id: str, *, task: int | None = None) -> Iterator[Line]:
+    """The log as it is written, until the run ends. After a broken connection no line is repeated."""
+    params = {"follow": "1"} | ({} if task is None else {"task": str(task)})
+    path, seen, patience, connected = f"{BASE}/runs/{segment(run_id)}/log", Seen(), _Patience(), False
+    while True:
+        try:
+            with transport.stream("GET", path, params=params, patience=_LONG_POLL) as answer:
+                connected = True
+                seen.restarted()
+                for event in events(lines(transport.chunks(answer))):
+                    patience.answered()
+                    if event.name == "end":
+                        return
+                    if event.name == "line" and seen.new(line := log_line(event)):
+                        yield line
+        except Unreachable:
+            if not connected or not patience.pause():
+                raise
+        else:
+            # No end event: the instance is stopping.
+            if not patience.pause():
+                raise Unreachable(
+                    f"{transport.url} cannot send the rest of the log; try again.", code="broken"
+                )
+
+
+class _Patience:
+    """Limits how long an instance may be unreachable."""
+
+    def __init__(self) -> None:
+        self._away_since: float | None = None
+
+    def answered(self) -> None:
+        self._away_since = None
+
+    def pause(self) -> bool:
+        """Wait a second, or return False at once when the instance has been unreachable for too long."""
+        now = time.monotonic()
+        self._away_since = self._away_since or now
+        if now - self._away_since > _OUTAGE:
+            return False
+        time.sleep(1.0)
+        return True
