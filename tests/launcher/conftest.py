@@ -17,8 +17,8 @@ from typing import TypeVar
 import pytest
 
 from gridapps.launcher import channel
-from gridapps.launcher.configuration import Configuration
-from gridapps.launcher.policy import Policy
+from gridapps.launcher.configuration import LauncherConfiguration
+from gridapps.launcher.node_policy import Policy
 from gridapps.launcher.remote import RemoteSandbox
 from gridapps.launcher.server import Server
 from gridapps.launcher.service import Service
@@ -142,7 +142,7 @@ class Launcher:
         return self.directory / "launcher.log"
 
     def start(self) -> None:
-        configuration = Configuration(
+        configuration = LauncherConfiguration(
             socket=str(self.socket),
             owner=OWNER,
             connections=CONNECTIONS,

@@ -479,7 +479,7 @@ def test_more_waits_than_connections_take_turns(fake_bench: Bench) -> None:
     assert found == [None] * len(threads)
 
 
-_CALLS = st.sampled_from([tag.__name__.lower() for tag in messages.Request.__subclasses__()])
+_CALLS = st.sampled_from([tag.__name__.lower() for tag in messages.Message.__subclasses__()])
 _FIELDS = (
     "name",
     "image",

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from gridapps.sandbox.engine import images, pulling
+from gridapps.sandbox.engine import image_calls, pulling
 from gridapps.sandbox.engine.calls import Engine as Calls
-from gridapps.sandbox.engine.client import Client, NoAnswer, lines
+from gridapps.sandbox.engine.client import Client, NoAnswer, read_lines
 from gridapps.sandbox.protocol import EngineUnavailable, NameTaken, SandboxError
 from tests.fixtures.engine import Engine
 from tests.sandbox.conftest import SOCKET
@@ -102,13 +102,13 @@ def test_what_is_read_is_what_the_docker_library_reads(calls: Calls, engine: Eng
     assert calls.info().cgroup_driver == info["CgroupDriver"]
     assert calls.version() == version["Version"]
     reference = script("exit 7")
-    image, peer = images.describe(calls, reference), engine.client.inspect_image(reference)
+    image, peer = image_calls.describe(calls, reference), engine.client.inspect_image(reference)
     assert image is not None
     assert image.config is not None
     assert (image.id, image.size, image.os) == (peer["Id"], peer["Size"], "linux")
     assert image.root_fs.layers == peer["RootFS"]["Layers"]
     assert (image.config.entrypoint, image.config.cmd) == (["/bin/sh", "-c"], ["exit 7"])
-    assert images.describe(calls, "gridapps-test/never-made:1") is None
+    assert image_calls.describe(calls, "gridapps-test/never-made:1") is None
 
 
 @pytest.mark.service
@@ -160,7 +160,7 @@ def test_a_pull_that_is_cut_off_is_no_success(relay: Callable[..., str]) -> None
 
     def pull() -> None:
         with client.stream("POST", "/images/create", seconds=5) as response:
-            read.extend(lines(response))
+            read.extend(read_lines(response))
 
     with pytest.raises(NoAnswer):
         pull()

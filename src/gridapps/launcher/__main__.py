@@ -7,18 +7,18 @@ from pathlib import Path
 
 import msgspec
 
-from gridapps.launcher import lines
-from gridapps.launcher.configuration import Configuration
+from gridapps.launcher import log_format
+from gridapps.launcher.configuration import LauncherConfiguration
 from gridapps.launcher.confinement import confine
-from gridapps.launcher.policy import Policy
+from gridapps.launcher.node_policy import Policy
 from gridapps.launcher.server import AlreadyRuns, Server
 from gridapps.launcher.service import Service
 from gridapps.sandbox.docker import DockerSandbox
 
 
-def main(configuration: Configuration) -> None:
+def main(configuration: LauncherConfiguration) -> None:
     """Serve the worker of a node."""
-    lines.write(configuration.log_format)
+    log_format.write(configuration.log_format)
     confine(network=not configuration.engine.startswith("unix:"))
     sandbox = DockerSandbox(
         engine=configuration.engine,
@@ -49,4 +49,4 @@ def main(configuration: Configuration) -> None:
 
 
 if __name__ == "__main__":
-    main(msgspec.json.decode(sys.argv[1], type=Configuration))
+    main(msgspec.json.decode(sys.argv[1], type=LauncherConfiguration))

@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 
-class Configuration(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class LauncherConfiguration(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """Sizes in bytes. `owner` is the worker's account, beside root the only one that may connect."""
 
     socket: str

@@ -24,42 +24,42 @@ Labels = Annotated[dict[Label, Label], Meta(max_length=16)]
 Moment = Annotated[datetime, Meta(tz=True)]
 
 
-class Request(msgspec.Struct, tag_field="call", tag=str.lower, forbid_unknown_fields=True, kw_only=True):
+class Message(msgspec.Struct, tag_field="call", tag=str.lower, forbid_unknown_fields=True, kw_only=True):
     """A call of `protocol.Sandbox`."""
 
 
-class Check(Request):
+class Check(Message):
     pass
 
 
-class Version(Request):
+class Version(Message):
     pass
 
 
-class Held(Request):
+class Held(Message):
     pass
 
 
-class Changed(Request):
+class Changed(Message):
     """Whether the engine went away or came back."""
 
     timeout: Annotated[float, Meta(ge=0, le=LONGEST_WAIT)]
 
 
-class Pull(Request):
+class Pull(Message):
     image: Reference
     token: Token
 
 
-class Layers(Request):
+class Layers(Message):
     image: Reference
 
 
-class Drop(Request):
+class Drop(Message):
     image: Reference
 
 
-class Start(Request):
+class Start(Message):
     """With two descriptors: the input, opened for reading, and the arguments as a sealed memory file."""
 
     name: Name
@@ -72,37 +72,37 @@ class Start(Request):
     labels: Labels
 
 
-class Wait(Request):
+class Wait(Message):
     name: Name
     timeout: Annotated[float, Meta(ge=0, le=LONGEST_WAIT)]
 
 
-class Stop(Request):
+class Stop(Message):
     name: Name
     grace: Annotated[float, Meta(ge=0, le=600)]
 
 
-class Log(Request):
+class Log(Message):
     """Answered with a descriptor, or null."""
 
     name: Name
 
 
-class Outputs(Request):
+class Outputs(Message):
     """Answered with a descriptor."""
 
     name: Name
 
 
-class Remove(Request):
+class Remove(Message):
     name: Name
 
 
-class Residents(Request):
+class Residents(Message):
     labels: Labels
 
 
-Requests = (
+AnyMessage = (
     Check
     | Version
     | Held

@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from gridapps.launcher import channel, messages
-from gridapps.launcher.messages import ERRORS, LONGEST_WAIT, Reply, Request
+from gridapps.launcher.messages import ERRORS, LONGEST_WAIT, Message, Reply
 from gridapps.sandbox import diagnosis
 from gridapps.sandbox.protocol import (
     Ended,
@@ -121,17 +121,17 @@ class RemoteSandbox:
     def residents(self, *, labels: Mapping[str, str]) -> list[Resident]:
         return self._call(messages.Residents(labels=dict(labels)), list[Resident])
 
-    def _call(self, request: Request, returns: type[T], descriptors: list[int] | None = None) -> T:
+    def _call(self, request: Message, returns: type[T], descriptors: list[int] | None = None) -> T:
         reply, passed = self._exchange(request, descriptors or [])
         channel.close(passed)
         return msgspec.json.decode(reply.value, type=returns)
 
-    def _descriptor(self, request: Request) -> int | None:
+    def _descriptor(self, request: Message) -> int | None:
         _, passed = self._exchange(request, [])
         channel.close(passed[1:])
         return passed[0] if passed else None
 
-    def _exchange(self, request: Request, descriptors: list[int]) -> tuple[Reply, list[int]]:
+    def _exchange(self, request: Message, descriptors: list[int]) -> tuple[Reply, list[int]]:
         """Ask, and give the reply with its descriptors. Raises what the launcher answers with."""
         try:
             with self._free:

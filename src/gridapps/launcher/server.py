@@ -15,13 +15,13 @@ import msgspec
 
 from gridapps.launcher import channel
 from gridapps.launcher.channel import Closed, Malformed
-from gridapps.launcher.messages import LARGEST, Reply, Request, Requests, named
+from gridapps.launcher.messages import LARGEST, AnyMessage, Message, Reply, named
 from gridapps.launcher.service import Service
 from gridapps.sandbox.protocol import NoSpace, SandboxError
 
 logger = logging.getLogger(__name__)
 _STACK = 512 * 1024  # bytes of a thread
-_REQUEST = msgspec.json.Decoder(Requests)
+_REQUEST = msgspec.json.Decoder(AnyMessage)
 _PAUSE = 0.2  # seconds
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -120,9 +120,9 @@ class Server:
         return understood
 
 
-def _decode(content: bytes) -> Request:
+def _decode(content: bytes) -> Message:
     try:
-        request: Request = _REQUEST.decode(content)
+        request: Message = _REQUEST.decode(content)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Malformed(str(error)) from None
     return request

@@ -10,8 +10,8 @@ from gridapps.launcher import messages
 from gridapps.launcher.channel import close, content_of
 from gridapps.launcher.handover import hand_over
 from gridapps.launcher.inputs import Inputs
-from gridapps.launcher.messages import MAX_ARGUMENTS, Request
-from gridapps.launcher.policy import Policy, check_name
+from gridapps.launcher.messages import MAX_ARGUMENTS, Message
+from gridapps.launcher.node_policy import Policy, check_name
 from gridapps.sandbox.protocol import (
     EngineUnavailable,
     ImageUnavailable,
@@ -36,7 +36,7 @@ class Service:
         self._started = threading.Condition()
         self._looking = threading.Lock()
 
-    def carry_out(self, request: Request, descriptors: list[int]) -> Answer:
+    def carry_out(self, request: Message, descriptors: list[int]) -> Answer:
         """Raises what the sandbox raises, and ValueError for what is not allowed."""
         expected = 2 if isinstance(request, messages.Start) else 0
         if len(descriptors) != expected:
@@ -52,7 +52,7 @@ class Service:
             case _:
                 return self._answer(request), None
 
-    def _answer(self, request: Request) -> object:
+    def _answer(self, request: Message) -> object:
         """What the call gives, for those that give something; the others are in `_do`."""
         sandbox = self._sandbox
         match request:
@@ -73,7 +73,7 @@ class Service:
         self._do(request)
         return None
 
-    def _do(self, request: Request) -> None:
+    def _do(self, request: Message) -> None:
         sandbox = self._sandbox
         match request:
             case messages.Check():

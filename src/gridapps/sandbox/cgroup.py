@@ -1,14 +1,14 @@
-"""The control group above all containers of an instance: together they leave the node enough to stay alive.
+"""The control group above all containers of an instance, which keeps part of the node's memory for the node.
 
-Written directly, for engines with the cgroupfs driver. Under systemd the containers go into a slice of the
-instance's name, whose limits are the operator's unit file.
+It is written directly for engines with the cgroupfs driver. With the systemd driver the containers go into a
+slice named after the instance, whose limits the operator sets in a unit file.
 """
 
 import os
 from contextlib import suppress
 from pathlib import Path
 
-from gridapps.sandbox.engine.answers import Info
+from gridapps.sandbox.engine.responses import Info
 from gridapps.sandbox.protocol import SandboxError
 
 _ROOT = Path("/sys/fs/cgroup")
@@ -24,7 +24,7 @@ def parent_name(info: Info, *, instance: str) -> str:
 
 
 def prepare(info: Info, *, instance: str) -> str:
-    """Make the group and set its limits; returns its name. Repeatable."""
+    """Create the group and set its limits; returns its name. Idempotent."""
     name = parent_name(info, instance=instance)
     if info.cgroup_driver == "systemd":
         return name
@@ -60,6 +60,6 @@ def release(*, instance: str) -> None:
 
 
 def memory_for_containers() -> int:
-    """Bytes: all of the node's but a tenth, or but 1 GiB where that is more (a quarter on small nodes)."""
+    """Bytes: the node's memory without a tenth, or without 1 GiB where that is more (at most a quarter)."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return total - max(total // 10, min(_GIB, total // 4))

@@ -1,6 +1,6 @@
-"""What is wrong when the engine fails: found by looking at engine, disk and registry, never by its words.
+"""What is wrong when the engine fails: the state of disk and registry, not the text of the error.
 
-The text of an error contains names and values that an author of images has chosen, so no text decides.
+The text contains names and values that the author of an image has chosen, so it decides nothing.
 """
 
 import contextlib
@@ -11,14 +11,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-_NEARLY_FULL = 64 * 1024**2  # bytes; a write that fails for want of room leaves less
-_LOOK = 0.02  # seconds between two looks at the disk
+_NEARLY_FULL = 64 * 1024**2  # bytes; a write that fails for lack of space leaves less
+_LOOK = 0.02  # seconds between two checks of the disk
 _CONNECT = 10.0  # seconds
 _CERTIFICATES = Path("/etc/docker/certs.d")
 
 
 class Room:
-    """The least room that the disk below a directory had while it was watched."""
+    """Whether the disk below a directory was full at any time while it was watched."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -26,7 +26,7 @@ class Room:
         self.exhausted = False
 
     def look(self) -> None:
-        """Note whether the disk is full now. A directory on another machine counts as not full."""
+        """Check the disk once. A directory that is on another machine counts as not full."""
         try:
             found = os.statvfs(self._directory)
         except OSError:
@@ -40,7 +40,8 @@ class Room:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator["Room"]:
-        """Look again and again: an engine removes what it could not unpack, and then there is room again."""
+        """Check continually: an engine that fails to unpack an image removes it, which frees the disk
+        again."""
         thread = threading.Thread(target=self._watch, name="room", daemon=True)
         thread.start()
         try:
@@ -59,9 +60,9 @@ def is_full(directory: Path) -> bool:
 
 
 def distrusts(host: str) -> bool:
-    """Whether a registry presents a certificate that this machine's engine does not accept.
+    """Whether the engine of this machine rejects the certificate of a registry.
 
-    `host` is a name with a port. A registry that does not answer, or not with TLS, is not distrusted.
+    `host` is a name with an optional port. False for a registry that does not answer, or not with TLS.
     """
     name, _, port = host.rpartition(":") if ":" in host else (host, "", "443")
     context = ssl.create_default_context()

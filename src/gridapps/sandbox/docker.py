@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from gridapps.sandbox import profile, stopping, watchdog, workspace
-from gridapps.sandbox.ends import Ends, State
-from gridapps.sandbox.engine import images, pulling
-from gridapps.sandbox.engine.answers import Listed
+from gridapps.sandbox.containers import Containers, given_labels
+from gridapps.sandbox.ends import Ends, Phase
+from gridapps.sandbox.engine import image_calls, pulling
 from gridapps.sandbox.engine.calls import Engine
 from gridapps.sandbox.engine.presence import Presence
-from gridapps.sandbox.instance import Instance, given_labels
+from gridapps.sandbox.engine.responses import Listed
 from gridapps.sandbox.log import open_log
 from gridapps.sandbox.outcome import outcome
 from gridapps.sandbox.protocol import ContainerStuck, Ended, Launch, Resident, SandboxError
@@ -41,62 +41,62 @@ class DockerSandbox:
     ) -> None:
         self._engine = Engine(engine)
         self._presence = Presence(engine)
-        self._instance = Instance(instance, engine=self._engine, scratch=scratch)
-        self._ends = Ends(self._instance)
-        self._starter = Starter(self._instance, quota=quota, runtime=runtime, users=users)
+        self._containers = Containers(instance, engine=self._engine, scratch=scratch)
+        self._ends = Ends(self._containers)
+        self._starter = Starter(self._containers, quota=quota, runtime=runtime, users=users)
         self._quota = quota
         self._users = users
 
     def check(self) -> None:
         """Raises an error that names what is missing: engine, control groups, init, space, loop devices."""
-        self._instance.prepare()
+        self._containers.prepare()
         if not profile.INIT_BINARY.is_file():
             raise SandboxError(
                 f"{profile.INIT_BINARY} is missing: install the package again, with gcc present."
             )
-        probe = workspace.probe(self._instance.scratch, quota=self._quota, users=self._users)
+        probe = workspace.probe(self._containers.scratch, quota=self._quota, users=self._users)
         probe.remove()
 
     def close(self) -> None:
         """Remove the control group when no container is left in it."""
         self._presence.close()
-        self._instance.release()
+        self._containers.release()
 
     def version(self) -> str:
         return f"docker {self._engine.version()}"
 
     def held(self) -> int:
-        volumes = [space.volume for space in self._instance.spaces()]
+        volumes = [space.volume for space in self._containers.spaces()]
         return sum(shutil.disk_usage(volume).total for volume in volumes if volume.is_mount())
 
     def engine_changed(self, *, timeout: float) -> bool:
         return self._presence.changed(timeout=timeout)
 
     def pull(self, image: str, *, token: str) -> None:
-        if images.describe(self._engine, image) is None:
+        if image_calls.describe(self._engine, image) is None:
             pulling.pull(self._engine, image, token=token)
 
     def layers(self, image: str) -> Mapping[str, int] | None:
-        return images.layers(self._engine, image)
+        return image_calls.layers(self._engine, image)
 
     def drop(self, image: str) -> bool:
-        return images.drop(self._engine, image)
+        return image_calls.drop(self._engine, image)
 
     def start(self, launch: Launch) -> None:
         self._starter.start(launch)
 
     def wait(self, name: str, *, timeout: float) -> Ended | None:
-        space = self._instance.space(name)
+        space = self._containers.space(name)
         known = space.known()
         watched = known.get("quota") == "watchdog"
         end = time.monotonic() + timeout
         while True:
             left = max(0.0, end - time.monotonic())
             state = self._ends.wait(name, timeout=min(left, _WATCHDOG_PERIOD) if watched else left)
-            if state is State.ABSENT:
+            if state is Phase.ABSENT:
                 raise KeyError(name)
-            if state is State.ENDED:
-                return outcome(self._instance, name)
+            if state is Phase.ENDED:
+                return outcome(self._containers, name)
             if watched:
                 self._enforce_disk(name, space, known)
             if time.monotonic() >= end:
@@ -109,26 +109,26 @@ class DockerSandbox:
             self.stop(name, grace=0)
 
     def stop(self, name: str, *, grace: float) -> None:
-        stopping.stop(self._instance, self._ends, name, grace=grace)
+        stopping.stop(self._containers, self._ends, name, grace=grace)
 
     def log(self, name: str) -> int | None:
-        return open_log(self._instance.space(name).log)
+        return open_log(self._containers.space(name).log)
 
     def outputs(self, name: str) -> int:
-        grid = self._instance.space(name).grid
+        grid = self._containers.space(name).grid
         try:
             return os.open(grid, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             raise KeyError(name) from None
 
     def remove(self, name: str) -> None:
-        space = self._instance.space(name)
+        space = self._containers.space(name)
         if space.end_report() is not None:  # nothing runs any more, whatever the engine still does
             space.unmount()
         try:
-            self._remove_container(self._instance.container(name))
+            self._remove_container(self._containers.engine_name(name))
         except ContainerStuck as error:
-            stopping.force(self._instance, name)
+            stopping.force(self._containers, name)
             space.unmount()
             raise ContainerStuck(f"{error} None of its processes runs, and none will start.") from error
         self._ends.forget(name)
@@ -146,9 +146,9 @@ class DockerSandbox:
         self._remove_unfinished()
         found = {
             space.name: Resident(name=space.name, running=False, labels=space.known().get("labels", {}))
-            for space in self._instance.spaces()
+            for space in self._containers.spaces()
         }
-        for name, container in self._instance.containers().items():
+        for name, container in self._containers.listed().items():
             if name.startswith(CHECK):
                 self._remove_old_check(container)
                 continue
@@ -159,7 +159,7 @@ class DockerSandbox:
 
     def _remove_unfinished(self) -> None:
         """Remove workspaces whose creation or test was cut short."""
-        for space in self._instance.spaces():
+        for space in self._containers.spaces():
             if space.is_unfinished():
                 space.remove()
 

@@ -1,7 +1,7 @@
-"""The judgement over an end: from the facts of `Ended` to a state, a reason's code and a sentence.
+"""Judging an end: from the facts in `Ended` to a state, a reason and a sentence.
 
-`past_deadline` means that it ended at or after its deadline. A child that was killed for memory is no failure
-of a program that went on without it: only a program that ended badly gets one of the reasons.
+Only a program that failed gets a reason. A program that succeeds although a child of it was killed for memory
+has not failed.
 """
 
 import signal
@@ -10,7 +10,7 @@ from typing import Literal
 
 from gridapps.sandbox.protocol import Ended, Limits
 
-# Why a task ended badly, in the words of the container contract.
+# Why a task failed, as the container contract calls it.
 Reason = Literal[
     "program-failed",
     "out-of-memory",
@@ -26,7 +26,7 @@ Reason = Literal[
 
 @dataclass(frozen=True)
 class Verdict:
-    """A state of a task, the reason's code ("" for success) and a sentence."""
+    """The state of a task, the reason ("" for success) and a sentence."""
 
     state: Literal["SUCCESS", "FAILURE", "CANCELED"]
     reason: Reason | Literal[""]
@@ -37,7 +37,7 @@ _FILE_TOO_LARGE = 128 + signal.SIGXFSZ
 
 
 def judge(ended: Ended, *, canceled: bool, past_deadline: bool, limits: Limits) -> Verdict:
-    """The one cause that explains the end best."""
+    """The cause that explains the end best. `past_deadline`: it ended at or after its deadline."""
     if canceled:
         return Verdict("CANCELED", "canceled", "Canceled.")
     if ended.interrupted and not (past_deadline or ended.out_of_memory or ended.out_of_disk):
@@ -75,7 +75,7 @@ def _failure(ended: Ended, limits: Limits) -> Verdict:
 
 
 def _meanwhile(ended: Ended, limits: Limits) -> str:
-    """Which limits it had met before its deadline: often they are why it did not come to its end."""
+    """Which limits it had reached before its deadline: often they explain why it took so long."""
     met = {
         f"reached its memory of {_size(limits.memory)}": ended.out_of_memory,
         f"reached its disk of {_size(limits.disk)} or {limits.inodes} files": ended.out_of_disk,

@@ -8,14 +8,14 @@ import enum
 import time
 from datetime import UTC, datetime
 
+from gridapps.sandbox.containers import Containers
 from gridapps.sandbox.exits import Exits
-from gridapps.sandbox.instance import Instance
 
 _STARTED_BY = 10.0  # seconds from creation: a container that is not started by then never will be
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5  # seconds
 
 
-class State(enum.Enum):
+class Phase(enum.Enum):
     """Of a container, as far as waiting is concerned."""
 
     ABSENT = enum.auto()  # there is none, or it will never be started
@@ -25,42 +25,42 @@ class State(enum.Enum):
 
 
 class Ends:
-    """The ends of an instance's containers. Thread-safe."""
+    """The ends of containers. Thread-safe."""
 
-    def __init__(self, instance: Instance) -> None:
-        self._instance = instance
+    def __init__(self, containers: Containers) -> None:
+        self._containers = containers
         self._exits = Exits()
 
-    def wait(self, name: str, *, timeout: float) -> State:
+    def wait(self, name: str, *, timeout: float) -> Phase:
         """The state after the end, or after `timeout` seconds."""
         end, pause = time.monotonic() + timeout, _SHORTEST_PAUSE
         while True:
             state = self._state(name)
             left = end - time.monotonic()
-            if state in {State.ABSENT, State.ENDED} or left <= 0:
+            if state in {Phase.ABSENT, Phase.ENDED} or left <= 0:
                 return state
             if self._exits.wait(name, timeout=left) is None:  # its process cannot be watched from here
                 time.sleep(min(left, pause))
                 pause = min(pause * 1.5, _LONGEST_PAUSE)
 
-    def _state(self, name: str) -> State:
+    def _state(self, name: str) -> Phase:
         """The state now. Asks the engine only about a container whose process is not watched."""
         exited = self._exits.wait(name, timeout=0)
         if exited is not None:
-            return State.ENDED if exited else State.RUNNING
-        space = self._instance.space(name)
+            return Phase.ENDED if exited else Phase.RUNNING
+        space = self._containers.space(name)
         if space.end_report() is not None or space.forced.exists():
-            return State.ENDED
-        container = self._instance.engine.container(self._instance.container(name))
+            return Phase.ENDED
+        container = self._containers.engine.container(self._containers.engine_name(name))
         if container is None:
-            return State.ABSENT
+            return Phase.ABSENT
         if container.state.running:
             self._exits.watch(name, process=container.state.pid, container=container.id)
-            return State.RUNNING
+            return Phase.RUNNING
         if container.state.status != "created":
-            return State.ENDED
+            return Phase.ENDED
         age = datetime.now(UTC) - container.created
-        return State.ABSENT if age.total_seconds() > _STARTED_BY else State.CREATED
+        return Phase.ABSENT if age.total_seconds() > _STARTED_BY else Phase.CREATED
 
     def forget(self, name: str) -> None:
         """Stop watching a container. Idempotent."""

@@ -1,7 +1,7 @@
-"""Waiting for the end of a container's first process without asking the engine: by a process descriptor.
+"""Waiting for a container's first process to exit, by a process descriptor instead of the engine.
 
-It becomes readable at the very end of the process, costs nothing meanwhile, and cannot be fooled by a reused
-process id: it is opened only for a process that is in the container's own control group.
+The descriptor becomes readable when the process exits. It is opened only for a process in the container's own
+control group, so a reused process id is not mistaken for the container.
 """
 
 import os
@@ -12,14 +12,14 @@ from pathlib import Path
 
 
 class Exits:
-    """The watched processes, by name of their container. For any number of threads."""
+    """The watched processes, by name of their container. Thread-safe."""
 
     def __init__(self) -> None:
         self._descriptors: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def watch(self, name: str, *, process: int, container: str) -> bool:
-        """Whether the process could be opened: it runs, here, in this container."""
+        """Watch a process. False if it does not run in this container or cannot be seen from here."""
         if process <= 0:
             return False
         try:
@@ -37,12 +37,12 @@ class Exits:
         return True
 
     def wait(self, name: str, *, timeout: float) -> bool | None:
-        """Whether it ended within `timeout` seconds; None when nothing of this name is watched."""
+        """Whether it exited within `timeout` seconds; None when no process of this name is watched."""
         with self._lock:
             watched = self._descriptors.get(name)
             if watched is None:
                 return None
-            descriptor = os.dup(watched)  # `forget` may close the other one meanwhile
+            descriptor = os.dup(watched)  # `forget` may close the original meanwhile
         try:
             poll = select.poll()
             poll.register(descriptor, select.POLLIN)

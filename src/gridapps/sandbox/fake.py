@@ -1,7 +1,7 @@
-"""A sandbox in memory for fast tests: programs are Python functions in threads, workspaces plain directories.
+"""A sandbox in memory, for fast tests: programs are Python functions in threads, workspaces are directories.
 
-The contract suite runs over it and over the real engine. It enforces no limits; a program says itself how it
-ends, by its return value or by raising `Ending`.
+The contract suite runs over it and over the real engine. It enforces no limits. A program determines how it
+ends by its return value or by raising `Ending`.
 """
 
 import os
@@ -33,15 +33,15 @@ _KILLED = 137
 
 
 class Output(Protocol):
-    """Where a fake program writes; raises BrokenPipeError once it was killed."""
+    """Where a fake program writes. Raises BrokenPipeError after the program was killed."""
 
     def write(self, content: bytes, /) -> int:
-        """How many bytes were written: all."""
+        """The number of bytes written, which is all."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """What a fake program is called with."""
+    """The argument of a fake program."""
 
     arguments: bytes
     input: Path
@@ -56,7 +56,7 @@ Program = Callable[[Call], int]
 
 @dataclass
 class Ending(Exception):
-    """Raised by a fake program to end as no return value can say."""
+    """Raised by a fake program to end otherwise than by an exit code."""
 
     exit_code: int = 1
     out_of_memory: bool = False
@@ -67,7 +67,7 @@ class Ending(Exception):
 
 
 class _Output:
-    """Standard output: straight into its file, until the program is ended."""
+    """Standard output: writes to its file until the program is killed."""
 
     def __init__(self, path: Path, killed: threading.Event) -> None:
         self._path = path
@@ -85,7 +85,7 @@ class _Output:
 
 
 class _Log(_Output):
-    """Standard error: whole lines, with their time."""
+    """Standard error: whole lines with time stamps."""
 
     _partial = b""
 
@@ -106,8 +106,8 @@ class _Container:
     program: Program
     canceled: threading.Event = field(default_factory=threading.Event)
     killed: threading.Event = field(default_factory=threading.Event)
-    done: threading.Event = field(default_factory=threading.Event)  # its end is known
-    finished: threading.Event = field(default_factory=threading.Event)  # its thread is gone
+    done: threading.Event = field(default_factory=threading.Event)  # `ended` is set
+    finished: threading.Event = field(default_factory=threading.Event)  # its thread has ended
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     ended: Ended | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -141,7 +141,7 @@ class _Container:
         self.finished.set()
 
     def end(self, ending: Ending) -> None:
-        """The first end counts."""
+        """Note the end, unless one is noted already."""
         with self.lock:
             self.ended = self.ended or Ended(
                 exit_code=ending.exit_code,
@@ -159,8 +159,8 @@ class _Container:
 
 
 class FakeSandbox:
-    """Implements `protocol.Sandbox`. `programs` maps image references to functions; `available` false is an
-    engine that does not answer."""
+    """Implements `protocol.Sandbox`. `programs` maps image references to functions. While `available` is
+    False the engine does not answer."""
 
     def __init__(self, *, scratch: Path, programs: Mapping[str, Program]) -> None:
         self._scratch = scratch
@@ -168,11 +168,11 @@ class FakeSandbox:
         self._containers: dict[str, _Container] = {}
         self._lock = threading.Lock()
         self.available = True
-        self.changed = threading.Event()  # set by a test: the engine went away or came back
+        self.changed = threading.Event()  # set by a test: the engine went or came back
         self.stuck: set[str] = set()  # references of images whose containers cannot be removed
         self.pulled: set[str] = set()
         self._dropped: set[str] = set()
-        self.sizes: dict[str, dict[str, int]] = {}  # bytes of layers; else an image is one layer of a byte
+        self.sizes: dict[str, dict[str, int]] = {}  # bytes of layers by image; one of a byte for others
 
     def check(self) -> None:
         if not self.available:
@@ -190,7 +190,7 @@ class FakeSandbox:
         self.changed.clear()
         return changed
 
-    def pull(self, image: str, *, token: str) -> None:  # noqa: ARG002 - nobody checks it here
+    def pull(self, image: str, *, token: str) -> None:  # noqa: ARG002 - not checked here
         self.check()
         if image not in self._programs:
             raise ImageUnavailable(f"The registry refused the image {image}: it is unknown.")
@@ -264,7 +264,7 @@ class FakeSandbox:
         with self._lock:
             container = self._containers.pop(name, None)
         if container is not None:
-            container.finished.wait(5)  # its thread sees the end at its next output
+            container.finished.wait(5)  # its thread notices at the next output
             shutil.rmtree(container.root)
 
     def residents(self, *, labels: Mapping[str, str]) -> list[Resident]:

@@ -1,14 +1,14 @@
-"""The files of an image that the engine itself handles when it starts a container.
+"""Checks the files of an image that the engine handles itself when it starts a container.
 
-An engine reads `/etc/passwd` and `/etc/group` whole, even for a numeric user: a large file or a device takes
-all of its memory, and a FIFO holds the start for ever. It also creates mount points. So these paths are
-looked at first, by status alone: nothing is opened. Images are judged at the push as well; this check covers
-those that came before, or by another way.
+The engine reads `/etc/passwd` and `/etc/group` into memory, even for a numeric user: a large file or a device
+takes all memory of the engine, and a FIFO blocks the start for ever. It also creates mount points. So the
+status of these paths is checked first; nothing is opened. A push checks images as well; this check covers
+images that were pushed by an older version, or reached the node otherwise.
 """
 
 from collections.abc import Callable
 
-from gridapps.sandbox.engine.answers import PathStat
+from gridapps.sandbox.engine.responses import PathStat
 from gridapps.sandbox.protocol import ImageUnavailable
 
 LARGEST = 1024**2  # bytes of an account file
@@ -26,7 +26,7 @@ _DIRECTORIES = (
     *("/.gridapps", "/.gridapps/run", "/.gridapps/report"),
 )
 _MOST_LINKS = 8
-# Go's os.FileMode, which is what the engine answers with.
+# Go's os.FileMode, as the engine reports it.
 _DIRECTORY, _LINK, _DEVICE, _FIFO, _SOCKET, _CHARACTER, _IRREGULAR = (
     *(1 << 31, 1 << 27, 1 << 26, 1 << 25),
     *(1 << 24, 1 << 21, 1 << 19),

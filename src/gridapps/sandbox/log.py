@@ -1,7 +1,7 @@
-"""Reading a program's log while it grows, and telling progress from text.
+"""Reading a program's log while it grows, and recognising progress records.
 
-The file is written by the container's init, but the program can write to it, cut it or fill it: nothing in
-it is trusted, and no more than a limit is ever read.
+The container's init writes the file, but the program can also write to it, truncate it or fill it. So its
+content is not trusted, and only a limited amount of it is read.
 """
 
 import json
@@ -26,7 +26,7 @@ _DEFAULT_LIMIT = 16 * 1024**2
 
 @dataclass(frozen=True)
 class Line:
-    """One line. `at` is RFC 3339 UTC with microseconds; `text` has no control characters but tabs."""
+    """One line. `at` is RFC 3339 UTC with microseconds; `text` has no control characters except tabs."""
 
     at: str
     text: str
@@ -41,7 +41,7 @@ class Progress:
 
 
 def open_log(path: Path) -> int | None:
-    """A descriptor of a log that a program may have replaced: of a regular file, or None."""
+    """A descriptor of a log; None unless it is a regular file. The program may have replaced it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -55,11 +55,11 @@ def open_log(path: Path) -> int | None:
 class LogFollower:
     """Follows one log file from its beginning.
 
-    `limit` is in bytes over the whole life; a record counts at least as many as its time stamp takes.
+    `limit` is the total of bytes to read; a record counts as at least the length of its time stamp.
     """
 
     def __init__(self, opened: Callable[[], int | None], *, limit: int = _DEFAULT_LIMIT) -> None:
-        """`opened` gives a new descriptor of the file for each look, or None while there is none."""
+        """`opened` returns a new descriptor of the file for each read, or None while there is no file."""
         self._opened = opened
         self._left = limit
         self._offset = 0
@@ -67,13 +67,13 @@ class LogFollower:
         self._last = ""
 
     def read(self) -> list[Line | Progress]:
-        """The records that were completed since the last call. An absent file has none."""
+        """The records completed since the last call; none without a file."""
         descriptor = self._opened()
         if descriptor is None:
             return []
         try:
             found = os.fstat(descriptor)
-            if found.st_size < self._offset:  # the program cut its own log: go on from its new end
+            if found.st_size < self._offset:  # the program truncated its log: continue at the new end
                 self._offset, self._rest = found.st_size, b""
             return self._read(descriptor)
         finally:
@@ -103,7 +103,7 @@ class LogFollower:
         return _progress(content) or Line(at, clean(content.decode("utf-8", errors="replace")))
 
     def _split(self, raw: bytes) -> tuple[str, bytes]:
-        """Time and content; what has no time of init's gets the last one."""
+        """Time and content. A record without a time stamp of init gets the previous one."""
         match = _RECORD.fullmatch(raw)
         if match:
             stamp = match[1].decode()
@@ -120,7 +120,7 @@ class LogFollower:
 
 
 def _progress(content: bytes) -> Progress | None:
-    """The progress that a line reports, or None: anything malformed is simply log."""
+    """The progress that a line reports; None for anything else, which is log text."""
     stripped = content.strip()
     if not stripped.startswith(b"{") or len(stripped) > _LONGEST_PROGRESS:
         return None
@@ -137,8 +137,9 @@ def _progress(content: bytes) -> Progress | None:
 
 
 def clean(text: str) -> str:
-    """The text with nothing in it that a terminal or a page would obey: control characters become their
-    pictures, what turns or breaks lines and lone surrogates become U+FFFD. Keeps the number of characters."""
+    """The text without characters that a terminal or a page would interpret: control characters become their
+    Unicode pictures; bidirectional controls, line separators and lone surrogates become U+FFFD. The number of
+    characters stays the same."""
     return text if text.isascii() and text.isprintable() else "".join(map(_shown, text))
 
 

@@ -1,6 +1,6 @@
-"""File systems of a fixed size inside one file: ext4 on a loop device, mounted and unmounted by system calls.
+"""Quota file systems: ext4 of a fixed size in a file, on a loop device.
 
-The kernel then enforces the limit on bytes and inodes. All of it needs root.
+The kernel enforces the limits on bytes and inodes. Needs root.
 """
 
 import ctypes
@@ -30,17 +30,17 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def image_size(*, usable: int, inodes: int) -> int:
-    """Bytes of an image whose file system offers `usable` bytes: with inode tables, bitmaps and the share
-    (2 %, at most 16 MiB) that ext4 keeps back for itself."""
+    """Bytes of an image whose file system offers `usable` bytes. Adds inode tables, bitmaps and the part
+    (2 %, at most 16 MiB) that ext4 reserves."""
     groups = usable // (128 * 1024**2) + 2
     kept_back = min(usable // 40, 16 * 1024**2)
     return usable + inodes * _INODE_SIZE + groups * 5 * 4096 + kept_back + _MARGIN
 
 
 def create_image(image: Path, *, size: int, inodes: int) -> None:
-    """Make the image with all its blocks reserved on the disk, so that writing into it cannot fail later.
+    """Create the image with all blocks allocated on the disk, so that a write into it cannot fail later.
 
-    Raises NoSpace when the disk has no room for it.
+    Raises NoSpace when the disk is too small for it.
     """
     try:
         descriptor = os.open(image, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -65,7 +65,7 @@ def create_image(image: Path, *, size: int, inodes: int) -> None:
 
 
 def mount(image: Path, target: Path) -> None:
-    """Mount the image with nodev and nosuid. The loop device goes by itself with the last unmount."""
+    """Mount the image with nodev and nosuid. The kernel frees the loop device at the last unmount."""
     device, descriptor = _attach(image)
     try:
         flags = _NOSUID | _NODEV | _NOATIME
@@ -77,7 +77,7 @@ def mount(image: Path, target: Path) -> None:
 
 
 def mount_memory(target: Path, *, size: int, inodes: int) -> None:
-    """Mount a small file system in memory, of `size` bytes. The allocating process is charged for pages."""
+    """Mount a tmpfs of `size` bytes. Its pages are charged to the process that writes them."""
     options = f"size={size},nr_inodes={inodes},mode=0755,uid=0,gid=0".encode()
     flags = _NOSUID | _NODEV | _NOEXEC | _NOATIME
     if _libc.mount(b"tmpfs", os.fsencode(target), b"tmpfs", flags, options) != 0:
@@ -85,10 +85,10 @@ def mount_memory(target: Path, *, size: int, inodes: int) -> None:
 
 
 def unmount(target: Path) -> None:
-    """Unmount, and drop what was not yet written: the image is deleted next. Nothing mounted is no error.
+    """Unmount without writing pending data back: the image is deleted next. Does nothing if not mounted.
 
-    A process that another thread starts holds our descriptors until it is another program, and a file system
-    with an open one is busy: so it is tried again for some seconds.
+    A process that another thread forks holds our descriptors until it executes its program, and a file system
+    with an open descriptor is busy. So unmounting is retried for some seconds.
     """
     if not os.path.ismount(target):
         return
@@ -104,7 +104,7 @@ def unmount(target: Path) -> None:
 
 
 def _shut_down(target: Path) -> None:
-    """Stop the file system without writing anything back; unmounting alone would write it all."""
+    """Shut the file system down without writing pending data back, as an unmount would."""
     descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with suppress(OSError):
@@ -114,7 +114,7 @@ def _shut_down(target: Path) -> None:
 
 
 def _attach(image: Path) -> tuple[str, int]:
-    """A loop device over the image, and its descriptor, which keeps the device until it is mounted."""
+    """A loop device for the image, and a descriptor that keeps the device until it is mounted."""
     backing = os.open(image, os.O_RDWR | os.O_CLOEXEC)
     try:
         control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
@@ -126,7 +126,7 @@ def _attach(image: Path) -> tuple[str, int]:
                     fcntl.ioctl(descriptor, _LOOP_CONFIGURE, _configuration(backing, image))
                 except OSError as error:
                     os.close(descriptor)
-                    if error.errno != errno.EBUSY:  # somebody else was quicker: take the next
+                    if error.errno != errno.EBUSY:  # another process took it: try the next
                         raise
                 else:
                     return device, descriptor

@@ -3,8 +3,8 @@
 import time
 from datetime import UTC, datetime
 
-from gridapps.sandbox.engine.answers import State
-from gridapps.sandbox.instance import Instance
+from gridapps.sandbox.containers import Containers
+from gridapps.sandbox.engine.responses import ContainerState
 from gridapps.sandbox.protocol import Ended, SandboxError, Usage
 from gridapps.sandbox.report import Report, why_not_started
 from gridapps.sandbox.workspace import Workspace
@@ -14,9 +14,9 @@ _KILLED = 137
 _NOTED_WITHIN = 10.0  # seconds; the engine notes an end later than the kernel
 
 
-def outcome(instance: Instance, name: str) -> Ended:
+def outcome(containers: Containers, name: str) -> Ended:
     """How a container ended. Raises KeyError when neither a report nor the container exists."""
-    space = instance.space(name)
+    space = containers.space(name)
     report = space.end_report()
     if report is not None:
         return _reported(report, space)
@@ -27,7 +27,7 @@ def outcome(instance: Instance, name: str) -> Ended:
             started_at=datetime.fromtimestamp(space.launch_file.stat().st_mtime, UTC),
             ended_at=datetime.fromtimestamp(space.forced.stat().st_mtime, UTC),
         )
-    state = _final_state(instance, name)
+    state = _final_state(containers, name)
     if not space.grid.is_dir():
         raise SandboxError(f"The workspace of {name} is gone: the node was restarted.")
     if state.exit_code == _INIT_FAILED:
@@ -78,10 +78,10 @@ def _unreported(
     )
 
 
-def _final_state(instance: Instance, name: str) -> State:
+def _final_state(containers: Containers, name: str) -> ContainerState:
     end = time.monotonic() + _NOTED_WITHIN
     while True:
-        container = instance.engine.container(instance.container(name))
+        container = containers.engine.container(containers.engine_name(name))
         if container is None:
             raise KeyError(name)
         if not container.state.running or time.monotonic() > end:

@@ -1,4 +1,4 @@
-"""The processes of a container, found and ended without the engine: by its control group."""
+"""Finding and ending the processes of a container by its control group, without the engine."""
 
 import os
 import signal
@@ -10,10 +10,10 @@ _ROOT = Path("/sys/fs/cgroup")
 
 
 def of(container: str, *, group: str) -> list[int]:
-    """The process ids in a container's control group and below. `group` is the parent of all containers."""
+    """The ids of the processes of a container. `group` is the control group above all containers."""
     found: set[int] = set()
     for directory in _groups(container, group):
-        # A group may go meanwhile: os.walk passes over it, and Path.glob does not.
+        # A group may vanish meanwhile: os.walk skips it, Path.glob raises.
         for below, _, _ in os.walk(directory):
             with suppress(OSError):
                 found.update(int(line) for line in Path(below, "cgroup.procs").read_text().split())
@@ -21,7 +21,7 @@ def of(container: str, *, group: str) -> list[int]:
 
 
 def _groups(container: str, group: str) -> list[Path]:
-    """Control groups of version 1 (by the pids controller) and 2, of both of the engine's drivers."""
+    """Its control groups, in version 1 (the pids controller) or 2, with either driver of the engine."""
     if not container:
         return []
     name = group.lstrip("/")
@@ -34,9 +34,10 @@ def _groups(container: str, group: str) -> list[Path]:
 
 
 def end(container: str, *, group: str, grace: float) -> bool:
-    """Tell the first process to end everything and report; kill it when it has not within `grace` seconds.
+    """End all processes of a container: init gets `grace` seconds to end them and to report, then all are
+    killed. Returns whether they have ended.
 
-    With the first process the kernel ends all of its namespace. Whether nothing runs any more.
+    When init ends, the kernel kills all processes of its namespace.
     """
     for number, seconds in ((signal.SIGUSR1, grace), (signal.SIGKILL, 10.0)):
         end = time.monotonic() + seconds
@@ -62,7 +63,7 @@ def _is_first(process: int) -> bool:
 
 
 def _signal(process: int, number: int, container: str) -> None:
-    """By a process descriptor, so that a reused process id cannot be hit."""
+    """Uses a process descriptor, so that no process that reuses the id gets the signal."""
     try:
         descriptor = os.pidfd_open(process)
     except OSError:

@@ -1,8 +1,8 @@
-"""The security profile: the whole configuration that a container is created with, in one place, and fixed.
+"""The security profile: the whole configuration that a container is created with.
 
-Of an image's own configuration only ENTRYPOINT, CMD, WORKDIR and ENV have an effect: the words are given to
-our init, which changes to the directory itself (a runtime that does it can be led out of the container), and
-the contract's variables win over the image's. USER, HEALTHCHECK, VOLUME, EXPOSE, STOPSIGNAL, ONBUILD do not.
+Of an image's configuration only ENTRYPOINT, CMD, WORKDIR and ENV have an effect. Init receives the command
+and changes to the directory itself, because a runtime that does so can be led out of the container. The
+variables of the contract override those of the image.
 """
 
 import json
@@ -13,20 +13,20 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
-from gridapps.sandbox.engine.answers import Configuration, Image
+from gridapps.sandbox.engine.responses import Image, ImageConfig
 from gridapps.sandbox.protocol import ImageUnavailable, Launch
 from gridapps.sandbox.resources import LEAST
 from gridapps.sandbox.workspace import Workspace
 
 INIT_BINARY = Path(__file__).parent / "init" / "gridapps-init"
 SECCOMP = Path(__file__).parent / "seccomp.json"
-MAX_ENVIRONMENT = 64 * 1024  # bytes of an image's ENV; the kernel starts no program with much more
+MAX_ENVIRONMENT = 64 * 1024  # bytes of an image's ENV; with much more the kernel starts no program
 SHARED_MEMORY = 16 * 1024**2  # bytes of /dev/shm
 
 _INSIDE = "/.gridapps"
 _VOLUMES_THAT_ARE_OURS = frozenset({"/grid", "/tmp"})  # noqa: S108 - paths inside the container
 _MASKED = [
-    "/dev/mqueue",  # queues could be made there as files, past the filter of system calls
+    "/dev/mqueue",  # queues could be created there as files, bypassing the system call filter
     *("/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats"),
     *("/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/proc/kallsyms"),
     *(
@@ -41,16 +41,16 @@ _READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tr
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
-    """What is taken from an image."""
+class EntryPoint:
+    """What a container takes from its image."""
 
     command: list[str]
     workdir: str
 
     @classmethod
-    def of_image(cls, image: Image) -> "Entry":
+    def of_image(cls, image: Image) -> "EntryPoint":
         """Raises ImageUnavailable for an image that no node may run, even if the push accepted it."""
-        config = image.config or Configuration()
+        config = image.config or ImageConfig()
         if not config.entrypoint:
             raise ImageUnavailable("The image has no ENTRYPOINT, so there is nothing to run.")
         if sum(len(word.encode()) + 1 for word in config.env or []) > MAX_ENVIRONMENT:
@@ -69,7 +69,7 @@ def container(
     *,
     launch: Launch,
     workspace: Workspace,
-    entry: Entry,
+    entry: EntryPoint,
     labels: Mapping[str, str],
     runtime: str,
     cgroup: str,
@@ -96,7 +96,7 @@ def container(
 
 
 def unstarted(image: str, *, labels: Mapping[str, str]) -> dict[str, Any]:
-    """The body for a container in which an image is only looked at."""
+    """The body for a container that serves to look at the files of an image."""
     return {
         "Image": image,
         "Entrypoint": ["/never-started"],
@@ -125,14 +125,14 @@ def environment(launch: Launch) -> dict[str, str]:
     }
 
 
-def _init_words(launch: Launch, entry: Entry, *, user: int) -> list[str]:
+def _init_words(launch: Launch, entry: EntryPoint, *, user: int) -> list[str]:
     files = [f"{_INSIDE}/arguments", "/grid/stdout.txt", f"{_INSIDE}/run/log", f"{_INSIDE}/report/status"]
     return [*files, str(launch.limits.log), str(user), entry.workdir, *entry.command]
 
 
 def _host(launch: Launch, workspace: Workspace, *, runtime: str, cgroup: str) -> dict[str, Any]:
     limits = launch.limits
-    # A run may be older than the smallest amounts. An engine takes very little for no limit.
+    # A run may be older than these minimums. An engine takes very small values for no limit.
     memory = max(limits.memory, int(LEAST["memory"]))
     cpus = max(limits.cpus, LEAST["cpus"])
     host: dict[str, Any] = {
@@ -166,8 +166,8 @@ def _host(launch: Launch, workspace: Workspace, *, runtime: str, cgroup: str) ->
 
 
 def _ulimits(launch: Launch) -> list[dict[str, Any]]:
-    """The pids limit is the one on processes, whose crossing is counted: nproc stands above it. fsize is for
-    any file, of /tmp as well."""
+    """The pids limit counts refused forks, so nproc is higher and never reached. fsize applies to all
+    files."""
     limits = launch.limits
     values = {
         "nofile": limits.open_files,
@@ -180,7 +180,7 @@ def _ulimits(launch: Launch) -> list[dict[str, Any]]:
 
 
 def _mounts(launch: Launch, workspace: Workspace) -> list[dict[str, Any]]:
-    """Binds whose source is missing are refused by the engine, unlike those of `Binds`, which it creates."""
+    """The engine refuses a mount whose source is missing; with `Binds` it would create the source."""
     return [
         _bind(INIT_BINARY, f"{_INSIDE}/init", read_only=True),
         _bind(workspace.arguments, f"{_INSIDE}/arguments", read_only=True),
@@ -202,5 +202,5 @@ def _bind(source: Path, target: str, *, read_only: bool) -> dict[str, Any]:
 
 
 def seccomp() -> str:
-    """Our own allow-list as the engine takes it: everything that is not in it fails with EPERM."""
+    """The list of allowed system calls, as the engine expects it. Every other call fails with EPERM."""
     return json.dumps(json.loads(SECCOMP.read_bytes()), separators=(",", ":"))

@@ -1,7 +1,7 @@
-"""What a sandbox does: launch a program of the container contract, watch it, end it, hand over what it left.
+"""What a sandbox does: start programs of the container contract, wait for them, hand over their outputs.
 
-A container and its workspace (arguments, outputs, log) share one name, given by the caller and unique per
-attempt. Everything survives the caller: a worker that comes back finds its containers by name.
+A container and its workspace (arguments, outputs, log) share a name, which the caller chooses for each
+attempt. Both outlive the caller: a restarted worker finds its containers by name.
 """
 
 from collections.abc import Mapping
@@ -16,15 +16,15 @@ class SandboxError(Exception):
 
 
 class EngineUnavailable(SandboxError):
-    """The engine does not answer. Nothing is known about the container: ask again later."""
+    """The engine does not answer. The state of the container is unknown: ask again later."""
 
 
 class ImageUnavailable(SandboxError):
-    """The image cannot be had: it is gone from the registry, or of a kind that the engine does not take."""
+    """The image is not in the registry any more, or the engine rejects it."""
 
 
 class ImageGone(ImageUnavailable):
-    """The image is not on the node, or not any more: pull it first."""
+    """The image is not on the node: pull it first."""
 
 
 class RegistryUnavailable(SandboxError):
@@ -32,19 +32,19 @@ class RegistryUnavailable(SandboxError):
 
 
 class NodeRefused(SandboxError):
-    """The registry does not take the credentials of this node, for whatever image."""
+    """The registry refuses the credentials of this node, for every image."""
 
 
 class NoSpace(SandboxError):
-    """The node has no room for the workspace."""
+    """The disk of the node is too full."""
 
 
 class Unexplained(SandboxError):
-    """The engine failed, although it, the registry and the disk are well. A few repetitions may help."""
+    """The engine failed, although engine, registry and disk work. Trying again may help."""
 
 
 class ContainerStuck(SandboxError):
-    """The engine answers, but not about this one container: it can be neither described nor removed."""
+    """The engine answers, but hangs on calls about this container."""
 
 
 class NameTaken(SandboxError):
@@ -57,17 +57,17 @@ class Limits:
 
     cpus: float
     memory: int
-    disk: int  # of outputs, enforced by the kernel; the log has room of its own beside them
+    disk: int  # of outputs; the log has space of its own
     inodes: int = 100_000
-    tmp: int = 1024**3  # /tmp; counts against memory, as every tmpfs does
-    log: int = 10 * 1024**2  # of standard error; a longer log keeps its beginning and its last 64 KiB
+    tmp: int = 1024**3  # of /tmp, which also counts against memory
+    log: int = 10 * 1024**2  # of standard error; of a longer log the beginning and the last 64 KiB are kept
     processes: int = 256
     open_files: int = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """Everything that one container is started with. The security profile is not among it: it is fixed."""
+    """What a container is started with, except for the security profile, which is fixed."""
 
     name: str  # [a-z0-9-], at most 100 characters
     image: str  # reference by digest, already pulled
@@ -77,7 +77,7 @@ class Launch:
     run: str
     task: str
     limits: Limits
-    deadline: datetime  # aware; for the environment and a label. The caller enforces it.
+    deadline: datetime  # with a time zone; for the environment and a label. The caller enforces it.
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -90,24 +90,24 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How a container ended: the facts, before anybody judges them (`ending.judge` does)."""
+    """The facts about the end of a container, which `ending.judge` judges."""
 
     exit_code: int  # of the program; 128 + signal when a signal ended it
     started_at: datetime
     ended_at: datetime
-    out_of_memory: bool  # the engine's flag: some process of the container was killed for memory
+    out_of_memory: bool  # some process of the container was killed for memory
     out_of_disk: bool  # bytes or inodes of the workspace were used up
     out_of_processes: bool  # the pids limit was hit
     log_dropped: int  # bytes of standard error beyond the limit
     not_started: str  # why the entry point could not be executed, or ""
     usage: Usage
-    interrupted: bool = False  # ended from outside: by `stop`, or because the engine or the node ended
-    output_dropped: int = 0  # bytes of standard output that the full workspace could not take
+    interrupted: bool = False  # ended from outside: by `stop`, or because the engine or the node stopped
+    output_dropped: int = 0  # bytes of standard output that did not fit into the workspace
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resident:
-    """A container or workspace that the sandbox holds, for the reconciler."""
+    """A container or workspace on the node."""
 
     name: str
     running: bool
@@ -117,69 +117,70 @@ class Resident:
 class Sandbox(Protocol):
     """One engine on one node. Every call ends within a bounded time.
 
-    Every call may raise EngineUnavailable, and one about a container ContainerStuck; each says what else, and
-    when it may be repeated. Calls for different names may be made from several threads at once.
+    Every call may raise EngineUnavailable, and a call about a container ContainerStuck. The docstrings say
+    what else a call raises and whether it may be repeated. Threads may make calls for different names at
+    once.
     """
 
     def check(self) -> None:
         """Raise a SandboxError that names the fault and its remedy, unless containers can be started now."""
 
     def version(self) -> str:
-        """The engine's name and version. One round trip, whose time is the engine's latency."""
+        """The engine's name and version, by one round trip to the engine."""
 
     def held(self) -> int:
-        """Bytes of the node's disk that the workspaces there have reserved. The engine need not answer."""
+        """Bytes of the node's disk that workspaces reserve. Does not ask the engine."""
 
     def engine_changed(self, *, timeout: float) -> bool:
-        """Whether the engine went away, or came back, since the last call. Waits up to `timeout` seconds for
-        that. Never raises EngineUnavailable. Called from one thread."""
+        """Whether the engine went away or came back since the last call. Waits up to `timeout` seconds for
+        that. Does not raise EngineUnavailable. Not thread-safe."""
 
     def pull(self, image: str, *, token: str) -> None:
-        """Make the image of this reference (by digest) present on the node. Idempotent; free when present.
+        """Pull the image of this reference (by digest) unless it is on the node. Idempotent.
 
-        `token` is a registry bearer token that may pull it; empty: the engine has credentials of its own.
+        `token` is a bearer token for the registry; "" if the engine has credentials of its own.
         Raises ImageUnavailable, RegistryUnavailable, NodeRefused, NoSpace.
         """
 
     def layers(self, image: str) -> Mapping[str, int] | None:
-        """Bytes of each layer of an image on the node, under keys that are the same in all images that share
-        the layer; None when the image is not there."""
+        """Bytes of each layer of an image, under keys that are the same in all images that share the layer;
+        None when the image is not on the node."""
 
     def drop(self, image: str) -> bool:
-        """Take an image off the node, unless a container has it; whether it is gone. Idempotent.
+        """Remove an image from the node unless a container uses it; whether it is gone. Idempotent.
 
-        It goes by this reference alone: under other names, and as layers of other images, it stays.
+        Removes only this reference: other names of the image, and images that share its layers, stay.
         """
 
     def start(self, launch: Launch) -> None:
         """Prepare the workspace and start the container, detached.
 
-        Not idempotent: raises NameTaken when the name exists, so that two workers cannot both start one
-        attempt. Raises ImageGone, ImageUnavailable, NoSpace; but for NameTaken leaves nothing behind when it
-        raises. A program that cannot be executed is no error here: it has Ended with `not_started`.
+        Not idempotent: raises NameTaken when the name exists, so that two workers cannot start the same
+        attempt. Raises ImageGone, ImageUnavailable, NoSpace; only after NameTaken and EngineUnavailable may
+        a container exist. A program that cannot be executed raises nothing: it has Ended with `not_started`.
         """
 
     def wait(self, name: str, *, timeout: float) -> Ended | None:
-        """How the container ended, or None when it still runs after `timeout` seconds. Repeatable, also after
-        the caller or the engine was restarted. Raises KeyError when there is no such container."""
+        """How the container ended, or None if it still runs after `timeout` seconds. Idempotent, also across
+        restarts of the caller and of the engine. Raises KeyError when there is no such container."""
 
     def stop(self, name: str, *, grace: float) -> None:
-        """End the container: TERM, then KILL after `grace` seconds. Idempotent; when it returns no process of
-        it runs. A name that does not exist is no error."""
+        """End the container: TERM, then KILL after `grace` seconds. Idempotent. No process of it runs
+        afterwards. A name that does not exist is no error."""
 
     def log(self, name: str) -> int | None:
-        """A descriptor of the file that standard error goes to; None without one. The caller closes it before
-        `remove`, which cannot unmount a file system in use. The content is hostile."""
+        """A descriptor of the log file, or None without one. The caller closes it before `remove`, which
+        cannot unmount a file system in use. The content is hostile."""
 
     def outputs(self, name: str) -> int:
-        """A descriptor of the directory that was /grid, after the end: the caller's account can read the
-        directories and regular files below it. The caller closes it before `remove`.
+        """A descriptor of the directory that was /grid, after the end. The caller's account can read the
+        directories and regular files in it. The caller closes it before `remove`.
 
         Everything in it is hostile. Raises KeyError without a workspace.
         """
 
     def remove(self, name: str) -> None:
-        """Remove container and workspace: containers, mounts, loop devices, directories. Idempotent."""
+        """Remove the container and its workspace: mounts, loop device, directories. Idempotent."""
 
     def residents(self, *, labels: Mapping[str, str]) -> list[Resident]:
-        """Every container and workspace that carries these labels."""
+        """All containers and workspaces that carry these labels."""

@@ -1,6 +1,6 @@
-"""The end report of the container's init: reading the status file, which the program could also write to.
+"""Reading the report that init leaves at the end of a container.
 
-Only a report that begins with the word which the program never saw counts; anything else is no report.
+The program can write to the file too, so a report counts only if it begins with a word that init alone knows.
 """
 
 import errno
@@ -15,12 +15,12 @@ _LARGEST = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What init saw. Times in UTC, sizes in bytes."""
+    """What init observed. Times in UTC, sizes in bytes."""
 
     exit_code: int
     signal: int
     stage: str  # where the start failed: "none", "workdir", "exec", "interpreter", "identity"
-    error: int  # errno of that
+    error: int  # errno of that failure
     started: datetime
     ended: datetime
     log_dropped: int
@@ -34,7 +34,7 @@ class Report:
 
 
 def read_report(path: Path, *, word: str) -> Report | None:
-    """The report, or None when there is none that init has written."""
+    """The report, or None unless init has written one."""
     lines = _read(path).decode("ascii", errors="replace").split("\n")
     if not word or lines[0] != word or lines[-2:] != ["end", ""]:
         return None
@@ -80,7 +80,7 @@ _REASONS = {
 
 
 def why_not_started(report: Report, *, entry_point: str, workdir: str) -> str:
-    """A sentence, or "" when the program ran."""
+    """Why the program was not started, as a sentence; "" if it was."""
     code = errno.errorcode.get(report.error, "")
     why = _REASONS.get(code, f"cannot be executed: {os.strerror(report.error)}")
     if report.stage == "interpreter":

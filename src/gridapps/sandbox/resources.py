@@ -1,7 +1,7 @@
-"""What a task may ask for: the smallest amounts of each resource, and sentences with units.
+"""The least of each resource that a task may ask for, and amounts with units.
 
-Below these amounts an engine refuses a container, takes the limit for none, or starts nothing of use. The
-largest amounts are the instance's settings.
+With less an engine refuses the container, ignores the limit, or starts nothing of use. The instance's
+settings define the maximums.
 """
 
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ from collections.abc import Mapping
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 LEAST: Mapping[str, float] = {
     "cpus": 0.1,  # processors; an engine counts in hundredths
-    "memory": 16 * MIB,  # bytes; an engine wants 6 MiB, and init and the C library take some of it
+    "memory": 16 * MIB,  # bytes; an engine requires 6 MiB, and init and the C library need some of them
     "disk": MIB,  # bytes
     "time": 1,  # seconds
 }
 
 
 def faults(wanted: Mapping[str, float], *, most: Mapping[str, float]) -> list[tuple[str, str]]:
-    """For each resource that is out of bounds (also NaN) its name and a sentence."""
+    """The name of each resource that is out of bounds (or NaN), with a sentence."""
     return [
         (name, f"From {shown(name, LEAST[name])} to {shown(name, most[name])} on this instance.")
         for name, amount in wanted.items()

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from gridapps.sandbox import image_files, profile, workspace
-from gridapps.sandbox.engine import images
-from gridapps.sandbox.engine.answers import Image
-from gridapps.sandbox.instance import NAME, Instance
+from gridapps.sandbox.containers import NAME, Containers
+from gridapps.sandbox.engine import image_calls
+from gridapps.sandbox.engine.responses import Image
 from gridapps.sandbox.protocol import (
     ContainerStuck,
     EngineUnavailable,
@@ -28,9 +28,9 @@ CHECK = "check-"  # begins the names of containers that serve to look at an imag
 class Starter:
     """Starts the containers of an instance. Thread-safe."""
 
-    def __init__(self, instance: Instance, *, quota: Quota, runtime: str, users: range) -> None:
-        self._instance = instance
-        self._engine = instance.engine
+    def __init__(self, containers: Containers, *, quota: Quota, runtime: str, users: range) -> None:
+        self._containers = containers
+        self._engine = containers.engine
         self._quota = quota
         self._runtime = runtime
         self._users = users  # ids, one for each attempt
@@ -42,15 +42,15 @@ class Starter:
         """See `protocol.Sandbox.start`."""
         _check(launch)
         with self._only_start_of(launch.name):
-            image = images.describe(self._engine, launch.image)
+            image = image_calls.describe(self._engine, launch.image)
             if image is None:
                 raise ImageGone(f"The image {launch.image} is not on this node: pull it first.")
-            entry = profile.Entry.of_image(image)
-            group = self._instance.prepare()
+            entry = profile.EntryPoint.of_image(image)
+            group = self._containers.prepare()
             self._check_files(image)
             try:
                 space = workspace.create(
-                    self._instance.scratch,
+                    self._containers.scratch,
                     launch,
                     quota=self._quota,
                     users=self._users,
@@ -64,7 +64,7 @@ class Starter:
                 launch=launch,
                 workspace=space,
                 entry=entry,
-                labels=self._instance.launch_labels(launch),
+                labels=self._containers.launch_labels(launch),
                 runtime=self._runtime,
                 cgroup=group,
             )
@@ -88,8 +88,8 @@ class Starter:
         if image.id in self._checked:
             return
         name = f"{CHECK}{uuid.uuid4().hex[:12]}"
-        configuration = profile.unstarted(image.id, labels=self._instance.labels(name, given={}))
-        container = self._engine.create(self._instance.container(name), configuration)
+        configuration = profile.unstarted(image.id, labels=self._containers.labels(name, given={}))
+        container = self._engine.create(self._containers.engine_name(name), configuration)
         try:
             image_files.check(lambda path: self._engine.stat(container, path))
             if self._engine.container(container) is None:  # then every path was missing
@@ -100,7 +100,7 @@ class Starter:
 
     def _start_created(self, name: str) -> bool:
         """Start a container that the engine created before it went away; whether there was one."""
-        container = self._engine.container(self._instance.container(name))
+        container = self._engine.container(self._containers.engine_name(name))
         if container is None or container.state.status != "created":
             return False
         self._engine.start(container.id)
@@ -119,7 +119,7 @@ class Starter:
         except EngineUnavailable:
             raise  # the engine may have started it; the next call finds out
         except ContainerStuck:
-            force(self._instance, space.name)
+            force(self._containers, space.name)
             raise
         except BaseException:
             self._engine.remove(container)
@@ -129,7 +129,7 @@ class Starter:
     def _create(self, name: str, configuration: Mapping[str, Any]) -> str:
         """Create the container of a new workspace. One of this name that does not run is replaced: it
         was left without a workspace, or by a call whose answer was lost."""
-        container = self._instance.container(name)
+        container = self._containers.engine_name(name)
         try:
             return self._engine.create(container, configuration)
         except NameTaken:

@@ -1,49 +1,49 @@
 """Ending a container: by signals through the engine, and by its control group where the engine fails."""
 
 from gridapps.sandbox import processes
-from gridapps.sandbox.ends import Ends, State
-from gridapps.sandbox.instance import Instance
+from gridapps.sandbox.containers import Containers
+from gridapps.sandbox.ends import Ends, Phase
 from gridapps.sandbox.protocol import ContainerStuck
 
 _LAST_SECONDS = 10.0  # for init, after it was told to end everything
 
 
-def stop(instance: Instance, ends: Ends, name: str, *, grace: float) -> None:
+def stop(containers: Containers, ends: Ends, name: str, *, grace: float) -> None:
     """End all processes of a container; nothing happens if none runs."""
     try:
-        ended = _signal(instance, ends, name, grace)
+        ended = _signal(containers, ends, name, grace)
     except ContainerStuck:
         ended = False
-    if not ended or processes.of(instance.container_id(name), group=instance.prepare()):
-        force(instance, name)
+    if not ended or processes.of(containers.engine_id(name), group=containers.prepare()):
+        force(containers, name)
 
 
-def _signal(instance: Instance, ends: Ends, name: str, grace: float) -> bool:
+def _signal(containers: Containers, ends: Ends, name: str, grace: float) -> bool:
     """TERM to all processes; then init kills them and reports; then init itself is killed. Whether the
     container has ended."""
     steps = [("USR1", _LAST_SECONDS), ("KILL", _LAST_SECONDS)]
     if grace > 0:
         steps.insert(0, ("TERM", grace))
-    if ends.wait(name, timeout=0) is not State.RUNNING:
+    if ends.wait(name, timeout=0) is not Phase.RUNNING:
         return True
     for signal, seconds in steps:
-        instance.engine.kill(instance.container(name), signal)
-        if ends.wait(name, timeout=seconds) is not State.RUNNING:
+        containers.engine.kill(containers.engine_name(name), signal)
+        if ends.wait(name, timeout=seconds) is not Phase.RUNNING:
             return True
     return False
 
 
-def force(instance: Instance, name: str) -> None:
+def force(containers: Containers, name: str) -> None:
     """End a container without the engine, and make sure that the engine starts nothing later.
 
     Raises ContainerStuck when its processes do not end.
     """
-    space = instance.space(name)
+    space = containers.space(name)
     reported = space.end_report() is not None
     if not reported:
         space.spoil()
     grace = 0 if reported else _LAST_SECONDS
-    if not processes.end(instance.container_id(name), group=instance.prepare(), grace=grace):
+    if not processes.end(containers.engine_id(name), group=containers.prepare(), grace=grace):
         raise ContainerStuck(f"The processes of {name} were killed, but do not end.")
     if space.root.is_dir() and space.end_report() is None:
         space.forced.touch()

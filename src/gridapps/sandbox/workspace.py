@@ -2,17 +2,18 @@
 
     <scratch>/<name>/           0700
         launch.json             labels, limits and the word that the end report must begin with
-        arguments               what the program reads as standard input
+        arguments               standard input of the program
         container               the engine's id of the container
         volume/                 the quota file system (or a plain directory under the watchdog)
-            grid/               1777, root's: the program cannot close it
-            run/log             in a directory of root's: the program can write it, not replace it
-            report/status       the same, on a file system of its own that nothing else can fill
+            grid/               mode 1777, owned by root: the program cannot change its mode
+            run/log             in a directory of root: the program can write to it, not replace it
+            report/status       the same, in a file system of its own, which nothing else can fill
 
-Each attempt has a user id of its own, so that limits which the kernel keeps per user are not shared.
+Each attempt has a user id of its own, because the kernel keeps some limits per user.
 
-The parts of `volume` exist only inside the file system, and the engine refuses a bind whose source is
-missing. So an engine that does not see the mount cannot start a container that writes to the node's own disk.
+The directories in `volume` exist only inside the file system, and the engine refuses a mount whose source is
+missing. So an engine that does not see the file system cannot start a container that writes to the node's own
+disk.
 """
 
 import fcntl
@@ -35,17 +36,17 @@ from gridapps.sandbox.report import Report, read_report
 
 Quota = Literal["loop", "watchdog"]
 WORD_SIZE = 64
-_REPORT_SIZE = 16 * 1024  # bytes; the report has less than 4 KiB, and the program writes no second file there
+_REPORT_SIZE = 16 * 1024  # bytes; a report has less than 4 KiB, and no second file fits
 USERS = range(2_000_000_000, 2_000_065_536)  # unless the settings name others
 _TRIES_OF_A_USER = 10_000
 _REPORT_INODES = 2  # the directory and the status file
 _TRY = "check-"
-_UNFINISHED = 60.0  # seconds; making a workspace names its owner within the first moments
+_UNFINISHED = 60.0  # seconds; creating a workspace writes launch.json within the first moments
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """One attempt's directory. Nothing here is cached: it may have been made by another process."""
+    """The directory of an attempt. Nothing is cached, since another process may have created it."""
 
     root: Path
 
@@ -100,7 +101,7 @@ class Workspace:
         return int(self.known()["user"])
 
     def known(self) -> dict[str, Any]:
-        """What stands in launch.json; empty when a worker died before it was written."""
+        """The content of launch.json; empty if its creator died before it was written."""
         try:
             known: dict[str, Any] = json.loads(self.launch_file.read_bytes())
         except (FileNotFoundError, ValueError):
@@ -108,7 +109,7 @@ class Workspace:
         return known
 
     def note_container(self, identifier: str) -> None:
-        """Note the engine's id of the container, so that its processes are found without the engine."""
+        """Note the engine's id of the container, by which its processes are found without the engine."""
         _write(self.root / "container", identifier.encode(), mode=0o600)
 
     def container(self) -> str:
@@ -123,12 +124,12 @@ class Workspace:
         return read_report(self.status, word=self.known().get("word", ""))
 
     def spoil(self) -> None:
-        """Make it impossible to start the program: init begins only with the word in the status file."""
+        """Prevent a later start of the program: init starts nothing without the word in the status file."""
         if self.status.exists():
             os.truncate(self.status, 0)
 
     def is_unfinished(self) -> bool:
-        """Whether it is a try, or names no owner, a while after it was begun."""
+        """Whether it has no launch.json, or belongs to a check, some time after its creation."""
         try:
             age = time.time() - self.root.stat().st_mtime
         except FileNotFoundError:
@@ -136,13 +137,13 @@ class Workspace:
         return age > _UNFINISHED and (self.name.startswith(_TRY) or not self.known())
 
     def disk_used(self) -> int:
-        """Bytes that outputs and log take, 0 when the file system is not there."""
+        """Bytes that outputs and log take; 0 when the file system is not mounted."""
         if not self.grid.is_dir():
             return 0
         if self.volume.is_mount():
             found, log = os.statvfs(self.volume), self.log.lstat()
             used = (found.f_blocks - found.f_bfree) * found.f_frsize
-            return used - log.st_blocks * 512 + log.st_size  # the log's room is taken from the start
+            return used - log.st_blocks * 512 + log.st_size  # its blocks may be allocated in advance
         return watchdog.measure(self.volume).bytes
 
     def log_size(self) -> int:
@@ -150,14 +151,14 @@ class Workspace:
         return self.log.lstat().st_size if self.log.exists() else 0
 
     def unmount(self) -> None:
-        """Drop the file systems with outputs, log and report. Idempotent."""
+        """Unmount the file systems with outputs, log and report. Idempotent."""
         loop.unmount(self.report)
         loop.unmount(self.volume)
 
     def remove(self) -> None:
         """Unmount and delete. Idempotent. Raises SandboxError when something still uses it."""
         self.unmount()
-        if (self.volume / "grid").is_dir():  # the watchdog's: of any depth and any names
+        if (self.volume / "grid").is_dir():  # of the watchdog: any depth, any names
             subprocess.run(
                 ["rm", "-rf", "--one-file-system", str(self.volume)], check=True, capture_output=True
             )
@@ -169,10 +170,10 @@ class Workspace:
 def create(
     scratch: Path, launch: Launch, *, quota: Quota, users: range, entry: Mapping[str, str]
 ) -> Workspace:
-    """Make the workspace of a launch; `entry` is kept for the sentences about its end. Of the user ids in
-    `users` it gets one that no other workspace here has.
+    """Create the workspace of a launch. `entry` is kept for messages about the end. The workspace gets a user
+    id from `users` that no other workspace here has.
 
-    Raises NameTaken, NoSpace; leaves nothing behind when it raises.
+    Raises NameTaken, NoSpace, and leaves nothing behind then.
     """
     workspace = Workspace(scratch / launch.name)
     try:
@@ -203,7 +204,7 @@ def create(
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Alone among all threads and processes that make workspaces here."""
+    """Exclude all other threads and processes that create workspaces here."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -213,7 +214,7 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def _free_user(scratch: Path, users: range) -> int:
-    """A user id that no workspace has: at random, so that other instances hardly choose the same."""
+    """A user id that no workspace has. Random, so that other instances are unlikely to choose the same."""
     taken = {Workspace(path).known().get("user") for path in scratch.iterdir() if path.is_dir()}
     for _ in range(_TRIES_OF_A_USER):
         user = secrets.choice(users)
@@ -225,7 +226,7 @@ def _free_user(scratch: Path, users: range) -> int:
 
 
 def probe(scratch: Path, *, quota: Quota, users: range = USERS) -> Workspace:
-    """A small workspace that nothing runs in, to see whether one can be made here."""
+    """A small workspace for no container, to check that workspaces can be created here."""
     limits = Limits(cpus=1, memory=1, disk=1024**2, log=4096, inodes=16)
     launch = Launch(
         name=f"{_TRY}{secrets.token_hex(8)}",
@@ -254,7 +255,8 @@ def _write(path: Path, content: bytes, *, mode: int) -> None:
 
 
 def _mount_volume(workspace: Workspace, launch: Launch) -> None:
-    """The image loses its name once mounted: the kernel frees it with the last use, also after a crash."""
+    """The image file is unlinked once mounted, so the kernel frees it after the last use, even after a
+    crash."""
     image = workspace.root / "image"
     inodes = launch.limits.inodes
     size = loop.image_size(usable=launch.limits.disk + launch.limits.log, inodes=inodes)
@@ -268,7 +270,7 @@ def _mount_volume(workspace: Workspace, launch: Launch) -> None:
 
 
 def _fill_volume(workspace: Workspace) -> None:
-    """Modes are set against the umask; files are open to the program's user without being its own."""
+    """Sets modes regardless of the umask. The program may write to the files, but does not own them."""
     workspace.volume.chmod(0o755)
     for directory, mode in ((workspace.grid, 0o1777), (workspace.run, 0o755), (workspace.report, 0o755)):
         directory.mkdir()

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from gridapps.config.environment import Environment
-from gridapps.launcher.configuration import Configuration
+from gridapps.launcher.configuration import LauncherConfiguration
 from gridapps.launcher.remote import RemoteSandbox
 from gridapps.pki import membership
 from gridapps.processes import privileges
@@ -30,13 +30,13 @@ _OTHERS = (
 )
 
 
-def configuration(settings: Environment, *, owner: int) -> Configuration:
+def configuration(settings: Environment, *, owner: int) -> LauncherConfiguration:
     """What the launcher is started with; `owner` is the account of the worker."""
     data = settings.data.absolute()
     member = membership.read(data)
     own = capacity(settings)
     ports = (settings.registry_port, settings.trusted_port)
-    return Configuration(
+    return LauncherConfiguration(
         socket=str(socket_of(settings)),
         owner=owner,
         connections=_connections(own.slots) + _OTHERS,

@@ -10,8 +10,8 @@ from urllib.parse import quote
 import msgspec
 
 from gridapps.sandbox import diagnosis
-from gridapps.sandbox.engine.answers import Container, Created, Info, Listed, PathStat, Version
-from gridapps.sandbox.engine.client import Answer, Client, Content, NoAnswer
+from gridapps.sandbox.engine.client import Client, NoAnswer, Parts, Response
+from gridapps.sandbox.engine.responses import Container, Created, EngineVersion, Info, Listed, PathStat
 from gridapps.sandbox.protocol import (
     ContainerStuck,
     EngineUnavailable,
@@ -22,8 +22,6 @@ from gridapps.sandbox.protocol import (
     SandboxError,
     Unexplained,
 )
-
-_JSON = {"Content-Type": "application/json"}
 
 
 class Engine:
@@ -44,8 +42,8 @@ class Engine:
         *,
         seconds: float | None = None,
         container: str = "",
-        **content: Unpack[Content],
-    ) -> Answer:
+        **parts: Unpack[Parts],
+    ) -> Response:
         """Ask the engine; `seconds` is `look` by default. `container` is the one that the call is about, if
         any: an engine that hangs on one container still answers about everything else.
 
@@ -53,7 +51,7 @@ class Engine:
         """
         seconds = self.look if seconds is None else seconds
         try:
-            return self.client.call(method, path, seconds=seconds, **content)
+            return self.client.call(method, path, seconds=seconds, **parts)
         except NoAnswer as error:
             if container and self._answers():
                 raise ContainerStuck(
@@ -69,10 +67,10 @@ class Engine:
         except NoAnswer:
             return False
 
-    def failure(self, what: str, answer: Answer) -> SandboxError:
+    def failure(self, what: str, response: Response) -> SandboxError:
         """The error for a call that failed, from the status and the state of the engine."""
-        text = f"The engine could not {what}: {answer.text}"
-        if answer.status < 500:
+        text = f"The engine could not {what}: {response.text}"
+        if response.status < 500:
             return SandboxError(text)
         try:
             self.check_well()
@@ -90,40 +88,40 @@ class Engine:
             raise NoSpace(f"The disk of the container engine ({root}) is full.")
 
     def info(self) -> Info:
-        answer = self.call("GET", "/info")
-        if answer.failed:
-            raise SandboxError(f"The container engine could not describe itself: {answer.text}")
-        return answer.decoded(Info)
+        response = self.call("GET", "/info")
+        if response.failed:
+            raise EngineUnavailable(f"The container engine could not describe itself: {response.text}")
+        return response.decoded(Info)
 
     def version(self) -> str:
-        return self.call("GET", "/version").decoded(Version).version
+        return self.call("GET", "/version").decoded(EngineVersion).version
 
     def containers(self, **filters: str) -> list[Listed]:
-        """All containers that match, running or not. A stuck container does not delay the answer."""
+        """All containers that match, running or not. A stuck container does not delay the response."""
         wanted = {name: [value] for name, value in filters.items()}
         query = {"all": "1", "filters": msgspec.json.encode(wanted).decode()}
-        answer = self.call("GET", "/containers/json", query=query)
-        if answer.failed:
-            raise self.failure("list the containers", answer)
-        return answer.decoded(list[Listed])
+        response = self.call("GET", "/containers/json", query=query)
+        if response.failed:
+            raise self.failure("list the containers", response)
+        return response.decoded(list[Listed])
 
     def create(self, name: str, configuration: Mapping[str, Any]) -> str:
         """The id of a new container. Raises NameTaken, ImageGone; ImageUnavailable when the engine refuses
         the image or the limits."""
-        answer = self._create(name, configuration)
-        if not answer.failed:
-            return answer.decoded(Created).id
-        if answer.status == 404:
-            raise ImageGone(f"The image is gone from this node: {answer.text}")
-        if answer.status == 409:
+        response = self._create(name, configuration)
+        if not response.failed:
+            return response.decoded(Created).id
+        if response.status == 404:
+            raise ImageGone(f"The image is gone from this node: {response.text}")
+        if response.status == 409:
             raise NameTaken(f"A container named {name} exists already.")
-        if answer.status == 400 and self._takes_without_mounts(configuration):
-            raise SandboxError(f"The engine does not see the workspace: {answer.text}")
-        if answer.status == 400:
-            raise ImageUnavailable(f"The engine refuses to create a container of the image: {answer.text}")
-        raise self.failure("create the container", answer)
+        if response.status == 400 and self._takes_without_mounts(configuration):
+            raise SandboxError(f"The engine does not see the workspace: {response.text}")
+        if response.status == 400:
+            raise ImageUnavailable(f"The engine refuses to create a container of the image: {response.text}")
+        raise self.failure("create the container", response)
 
-    def _create(self, name: str, configuration: Mapping[str, Any]) -> Answer:
+    def _create(self, name: str, configuration: Mapping[str, Any]) -> Response:
         return self.call(
             "POST",
             "/containers/create",
@@ -131,69 +129,69 @@ class Engine:
             container=name,
             query={"name": name},
             body=msgspec.json.encode(configuration),
-            headers=_JSON,
+            headers={"Content-Type": "application/json"},
         )
 
     def _takes_without_mounts(self, configuration: Mapping[str, Any]) -> bool:
         """Whether the engine refuses the mounts, and not the image or the limits."""
         bare = {**configuration, "HostConfig": {**configuration["HostConfig"], "Mounts": []}}
         name = f"gridapps-check-{uuid.uuid4().hex[:12]}"
-        answer = self._create(name, bare)
-        if not answer.failed:
+        response = self._create(name, bare)
+        if not response.failed:
             self.remove(name)
-        return not answer.failed
+        return not response.failed
 
     def stat(self, container: str, path: str) -> PathStat | None:
         """A path in a container; None when it does not exist. The engine does not open it."""
-        answer = self._head(container, path)
-        if answer.status == 404:
+        response = self._head(container, path)
+        if response.status == 404:
             return None
-        if answer.status != 200:
+        if response.status != 200:
             if self._head(container, "/").status == 200:
                 raise ImageUnavailable(f"The path {path} of the image is a loop of symbolic links.")
-            raise Unexplained(f"The engine could not look at {path} in the image: status {answer.status}.")
-        encoded = answer.headers["X-Docker-Container-Path-Stat"]
+            raise Unexplained(f"The engine could not look at {path} in the image: status {response.status}.")
+        encoded = response.headers["X-Docker-Container-Path-Stat"]
         return msgspec.json.decode(base64.b64decode(encoded), type=PathStat)
 
-    def _head(self, container: str, path: str) -> Answer:
+    def _head(self, container: str, path: str) -> Response:
         return self.call(
             "HEAD", f"/containers/{quote(container)}/archive", container=container, query={"path": path}
         )
 
     def start(self, container: str) -> None:
         """Raises ImageUnavailable when the engine refuses the image, ContainerStuck when it never ends."""
-        answer = self.call(
+        response = self.call(
             "POST", f"/containers/{quote(container)}/start", seconds=self.act, container=container
         )
-        if answer.status == 400:
-            raise ImageUnavailable(f"The engine refuses to start a container of the image: {answer.text}")
-        if answer.failed:
-            raise self.failure("start the container", answer)
+        if response.status == 400:
+            raise ImageUnavailable(f"The engine refuses to start a container of the image: {response.text}")
+        if response.failed:
+            raise self.failure("start the container", response)
 
     def container(self, name: str) -> Container | None:
-        answer = self.call("GET", f"/containers/{quote(name)}/json", container=name)
-        if answer.status == 404:
+        response = self.call("GET", f"/containers/{quote(name)}/json", container=name)
+        if response.status == 404:
             return None
-        if answer.failed:
-            raise self.failure("describe the container", answer)
-        return answer.decoded(Container)
+        if response.failed:
+            raise self.failure("describe the container", response)
+        return response.decoded(Container)
 
     def kill(self, name: str, signal: str) -> None:
         """Send a signal to the first process. A container that is gone or has ended is no error."""
-        answer = self.call(
+        response = self.call(
             "POST", f"/containers/{quote(name)}/kill", container=name, query={"signal": signal}
         )
-        if answer.failed and answer.status not in {404, 409}:
-            raise self.failure("signal the container", answer)
+        if response.failed and response.status not in {404, 409}:
+            raise self.failure("signal the container", response)
 
     def remove(self, name: str) -> None:
         """Idempotent; kills the container if it still runs. Another removal may still be under way."""
-        answer = self.call(
+        response = self.call(
             "DELETE",
             f"/containers/{quote(name)}",
             seconds=self.act,
             container=name,
             query={"v": "1", "force": "1"},
         )
-        if answer.failed and answer.status not in {404, 409}:
-            raise self.failure("remove the container", answer)
+        if response.failed and response.status not in {404, 409}:
+            raise self.failure("remove the container", response)

@@ -11,7 +11,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from gridapps.sandbox.engine import answers
+from gridapps.sandbox.engine.responses import EngineVersion, Failure
 from gridapps.sandbox.protocol import SandboxError
 
 T = TypeVar("T")
@@ -49,8 +49,8 @@ class _Connection(http.client.HTTPConnection):
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the engine answered to one call."""
+class Response:
+    """The engine's response to one call."""
 
     call: str
     status: int
@@ -72,19 +72,19 @@ class Answer:
             return msgspec.json.decode(self.body, type=kind)
         except msgspec.MsgspecError as error:
             raise SandboxError(
-                f"The answer of the container engine to {self.call} was not understood: {error}"
+                f"The response of the container engine to {self.call} was not understood: {error}"
             ) from error
 
 
 def explanation(body: bytes) -> str:
-    """The message of an error answer, or the whole body if it has none."""
+    """The message of an error response, or the whole body if it has none."""
     try:
-        return msgspec.json.decode(body, type=answers.Failure).message
+        return msgspec.json.decode(body, type=Failure).message
     except msgspec.MsgspecError:
         return body.decode(errors="replace").strip()
 
 
-def lines(response: http.client.HTTPResponse) -> Iterator[bytes]:
+def read_lines(response: http.client.HTTPResponse) -> Iterator[bytes]:
     """The lines of a response as they arrive. Raises if it is cut off; `response.readline` does not."""
     rest = b""
     while chunk := response.read1():
@@ -93,8 +93,8 @@ def lines(response: http.client.HTTPResponse) -> Iterator[bytes]:
     yield rest
 
 
-class Content(TypedDict, total=False):
-    """What a call may carry."""
+class Parts(TypedDict, total=False):
+    """The optional parts of a request."""
 
     query: Mapping[str, str]
     body: bytes
@@ -108,22 +108,20 @@ class Client:
         self.address = address
         self._version = ""  # of the API; "" until the engine was asked
 
-    def call(self, method: str, path: str, *, seconds: float, **content: Unpack[Content]) -> Answer:
+    def call(self, method: str, path: str, *, seconds: float, **parts: Unpack[Parts]) -> Response:
         """Ask the engine. `seconds` limits each wait for it."""
-        with self.stream(method, path, seconds=seconds, **content) as response:
-            return Answer(f"{method} {path}", response.status, response.headers, response.read())
+        with self.stream(method, path, seconds=seconds, **parts) as response:
+            return Response(f"{method} {path}", response.status, response.headers, response.read())
 
     @contextmanager
     def stream(
-        self, method: str, path: str, *, seconds: float, **content: Unpack[Content]
+        self, method: str, path: str, *, seconds: float, **parts: Unpack[Parts]
     ) -> Iterator[http.client.HTTPResponse]:
         """The response, to be read as it arrives. The connection is closed at the end."""
         target = f"/v{self._api_version(seconds)}{path}"
-        if "query" in content:
-            target += f"?{urlencode(content['query'])}"
-        with self._exchange(
-            method, target, seconds, content.get("body"), content.get("headers", {})
-        ) as response:
+        if "query" in parts:
+            target += f"?{urlencode(parts['query'])}"
+        with self._exchange(method, target, seconds, parts.get("body"), parts.get("headers")) as response:
             yield response
 
     def _api_version(self, seconds: float) -> str:
@@ -131,10 +129,10 @@ class Client:
         version = self._version
         if not version:
             with self._exchange("GET", "/version", seconds) as response:
-                answer = Answer("GET /version", response.status, response.headers, response.read())
+                answer = Response("GET /version", response.status, response.headers, response.read())
             if answer.failed:
                 raise NoAnswer(f"status {answer.status}")
-            version = self._version = answer.decoded(answers.Version).api_version
+            version = self._version = answer.decoded(EngineVersion).api_version
         return version
 
     @contextmanager

@@ -13,9 +13,9 @@ from urllib.parse import quote
 import msgspec
 
 from gridapps.sandbox import diagnosis
-from gridapps.sandbox.engine.answers import Progress
 from gridapps.sandbox.engine.calls import Engine
-from gridapps.sandbox.engine.client import NoAnswer, explanation, lines
+from gridapps.sandbox.engine.client import NoAnswer, explanation, read_lines
+from gridapps.sandbox.engine.responses import Progress
 from gridapps.sandbox.protocol import (
     ImageUnavailable,
     NodeRefused,
@@ -76,7 +76,7 @@ class _Pull:
             ) as response:
                 if response.status >= 400:
                     return explanation(response.read())
-                for line in filter(bytes.strip, lines(response)):
+                for line in filter(bytes.strip, read_lines(response)):
                     if error := msgspec.json.decode(line, type=Progress).error:
                         return error
                     if time.monotonic() > end:
@@ -91,20 +91,20 @@ class _Pull:
             self._engine.check_well()
             if full:
                 return NoSpace("The engine's disk has no room for the image.")
-            state = self._registry_fault()
-            if state is not None:
-                return state
+            fault = self._registry_fault()
+            if fault is not None:
+                return fault
             if self._ask_registry(self._reference)[0] in {401, 403, 404}:
                 return ImageUnavailable(f"The registry refused the image {self._reference}: {failure}")
             if not self._can_unpack():
                 return Unexplained(f"The engine unpacks no image at the moment: {failure}")
-        except SandboxError as state:
-            return state
+        except SandboxError as error:
+            return error
         return None
 
     def _registry_fault(self) -> SandboxError | None:
         """Why the engine can pull nothing from this repository now; None when it can. It asks for a digest
-        that no image has, so no image can influence the answer."""
+        that no image has, so no image can influence the response."""
         repository = self._reference.partition("@")[0]
         host = repository.partition("/")[0]
         status, text = self._ask_registry(f"{repository}@{_NO_SUCH_DIGEST}")
@@ -117,17 +117,17 @@ class _Pull:
         return RegistryUnavailable(f"The registry {host} does not answer the engine (status {status}).")
 
     def _ask_registry(self, reference: str) -> tuple[int, str]:
-        """HTTP status and text of the registry's answer to the engine; 5xx when it does not answer."""
-        answer = self._engine.call(
+        """HTTP status and text of the registry's answer to the engine; 5xx when it does not response."""
+        response = self._engine.call(
             "GET",
             f"/distribution/{quote(reference, safe='/:@')}/json",
             seconds=self._engine.act,
             headers=self._headers,
         )
         # The engine reports status 500 when the registry refused it a token.
-        if answer.failed and (refused := _NO_TOKEN.match(answer.text)):
+        if response.failed and (refused := _NO_TOKEN.match(response.text)):
             return 403, refused["words"]
-        return answer.status, answer.text if answer.failed else ""
+        return response.status, response.text if response.failed else ""
 
     def _can_unpack(self) -> bool:
         """Whether the engine can unpack a layer at all: it imports an empty one, which is then removed."""

@@ -7,8 +7,8 @@ from datetime import UTC
 from pathlib import Path
 
 from gridapps.sandbox import cgroup
-from gridapps.sandbox.engine.answers import Listed
 from gridapps.sandbox.engine.calls import Engine
+from gridapps.sandbox.engine.responses import Listed
 from gridapps.sandbox.protocol import Launch
 from gridapps.sandbox.workspace import Workspace
 
@@ -20,8 +20,8 @@ _LABELS = (
 )
 
 
-class Instance:
-    """One instance over one engine, which must see `scratch` under the same path."""
+class Containers:
+    """Of one instance, over one engine, which must see `scratch` under the same path."""
 
     def __init__(self, name: str, *, engine: Engine, scratch: Path) -> None:
         if not NAME.fullmatch(name):
@@ -43,7 +43,7 @@ class Instance:
         cgroup.release(instance=self._name)
         self._cgroup = ""
 
-    def container(self, name: str) -> str:
+    def engine_name(self, name: str) -> str:
         """The engine's name of a container."""
         return f"gridapps-{self._name}-{name}"
 
@@ -57,17 +57,17 @@ class Instance:
             "gridapps.deadline": launch.deadline.astimezone(UTC).isoformat(),
         }
 
-    def containers(self) -> dict[str, Listed]:
+    def listed(self) -> dict[str, Listed]:
         """All containers by name."""
         found = self.engine.containers(label=f"{_INSTANCE}={self._name}")
         return {(container.labels or {})[_NAMED]: container for container in found}
 
-    def container_id(self, name: str) -> str:
+    def engine_id(self, name: str) -> str:
         """The engine's id of a container, or "". Does not ask about that one container: it may be stuck."""
         noted = self.space(name).container()
         if noted:
             return noted
-        found = self.containers().get(name)
+        found = self.listed().get(name)
         return found.id if found else ""
 
     def space(self, name: str) -> Workspace:

@@ -9,7 +9,7 @@ import msgspec
 _LONGEST, _LONGEST_TRACE = 1000, 6000  # characters
 
 
-class Json(logging.Formatter):
+class JsonLines(logging.Formatter):
     """A JSON object for each line."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -29,5 +29,5 @@ def write(log_format: Literal["json", "text"]) -> None:
     """Have the lines of this process written to standard error."""
     handler = logging.StreamHandler()
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message).1000s")
-    handler.setFormatter(Json() if log_format == "json" else text)
+    handler.setFormatter(JsonLines() if log_format == "json" else text)
     logging.basicConfig(handlers=[handler], level=logging.INFO)

@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from gridapps.sandbox.engine.answers import Image, Step
 from gridapps.sandbox.engine.calls import Engine
 from gridapps.sandbox.engine.layers import layer_sizes
+from gridapps.sandbox.engine.responses import Image, Step
 
 
 def describe(engine: Engine, reference: str) -> Image | None:
     """The image, or None when the node does not have it."""
-    answer = engine.call("GET", f"{_path(reference)}/json")
-    if answer.status == 404:
+    response = engine.call("GET", f"{_path(reference)}/json")
+    if response.status == 404:
         return None
-    if answer.failed:
-        raise engine.failure("describe the image", answer)
-    return answer.decoded(Image)
+    if response.failed:
+        raise engine.failure("describe the image", response)
+    return response.decoded(Image)
 
 
 def layers(engine: Engine, reference: str) -> Mapping[str, int] | None:
@@ -23,10 +23,10 @@ def layers(engine: Engine, reference: str) -> Mapping[str, int] | None:
     image = describe(engine, reference)
     if image is None:
         return None
-    answer = engine.call("GET", f"{_path(reference)}/history")
-    if answer.failed and answer.status != 404:
-        raise engine.failure("describe the image", answer)
-    steps = [] if answer.failed else answer.decoded(list[Step] | None) or []  # type: ignore[arg-type]
+    response = engine.call("GET", f"{_path(reference)}/history")
+    if response.failed and response.status != 404:
+        raise engine.failure("describe the image", response)
+    steps = [] if response.failed else response.decoded(list[Step] | None) or []  # type: ignore[arg-type]
     return layer_sizes(image.root_fs.layers or [], size=image.size, steps=[step.size for step in steps])
 
 
@@ -39,10 +39,10 @@ def drop(engine: Engine, reference: str) -> bool:
     if any(user.image_id == image.id for user in engine.containers(ancestor=image.id)):
         return False
     # Without `noprune` the engine also removes untagged images that this one was built on.
-    answer = engine.call("DELETE", _path(reference), seconds=engine.act, query={"noprune": "1"})
-    if answer.failed and answer.status not in {404, 409}:
-        raise engine.failure("remove the image", answer)
-    return answer.status != 409
+    response = engine.call("DELETE", _path(reference), seconds=engine.act, query={"noprune": "1"})
+    if response.failed and response.status not in {404, 409}:
+        raise engine.failure("remove the image", response)
+    return response.status != 409
 
 
 def _path(reference: str) -> str:

@@ -1,4 +1,4 @@
-"""The parts of the engine's answers that the sandbox reads, as types. Everything else is skipped."""
+"""The fields of the engine's responses that the sandbox reads. Other fields are skipped."""
 
 from datetime import datetime
 
@@ -10,27 +10,27 @@ class Failure(msgspec.Struct):
     message: str
 
 
-class _Answer(msgspec.Struct, rename="pascal"):
+class _Response(msgspec.Struct, rename="pascal"):
     pass
 
 
-class Version(_Answer):
+class EngineVersion(_Response):
     version: str
     api_version: str
 
 
-class Commit(_Answer):
+class Commit(_Response):
     id: str = field(name="ID", default="")
 
 
-class Info(_Answer):
+class Info(_Response):
     cgroup_driver: str = ""
     cgroup_version: str = ""
     docker_root_dir: str = ""
     containerd_commit: Commit | None = None
 
 
-class Configuration(_Answer):
+class ImageConfig(_Response):
     """The configuration of an image."""
 
     entrypoint: list[str] | None = None
@@ -40,30 +40,30 @@ class Configuration(_Answer):
     working_dir: str = ""
 
 
-class RootFs(_Answer):
+class RootFs(_Response):
     layers: list[str] | None = None
 
 
-class Image(_Answer):
+class Image(_Response):
     id: str
     os: str = ""
     architecture: str = ""
     size: int = 0  # bytes
-    config: Configuration | None = None
+    config: ImageConfig | None = None
     root_fs: RootFs = field(name="RootFS", default_factory=RootFs)
 
 
-class Step(_Answer):
+class Step(_Response):
     """A step of the build of an image."""
 
     size: int = 0  # bytes
 
 
-class Created(_Answer):
+class Created(_Response):
     id: str
 
 
-class State(_Answer):
+class ContainerState(_Response):
     status: str
     running: bool
     pid: int
@@ -73,13 +73,13 @@ class State(_Answer):
     oom_killed: bool = field(name="OOMKilled", default=False)
 
 
-class Container(_Answer):
+class Container(_Response):
     id: str
     created: datetime
-    state: State
+    state: ContainerState
 
 
-class Listed(_Answer):
+class Listed(_Response):
     """A container in the list of containers."""
 
     id: str
