@@ -1,4 +1,4 @@
-"""The form of the messages that users read.
+"""The form of the messages and pages that users read.
 
 Messages are collected from the source: the texts in every call of an exception class that a user can meet. A
 placeholder of an f-string is shown as `{...}`.
@@ -11,8 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 TOP = Path(__file__).parents[1]
 SOURCES = sorted(path for top in ("src", "client/src") for path in (TOP / top).rglob("*.py"))
+PAGES = sorted(
+    {*TOP.glob("*.md"), *(path for top in ("docs", "apps", "client") for path in (TOP / top).rglob("*.md"))}
+)
 SHOWN = {"Refused", "ClickException", "UsageError", "BadParameter", "GridAppsError", "SandboxError"}
 HOLE = "{...}"
 SIZES = r"(bytes|memory|disk|limit|kept|reserved|(?<!chunk_)size)$"  # ends of expressions that are bytes
@@ -171,3 +176,13 @@ def _banned(text: str) -> Iterator[str]:
 
 def test_messages_are_plain():
     assert [f"{message}: {fault}" for message in messages() for fault in _banned(message.text)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(TOP).as_posix())
+def test_pages_are_plain(page: Path):
+    faults = [
+        f"{number}: {fault}"
+        for number, line in enumerate(page.read_text().splitlines(), 1)
+        for fault in _banned(line)
+    ]
+    assert faults == []
