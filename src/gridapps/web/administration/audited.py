@@ -9,9 +9,10 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
 from gridapps.audit import record
+from gridapps.web.administration.limited import Limited
 
 
-class Audited(admin.ModelAdmin):  # type: ignore[type-arg]
+class Audited(Limited, admin.ModelAdmin):  # type: ignore[type-arg]
     """Every class of the administration is one; a test sees to it. What operations do they record themselves.
 
     `told`: the fields whose new values an entry shows.

@@ -49,12 +49,3 @@ class EntryAdmin(Audited):
         )
         answer["Content-Disposition"] = 'attachment; filename="audit.jsonl"'
         return answer
-
-    def has_add_permission(self, *_: object, **__: object) -> bool:
-        return False
-
-    def has_change_permission(self, *_: object, **__: object) -> bool:
-        return False
-
-    def has_delete_permission(self, *_: object, **__: object) -> bool:
-        return False

@@ -4,31 +4,25 @@ from django.contrib import admin
 
 from gridapps.exports.models import Export, ExportFile
 from gridapps.web.administration.audited import Audited
+from gridapps.web.administration.limited import Limited
 
 
-class _FileInline(admin.TabularInline):  # type: ignore[type-arg]
+class _FileInline(Limited, admin.TabularInline):  # type: ignore[type-arg]
+    allowed = ("change",)
     model = ExportFile
     fields = readonly_fields = ("name", "size", "points", "las_version", "point_format", "crs_name", "sha256")
     extra = 0
     can_delete = False
-
-    def has_add_permission(self, *_: object, **__: object) -> bool:
-        return False
 
 
 @admin.register(Export)
 class ExportAdmin(Audited):
     """Name and notes may be edited; what the files are may not."""
 
+    allowed = ("change",)
     list_display = ("name", "owner", "created_at")
     list_filter = ("owner",)
     search_fields = ("name", "owner__username")
     fields = ("name", "owner", "notes", "created_at")
     readonly_fields = ("owner", "created_at")
     inlines = (_FileInline,)
-
-    def has_add_permission(self, *_: object, **__: object) -> bool:
-        return False
-
-    def has_delete_permission(self, *_: object, **__: object) -> bool:
-        return False

@@ -15,21 +15,11 @@ from gridapps.web.administration.blocking import Blocking
 from gridapps.web.administration.operated import Operated, administrator
 
 
-class _ReadOnly(Operated):
-    def has_add_permission(self, *_: object, **__: object) -> bool:
-        return False
-
-    def has_change_permission(self, *_: object, **__: object) -> bool:
-        return False
-
-    def has_delete_permission(self, *_: object, **__: object) -> bool:
-        return False
-
-
 @admin.register(App)
-class AppAdmin(Blocking, _ReadOnly):
+class AppAdmin(Blocking):
     """Apps, deleted ones as well. Only the number of tasks at once is the administrators' to set."""
 
+    allowed = ("change",)
     told = ("max_running",)
     list_display = ("app_id", "title", "owner", "max_running", "blocked_at", "updated_at", "deleted_at")
     readonly_fields = (
@@ -38,12 +28,9 @@ class AppAdmin(Blocking, _ReadOnly):
     )
     search_fields = ("app_id", "title", "owner__username")
 
-    def has_change_permission(self, *asked: Any, **more: Any) -> bool:
-        return admin.ModelAdmin.has_change_permission(self, *asked, **more)
-
 
 @admin.register(Release)
-class ReleaseAdmin(Blocking, _ReadOnly):
+class ReleaseAdmin(Blocking):
     """Releases with the reasons of refused ones."""
 
     list_display = ("app", "short", "state", "why", "size", "pushed_at")
@@ -72,7 +59,7 @@ class _NewShare(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Attachment)
-class AttachmentAdmin(_ReadOnly):
+class AttachmentAdmin(Operated):
     """What is attached to releases, and by which known key signatures are."""
 
     list_display = ("release", "kind", "digest", "verified_by", "size", "pushed_at")
@@ -82,9 +69,10 @@ class AttachmentAdmin(_ReadOnly):
 
 
 @admin.register(Share)
-class ShareAdmin(_ReadOnly):
+class ShareAdmin(Operated):
     """Shares with their progress. New ones are copied by the promoter; the action takes them back at once."""
 
+    allowed = ("add",)
     form = _NewShare
     list_display = ("app", "access_tag", "short", "state", "progress", "reason", "created_at")
     list_filter = ("state", "access_tag")
@@ -124,16 +112,13 @@ class ShareAdmin(_ReadOnly):
         obj.pk = share.pk
         obj.refresh_from_db()
 
-    def has_add_permission(self, *asked: Any, **more: Any) -> bool:
-        return admin.ModelAdmin.has_add_permission(self, *asked, **more)
-
     def get_fields(self, _: HttpRequest, obj: Share | None = None) -> Any:
         shown = [field.name for field in Share._meta.fields if field.name != "id"]
         return shown if obj else ("release", "access_tag")
 
 
 @admin.register(Tag)
-class TagAdmin(_ReadOnly):
+class TagAdmin(Operated):
     """Where tags point now."""
 
     list_display = ("app", "name", "release", "moved_at")
@@ -141,7 +126,7 @@ class TagAdmin(_ReadOnly):
 
 
 @admin.register(Certificate)
-class CertificateAdmin(_ReadOnly):
+class CertificateAdmin(Operated):
     """Certificates; the action revokes them at once."""
 
     list_display = ("serial", "name", "user", "not_after", "revoked_at")
@@ -160,7 +145,7 @@ class CertificateAdmin(_ReadOnly):
 
 
 @admin.register(NodeCertificate)
-class NodeCertificateAdmin(_ReadOnly):
+class NodeCertificateAdmin(Operated):
     """Certificates of nodes; the action revokes every one of the nodes chosen, at once."""
 
     list_display = ("node", "serial", "not_after", "revoked_at")

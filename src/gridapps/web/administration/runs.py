@@ -8,21 +8,20 @@ from django.urls import URLPattern, path
 
 from gridapps.runs import nodes, operations, overview
 from gridapps.runs.models import Node, Run, Task
+from gridapps.web.administration.limited import Limited
 from gridapps.web.administration.operated import Operated, administrator
 from gridapps.web.administration.reasons import ReasonForm, asked
 
 SHOWN = 200  # lanes, running tasks
 
 
-class _TaskInline(admin.TabularInline):  # type: ignore[type-arg]
+class _TaskInline(Limited, admin.TabularInline):  # type: ignore[type-arg]
+    allowed = ("change",)
     model = Task
     fields = readonly_fields = ("index", "exportfile", "state", "attempt", "node", "reason", "exit_code")
     show_change_link = False
     extra = 0
     can_delete = False
-
-    def has_add_permission(self, *_: object, **__: object) -> bool:
-        return False
 
 
 @admin.register(Node)
@@ -30,6 +29,7 @@ class NodeAdmin(Operated):
     """Nodes as their workers describe them. One that drains claims nothing more; one that is gone may be
     deleted: a worker that works there writes its row again."""
 
+    allowed = ("change", "delete")
     list_display = ("name", "standing", "running", "held", "slots", "cpus", "version", "last_seen_at")
     list_filter = ("draining",)
     readonly_fields = (
@@ -65,9 +65,6 @@ class NodeAdmin(Operated):
             request, chosen, lambda node: nodes.set_draining(by=by, node=node, draining=draining), done=done
         )
 
-    def has_add_permission(self, *_: object, **__: object) -> bool:
-        return False
-
 
 @admin.register(Run)
 class RunAdmin(Operated):
@@ -86,15 +83,6 @@ class RunAdmin(Operated):
     @admin.display(description="App")
     def app(self, run: Run) -> str:
         return run.release.app.app_id
-
-    def has_add_permission(self, *_: object, **__: object) -> bool:
-        return False
-
-    def has_change_permission(self, *_: object, **__: object) -> bool:
-        return False
-
-    def has_delete_permission(self, *_: object, **__: object) -> bool:
-        return False
 
     @admin.action(description="Cancel…")
     def cancel(self, request: HttpRequest, chosen: QuerySet[Run]) -> HttpResponse | None:

@@ -45,10 +45,8 @@ class _UserForm(UserChangeForm):  # type: ignore[type-arg]
 class AuditedApplicationAdmin(Audited, ApplicationAdmin):  # type: ignore[misc]
     """OAuth applications of all users. New ones are registered in the application settings."""
 
+    allowed = ("change", "delete")
     told = ("redirect_uris", "skip_authorization")
-
-    def has_add_permission(self, *_: object, **__: object) -> bool:
-        return False
 
 
 @admin.register(User)
@@ -58,6 +56,7 @@ class RetiringUserAdmin(Operated, UserAdmin):  # type: ignore[type-arg]
     One box makes an administrator. Nobody else has permissions of the administration.
     """
 
+    allowed = ("add", "change")
     told = ("is_active", "is_superuser")
     form = _UserForm
     fieldsets = (
@@ -110,14 +109,12 @@ class RetiringUserAdmin(Operated, UserAdmin):  # type: ignore[type-arg]
             for tag in held - wanted:
                 operations.take_tag(by=by, name=tag.name, users=[user])
 
-    def has_delete_permission(self, *_: object, **__: object) -> bool:
-        return False
-
 
 @admin.register(AccessTag)
 class AccessTagAdmin(Operated):
     """Tags, and who holds them. A tag keeps its name for good: the audit knows it by that."""
 
+    allowed = ("add", "change")
     list_display = ("name", "description")
     search_fields = ("name",)
     fields = ("name", "description", "holders")
@@ -149,14 +146,12 @@ class AccessTagAdmin(Operated):
         operations.give_tag(by=by, name=tag.name, users=_in_order(wanted - held))
         operations.take_tag(by=by, name=tag.name, users=_in_order(held - wanted))
 
-    def has_delete_permission(self, *_: object, **__: object) -> bool:
-        return False
-
 
 @admin.register(Developer)
 class DeveloperAdmin(Operated):
     """Requests to be a developer, those that wait first: verified or refused by actions, never edited."""
 
+    allowed = ("change",)
     list_display = ("user", "state", "says", "requested_at", "decided_at", "decided_by")
     list_filter = ("state",)
     list_select_related = ("user", "decided_by")
@@ -176,12 +171,6 @@ class DeveloperAdmin(Operated):
     @admin.action(description="Refuse, or take the verification back")
     def refuse(self, request: HttpRequest, chosen: QuerySet[Developer]) -> None:
         _decide(self, request, _users(chosen), operations.refuse_developer, done="{} refused.")
-
-    def has_add_permission(self, *_: object, **__: object) -> bool:
-        return False
-
-    def has_delete_permission(self, *_: object, **__: object) -> bool:
-        return False
 
 
 def _decide(
