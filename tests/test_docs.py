@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -188,6 +189,23 @@ def test_modules_that_a_page_names_exist(page: str):
     roots = (TOP, TOP / "src" / "gridapps", TOP / "client" / "src" / "gridapps_client")
     names = re.findall(r"`((?:\w+/)+\w+\.py)`", (TOP / page).read_text())
     assert [name for name in names if not any((root / name).is_file() for root in roots)] == []
+
+
+def test_the_layout_is_that_of_the_import_contract():
+    """The tables of packages in architecture.md and CONTRIBUTING.md have the layers of import-linter."""
+    contracts = tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = [set(layer.split(" | ")) for layer in next(c["layers"] for c in contracts if "layers" in c)]
+    table = (
+        (DOCS / "architecture.md").read_text().partition("| package | purpose |\n")[2].partition("\n\n")[0]
+    )
+    assert [set(re.findall(r"`(\w+)`", row.split(" | ")[0])) for row in table.splitlines()[1:]] == layers
+    picture = (
+        (TOP / "CONTRIBUTING.md")
+        .read_text()
+        .partition("## Where things are\n\n```\n")[2]
+        .partition("\n```")[0]
+    )
+    assert [set(line[:40].split()) for line in picture.splitlines()] == layers
 
 
 def test_every_page_is_in_the_index():

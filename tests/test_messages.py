@@ -1,7 +1,6 @@
 """The form of the messages and pages that users read.
 
-Messages are collected from the source: the texts in every call of an exception class that a user can meet. A
-placeholder of an f-string is shown as `{...}`.
+Messages are collected from the syntax tree of the source. A placeholder of an f-string is shown as `{...}`.
 """
 
 import ast
@@ -20,7 +19,7 @@ PAGES = sorted(
 )
 SHOWN = {"Refused", "ClickException", "UsageError", "BadParameter", "GridAppsError", "SandboxError"}
 HOLE = "{...}"
-SIZES = r"(bytes|memory|disk|limit|kept|reserved|(?<!chunk_)size)$"  # ends of expressions that are bytes
+SIZES = r"(bytes|memory|disk|limit|reserved|(?<!chunk_)size)$"  # ends of expressions that are bytes
 
 # Mannered or ambiguous English, and what to write instead.
 BANNED = {
@@ -105,19 +104,28 @@ def _unitless(node: ast.expr) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _shown(node: ast.AST) -> list[ast.expr]:
+    """The parts of a node that a user can read: arguments of an exception, a field's pair of JSON pointer and
+    sentence, the text of an outcome, or a finding of the doctor."""
+    match node:
+        case ast.Call(func=function, args=arguments, keywords=keywords):
+            named = [keyword.value for keyword in keywords if keyword.arg in ("text", "fault")]
+            return [*(arguments[:2] if _name(function) in _shown_classes() else []), *named]
+        case ast.Tuple(elts=[ast.Constant(value=str(pointer)), sentence]) if pointer.startswith("/"):
+            return [sentence]
+    return []
+
+
 @cache
 def messages() -> list[Message]:
-    found = []
-    for path, tree in _trees().items():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and _name(node.func) in _shown_classes():
-                for argument in node.args[:2]:  # ApiError has its code first
-                    found += [
-                        Message(f"{path.relative_to(TOP)}:{node.lineno}", text, _unitless(argument))
-                        for text in _texts(argument)
-                        if " " in text
-                    ]
-    return found
+    return [
+        Message(f"{path.relative_to(TOP)}:{part.lineno}", text, _unitless(part))
+        for path, tree in _trees().items()
+        for node in ast.walk(tree)
+        for part in _shown(node)
+        for text in _texts(part)
+        if " " in text  # others are codes and pointers
+    ]
 
 
 def _faulty(pattern: str, *, want: bool) -> list[str]:
