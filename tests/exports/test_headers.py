@@ -69,7 +69,7 @@ def test_every_common_version_and_format_passes(make_cloud, version, point_forma
         (139, NAN, "scale factor of y"),
         (171, NAN, "offset of z"),
         (179, NAN, "bounds of x"),
-        (187, struct.pack("<d", 1e9), "bounds of x in the header are no range"),
+        (187, struct.pack("<d", 1e9), "bounds of x in the header are not a range"),
         (235, struct.pack("<QI", 400, 1_000_000), "1000000 extended records"),
         (247, struct.pack("<Q", 0), "no points"),
         (247, struct.pack("<Q", 10**12), "promises 1000000000000 points"),

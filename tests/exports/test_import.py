@@ -177,7 +177,7 @@ def test_names_must_differ_and_end_well(owner, make_cloud, tmp_path):
     (tmp_path / "other").mkdir()
     second = make_cloud("other/cloud.laz")
     assert "names must differ" in refused(owner, first, second)
-    assert "ending .txt is not known" in refused(owner, first.rename(tmp_path / "cloud.txt"))
+    assert "ending .txt is not supported" in refused(owner, first.rename(tmp_path / "cloud.txt"))
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 201, "a\nb"])
@@ -208,7 +208,7 @@ def test_points_far_outside_the_header_are_damage(owner, tmp_path, make_cloud):
     raw = bytearray(path.read_bytes())
     raw[375:379] = np.int32(2**30).tobytes()
     path.write_bytes(raw)
-    assert "points or header are damaged" in refused(owner, path)
+    assert "points or the header are damaged" in refused(owner, path)
 
 
 def test_a_file_that_takes_too_long_is_given_up(owner, make_cloud, monkeypatch):

@@ -661,4 +661,4 @@ def test_a_failure_of_the_sandbox_is_told_in_its_own_words(stage, monkeypatch):
         run = stage.run(sleeper)
         until(lambda: ended(run))
     assert "The engine does not see the workspace." in run.reason_text
-    assert "its log says more" not in run.reason_text
+    assert "log has the details" not in run.reason_text

@@ -1,4 +1,4 @@
-"""What a point-cloud file really holds: found by reading all of it in a process with limits."""
+"""Measuring a point-cloud file, by reading all of it in a process with limits."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from gridapps.exports.headers import BadPointCloud
 
 _BASE_SECONDS = 8.0
 _BYTES_PER_SECOND = 1_000_000  # a tenth of what one processor decodes
-_PATIENCE = 10  # seconds on the clock for each of the processor: many programs may share it
+_PATIENCE = 10  # seconds of wall-clock time for each of processor time
 _TOO_LONG = (
     "The file could not be read in {:.0f} s of processor time, far more than a file of its size takes."
 )
@@ -41,9 +41,9 @@ class Facts:
 
 
 def measure(path: Path) -> Facts:
-    """Check the header, then read every point. Raises BadPointCloud. At most 8 s, and 1 s for each MB.
+    """Check the header, then read every point. Raises BadPointCloud.
 
-    The limit is on processor time; on the clock it may be ten times as much where many programs share it.
+    Takes at most 8 s of processor time plus 1 s for each MB, and at most ten times that of wall-clock time.
     """
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -65,7 +65,7 @@ def measure(path: Path) -> Facts:
 
 
 def _read(file: int, *, seconds: float) -> dict[str, Any]:
-    """The answer of the reader. Any way for it to end without one is a fault of the file."""
+    """The answer of the reader. If it ends without one, the file is at fault."""
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-m", "gridapps.exports.reader", f"{math.ceil(seconds)}"],
@@ -81,7 +81,7 @@ def _read(file: int, *, seconds: float) -> dict[str, Any]:
         raise BadPointCloud(_TOO_LONG.format(seconds))
     if done.returncode != 0 or not done.stdout:
         raise BadPointCloud(
-            f"The program that reads points died of this file (exit {done.returncode}): the file is damaged, "
+            f"The program that reads points failed with exit code {done.returncode}: the file is damaged, "
             "or needs more than 1 GB of memory."
         )
     answer = json.loads(done.stdout)
@@ -91,12 +91,12 @@ def _read(file: int, *, seconds: float) -> dict[str, Any]:
 
 
 def _check_against_header(header: headers.Header, bounds: list[float]) -> None:
-    """Damaged LAZ data often still decodes, to points far away. Small differences are common and harmless."""
+    """Damaged LAZ data often decodes to points far away. Small differences are common and harmless."""
     for axis, name in enumerate("xyz"):
         low, high = header.mins[axis], header.maxs[axis]
         slack = high - low
         if slack > 0 and not (low - slack <= bounds[axis] and bounds[axis + 3] <= high + slack):
             raise BadPointCloud(
                 f"The points reach from {bounds[axis]:g} to {bounds[axis + 3]:g} in {name}, but the header "
-                f"says {low:g} to {high:g}: points or header are damaged."
+                f"says {low:g} to {high:g}: the points or the header are damaged."
             )

@@ -1,4 +1,4 @@
-"""The outline of a point cloud: the convex hull of its points seen from above, grown chunk by chunk."""
+"""The footprint of a point cloud: the convex hull of its points in x and y, computed chunk by chunk."""
 
 from itertools import pairwise
 
@@ -17,13 +17,14 @@ class Hull:
         self._corners: NDArray[np.float64] = np.empty((0, 2))
 
     def add(self, points: NDArray[np.float64]) -> None:
-        """Take an array of x, y rows in. Rows must be finite."""
+        """Add an array of x, y rows, which must be finite."""
         points = np.vstack((self._corners, points))
         hull = shapely.convex_hull(shapely.multipoints(_outer(points)))
         self._corners = shapely.get_coordinates(hull)
 
     def polygon(self, *, margin: float) -> shapely.Polygon:
-        """The hull in the points' own units; points on one line or spot get a box wider by `margin`."""
+        """The hull in the units of the points. Points on a line or spot get a box that is wider by
+        `margin`."""
         hull = shapely.convex_hull(shapely.multipoints(self._corners))
         if isinstance(hull, shapely.Polygon) and hull.area > 0:
             return hull
@@ -32,7 +33,7 @@ class Hull:
 
 
 def _outer(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Without the points inside the polygon of the extremes in 16 directions: they are no corners."""
+    """The points that may be corners: those not inside the polygon of the extremes in 16 directions."""
     extremes = points[[int(np.argmax(points @ direction)) for direction in _DIRECTIONS]]
     inner = shapely.convex_hull(shapely.multipoints(extremes))
     if not isinstance(inner, shapely.Polygon):

@@ -1,7 +1,8 @@
-"""The first look at an untrusted LAS or LAZ file: its header, read raw and judged before any library sees it.
+"""Checking the header of an untrusted LAS or LAZ file before any library reads it.
 
-A header that lies makes point-cloud libraries take all memory, or quietly read less than there is. Layout and
-meaning of the fields: LAS 1.4 specification, R15, section 2; chunk table: LASzip's format, as lazrs reads it.
+A false header makes point-cloud libraries use all memory, or read fewer points than there are without an
+error. The fields are described in the LAS 1.4 specification, R15, section 2; the chunk table is that of
+LASzip, as lazrs reads it.
 """
 
 import math
@@ -14,7 +15,7 @@ from gridapps.access.refusals import Refused
 _LEAST_RECORD = {0: 20, 1: 28, 2: 26, 3: 34, 4: 57, 5: 63, 6: 30, 7: 36, 8: 38, 9: 59, 10: 67}
 _HEADER_SIZE = {0: 227, 1: 227, 2: 227, 3: 235, 4: 375}
 _LARGEST_HEADER = 375
-_MAX_RECORDS = 10_000  # of each kind; files have a few, and each costs a read
+_MAX_RECORDS = 10_000  # of each kind; usual files have a few, and each takes a read
 _VLR_HEAD = 54
 _EVLR_HEAD = 60
 _LASZIP = (b"laszip encoded", 22204)
@@ -22,14 +23,14 @@ _VARIABLE_CHUNKS = 0xFFFFFFFF
 
 
 class BadPointCloud(Refused):
-    """The file cannot be taken as a point cloud. The message is a sentence, or a line per file."""
+    """The file is not a valid point cloud. The message is a sentence, or a line for each file."""
 
     code = "invalid-request"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What the header claims, after it was found plausible."""
+    """The fields of a plausible header."""
 
     version: str
     point_format: int
@@ -41,9 +42,9 @@ class Header:
 
 
 def read(file: int, *, size: int) -> Header:
-    """The header of the open file descriptor `file`, a file of `size` bytes.
+    """The header of an open file of `size` bytes. Raises BadPointCloud.
 
-    Reads by position only, and no more than a record's head for each that fits into it. Raises BadPointCloud.
+    Does not move the file position, and reads only the heads of variable-length records.
     """
     raw = os.pread(file, _LARGEST_HEADER, 0)
     minor, header_size, data = _frame(raw, size)
@@ -76,7 +77,7 @@ def read(file: int, *, size: int) -> Header:
 
 
 def _frame(raw: bytes, size: int) -> tuple[int, int, int]:
-    """Minor version, size of the header, and where point data starts."""
+    """The minor version, the size of the header, and the offset of the point data."""
     if size == 0:
         raise BadPointCloud("The file is empty.")
     if raw[:4] != b"LASF":
@@ -103,8 +104,8 @@ def _frame(raw: bytes, size: int) -> tuple[int, int, int]:
         )
     if not header_size <= data <= size:
         raise BadPointCloud(
-            f"The header says that points start at byte {data}, which is impossible in this file of {size} "
-            f"bytes with a header of {header_size} bytes."
+            f"The header says that the points start at byte {data}, which is impossible in this file of "
+            f"{size} bytes with a header of {header_size} bytes."
         )
     return minor, header_size, data
 
@@ -126,31 +127,31 @@ def _check_records(minor: int, point_format: int, record_length: int, points: in
 
 
 def _check_space(raw: bytes) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Scales, offsets and bounds; returns the bounds as (mins, maxs)."""
+    """Check scales, offsets and bounds; return the bounds as (mins, maxs)."""
     numbers = struct.unpack_from("<12d", raw, 131)
     scales, offsets = numbers[0:3], numbers[3:6]
     for axis, scale, offset in zip("xyz", scales, offsets, strict=True):
         if not math.isfinite(scale) or scale == 0:
             raise BadPointCloud(
-                f"The scale factor of {axis} in the header is {scale:g}: coordinates have no meaning."
+                f"The scale factor of {axis} in the header is {scale:g}: coordinates would have no meaning."
             )
         if not math.isfinite(offset):
             raise BadPointCloud(
-                f"The offset of {axis} in the header is {offset:g}: coordinates have no meaning."
+                f"The offset of {axis} in the header is {offset:g}: coordinates would have no meaning."
             )
     maxs, mins = (numbers[6], numbers[8], numbers[10]), (numbers[7], numbers[9], numbers[11])
     for axis, low, high in zip("xyz", mins, maxs, strict=True):
         if not (math.isfinite(low) and math.isfinite(high)) or low > high:
-            raise BadPointCloud(f"The bounds of {axis} in the header are no range: {low:g} to {high:g}.")
+            raise BadPointCloud(f"The bounds of {axis} in the header are not a range: {low:g} to {high:g}.")
     return mins, maxs
 
 
 def _walk_vlrs(file: int, *, start: int, count: int, end: int) -> bytes | None:
-    """Step through the variable-length records; returns the content of LASzip's own one."""
+    """Check the variable-length records; return the content of that of LASzip."""
     if count * _VLR_HEAD > end - start:
         raise BadPointCloud(
             f"The header claims {count} variable-length records, but there are only {end - start} bytes "
-            "between the header and the points. The file is damaged, or made to do harm."
+            "between the header and the points. The file is damaged or malicious."
         )
     _check_count(count)
     laszip = None
@@ -176,19 +177,19 @@ def _check_count(records: int) -> None:
     if records > _MAX_RECORDS:
         raise BadPointCloud(
             f"The header claims {records} variable-length records; at most {_MAX_RECORDS} are read. "
-            "The file is damaged, or made to do harm."
+            "The file is damaged or malicious."
         )
 
 
 def _walk_evlrs(file: int, raw: bytes, *, size: int, data: int) -> None:
-    """Step through the extended records behind the points of LAS 1.4."""
+    """Check the extended records that follow the points in LAS 1.4."""
     start, count = struct.unpack_from("<QI", raw, 235)
     if count == 0:
         return
     if start < data or start + count * _EVLR_HEAD > size:
         raise BadPointCloud(
             f"The header claims {count} extended records from byte {start} on; in a file of {size} bytes "
-            "that cannot be. It is cut off or damaged."
+            "that is impossible. The file is cut off or damaged."
         )
     _check_count(count)
     for number in range(1, count + 1):
@@ -197,7 +198,7 @@ def _walk_evlrs(file: int, raw: bytes, *, size: int, data: int) -> None:
         start += _EVLR_HEAD + length
         if start > size:
             raise BadPointCloud(
-                f"Extended record {number} of {count} ends behind the end of the file: "
+                f"Extended record {number} of {count} ends beyond the end of the file: "
                 "it is cut off or damaged."
             )
 
@@ -205,21 +206,21 @@ def _walk_evlrs(file: int, raw: bytes, *, size: int, data: int) -> None:
 def _check_laz(
     file: int, laszip: bytes | None, *, data: int, size: int, points: int, record_length: int
 ) -> None:
-    """The chunk table must lie in the file and have room for the points that the header promises."""
+    """Check that the chunk table is inside the file and can hold as many points as the header claims."""
     if laszip is None or len(laszip) < 34:
         raise BadPointCloud(
-            "The points are marked as compressed, but the record that says how (laszip 22204) is missing."
+            "The points are marked as compressed, but the record that describes it (laszip 22204) is missing."
         )
     compressor, chunk_size = struct.unpack_from("<H10xI", laszip, 0)
     if compressor not in {2, 3}:
         raise BadPointCloud(
-            f"The points are compressed in a way (LASzip compressor {compressor}) that cannot be read."
+            f"The points are compressed with LASzip compressor {compressor}, which is not supported."
         )
     table = _table_position(file, data=data, size=size)
     version, chunks = struct.unpack("<II", os.pread(file, 8, table))
     if version != 0:
         raise BadPointCloud(f"The LAZ chunk table at byte {table} is damaged.")
-    # A chunk holds at least its first point as it is, so the file's size bounds how many chunks there can be.
+    # A chunk holds at least its first point uncompressed, so the file's size limits the number of chunks.
     if chunks * record_length > table - data:
         raise BadPointCloud(
             f"The LAZ chunk table claims {chunks} chunks, more than {table - data} bytes can hold: "
@@ -233,7 +234,7 @@ def _check_laz(
 
 
 def _table_position(file: int, *, data: int, size: int) -> int:
-    """Where the chunk table is. Minus one in its place means: the last eight bytes of the file say it."""
+    """The offset of the chunk table. If it is -1, the last eight bytes of the file have it."""
     if data + 8 > size:
         raise BadPointCloud("The file is cut off before its first point.")
     (table,) = struct.unpack("<q", os.pread(file, 8, data))

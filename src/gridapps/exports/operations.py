@@ -1,4 +1,4 @@
-"""Making exports."""
+"""Importing exports."""
 
 import hashlib
 import os
@@ -34,10 +34,10 @@ class _Imported:
 
 
 def import_export(*, owner: User, name: str, files: Sequence[Path]) -> Export:
-    """Take point-cloud files in as an export of `owner`: all of them, or none.
+    """Import point-cloud files as an export of `owner`: all of them, or none.
 
-    Raises BadPointCloud with a line `FILE: sentence` for each file that cannot be taken, OSError when the
-    instance's own disk fails, StorageUnavailable.
+    Raises BadPointCloud with a line `FILE: sentence` for each file that cannot be imported, OSError if the
+    instance's disk fails, StorageUnavailable.
     """
     _check_names(name, files)
     root = stored_files.root()
@@ -46,7 +46,7 @@ def import_export(*, owner: User, name: str, files: Sequence[Path]) -> Export:
     root.mkdir(mode=0o750, parents=True, exist_ok=True)
     directory = make_directories(root, uuid.uuid4().hex)
     if os.geteuid() == 0:
-        os.chown(directory, root.stat().st_uid, -1)  # the housekeeper's, who removes what nobody refers to
+        os.chown(directory, root.stat().st_uid, -1)  # the housekeeper removes it when it is not needed
     try:
         with stored_files.in_progress(directory):
             taken = _take_all(files, lambda file, number: _take(file, directory / f"{number}.laz"))
@@ -73,27 +73,26 @@ def _check_names(name: str, files: Sequence[Path]) -> None:
 
 
 def _name_fault(name: str, seen: set[str]) -> str:
-    """What is wrong with a file's name. It appears in pages, logs and downloads, so it must be plain."""
-    if not name.isprintable():  # surrogates of bytes that are no UTF-8 are not printable either
+    """What is wrong with a file's name, or "". Names appear in pages, logs and downloads."""
+    if not name.isprintable():  # neither are the surrogates of bytes that are not UTF-8
         return "The file's name has characters that cannot be shown. Rename it."
     if name in {"", ".", ".."} or name.startswith((".", "-")) or "\\" in name:
-        return "The file's name must not start with a dot or a dash, nor contain a backslash. Rename it."
+        return "The file's name must not start with a dot or a dash, or contain a backslash. Rename it."
     if name in seen:
-        return "Two files of this name were given; within an export names must differ."
+        return "Two files have this name; names must differ within an export."
     if not name.lower().endswith(_ENDINGS) and "." in name:
-        return (
-            f"The ending .{name.rpartition('.')[2]} is not known; an export takes .las and .laz (COPC too)."
-        )
+        ending = name.rpartition(".")[2]
+        return f"The ending .{ending} is not supported; an export takes .las and .laz (also COPC)."
     return ""
 
 
 def _shown(name: str) -> str:
-    """The name with everything escaped that a terminal could take for a command."""
+    """The name, with characters escaped that could control a terminal."""
     return name if name.isprintable() else ascii(name)[1:-1]
 
 
 def _take_all(files: Sequence[Path], take: Callable[[Path, int], _Imported]) -> list[_Imported]:
-    """Take the files in, some at a time; every bad one is named, not only the first."""
+    """Import several files at a time. Raises BadPointCloud that names every bad file."""
     taken, bad = [], []
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         futures = [pool.submit(take, file, number) for number, file in enumerate(files)]

@@ -1,7 +1,7 @@
-"""Reads a whole point cloud from standard input and prints what it found, as JSON: a program of its own.
+"""A program that reads a point cloud from standard input and prints its facts as JSON.
 
-`facts` runs it with limits on memory and time, after `headers` found the header plausible: the libraries that
-decode points are not made for hostile files. Once these are loaded it gives up what it may as root, and the
+`facts` runs it with limits on memory and time, after `headers` has accepted the header, because the libraries
+that decode points are not made for hostile files. Once they are loaded, the program gives up root and the
 network. Its answer is the facts, or `{"bad": sentence}`.
 """
 
@@ -21,7 +21,7 @@ _CLONE_NEWNET = 0x40000000
 
 
 def main() -> None:
-    """Entry point of the program. Its argument: seconds of processor time."""
+    """The entry point. The argument is the limit on processor time in seconds."""
     seconds = int(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -32,18 +32,16 @@ def main() -> None:
         _confine()
         answer = _facts()
     except MemoryError:
+        answer = {"bad": "Reading the file takes more than 1 GB of memory: it is damaged or malicious."}
+    except BaseException as error:  # panics of lazrs are BaseExceptions
         answer = {
-            "bad": "Reading the file takes more than 1 GB of memory: it is damaged, or made to do harm."
-        }
-    except BaseException as error:  # lazrs' panics are BaseExceptions
-        answer = {
-            "bad": f"The file cannot be read to its end, it is cut off or damaged ({_first_line(error)})."
+            "bad": f"The file cannot be read to its end: it is cut off or damaged ({_first_line(error)})."
         }
     os.write(1, json.dumps(answer).encode())
 
 
 def _load() -> None:
-    """Load the libraries and their database, which another account may not be able to open."""
+    """Load the libraries and the database of PROJ, which the account nobody may not be able to open."""
     import laspy  # noqa: F401
     import lazrs  # noqa: F401
     import pyproj
@@ -54,7 +52,7 @@ def _load() -> None:
 
 
 def _confine() -> None:
-    """As root, leave the network and become nobody. In a container the network may have to stay."""
+    """As root, leave the network and become nobody. In a container, leaving the network may fail."""
     kernel = ctypes.CDLL(None, use_errno=True)
     if os.geteuid() == 0:
         kernel.unshare(_CLONE_NEWNET)
@@ -99,24 +97,24 @@ def _facts() -> dict[str, Any]:
 
 
 def _fault(chunk: Any, before: int) -> str:
-    """What is wrong with the values of these points, or nothing. `before` points came before them."""
+    """What is wrong with the values of these points, or "". `before`: the number of points before them."""
     import numpy as np
 
     where = f"points {before + 1} to {before + len(chunk)}"
     for name in ("x", "y", "z"):
         if not np.isfinite(np.asarray(chunk[name])).all():
-            return f"Among the {where} are values of {name} that are no finite numbers."
+            return f"Among {where} are values of {name} that are not finite numbers."
     if "gps_time" in chunk.array.dtype.names and (bad := int((~np.isfinite(chunk["gps_time"])).sum())):
-        return f"Among the {where} are {bad} with a GPS time that is no finite number."
+        return f"Among {where} are {bad} with a GPS time that is not a finite number."
     return ""
 
 
 def _crs(header: Any) -> tuple[str, str]:
-    """WKT 2 and name of the file's CRS, or empty: a missing or broken one is no fault of the points."""
+    """WKT 2 and name of the file's CRS; empty if it is missing or broken, because the points are usable."""
     try:
         crs = header.parse_crs()
         text, name = (crs.to_wkt(), crs.name) if crs else ("", "")
-    except Exception:  # whatever a broken record makes pyproj say
+    except Exception:  # pyproj raises many kinds for a broken record
         return "", ""
     if len(text) > _LONGEST_CRS:
         return "", ""

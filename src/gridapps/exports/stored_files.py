@@ -1,10 +1,10 @@
-"""Where the files of exports lie.
+"""Storing the files of exports, and providing them to runs.
 
-In a directory: `exports/<random>/<number>.laz`, hard links where possible. In S3: `exports/<SHA-256>`, each
-content once; a node fetches what it needs into its cache.
+In a directory a file is `exports/RANDOM/NUMBER.laz`, a hard link where possible. In S3 it is
+`exports/SHA-256`, one object for each content, and a node fetches what it needs into its cache.
 
-A link costs no room and no time, but its content changes when the user writes into the file. So `verified`
-checks size and modification time each time before a run reads it.
+A link takes no time and no space, but its content changes when the user writes to the file. So `verified`
+checks size and modification time before each run.
 """
 
 import errno
@@ -28,20 +28,18 @@ from gridapps.storage.choice import current
 from gridapps.storage.directory import check_present
 from gridapps.storage.interface import Missing
 
-BEAT = 60.0  # seconds between two signs of life of an import
+BEAT = 60.0  # seconds between two updates of the time that shows that an import goes on
 _FICLONE = 0x40049409  # linux/fs.h: share all blocks of another file
-
-
 _AGAIN = "An administrator can remove the object and import the file again."
 
 
 class ExportFileChanged(Exception):
-    """The file is gone, or is no longer what was imported. The message is a sentence for the user."""
+    """The file is missing or differs from what was imported. The message is a sentence for the user."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """One file as it was put into the storage."""
+    """A file as it was stored."""
 
     path: str  # below exports/
     size: int
@@ -49,20 +47,20 @@ class Stored:
 
 
 def root() -> Path | None:
-    """The directory of all exports; None when they lie in S3."""
+    """The directory of all exports; None if they are in S3."""
     return current().local("exports")
 
 
 def key(sha256: str) -> str:
-    """Where the storage keeps a content, if it is S3."""
+    """The key of a content in S3."""
     return f"exports/{sha256}"
 
 
 def provide(exportfile: ExportFile, *, by: str, check: Callable[[], None]) -> Path:
-    """The file on this node, unchanged, for a container named `by`, until `release(by)`.
+    """The unchanged file on this node, kept for the container named `by` until `release(by)`.
 
-    `check` is called while it is fetched, and ends that by raising. Raises ExportFileChanged,
-    StorageUnavailable, CacheFull, OSError of a full disk.
+    `check` is called while the file is fetched, and ends the transfer by raising. Raises ExportFileChanged,
+    StorageUnavailable, CacheFull, and OSError if the disk is full.
     """
     if root() is not None:
         return verified(exportfile)
@@ -81,13 +79,13 @@ def provide(exportfile: ExportFile, *, by: str, check: Callable[[], None]) -> Pa
 
 
 def release(by: str) -> None:
-    """The container is gone: its file may leave this node. Idempotent."""
+    """Let the cache remove the file of a container that is gone. Idempotent."""
     if root() is None:
         _cache().release(by)
 
 
 def release_others(keep: set[str]) -> None:
-    """Release the files of all containers of this node but those to `keep`."""
+    """Release the files of all containers of this node except those to `keep`."""
     if root() is None:
         _cache().release_others(keep)
 
@@ -103,18 +101,18 @@ def _cache_in(directory: Path, limit: int, node: str) -> Cache:
 
 
 def path(exportfile: ExportFile) -> Path:
-    """The file on disk, whether it is still what was imported or not."""
+    """The path of the file, without checks."""
     return _top() / exportfile.path
 
 
 def _top() -> Path:
     top = root()
-    assert top is not None, "what lies in S3 is no file"
+    assert top is not None, "exports are in S3"
     return top
 
 
 def verified(exportfile: ExportFile) -> Path:
-    """The file on disk, checked at the price of one `stat`. Raises ExportFileChanged, StorageUnavailable."""
+    """The path of the file, checked with one `stat`. Raises ExportFileChanged, StorageUnavailable."""
     check_present(_top())
     place = path(exportfile)
     try:
@@ -131,16 +129,16 @@ def verified(exportfile: ExportFile) -> Path:
     ):
         raise ExportFileChanged(
             f"The export file {exportfile.name} was changed after it was imported. "
-            "Import it again to run on what it is now."
+            "Import it again to run on its present content."
         )
     return place
 
 
 def store(source: Path, target: Path) -> Stored:
-    """Put the regular file `source` at `target` (which must not exist): link, else reflink, else copy.
+    """Link, reflink or copy the regular file `source` to `target`, which must not exist.
 
-    A link is taken only where programs in the sandbox, which run as another user, can read the file. Raises
-    BadPointCloud when `source` is no readable regular file, OSError when the target's disk fails.
+    A link is used only if programs in the sandbox, which run as another user, can read the file. Raises
+    BadPointCloud if `source` is not a readable regular file, OSError if the target's disk fails.
     """
     file = open_regular(source)
     try:
@@ -159,7 +157,7 @@ def store(source: Path, target: Path) -> Stored:
 
 @contextmanager
 def in_progress(directory: Path) -> Iterator[None]:
-    """Tell `tidying` that the import into this directory goes on, by its time of change."""
+    """Keep the directory's modification time recent, so that `housekeeping.lost_exports` spares it."""
     done = Event()
 
     def beat() -> None:
@@ -176,7 +174,7 @@ def in_progress(directory: Path) -> Iterator[None]:
 
 
 def open_regular(source: Path) -> int:
-    """A descriptor of the file, if it is a regular one. Raises BadPointCloud."""
+    """A descriptor of a regular file. Raises BadPointCloud."""
     file = _open(source)
     mode = os.fstat(file).st_mode
     if stat.S_ISREG(mode):
@@ -184,25 +182,25 @@ def open_regular(source: Path) -> int:
     os.close(file)
     if stat.S_ISDIR(mode):
         raise BadPointCloud("This is a directory. Name the files in it.")
-    raise BadPointCloud("This is no regular file but a pipe, socket or device.")
+    raise BadPointCloud("This is a pipe, socket or device, not a regular file.")
 
 
 def _open(source: Path) -> int:
-    """Without O_NONBLOCK a pipe would stop the import for ever."""
+    """O_NONBLOCK, because opening a pipe would block."""
     try:
         return os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise BadPointCloud("This is a symbolic link. Name the file that it points to.") from None
         if error.errno in {errno.ENXIO, errno.ENODEV}:
-            raise BadPointCloud("This is no regular file but a pipe, socket or device.") from None
+            raise BadPointCloud("This is a pipe, socket or device, not a regular file.") from None
         raise BadPointCloud(f"The file cannot be opened: {error.strerror}.") from None
 
 
 def _link(file: int, target: Path) -> bool:
-    """Link the very file that is open, not what its name may mean by now. False where that is not allowed."""
+    """Link the open file, not what its name may refer to by now. Returns False if that is not possible."""
     try:
-        # Python follows the link in /proc only with a directory given, which an absolute path ignores.
+        # Python follows the link in /proc only if a directory is given; an absolute path ignores it.
         os.link(f"/proc/self/fd/{file}", target, src_dir_fd=file, follow_symlinks=True)
     except OSError as error:
         if error.errno in {

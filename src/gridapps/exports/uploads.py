@@ -1,4 +1,4 @@
-"""Putting a point-cloud file into S3: once for each content, and only what was looked at."""
+"""Uploading point-cloud files to S3: each content once, and only what was measured."""
 
 import hashlib
 import os
@@ -18,16 +18,16 @@ CHANGED = "The file was changed while it was imported. Import it again when it i
 
 
 @dataclass(frozen=True, kw_only=True)
-class Content:
-    """What a file holds."""
+class Uploaded:
+    """A file whose content is in S3."""
 
     sha256: str
     size: int  # bytes
     facts: facts.Facts
 
 
-def upload(source: Path) -> Content:
-    """Measure the file and store its content, unless an export has it.
+def upload(source: Path) -> Uploaded:
+    """Measure the file, and upload its content unless an export has the same.
 
     Raises BadPointCloud, StorageUnavailable.
     """
@@ -41,15 +41,15 @@ def upload(source: Path) -> Content:
         here, named = os.fstat(file.fileno()), source.lstat()
         if (here.st_dev, here.st_ino, here.st_size) != (named.st_dev, named.st_ino, size):
             raise BadPointCloud(CHANGED)
-    return Content(sha256=sha256, size=size, facts=found)
+    return Uploaded(sha256=sha256, size=size, facts=found)
 
 
 def _stored(sha256: str, size: int) -> bool:
-    """Whether an export refers to this content and it is there: what nobody refers to may be removed."""
+    """Whether the content is there and an export refers to it. Without that it may be removed any time."""
     try:
         used = ExportFile.objects.filter(path=sha256).exists()
     finally:
-        connections.close_all()  # this is a thread of an import
+        connections.close_all()  # of this thread of an import
     try:
         return used and current().size(stored_files.key(sha256)) == size
     except Missing:
@@ -57,7 +57,7 @@ def _stored(sha256: str, size: int) -> bool:
 
 
 class _Same:
-    """A file that is read to its end only if it still is what it was: else the reading fails before."""
+    """A file whose last piece can be read only if the content has not changed; otherwise `read` raises."""
 
     def __init__(self, file: BinaryIO, sha256: str, size: int) -> None:
         self._file = file

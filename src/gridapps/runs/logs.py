@@ -8,7 +8,7 @@ from gridapps.storage.interface import Missing
 def read(files: AttemptFiles, offset: int, limit: int, *, ended: bool) -> bytes:
     """Up to `limit` bytes of an attempt's log from `offset`, as far as it is written.
 
-    `ended`: it grows no more. Raises StorageUnavailable.
+    `ended`: the attempt has ended. Raises StorageUnavailable.
     """
     if is_shared():
         try:
@@ -21,7 +21,7 @@ def read(files: AttemptFiles, offset: int, limit: int, *, ended: bool) -> bytes:
         try:
             return b"".join(current().read(files.log_key, start=offset, stop=offset + limit))
         except Missing:
-            pass  # its worker died before the end: there are the pieces
+            pass  # its worker died before it published the whole log
     return _read_piece(files, offset, limit)
 
 
@@ -33,5 +33,5 @@ def _read_piece(files: AttemptFiles, offset: int, limit: int) -> bytes:
                 here = offset - start
                 return b"".join(current().read(entry.key, start=here, stop=here + limit))
             except Missing:
-                break  # it has just become part of the whole
+                break  # it has just been replaced by the whole log
     return b""

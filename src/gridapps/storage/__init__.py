@@ -1,1 +1,1 @@
-"""Where exports and outputs lie, for every node of an instance. Plain Python, like the sandbox."""
+"""The storage of exports and outputs, which all nodes of an instance share. It does not use Django."""

@@ -1,12 +1,13 @@
-"""A node's cache: files by the SHA-256 of their content, fetched once, kept as long as there is room.
+"""A node's cache of files by the SHA-256 of their content. Each is fetched once and kept while there is
+space.
 
-    files/SHA256             complete and verified; the time of its last use is its time of access
-    partial/SHA256           being fetched: locked by its fetcher, of its full size from the start
+    files/SHA256             complete and verified; its access time is the time of its last use
+    partial/SHA256           being fetched: locked by the fetching process, with its final size from the start
     used/NODE/NAME           a hard link for each user of a file
 
-So all that matters is in the file system, where a crash leaves it: a file with a second link is in use, a
-partial file that nobody locks is waste, and what the cache takes is what its files take. The cache lies on a
-local disk. Several threads and processes may use it at once.
+All state is in the file system, so it survives a crash: a file with a second link is in use, an unlocked
+partial file is abandoned, and the files alone determine the size of the cache. It must be on a local disk.
+Several threads and processes may use it at once.
 """
 
 import fcntl
@@ -18,20 +19,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-_LOOK = 0.2  # seconds between two looks whether another has fetched a file
+_LOOK = 0.2  # seconds between two checks whether another thread has fetched a file
 
 
 class CacheFull(Exception):
-    """There is no room: everything in the cache is in use. Ask again later. The message is a sentence."""
+    """There is no space, because all files in the cache are in use. Try again later. The message is a
+    sentence."""
 
 
 class Altered(Exception):
-    """What was fetched is not what it should be. The message says how, without a subject."""
+    """The fetched file has another size or content. The message says which, without a subject."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """A file by its content."""
+    """A file, identified by its content."""
 
     sha256: str
     size: int  # bytes
@@ -41,7 +43,7 @@ class Cache:
     """The cache in a directory, as one node uses it."""
 
     def __init__(self, directory: Path, *, limit: int, node: str) -> None:
-        """`limit`: bytes. Only a file that is larger than it alone exceeds it, with nothing beside it."""
+        """`limit`: bytes. A single file may exceed it if the cache holds no other file."""
         self._directory = directory
         self._files = directory / "files"
         self._partial = directory / "partial"
@@ -53,10 +55,10 @@ class Cache:
     def use(
         self, wanted: Wanted, *, by: str, read: Callable[[], Iterable[bytes]], check: Callable[[], None]
     ) -> Path:
-        """The file, kept until `release(by)`. It is fetched with `read` unless it is there or on its way.
+        """The file, kept until `release(by)`. It is fetched with `read`, unless it is there or being fetched.
 
-        `check` is called every now and then, and ends the wait by raising. Raises Altered, CacheFull, OSError
-        of a full disk, and what `read` raises; then nothing is left.
+        `check` is called repeatedly, and ends the wait by raising. Raises Altered, CacheFull, OSError if the
+        disk is full, and what `read` raises; then nothing is kept.
         """
         link = self._used / by
         while True:
@@ -81,11 +83,11 @@ class Cache:
             return link
 
     def release(self, by: str) -> None:
-        """Its file may go when room is needed. Idempotent."""
+        """Let the file of this user be removed when space is needed. Idempotent."""
         (self._used / by).unlink(missing_ok=True)
 
     def release_others(self, keep: set[str]) -> None:
-        """Release what users that are gone hold: of this node, all but `keep`. Remove abandoned fetches."""
+        """Release the files of all users of this node except `keep`, and remove abandoned partial files."""
         for link in self._used.iterdir():
             if link.name not in keep:
                 self.release(link.name)
@@ -96,7 +98,7 @@ class Cache:
                     os.close(descriptor)
 
     def _link(self, wanted: Wanted, link: Path) -> bool:
-        """Use the file if it is there. A copy of another size has been harmed, and is dropped."""
+        """Use the file if it is there. A file of another size is damaged and is removed."""
         file = self._files / wanted.sha256
         try:
             if file.stat().st_size != wanted.size:
@@ -110,7 +112,7 @@ class Cache:
         return True
 
     def _begin(self, wanted: Wanted) -> int | None:
-        """A locked file to fetch into, of full size; None when another does. Raises CacheFull, OSError."""
+        """A new locked file of the final size; None if another thread fetches. Raises CacheFull, OSError."""
         path = self._partial / wanted.sha256
         if path.exists():
             if (stale := _lock(path)) is None:
@@ -130,15 +132,15 @@ class Cache:
         return descriptor
 
     def _make_room(self, size: int) -> None:
-        """Remove the least recently used files, none of them in use, until `size` bytes fit."""
+        """Remove the least recently used files that are not in use, until `size` bytes fit."""
         files = [(path, path.stat()) for path in self._files.iterdir()]
         taken = sum(found.st_size for _, found in files)
         taken += sum(path.stat().st_size for path in self._partial.iterdir())
         idle = sorted((found.st_atime, path, found) for path, found in files if found.st_nlink == 1)
-        room = taken - sum(found.st_size for _, _, found in idle)
-        if room and room + size > self._limit:
+        used = taken - sum(found.st_size for _, _, found in idle)
+        if used and used + size > self._limit:
             raise CacheFull(
-                f"The cache of this node has room for {self._limit} bytes, and {room} of them are in use."
+                f"The cache of this node holds {self._limit} bytes, and {used} of them are in use."
             )
         for _, path, found in idle:
             if taken + size <= self._limit:
@@ -148,7 +150,7 @@ class Cache:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """One at a time decides what is kept. The lock is held for a look and a few names."""
+        """Decisions about files are made one at a time. The lock is never held during a transfer."""
         with (self._directory / "lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -182,7 +184,7 @@ def _write(descriptor: int, piece: bytes) -> None:
 
 
 def _lock(path: Path) -> int | None:
-    """A descriptor that holds the lock of a file; None when somebody else does."""
+    """A descriptor that holds the lock of a file; None if it is locked already."""
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
-"""A storage that is a directory: of this machine, or of a file system that every node mounts.
+"""A storage in a directory of this machine, or of a file system that every node mounts.
 
-Nothing here relies on locks or on the order in which other machines see changes: every attempt writes into a
-directory of its own, and rows of the database make it visible after `settle`.
+It relies neither on locks nor on the order in which other machines see changes: every attempt writes to its
+own directory, which rows of the database make visible after `settle`.
 """
 
 import os
@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from gridapps.storage.interface import Entry, Missing, Readable, StorageUnavailable
+from gridapps.storage.interface import Missing, Readable, StorageUnavailable, StoredObject
 
-_AT_ONCE = 8  # a journal commits for all who wait
+_AT_ONCE = 8  # threads that sync: one commit of a journal serves several
 _PIECE = 1024**2
 
 
 class DirectoryStorage:
-    """Files below a directory, which is not made: it has to be there."""
+    """Files below an existing directory."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -59,12 +59,12 @@ class DirectoryStorage:
             raise Missing(key)
         return place.stat().st_size
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
         top = self._top(prefix.rstrip("/"))
         for path in sorted(path for path in top.rglob("*") if path.is_file()):
             found = path.stat()
             modified = datetime.fromtimestamp(found.st_mtime, UTC)
-            yield Entry(key=str(path.relative_to(self._root)), size=found.st_size, modified=modified)
+            yield StoredObject(key=str(path.relative_to(self._root)), size=found.st_size, modified=modified)
 
     def remove(self, key: str) -> None:
         place = self._top(key)
@@ -74,7 +74,7 @@ class DirectoryStorage:
             place.unlink()
 
     def _top(self, key: str) -> Path:
-        """The place of a key, if the first directory of it is there."""
+        """The path of a key. Raises StorageUnavailable unless its first directory exists."""
         check_present(self._root / key.partition("/")[0])
         return self._root / key
 
@@ -88,9 +88,9 @@ def _pieces(file: BinaryIO, start: int, stop: int | None) -> Iterator[bytes]:
 
 
 def make_directories(top: Path, *names: str) -> Path:
-    """Make directories one below the other, from one that is there, and return the last of them.
+    """Make nested directories below an existing one, and return the innermost.
 
-    Whatever the umask, the group of the first, which they inherit, may read them, and others may not.
+    They inherit the group of `top`. The group may read them and others may not, whatever the umask is.
     """
     here = top
     for name in names:
@@ -102,7 +102,8 @@ def make_directories(top: Path, *names: str) -> Path:
 
 
 def check_present(directory: Path) -> None:
-    """Raise StorageUnavailable unless the directory is there. A mount point without its mount lacks it."""
+    """Raise StorageUnavailable unless the directory exists. It does not while its file system is
+    unmounted."""
     if not directory.is_dir():
         raise StorageUnavailable(
             f"{directory} is missing: the file system of the storage is not mounted here."
@@ -110,7 +111,7 @@ def check_present(directory: Path) -> None:
 
 
 def settle(top: Path) -> None:
-    """Return when everything below `top`, and its own name, would survive a loss of power. Raises OSError."""
+    """Return when `top` and everything below it would survive a loss of power. Raises OSError."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for _ in pool.map(_sync, _below(top)):
             pass
@@ -132,7 +133,7 @@ def _sync(path: Path) -> None:
 
 
 def _unless_gone(_: object, __: str, found: tuple[type[BaseException], BaseException, object]) -> None:
-    """Two may remove the same at once."""
+    """Ignore files that another process has removed meanwhile."""
     if not isinstance(found[1], FileNotFoundError):
         raise found[1]
 

@@ -1,7 +1,7 @@
-"""What a storage does: keeps objects under keys such as `outputs/RUN/0/1/log`, for every node of an instance.
+"""The interface of a storage: objects under keys such as `outputs/RUN/0/1/log`, shared by all nodes.
 
-An object is seen whole or not at all, and never changes. Keys are words with `/` between them, at most 1,000
-bytes. Every call may raise StorageUnavailable, and may then be repeated. Several threads may call at once.
+An object is visible as a whole or not at all, and never changes. Keys are words separated by `/`, of at most
+1,000 bytes. Every call may raise StorageUnavailable, and may then be repeated. Calls are thread-safe.
 """
 
 from collections.abc import Iterator
@@ -12,48 +12,48 @@ from typing import Protocol
 
 
 class StorageUnavailable(Exception):
-    """The storage does not answer, refuses, or is not mounted: ask again later. The message is a sentence."""
+    """The storage does not answer, refuses, or is not mounted. Try again later. The message is a sentence."""
 
 
 class Missing(Exception):
-    """There is no object of this key. The message is the key."""
+    """No object has this key. The message is the key."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class StoredObject:
     """An object in a listing."""
 
     key: str
     size: int  # bytes
-    modified: datetime  # aware
+    modified: datetime  # with a time zone
 
 
 class Readable(Protocol):
-    """What is put: an open file, or something that looks at the bytes as they pass."""
+    """The source of `put`: an open file, or a wrapper that checks the bytes on the way."""
 
     def read(self, size: int = -1, /) -> bytes: ...
 
 
 class Storage(Protocol):
-    """One place for exports and outputs."""
+    """Keeps exports and outputs."""
 
     def local(self, key: str) -> Path | None:
-        """Where files of this key lie for every node to read and to write; None when they are objects."""
+        """The path at which every node can read and write files of this key; None if they are objects."""
 
     def put(self, key: str, source: Readable, *, size: int) -> None:
-        """Store what `source` reads, of `size` bytes. When it raises, nothing is stored. Idempotent."""
+        """Store the `size` bytes of `source`. If it raises, nothing is stored. Idempotent."""
 
     def read(self, key: str, *, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """The bytes from `start` up to `stop`, in pieces; none when `start` is at the end or beyond it.
+        """The bytes from `start` up to `stop`, in pieces; none if `start` is at the end or beyond it.
 
-        Raises Missing at once, before the first piece is asked for.
+        Raises Missing when it is called, not only at the first piece.
         """
 
     def size(self, key: str) -> int:
-        """Bytes of the object. Raises Missing."""
+        """The size of an object in bytes. Raises Missing."""
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
-        """The objects whose keys begin with `prefix`, which ends with `/`, in the order of their keys."""
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
+        """The objects whose keys begin with `prefix`, ordered by key. `prefix` ends with `/`."""
 
     def remove(self, key: str) -> None:
-        """Remove the object of this key, and everything below it. Idempotent."""
+        """Remove the object with this key and all objects below it. Idempotent."""

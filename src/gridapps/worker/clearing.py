@@ -1,7 +1,7 @@
-"""Removing the containers that no attempt needs, each in a thread of its own.
+"""Removing containers that no attempt needs, each in a thread of its own.
 
-A container that the engine cannot remove delays nothing else. It is reported, and tried again less and less
-often.
+A container that the engine cannot remove delays nothing else. It is reported, and retried with growing
+pauses.
 """
 
 import logging
@@ -17,9 +17,9 @@ from gridapps.sandbox.protocol import EngineUnavailable, Sandbox, SandboxError
 
 logger = logging.getLogger(__name__)
 
-FIRST_PAUSE = 30.0  # seconds after a failed removal; each further pause is twice as long
+FIRST_PAUSE = 30.0  # seconds after the first failed removal; each further pause is twice as long
 LONGEST_PAUSE = 600.0
-AT_ONCE = 8
+AT_ONCE = 8  # removals
 
 
 @dataclass(kw_only=True)
@@ -33,7 +33,7 @@ class _Held:
 
 
 class Clearing:
-    """The removals of one worker. `remove` is called from one thread."""
+    """The removals of one worker. Only one thread calls `remove`."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
@@ -42,16 +42,16 @@ class Clearing:
         self._held: dict[str, _Held] = {}
 
     def remove(self, name: str, *, then: Callable[[], None]) -> None:
-        """Begin to remove a container, unless that is under way or was in vain a short while ago.
+        """Begin to remove a container, unless a removal is under way or has failed a short time ago.
 
-        `then` is called when it is gone.
+        `then` is called when the container is gone.
         """
         with self._lock:
             held = self._held.get(name)
             if name in self._threads or (held is not None and time.monotonic() < held.due):
                 return
             if len(self._threads) >= AT_ONCE:
-                return  # the next comparison finds it again
+                return  # the next reconciliation finds it again
             thread = threading.Thread(target=self._run, args=(name, then), name=f"clear {name}", daemon=True)
             self._threads[name] = thread
         thread.start()
@@ -63,7 +63,7 @@ class Clearing:
                 del self._held[name]
 
     def due(self) -> bool:
-        """Whether a container that could not be removed shall be tried again now."""
+        """Whether the removal of a container is to be retried now."""
         now = time.monotonic()
         with self._lock:
             return any(now >= held.due for name, held in self._held.items() if name not in self._threads)
@@ -75,7 +75,7 @@ class Clearing:
         return [f"Since {held.since:%Y-%m-%d %H:%M:%S} UTC: {held.text}" for _, held in found]
 
     def close(self, *, timeout: float) -> None:
-        """Wait for the removals under way, for `timeout` seconds at most."""
+        """Wait up to `timeout` seconds for the removals under way."""
         end = time.monotonic() + timeout
         with self._lock:
             threads = list(self._threads.values())
@@ -95,7 +95,7 @@ class Clearing:
         except Exception:
             logger.exception("%s: not removed", name)
         else:
-            logger.info("%s: nothing needs it, removed", name)
+            logger.info("%s: removed, because no attempt needs it", name)
             with self._lock:
                 self._held.pop(name, None)
         finally:

@@ -39,11 +39,11 @@ from gridapps.sandbox.protocol import (
 )
 from gridapps.storage.interface import StorageUnavailable
 from gridapps.worker import collection
+from gridapps.worker.attempt_signals import Signals, sleep
 from gridapps.worker.local_node import LocalNode
 from gridapps.worker.log_recording import LogRecorder
 from gridapps.worker.outcomes import Finished, GivenBack, Interrupted, LeaseLost, LeftRunning, Outcome
 from gridapps.worker.patience import Patience, persist
-from gridapps.worker.signals import Signals, sleep
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -117,7 +117,7 @@ class Execution:
             return GivenBack(reason="platform", text=str(error))
         except Exception as error:
             logger.exception("%s failed", self.name)
-            text = f"{type(error).__name__} on node {self.node.name}; its log says more."
+            text = f"{type(error).__name__} on node {self.node.name}. The worker's log has the details."
             return GivenBack(reason="platform", text=text)
 
     # The steps
@@ -293,7 +293,7 @@ class Execution:
         failed may be about to recover."""
         signals = self.signals
         if outcome.reason == "platform" and self.claim.attempt < queue.MAX_ATTEMPTS:
-            self._note(fraction=None, message=f"Tried again soon: {outcome.text}")
+            self._note(fraction=None, message=f"Will be retried soon: {outcome.text}")
             pause = PAUSE * 4 ** (self.claim.attempt - 1)
             sleep(pause, until=(signals.cancel, signals.stop, signals.leave, signals.lost))
         try:

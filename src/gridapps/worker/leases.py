@@ -10,8 +10,8 @@ from gridapps.runs import queue
 from gridapps.runs.queue import Claim
 from gridapps.runs.states import TERMINAL
 from gridapps.runs.store import tidy
+from gridapps.worker.attempt_signals import Signals
 from gridapps.worker.running import RunningAttempts
-from gridapps.worker.signals import Signals
 
 logger = logging.getLogger(__name__)
 

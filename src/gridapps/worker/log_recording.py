@@ -22,14 +22,14 @@ _AFTER_FAULT = 30.0  # seconds before an unavailable storage is tried again
 
 
 class LogRecorder:
-    """Copies new lines of a container's log to the store, and picks the newest progress out of them.
+    """Copies new lines of a container's log to the storage, and extracts the newest progress.
 
-    It starts from the beginning each time, so that a worker that takes over rewrites what its predecessor may
-    have left half done.
+    It starts at the beginning of the log, so a worker that adopts an attempt rewrites what its predecessor
+    may have left incomplete.
     """
 
     def __init__(self, *, log: Callable[[], int | None], files: AttemptFiles, limit: int) -> None:
-        """`log` gives a new descriptor of the container's log; `limit`: bytes of it that are looked at."""
+        """`log` returns a new descriptor of the container's log. `limit`: bytes of it that are read."""
         self._follower = LogFollower(log, limit=limit)
         self._target = files.log
         self._size = 0
@@ -39,7 +39,7 @@ class LogRecorder:
         self._target.chmod(0o640)
 
     def record(self) -> Progress | None:
-        """Copy what is new; return the newest progress in it, if any."""
+        """Copy new lines; return the newest progress in them, if any."""
         latest = None
         for item in self._follower.read():
             if isinstance(item, Progress):
@@ -53,9 +53,9 @@ class LogRecorder:
         return latest
 
     def _write(self) -> None:
-        """Opened and closed each time: that is when a file server shows it to other machines.
+        """Open and close the file each time, because a file server shows changes to other machines on close.
 
-        What a full disk took only half of is written again from where it began.
+        Lines that a full disk took only in part are written again from their beginning.
         """
         with self._target.open("r+b") as file:
             file.truncate(self._size)
@@ -66,7 +66,7 @@ class LogRecorder:
 
 
 class _Pieces:
-    """Sends what a log has grown by, now and then."""
+    """Sends the growth of a log as one object after the other."""
 
     def __init__(self, files: AttemptFiles) -> None:
         self._files = files
@@ -74,7 +74,7 @@ class _Pieces:
         self._began = self._due = time.monotonic()
 
     def send(self, size: int) -> None:
-        """A program does not wait for a storage that is away: the next piece has it all."""
+        """Send a piece if it is due. If the storage is unavailable, the next piece contains this one too."""
         now = time.monotonic()
         if size == self._sent or now < self._due:
             return

@@ -1,12 +1,12 @@
-"""The images that a node keeps: when there are too many bytes of them, the least recently used go.
+"""The images that a node keeps. When they exceed a limit, the least recently used are dropped.
 
-An engine drops nothing by itself. Every image that the worker pulls is noted first, in a directory of the
-node: a file with the image's reference, whose time of change is that of the last use. So a worker that comes
-back knows what was used when; and what anybody else has on that engine is never looked at. Of an image that
-somebody else calls by another name only our name goes.
+An engine drops no images by itself. Every image that the worker pulls is first recorded in a directory of the
+node: a file with the image's reference, whose modification time is the time of the last use. A restarted
+worker reads the times from there. Images that others have in the engine are left alone: if one has another
+name too, only the worker's name is removed.
 
-An image that an attempt is about to start is kept by a lease in the process, and from the start on by the
-engine: it drops nothing that a container has.
+A lease in the process keeps an image that an attempt is about to start. After the start the engine keeps it,
+because it drops no image of a container.
 """
 
 import hashlib
@@ -23,30 +23,30 @@ from gridapps.sandbox.protocol import NoSpace, Sandbox, SandboxError
 
 logger = logging.getLogger(__name__)
 
-TRIM = 3600.0  # seconds between two looks, when nothing new has come
-ONCE_IN = 600.0  # seconds in which one image makes others go once
+TRIM = 3600.0  # seconds between two trims if no image was pulled
+ONCE_IN = 600.0  # seconds in which others are dropped at most once for the same image
 
 
 class NodeImages:
-    """Those of one worker, in the engine of its sandbox. Several threads may call at once."""
+    """The images of one worker in the engine of its sandbox. Calls are thread-safe."""
 
     def __init__(self, directory: Path, *, sandbox: Sandbox, limit: int) -> None:
-        """`limit`: bytes of unpacked images, each layer counted once; 0 means no limit."""
+        """`limit`: bytes of unpacked images, counting each layer once; 0 means no limit."""
         self._directory = directory
         self._sandbox = sandbox
         self._limit = limit
         self._changed = threading.Condition()
         self._leases: Counter[str] = Counter()
-        self._going: set[str] = set()  # being dropped right now
+        self._going: set[str] = set()  # being dropped
         self._trimming = threading.Lock()
-        self._made_room: dict[str, float] = {}  # when others went for an image that had no room
-        self._arriving: set[str] = set()  # noted, and not pulled yet
+        self._made_room: dict[str, float] = {}  # when others were dropped for an image that did not fit
+        self._arriving: set[str] = set()  # recorded, but not pulled yet
         self._grown = True
         self._looked = 0.0
 
     @contextmanager
     def lease(self, reference: str) -> Iterator[None]:
-        """Keep the image: from before its pull until a container has it."""
+        """Keep an image. Hold the lease from before the pull until a container uses the image."""
         with self._changed:
             self._changed.wait_for(lambda: reference not in self._going)
             self._leases[reference] += 1
@@ -57,10 +57,10 @@ class NodeImages:
                 self._leases[reference] -= 1
 
     def pull(self, reference: str, *, token: str) -> None:
-        """Make the image present; call it under a lease. Raises as `Sandbox.pull`, and OSError.
+        """Make the image present. Call it under a lease. Raises as `Sandbox.pull`, and OSError.
 
-        When the engine's disk is full, half of what is kept goes, and the next try may succeed. One image has
-        that effect once in a while only.
+        When the engine's disk is full, the older half of the images is dropped, so a retry may succeed. For
+        the same image that happens at most once in `ONCE_IN` seconds.
         """
         self._note(reference)
         try:
@@ -80,12 +80,12 @@ class NodeImages:
             self._made_room = {key: at for key, at in self._made_room.items() if now < at + ONCE_IN}
             self._made_room[reference] = now
         try:
-            self._drop_oldest(until=lambda taken: taken // 2)
+            self._drop_oldest(until=lambda used: used // 2)
         except SandboxError as error:
             logger.warning("No image was dropped: %s", error)
 
     def due(self) -> bool:
-        """Whether it is time to `trim`: who is told so, does it."""
+        """Whether to call `trim` now. A caller that gets True must call it."""
         now = time.monotonic()
         if not self._limit or not (self._grown or now > self._looked + TRIM):
             return False
@@ -93,14 +93,16 @@ class NodeImages:
         return True
 
     def trim(self) -> list[str]:
-        """Drop the least recently used images until the limit holds, or the others are all in use; their
-        references. Raises SandboxError, OSError.
+        """Drop the least recently used images that are not in use until the limit holds; return their
+        references.
+
+        Raises SandboxError, OSError.
         """
         return self._drop_oldest(until=lambda _: self._limit) if self._limit else []
 
     def _drop_oldest(self, *, until: Callable[[int], int]) -> list[str]:
-        """`until` says of the bytes that are taken how many may stay. Nothing goes while another thread is
-        at it."""
+        """Drop images until `until(used)` bytes are left, where `used` is what all take. Does nothing while
+        another thread drops."""
         if not self._trimming.acquire(blocking=False):
             return []
         try:
@@ -111,7 +113,7 @@ class NodeImages:
                 if _size(kept.values()) <= may_stay:
                     break
                 if self._drop(reference):
-                    logger.info("%s: least recently used, dropped", reference)
+                    logger.info("%s: dropped, because it was the least recently used", reference)
                     del kept[reference]
                     dropped.append(reference)
             return dropped
@@ -119,7 +121,7 @@ class NodeImages:
             self._trimming.release()
 
     def _kept(self) -> dict[str, Mapping[str, int]]:
-        """The layers of each image that is there, the least recently used first. Others are forgotten."""
+        """The layers of each present image, the least recently used first. Forgets the others."""
         kept = {}
         for reference in self._noted():
             layers = self._sandbox.layers(reference)
@@ -130,7 +132,7 @@ class NodeImages:
         return kept
 
     def _drop(self, reference: str) -> bool:
-        """Drop one, unless it is in use."""
+        """Drop an image unless it is in use. Returns whether it is gone."""
         with self._changed:
             if self._leases[reference]:
                 return False
@@ -157,7 +159,7 @@ class NodeImages:
             os.utime(file)
 
     def _noted(self) -> list[str]:
-        """The references, the least recently used first."""
+        """The recorded references, the least recently used first."""
         files = [(file.stat().st_mtime_ns, file) for file in self._directory.glob("*.image")]
         return [file.read_text() for _, file in sorted(files)]
 
@@ -166,7 +168,7 @@ class NodeImages:
 
 
 def _size(images: Iterable[Mapping[str, int]]) -> int:
-    """Bytes of these images' layers, each counted once."""
+    """The size of these images in bytes, counting each layer once."""
     layers: dict[str, int] = {}
     for image in images:
         layers |= image

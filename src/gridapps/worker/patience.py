@@ -52,7 +52,7 @@ class Patience:
                 tries += 1
                 if tries >= TRIES:
                     raise
-                logger.warning("%s: tried again: %s", self.attempt, error)
+                logger.warning("%s: retrying: %s", self.attempt, error)
                 time.sleep(PAUSE)
                 check()
             except (*_UNAVAILABLE, OSError) as error:

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class Reconciler:
-    """That of one node."""
+    """Reconciles the rows of one node with its containers."""
 
     def __init__(
         self, node: LocalNode, attempts: RunningAttempts, clearing: Clearing, *, lease: timedelta

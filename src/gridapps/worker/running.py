@@ -4,7 +4,7 @@ from threading import Event, Lock
 from uuid import UUID
 
 from gridapps.runs.queue import Claim
-from gridapps.worker.signals import Signals
+from gridapps.worker.attempt_signals import Signals
 
 
 class RunningAttempts:

@@ -26,6 +26,7 @@ from gridapps.runs.queue import Claim
 from gridapps.runs.store import clear_workshop
 from gridapps.sandbox.protocol import SandboxError
 from gridapps.worker import registration
+from gridapps.worker.attempt_signals import Signals
 from gridapps.worker.clearing import Clearing
 from gridapps.worker.engine_watch import EngineWatch
 from gridapps.worker.execution import Execution
@@ -35,7 +36,6 @@ from gridapps.worker.periodic import Periodic
 from gridapps.worker.reconciler import Reconciler
 from gridapps.worker.registration import Registration
 from gridapps.worker.running import RunningAttempts
-from gridapps.worker.signals import Signals
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ class Worker:
                 logger.warning("Node %s cannot work now: %s", self._node.name, error)
             except Exception:
                 # Otherwise the worker would claim nothing more, and end only after all its tasks.
-                logger.exception("Node %s: tried again in %s s", self._node.name, SLEEP)
+                logger.exception("Node %s: retrying in %s s", self._node.name, SLEEP)
             bell.wait(SLEEP)
 
     def _claim(self) -> Claim | None:
@@ -190,9 +190,9 @@ class Worker:
             Execution(claim=claim, node=self._node, signals=signals).run(adopted=adopted)
         except Exception:
             # Its lease expires, and then the task is given back.
-            logger.exception("task %s: its thread died", claim.task)
+            logger.exception("Attempt %s of task %s failed in the worker", claim.attempt, claim.task)
         else:
-            logger.info("Attempt %s of task %s is over", claim.attempt, claim.task)
+            logger.info("Attempt %s of task %s has ended", claim.attempt, claim.task)
 
     def _beat(self) -> None:
         """The thread that reports that the node is alive, renews leases and passes cancellations on."""
@@ -213,7 +213,7 @@ class Worker:
         except NodeTaken as error:
             self._yield_to(error)
         except Exception:
-            logger.exception("Node %s: its heart goes on", self._node.name)
+            logger.exception("Node %s: one beat failed", self._node.name)
 
     def _report_alive(self) -> None:
         self._registration.report(
@@ -270,6 +270,6 @@ def _sweep_outputs(sweep: Callable[[], Iterable[str]]) -> None:
         for key in sweep():
             logger.info("%s: removed", key)
     except Exception:
-        logger.exception("Outputs that were removed are not gone yet")
+        logger.exception("Files of removed outputs could not be removed yet")
     finally:
         connections.close_all()
