@@ -70,7 +70,7 @@ def _round(number: int) -> tuple[float, float]:
 
     from gridapps.access.models import AccessTag, User
     from gridapps.oci.manifests import OCI_MANIFEST, digest_of
-    from gridapps.promotion import promoting as promotion
+    from gridapps.promotion import promoting
     from gridapps.pushes.registry_client import Repository
     from gridapps.registry.models import App, Release, Share
     from tests.registry.built import Image
@@ -95,9 +95,9 @@ def _round(number: int) -> tuple[float, float]:
     # In turns, because whoever is second finds the blobs in the page cache.
     if number % 2:
         theirs = timed(lambda: _plain_copy(app.app_id, digests))
-        ours = timed(lambda: promotion.promote(share))
+        ours = timed(lambda: promoting.promote(share))
     else:
-        ours = timed(lambda: promotion.promote(share))
+        ours = timed(lambda: promoting.promote(share))
         theirs = timed(lambda: _plain_copy(app.app_id, digests))
     share.refresh_from_db()
     if share.state != "active":

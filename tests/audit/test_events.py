@@ -17,7 +17,7 @@ from gridapps.access import operations as access
 from gridapps.audit import queries
 from gridapps.audit.models import Entry
 from gridapps.pki.authority import Authority
-from gridapps.promotion import promoting as promotion
+from gridapps.promotion import promoting
 from gridapps.registry import certificates, node_certificates, operations, sharing
 from gridapps.registry.models import App, Release, Share
 from gridapps.web.administration.audited import Audited
@@ -119,10 +119,10 @@ def test_apps_shares_and_blocks(cast: Cast) -> None:
     )
     sharing.share(by=cast.administrator, app_id="roads", release=release.digest, access_tag="city")
     Share.objects.filter(pk=first.pk).update(copied=1)
-    promotion._activate(first)
-    promotion._activate(first)
-    promotion.fail(second, "gone")
-    promotion.fail(second, "gone")
+    promoting._activate(first)
+    promoting._activate(first)
+    promoting.fail(second, "gone")
+    promoting.fail(second, "gone")
     for _ in range(2):
         sharing.revoke(by=cast.administrator, app_id="roads", pk=first.pk)
     sharing.block(by=cast.administrator, app_id="roads", release=release.digest, reason="wrong heights")

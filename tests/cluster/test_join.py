@@ -27,7 +27,7 @@ def make_bundle(db):
     def make(node: str, **facts: str) -> bytes:
         issued = node_certificates.issue(by=None, node=node, days=30)
         member = Membership(**{"node": node, "instance": INSTANCE, "authority": AUTHORITY, **facts})
-        files = {"ca.crt": issued.ca, "client.cert": issued.pem, "client.key": issued.key}
+        files = issued.files()
         return membership.pack(member, files)
 
     return make

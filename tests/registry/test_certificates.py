@@ -21,6 +21,7 @@ from gridapps.access import operations as access
 from gridapps.access.errors import NotADeveloper
 from gridapps.pki import authority
 from gridapps.pki.authority import Authority
+from gridapps.pki.credentials import InvalidSigningRequest, requested_key
 from gridapps.registry import certificates
 from gridapps.registry.certificates import InvalidCertificateRequest, NotTrusted, TooManyCertificates
 from gridapps.registry.models import Certificate
@@ -121,8 +122,8 @@ def test_bad_requests_are_refused(cast: Cast, csr: str, words: str) -> None:
 
 @given(text=st.text(max_size=200))
 def test_any_request_is_answered(text: str) -> None:
-    with pytest.raises(InvalidCertificateRequest):
-        certificates._requested_key(text)
+    with pytest.raises(InvalidSigningRequest):
+        requested_key(text)
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "a\0", "x" * 101])
@@ -210,7 +211,7 @@ def test_no_certificate_says_where_one_goes() -> None:
 
 def test_the_bundle_is_what_an_engine_reads(cast: Cast) -> None:
     issued = certificates.issue(user=cast.developer, name="laptop")
-    with tarfile.open(fileobj=io.BytesIO(certificates.bundle(issued=issued))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(issued.bundle())) as tar:
         found = {entry.name: (entry.mode, tar.extractfile(entry).read().decode()) for entry in tar}  # type: ignore[union-attr]
     place = settings.GRIDAPPS.authority
     assert found == {
@@ -223,15 +224,15 @@ def test_the_bundle_is_what_an_engine_reads(cast: Cast) -> None:
 def test_the_bundle_of_a_csr_has_no_key(cast: Cast) -> None:
     csr = request(ec.generate_private_key(ec.SECP256R1()))
     issued = certificates.issue(user=cast.developer, name="laptop", csr=csr)
-    with tarfile.open(fileobj=io.BytesIO(certificates.bundle(issued=issued))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(issued.bundle())) as tar:
         assert [name.rpartition("/")[2] for name in tar.getnames()] == ["ca.crt", "client.cert"]
     with pytest.raises(ValueError, match="generated key"):
-        certificates.pkcs12(issued=issued, password="secret")
+        issued.p12("secret")
 
 
 def test_pkcs12_opens_with_its_password_alone(cast: Cast) -> None:
     issued = certificates.issue(user=cast.developer, name="laptop")
-    packed = certificates.pkcs12(issued=issued, password="größer")
+    packed = issued.p12("größer")
     with pytest.raises(ValueError, match=r"[Pp]assword"):
         pkcs12.load_key_and_certificates(packed, b"other")
     key, made, others = pkcs12.load_key_and_certificates(packed, "größer".encode())
@@ -239,4 +240,4 @@ def test_pkcs12_opens_with_its_password_alone(cast: Cast) -> None:
     assert made == load(issued.pem)
     assert others == [load(issued.ca)]
     with pytest.raises(ValueError, match="password"):
-        certificates.pkcs12(issued=issued, password="")
+        issued.p12("")

@@ -15,8 +15,8 @@ from gridapps.access.models import User
 from gridapps.oci.attachments import SIMPLE_SIGNING
 from gridapps.oci.manifests import OCI_MANIFEST
 from gridapps.pki.tokens import Registry
-from gridapps.promotion import promoting as promotion
-from gridapps.pushes import images
+from gridapps.promotion import promoting
+from gridapps.pushes import pulling
 from gridapps.pushes.registry_client import NotInRegistry, Repository
 from gridapps.registry import kept_attachments, sharing
 from gridapps.registry.errors import NotShareable
@@ -67,7 +67,7 @@ def shared(cast: Cast, developer: Developer, release: str, tag: str = "city") ->
 
 def there(developer: Developer, reference: str) -> bool:
     """Whether the trusted registry has this manifest."""
-    with images.repository_of(developer.app, Registry.TRUSTED) as repository:
+    with pulling.repository_of(developer.app, Registry.TRUSTED) as repository:
         try:
             return bool(repository.manifest(reference, media_type=OCI_MANIFEST, limit=9))
         except NotInRegistry:
@@ -89,13 +89,13 @@ def test_kept_under_the_tags_where_tools_look_and_under_its_own(
     manifest = attachment(descriptor(sbom, SPDX), subject=subject)
     referrer = attach(developer, manifest, digest(manifest), sbom)
     share = shared(cast, developer, release)
-    assert promotion.promote(share)
+    assert promoting.promote(share)
     for reference in (signed, listed, referrer):
         assert there(developer, reference)
         assert there(developer, reference.replace(":", "-")), "no garbage collection takes what has a tag"
     assert there(developer, tag_of(release))
     assert there(developer, tag_of(release, ".sbom"))
-    with images.repository_of(developer.app, Registry.TRUSTED) as repository:
+    with pulling.repository_of(developer.app, Registry.TRUSTED) as repository:
         assert repository.blob(digest(sbom), limit=999) == sbom
     share.refresh_from_db()
     assert [(each["kind"], each["verified_by"]) for each in share.attachments] == [
@@ -121,7 +121,7 @@ def test_nothing_is_shared_without_a_valid_signature_by_a_known_key(
     access.create_tag(name="other", by=None)
     with pytest.raises(NotShareable, match=r"broken\.pub is no public key"):
         sharing.share(by=cast.administrator, app_id=developer.name, release=release, access_tag="other")
-    assert not promotion.promote(share)
+    assert not promoting.promote(share)
     share.refresh_from_db()
     assert (share.state, "broken.pub is no public key" in share.reason) == ("failed", True)
 
@@ -132,7 +132,7 @@ def test_a_key_that_is_removed_before_the_copy_counts_no_more(
     attach_signature(developer, release, KEY)
     share = shared(cast, developer, release)
     signing.write_public(OTHER, keys / "release.pub")
-    assert not promotion.promote(share)
+    assert not promoting.promote(share)
     share.refresh_from_db()
     assert (share.state, share.copied) == ("failed", 0)
     assert "only what is signed by a key that it knows" in share.reason
@@ -148,7 +148,7 @@ def test_a_signature_that_is_changed_after_the_push_is_not_promoted(
     share = shared(cast, developer, release)
     path = developer_registry.path(manifest if part == "manifest" else content)
     path.write_bytes(path.read_bytes().replace(b"cosign", b"COSIGN"))
-    assert not promotion.promote(share)
+    assert not promoting.promote(share)
     share.refresh_from_db()
     assert share.state == "failed"
     assert (manifest if part == "manifest" else content) in share.reason
@@ -161,12 +161,12 @@ def test_a_signature_that_is_replaced_meanwhile_is_not_the_one_that_is_kept(
     share = shared(cast, developer, release)
     second, _ = attach_signature(developer, release, OTHER, KEY)
     listed, _ = attach_sbom(developer, release)
-    assert promotion.promote(share)
+    assert promoting.promote(share)
     assert [there(developer, each) for each in (first, second, listed)] == [True, False, False]
     later = shared(cast, developer, release, "roads")
-    assert promotion.promote(later), "what came later is kept with the next share"
+    assert promoting.promote(later), "what came later is kept with the next share"
     assert [there(developer, each) for each in (first, second, listed)] == [True, True, True]
-    with images.repository_of(developer.app, Registry.TRUSTED) as repository:
+    with pulling.repository_of(developer.app, Registry.TRUSTED) as repository:
         newest = repository.manifest(tag_of(release), media_type=OCI_MANIFEST, limit=9999)
     assert digest(newest) == second
     share.refresh_from_db()
@@ -179,7 +179,7 @@ def test_a_signature_for_the_same_digest_elsewhere_is_a_signature_for_it(
     """What is signed is a digest, which is the image, wherever it lies: the reference in it says nothing."""
     content = payload(release, identity={"docker-reference": "grid.example:5443/somebody-elses"})
     attach(developer, attachment(signature(content, sign(KEY, content))), tag_of(release), content)
-    assert promotion.promote(shared(cast, developer, release))
+    assert promoting.promote(shared(cast, developer, release))
 
 
 def test_who_sees_what_was_kept(
@@ -187,7 +187,7 @@ def test_who_sees_what_was_kept(
 ) -> None:
     _, content = attach_signature(developer, release, KEY)
     _, sbom = attach_sbom(developer, release)
-    assert promotion.promote(shared(cast, developer, release))
+    assert promoting.promote(shared(cast, developer, release))
     manifest = attachment(descriptor(b"later", "text/plain"))
     attach(developer, manifest, tag_of(release, ".att"), b"later")
     app, base = (
@@ -252,7 +252,7 @@ def test_without_a_setting_signatures_are_kept_and_not_verified(
 ) -> None:
     attach_signature(developer, release, KEY)
     share = shared(cast, developer, release)
-    assert promotion.promote(share)
+    assert promoting.promote(share)
     share.refresh_from_db()
     assert [each["verified_by"] for each in share.attachments] == [""]
     assert "not verified" in ask(cast.analyst, f"/apps/{developer.name}").content.decode()

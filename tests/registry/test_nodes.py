@@ -15,7 +15,7 @@ from django.utils import timezone
 from gridapps.pki import membership, tokens
 from gridapps.pki.membership import InvalidBundle, Membership
 from gridapps.pki.tokens import Registry
-from gridapps.pushes import images, permits
+from gridapps.pushes import permits, pulling
 from gridapps.pushes.permits import Denied
 from gridapps.registry import node_certificates
 from gridapps.registry.models import NodeCertificate, Release
@@ -31,7 +31,7 @@ MEMBER = Membership(node="b", instance="0a1b2c3d", authority="grid.example:5443"
 class Node:
     """A node's engine, as nginx would hand its requests on."""
 
-    issued: node_certificates.Issued
+    issued: node_certificates.IssuedToNode
 
     def ask(self, method: str, path: str, **headers: str) -> Any:
         sent = {
@@ -187,11 +187,11 @@ def test_a_validity_is_a_span(node: Node) -> None:
 
 def test_a_scope_of_a_developer_does_not_grow(developer: Developer, node: Node) -> None:
     with pytest.raises(Denied):
-        permits.check({"rivers": ["pull"]}, certificate=developer.issued.certificate)
+        permits.require_allowed({"rivers": ["pull"]}, certificate=developer.issued.certificate)
 
 
-def _files(issued: node_certificates.Issued) -> dict[str, str]:
-    return {"ca.crt": issued.ca, "client.cert": issued.pem, "client.key": issued.key}
+def _files(issued: node_certificates.IssuedToNode) -> dict[str, str]:
+    return issued.files()
 
 
 def test_a_bundle_carries_certificates_and_nothing_of_the_instances_own_keys(node: Node) -> None:
@@ -209,7 +209,7 @@ def test_what_is_no_bundle_is_refused(node: Node) -> None:
     for bundle in (
         b"",
         b"x" * 2048,
-        membership.pack(MEMBER, {**_files(node.issued), "client.key": other.key}),
+        membership.pack(MEMBER, {**_files(node.issued), "client.key": other.key or ""}),
         membership.pack(MEMBER, {**_files(node.issued), "client.cert": "x"}),
         membership.pack(Membership(node="b", instance="x", authority="../../x:1"), _files(node.issued)),
     ):
@@ -220,13 +220,13 @@ def test_what_is_no_bundle_is_refused(node: Node) -> None:
 def test_images_are_named_and_authorised_by_where_the_node_is(developer: Developer, settings: Any) -> None:
     release = Release(app=developer.app, digest=DIGEST)
     port = settings.GRIDAPPS.registry_port
-    assert images.pull_of(release).reference == f"127.0.0.1:{port}/{developer.name}@{DIGEST}"
+    assert pulling.pull_of(release).reference == f"127.0.0.1:{port}/{developer.name}@{DIGEST}"
     assert (
-        jwt.decode(images.pull_of(release).token(), options={"verify_signature": False})["iss"]
+        jwt.decode(pulling.pull_of(release).token(), options={"verify_signature": False})["iss"]
         == tokens.ISSUER
     )
     settings.MEMBERSHIP = MEMBER
-    assert images.pull_of(release).reference == f"grid.example:5443/{developer.name}@{DIGEST}"
-    assert images.pull_of(release).token() == ""
-    trusted = images.pull_of(release, Registry.TRUSTED)
+    assert pulling.pull_of(release).reference == f"grid.example:5443/{developer.name}@{DIGEST}"
+    assert pulling.pull_of(release).token() == ""
+    trusted = pulling.pull_of(release, Registry.TRUSTED)
     assert trusted.reference == f"grid.example:5443/grid/{developer.name}@{DIGEST}"

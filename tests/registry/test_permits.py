@@ -123,7 +123,7 @@ def test_scopes_that_nobody_gets(scope: str) -> None:
 
 def test_foreign_deleted_and_absent_apps_look_the_same(developer: Developer, cast: Cast) -> None:
     certificate = developer.issued.certificate
-    assert permits.check({developer.name: ["pull"]}, certificate=certificate) == [developer.app]
+    assert permits.require_allowed({developer.name: ["pull"]}, certificate=certificate) == [developer.app]
     texts = set()
     for change in ("foreign", "deleted", "absent"):
         if change == "foreign":
@@ -135,13 +135,13 @@ def test_foreign_deleted_and_absent_apps_look_the_same(developer: Developer, cas
         if change == "absent":
             developer.app.delete()
         with pytest.raises(Denied) as raised:
-            permits.check({developer.name: ["pull"]}, certificate=certificate)
+            permits.require_allowed({developer.name: ["pull"]}, certificate=certificate)
         texts.add(str(raised.value))
     assert len(texts) == 1
 
 
 def test_one_foreign_repository_spoils_all(developer: Developer) -> None:
     with pytest.raises(Denied, match="rivers"):
-        permits.check(
+        permits.require_allowed(
             {developer.name: ["pull"], "rivers": ["pull"]}, certificate=developer.issued.certificate
         )

@@ -11,10 +11,9 @@ from gridapps.access.models import AccessTag
 from gridapps.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from gridapps.pki import tokens
 from gridapps.pki.tokens import Registry
-from gridapps.promotion import changes
-from gridapps.promotion import promoting as promotion
+from gridapps.promotion import changes, promoting
 from gridapps.promotion.promoter import Promoter
-from gridapps.pushes import images
+from gridapps.pushes import pulling
 from gridapps.pushes.registry_client import NotInRegistry, Repository, Unavailable
 from gridapps.registry import operations, sharing
 from gridapps.registry.models import Share
@@ -45,7 +44,7 @@ def new_image(size: int = 3 * 2**20) -> Image:
 
 
 def trusted(developer: Developer) -> Repository:
-    return images.repository_of(developer.app, Registry.TRUSTED)
+    return pulling.repository_of(developer.app, Registry.TRUSTED)
 
 
 def blobs_in(repository: Repository, image: Image) -> list[bool]:
@@ -62,7 +61,7 @@ def test_a_promoted_release_is_the_same_bytes(developer: Developer, cast: Cast) 
     image = new_image()
     share = shared(developer, cast, pushed(developer, image))
     assert share.state == "copying"
-    assert promotion.promote(share)
+    assert promoting.promote(share)
     share.refresh_from_db()
     assert (share.state, share.copied) == ("active", share.size)
     assert share.size == sum(map(len, image.blobs)) + len(image.manifest)
@@ -82,8 +81,8 @@ def test_every_manifest_of_an_index_is_tagged(developer: Developer, cast: Cast) 
     arm = entry(other.manifest, {"os": "linux", "architecture": "arm64"})
     whole = encoded(index(arm, entry(image.manifest)))
     assert developer.push(whole, media_type=OCI_INDEX).status_code == 201
-    assert promotion.promote(shared(developer, cast, digest(whole)))
-    name = images.repository_name(developer.app, Registry.TRUSTED)
+    assert promoting.promote(shared(developer, cast, digest(whole)))
+    name = pulling.repository_name(developer.app, Registry.TRUSTED)
     signed = tokens.token({name: ["pull"]}, subject="test", registry=Registry.TRUSTED)
     answer = httpx.get(
         f"http://127.0.0.1:{settings.GRIDAPPS.trusted_port}/v2/{name}/tags/list",
@@ -108,7 +107,7 @@ def test_what_was_changed_after_the_push_is_not_promoted(
         path.write_bytes(content.replace(digest(image.layers[0]).encode(), digest(image.config).encode()))
     else:
         path.write_bytes(content[:-1] if part == "shorter" else content[:-1] + bytes([content[-1] ^ 1]))
-    assert not promotion.promote(share)
+    assert not promoting.promote(share)
     share.refresh_from_db()
     assert share.state == "failed"
     assert digest(victim) in share.reason
@@ -148,10 +147,10 @@ def test_a_copy_that_was_cut_off_goes_on_and_copies_nothing_twice(
 
     monkeypatch.setattr(Repository, "put_blob", counted)
     with pytest.raises(KeyboardInterrupt):
-        promotion.promote(share)
+        promoting.promote(share)
     share.refresh_from_db()
     assert share.state == "copying"
-    assert promotion.promote(share)
+    assert promoting.promote(share)
     assert sorted(written) == sorted(digest(blob) for blob in image.blobs)
     assert Promoter().copy_pending(), "nothing is left to do"
 
@@ -159,20 +158,20 @@ def test_a_copy_that_was_cut_off_goes_on_and_copies_nothing_twice(
 def test_progress_is_visible_and_a_revoked_share_stays_revoked(
     developer: Developer, cast: Cast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(promotion, "NOTED_EVERY", 0)
+    monkeypatch.setattr(promoting, "NOTED_EVERY", 0)
     share = shared(developer, cast, pushed(developer, new_image()))
     seen: list[int] = []
-    checked = promotion._Copy._checked
+    checked = promoting._Copy._checked
 
-    def watched(self: promotion._Copy, chunks: Iterator[bytes], name: str, size: int) -> Iterator[bytes]:
+    def watched(self: promoting._Copy, chunks: Iterator[bytes], name: str, size: int) -> Iterator[bytes]:
         for chunk in checked(self, chunks, name, size):
             seen.append(Share.objects.get(pk=share.pk).copied)
             if len(seen) == 5:
                 sharing.revoke(by=cast.administrator, app_id=developer.name, pk=share.pk)
             yield chunk
 
-    monkeypatch.setattr(promotion._Copy, "_checked", watched)
-    assert not promotion.promote(share)
+    monkeypatch.setattr(promoting._Copy, "_checked", watched)
+    assert not promoting.promote(share)
     assert 0 < seen[-1] < share.size
     assert seen == sorted(seen)
     share.refresh_from_db()
@@ -184,7 +183,7 @@ def test_a_registry_that_is_away_is_waited_for(developer: Developer, cast: Cast,
     here = settings.GRIDAPPS.trusted_port
     set_limits(trusted_port=free_port())
     with pytest.raises(Unavailable):
-        promotion.promote(share)
+        promoting.promote(share)
     assert not Promoter().copy_pending()
     share.refresh_from_db()
     assert (share.state, share.reason[:8]) == ("copying", "Waiting:")
@@ -198,7 +197,7 @@ def test_a_tag_that_moves_while_it_is_copied_changes_nothing(developer: Develope
     first = pushed(developer, new_image(1000))
     share = shared(developer, cast, "v1")
     pushed(developer, new_image(1000), "v1")
-    assert promotion.promote(share)
+    assert promoting.promote(share)
     share.refresh_from_db()
     assert share.release.digest == first
 
@@ -208,9 +207,11 @@ def test_a_blob_of_another_repository_of_the_trusted_registry_is_not_mounted(
 ) -> None:
     """What is in the trusted registry under another App's name stays out of a foreign one's reach."""
     image = new_image(1000)
-    assert promotion.promote(shared(developer, cast, pushed(developer, image)))
+    assert promoting.promote(shared(developer, cast, pushed(developer, image)))
     signed = tokens.token({"grid/other": ["push", "pull"]}, subject="test", registry=Registry.TRUSTED)
-    query = f"?mount={digest(image.layers[0])}&from={images.repository_name(developer.app, Registry.TRUSTED)}"
+    query = (
+        f"?mount={digest(image.layers[0])}&from={pulling.repository_name(developer.app, Registry.TRUSTED)}"
+    )
     answer = httpx.post(
         f"http://127.0.0.1:{settings.GRIDAPPS.trusted_port}/v2/grid/other/blobs/uploads/{query}",
         headers={"Authorization": f"Bearer {signed}"}, trust_env=False,
@@ -222,7 +223,7 @@ def test_what_the_newer_release_would_change_is_said(developer: Developer, cast:
     same, old, new = layer(content=b"1" * 1000), layer(content=b"2"), layer(content=b"3")
     first = pushed(developer, Image(layers=[same, old], config=with_environment([same, old], "A=1", "B=1")))
     share = shared(developer, cast, first)
-    assert promotion.promote(share)
+    assert promoting.promote(share)
     share.refresh_from_db()
     second = pushed(
         developer, Image(layers=[same, new], config=with_environment([same, new], "B=2", "LD_PRELOAD=/evil"))
@@ -257,8 +258,8 @@ def with_environment(layers: list[bytes], *variables: str) -> bytes:
 def test_no_token_of_one_registry_opens_the_other(developer: Developer, cast: Cast) -> None:
     release = pushed(developer, new_image(1000))
     share = shared(developer, cast, release)
-    assert promotion.promote(share)
-    own, repository = developer.name, images.repository_name(developer.app, Registry.TRUSTED)
+    assert promoting.promote(share)
+    own, repository = developer.name, pulling.repository_name(developer.app, Registry.TRUSTED)
     ports = {
         Registry.DEVELOPER: settings.GRIDAPPS.registry_port,
         Registry.TRUSTED: settings.GRIDAPPS.trusted_port,
@@ -276,8 +277,8 @@ def test_no_token_of_one_registry_opens_the_other(developer: Developer, cast: Ca
 
 def test_the_pull_credential_of_a_node_writes_nothing(developer: Developer, cast: Cast) -> None:
     share = shared(developer, cast, pushed(developer, new_image(1000)))
-    assert promotion.promote(share)
-    pull = images.pull_of(share.release, Registry.TRUSTED)
+    assert promoting.promote(share)
+    pull = pulling.pull_of(share.release, Registry.TRUSTED)
     base = f"http://{pull.reference.partition('@')[0].replace('/grid/', '/v2/grid/')}"
     headers = {"Authorization": f"Bearer {pull.token()}"}
     for method, path in (

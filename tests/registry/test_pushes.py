@@ -14,8 +14,7 @@ from gridapps.audit.models import Entry
 from gridapps.oci import manifests
 from gridapps.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from gridapps.pki import tokens
-from gridapps.pushes import images
-from gridapps.pushes import pushing as pushes
+from gridapps.pushes import pulling, pushing
 from gridapps.pushes.registry_client import NotInRegistry, Repository
 from gridapps.registry import certificates
 from gridapps.registry.models import Release
@@ -188,7 +187,7 @@ def test_an_index_that_lies_about_its_image(developer: Developer) -> None:
 
 
 def test_refused_releases_do_not_pile_up(developer: Developer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pushes, "MAX_REFUSED", 3)
+    monkeypatch.setattr(pushing, "MAX_REFUSED", 3)
     for number in range(5):
         refusal(developer.push(encoded({"number": number})))
     kept = list(developer.app.releases.order_by("-pushed_at").values_list("digest", flat=True))
@@ -262,7 +261,7 @@ def test_a_pull_token_reads_one_repository_and_writes_none(developer: Developer)
     developer.upload(*image.blobs)
     developer.push(image.manifest)
     release = developer.app.releases.get()
-    place, _, _ = images.pull_of(release).reference.partition("@")
+    place, _, _ = pulling.pull_of(release).reference.partition("@")
     assert place == f"127.0.0.1:{settings.GRIDAPPS.registry_port}/{developer.name}"
     base = f"http://127.0.0.1:{settings.GRIDAPPS.registry_port}/v2"
     for name, method, path, status in (

@@ -12,8 +12,7 @@ from django.db import connection
 
 from gridapps.audit.models import Entry
 from gridapps.oci.manifests import OCI_MANIFEST
-from gridapps.pushes import disk
-from gridapps.pushes import quota as room
+from gridapps.pushes import disk, quota
 from gridapps.pushes.quota import AROUND
 from gridapps.registry import operations
 from tests.fixtures.cast import Cast
@@ -25,7 +24,7 @@ KIB = 1024
 
 
 def used(developer: Developer) -> int:
-    return room.used(developer.app.owner)
+    return quota.used(developer.app.owner)
 
 
 def begin(developer: Developer) -> str:
@@ -59,7 +58,7 @@ def test_everything_in_the_repositories_counts(developer: Developer, cast: Cast)
     assert used(developer) == size, "a blob in two repositories counts once"
     operations.delete_app(by=cast.developer, app_id=developer.name)
     assert used(developer) == size, "and in a deleted App's too"
-    assert room.used(cast.outsider) == 0
+    assert quota.used(cast.outsider) == 0
 
 
 def test_a_change_is_seen_at_once(developer: Developer) -> None:
@@ -150,7 +149,7 @@ def test_what_was_promised_to_a_request_that_broke_off_comes_back(
     location = begin(developer)
     assert judge(developer, location, None).status_code == 403
     before = used(developer)
-    monkeypatch.setattr(room, "PATIENCE", 0.0)
+    monkeypatch.setattr(quota, "PATIENCE", 0.0)
     (upload,) = disk.developers().repository(developer.name).uploads()
     time.sleep(0.05)
     (upload.path / "data").touch()

@@ -18,9 +18,8 @@ from gridapps.access.models import AccessTag
 from gridapps.audit.models import Entry
 from gridapps.oci.manifests import OCI_MANIFEST
 from gridapps.pki.tokens import Registry
-from gridapps.promotion import promoting as promotion
-from gridapps.promotion import scanning
-from gridapps.pushes import images
+from gridapps.promotion import promoting, scanning
+from gridapps.pushes import pulling
 from gridapps.registry import sharing
 from gridapps.registry.models import Share
 from tests.fixtures.cast import Cast
@@ -68,9 +67,9 @@ def share(developer: Developer, cast: Cast, image: Image, data: Path) -> Share:
 
 def promoted(share: Share) -> tuple[str, str]:
     """State and reason after the promotion; nothing is left of the image beside the registries."""
-    assert promotion.promote(share) is (Share.objects.get(pk=share.pk).state == "active")
+    assert promoting.promote(share) is (Share.objects.get(pk=share.pk).state == "active")
     share.refresh_from_db()
-    assert {path.name for path in promotion.scans().iterdir()} == {"home"}
+    assert {path.name for path in promoting.scans().iterdir()} == {"home"}
     return share.state, share.reason
 
 
@@ -213,13 +212,13 @@ def test_a_scan_that_nobody_waits_for_is_given_up(
         return why == "stopping"
 
     began = time.monotonic()
-    assert not promotion.promote(share, stopping=stopping)
+    assert not promoting.promote(share, stopping=stopping)
     assert time.monotonic() - began < 50
     share.refresh_from_db()
     assert (share.state, asked) == ("revoked" if why == "revoked" else "copying", 1)
     assert share.scanned_at is None
     set_scanner("exit 0")
-    assert promotion.promote(share) is (why == "stopping")
+    assert promoting.promote(share) is (why == "stopping")
 
 
 def test_what_a_killed_promoter_left_goes(data: Path) -> None:
@@ -254,9 +253,9 @@ def test_an_index_is_laid_out_whole_and_attachments_are_not_scanned(
 
 def test_without_a_scanner_nothing_is_laid_out(share: Share, data: Path) -> None:
     assert settings.GRIDAPPS.scanner == ""
-    assert promotion.promote(share)
+    assert promoting.promote(share)
     share.refresh_from_db()
     assert (share.scanned_at, share.scan) == (None, "")
-    assert not promotion.scans().exists()
-    with images.repository_of(share.app, Registry.TRUSTED) as repository:
+    assert not promoting.scans().exists()
+    with pulling.repository_of(share.app, Registry.TRUSTED) as repository:
         assert repository.manifest(share.release.digest, media_type=OCI_MANIFEST, limit=9)

@@ -7,7 +7,7 @@ from gridapps.oci.documents import Invalid, read
 from gridapps.oci.manifests import MAX_CONFIG, ImageManifest, digest_of
 from gridapps.pki.tokens import Registry
 from gridapps.promotion import contents
-from gridapps.pushes import images
+from gridapps.pushes import pulling
 from gridapps.pushes.registry_client import NotInRegistry, Repository, Unavailable
 from gridapps.registry.models import App, Release, Share
 from gridapps.registry.sharing import SNAPSHOT
@@ -34,8 +34,8 @@ def _images(share: Share, release: Release) -> Iterator[str]:
     configuration says differently of the program."""
     try:
         with (
-            images.repository_of(share.app, Registry.TRUSTED) as trusted,
-            images.repository_of(share.app, Registry.DEVELOPER) as own,
+            pulling.repository_of(share.app, Registry.TRUSTED) as trusted,
+            pulling.repository_of(share.app, Registry.DEVELOPER) as own,
         ):
             old, new = _manifest(trusted, share.release), _manifest(own, release)
             before, after = _configuration(trusted, old), _configuration(own, new)

@@ -26,7 +26,7 @@ from gridapps.pki.tokens import Registry
 from gridapps.promotion import contents, layouts, scanning
 from gridapps.promotion.contents import ReleaseContents, Spoiled
 from gridapps.promotion.scanning import ScanResult
-from gridapps.pushes import images
+from gridapps.pushes import pulling
 from gridapps.pushes.registry_client import NotInRegistry, Rejected, Repository
 from gridapps.registry import kept_attachments
 from gridapps.registry.models import Share
@@ -49,8 +49,8 @@ def promote(share: Share, *, stopping: Callable[[], bool] = lambda: False) -> bo
     """
     try:
         with (
-            images.repository_of(share.app, Registry.DEVELOPER) as source,
-            images.repository_of(share.app, Registry.TRUSTED) as target,
+            pulling.repository_of(share.app, Registry.DEVELOPER) as source,
+            pulling.repository_of(share.app, Registry.TRUSTED) as target,
         ):
             release = contents.of_release(source, share.release)
             everything = contents.copy_of(release)

@@ -1,8 +1,8 @@
-"""Who may do what in the registries: each single request and each token, by certificate alone.
+"""What each request to the registries needs, and whether a certificate allows it.
 
-Repositories whose name begins with `grid/` are the trusted registry's: nodes pull from them, nobody pushes.
-
-What is not written here is denied. Source of the requests: the OCI distribution specification 1.0.
+Repositories whose name begins with `grid/` belong to the trusted registry: nodes pull from them, and
+developers do not reach them. Anything that is not listed here is denied. Source of the requests: the OCI
+distribution specification 1.0.
 """
 
 import re
@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
+from gridapps.access.refusals import Refused
 from gridapps.pki.tokens import Registry
 from gridapps.registry.models import App, Certificate, NodeCertificate
 
-TRUSTED_PREFIX = "grid/"  # no app-id has a slash: no developer's repository can be called so
+TRUSTED_PREFIX = "grid/"  # app-ids have no slash, so no developer's repository has such a name
 Access = Mapping[str, Sequence[str]]  # actions by repository
 
 PULL, PUSH = ("pull",), ("push", "pull")
@@ -22,7 +23,7 @@ MAX_URI = 4096  # characters
 
 TAG = r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
 DIGEST = r"sha256:[0-9a-f]{64}"
-# No `%`, no `..`, no second slash: what is judged here is letter for letter what the registry will read.
+# No `%`, no `..`, no double slash: the registry reads exactly the path that is judged here.
 _PATHS = {
     "manifest": rf"manifests/(?P<reference>{TAG}|{DIGEST})",
     "blob": rf"blobs/(?P<digest>{DIGEST})",
@@ -35,7 +36,7 @@ _NAME = rf"/v2/(?P<name>(?:{TRUSTED_PREFIX})?[a-z0-9][a-z0-9-]{{0,62}})/"
 _ALLOWED: Mapping[tuple[str, str], Sequence[str]] = {
     ("GET", "manifest"): PULL,
     ("HEAD", "manifest"): PULL,
-    ("PUT", "manifest"): (),  # judged and forwarded by the application, which has a token of its own
+    ("PUT", "manifest"): (),  # the application judges and forwards it with its own token
     ("GET", "blob"): PULL,
     ("HEAD", "blob"): PULL,
     ("POST", "uploads"): PUSH,
@@ -43,19 +44,21 @@ _ALLOWED: Mapping[tuple[str, str], Sequence[str]] = {
     ("HEAD", "upload"): PUSH,
     ("PATCH", "upload"): PUSH,
     ("PUT", "upload"): PUSH,
-    ("DELETE", "upload"): ("delete",),  # gives up an upload that is under way
+    ("DELETE", "upload"): ("delete",),  # cancels an upload
     ("GET", "tags"): PULL,
-    # The registry has no such list, and says 404: then clients keep one themselves, under a tag.
+    # The registry has no such list and answers 404. Clients then keep one under a tag.
     ("GET", "referrers"): PULL,
 }
 
 
-class Denied(Exception):
-    """The request or scope is not allowed. The message is for the developer's terminal."""
+class Denied(Refused):
+    """The request or scope is not allowed. The message is shown in the developer's terminal."""
+
+    code = "denied"
 
 
 def of_request(*, method: str, uri: str) -> Access:
-    """What a request to `/v2/<name>/...` needs. `uri` is the raw one of the request line. Raises Denied."""
+    """What a request to `/v2/<name>/...` needs. `uri` is raw, as in the request line. Raises Denied."""
     path, _, query = uri.partition("?")
     if len(uri) > MAX_URI:
         raise Denied(f"The request's URI is longer than {MAX_URI} characters.")
@@ -76,16 +79,16 @@ def of_request(*, method: str, uri: str) -> Access:
 
 @dataclass(frozen=True)
 class Subject:
-    """What a request that `of_request` allows is about."""
+    """What a request concerns."""
 
     repository: str
-    digests: Sequence[str]  # of blobs and manifests that it asks for, mounts, or completes an upload with
+    digests: Sequence[str]  # of blobs and manifests that it gets, mounts or uploads
     upload: str = ""
-    begins: bool = False  # an upload
+    begins: bool = False  # whether it begins an upload
 
 
 def subject_of(uri: str) -> Subject:
-    """What an allowed request is about."""
+    """What a request that `of_request` accepted concerns."""
     path, _, query = uri.partition("?")
     for kind, pattern in _PATHS.items():
         if match := re.fullmatch(_NAME + pattern, path):
@@ -96,11 +99,11 @@ def subject_of(uri: str) -> Subject:
                 upload=match["upload"] if kind == "upload" else "",
                 begins=kind == "uploads",
             )
-    raise AssertionError("only what was allowed is asked for")
+    raise AssertionError("of_request has accepted it")
 
 
 def of_scopes(given: Sequence[str]) -> Access:
-    """What the `scope` parameters of a token request ask for. Raises Denied."""
+    """What the `scope` parameters of a token request need. Raises Denied."""
     words = " ".join(given).split()
     if len(words) > MAX_SCOPES:
         raise Denied(f"A token is for at most {MAX_SCOPES} scopes.")
@@ -117,11 +120,11 @@ def of_scopes(given: Sequence[str]) -> Access:
     return access
 
 
-def check(access: Access, *, certificate: Certificate | NodeCertificate) -> list[App]:
-    """The Apps of these repositories, if the certificate's holder may do all of this; else Denied.
+def require_allowed(access: Access, *, certificate: Certificate | NodeCertificate) -> list[App]:
+    """The Apps of these repositories. Raises Denied unless the certificate's holder may do all of this.
 
-    A developer may push to and pull from Apps of one's own; a foreign one and none at all look the same. A
-    node may pull from every App, deleted ones as well, because accepted runs go on.
+    A developer may push to and pull from their own Apps; an App of somebody else and a missing one look the
+    same. A node may pull from every App, even a deleted one, because accepted runs continue.
     """
     if isinstance(certificate, NodeCertificate):
         return _pulled_by(certificate, access)
@@ -151,7 +154,7 @@ def _pulled_by(certificate: NodeCertificate, access: Access) -> list[App]:
 
 
 def registry_of(access: Access) -> Registry:
-    """The registry that the request goes to. Raises Denied for one that concerns both."""
+    """The registry that the request concerns. Raises Denied if it concerns both."""
     trusted = {name.startswith(TRUSTED_PREFIX) for name in access}
     if len(trusted) > 1:
         raise Denied("Nothing is moved between what developers push and what is shared.")
@@ -159,12 +162,12 @@ def registry_of(access: Access) -> Registry:
 
 
 def _mounted_from(query: str) -> list[str]:
-    """Repositories from which the upload shall mount a blob."""
+    """Repositories from which the upload is to mount a blob."""
     return _fields(query, "from")
 
 
 def _fields(query: str, name: str) -> list[str]:
-    """What a field of the query says, each time that it is there. Raises Denied."""
+    """All values of a field of the query. Raises Denied."""
     try:
         fields = parse_qs(query, keep_blank_values=True, max_num_fields=8, errors="strict")
     except ValueError:

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from gridapps.access.refusals import Refused
 from gridapps.audit import record
 from gridapps.oci import configurations, manifests, pushed
 from gridapps.oci.attachments import AttachmentManifest, ReferrersList
@@ -25,6 +26,12 @@ from gridapps.registry.models import App, Certificate, Release, Tag
 
 MAX_REFUSED = 50  # the newest refused releases of an App are kept
 log = logging.getLogger(__name__)
+
+
+class PushRefused(Refused):
+    """The manifest is refused. The message has all reasons."""
+
+    code = "manifest-invalid"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +59,7 @@ def push(push: Push) -> str:
 
     An image with a tag becomes a release, which the tag names from now on. An image without a tag is stored
     as part of an index: its form and its blobs are judged now, and the rest when an index names it for
-    linux/amd64. Raises Invalid, after recording the reasons for the App's owner, and Unavailable.
+    linux/amd64. Raises PushRefused, after recording the reasons for the App's owner, and Unavailable.
     """
     try:
         document = pushed.decode(
@@ -69,10 +76,10 @@ def push(push: Push) -> str:
     except InvalidAttachment as error:
         if error.release:
             attaching.record_refusal(error, app=push.app, certificate=push.certificate)
-        raise
+        raise PushRefused(str(error)) from None
     except Invalid as error:
         _record_refusal(push, error)
-        raise
+        raise PushRefused(str(error)) from None
 
 
 def _push_image(push: Push, document: ImageManifest | ImageIndex) -> str:

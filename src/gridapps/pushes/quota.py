@@ -1,9 +1,9 @@
-"""How much of the disk the images of one developer take, and the limit on it, which a push meets.
+"""The quota: how much disk the images of one developer take, and the limit that a push must respect.
 
-The developer registry's storage is asked each time: what lies in the repositories of the developer's Apps,
-deleted ones as well, whether a release needs it or not, and uploads. A request whose body has a length
-promises it; one that tells none gets a portion of what is left, beyond which nginx ends it. What is promised
-counts as long as the request goes on, so that uploads side by side stay below the limit together.
+Usage is measured in the developer registry's storage each time: everything in the repositories of the
+developer's Apps, deleted Apps included, and uploads. A request that states the length of its body reserves
+it. One that does not gets a portion of what is left, beyond which nginx ends it. Reservations count while
+the request lasts, so that concurrent uploads stay below the limit together.
 """
 
 import contextlib
@@ -21,34 +21,34 @@ from gridapps.pushes.permits import Denied, Subject
 from gridapps.pushes.portions import portions
 from gridapps.registry.models import App
 
-# Bytes that a blob, a tag or an upload counts beside its own: the files and directories around it. Without
-# it, blobs of one byte would fill a disk for nothing.
+# Bytes of files and directories that each blob, tag or upload needs beside its content. Without them, many
+# one-byte blobs could fill the disk.
 AROUND = 16 * 1024
-# Seconds without a byte after which somebody has to have an upload's file open for its promise to hold.
+# Seconds without a byte after which a reservation lapses, unless a process has the upload's file open.
 PATIENCE = 15.0
 
 
 def used(user: User) -> int:
-    """Bytes that the images of a developer's Apps take, what is being uploaded included."""
+    """Bytes that the images of a developer's Apps take, uploads included."""
     return _used(disk.developers(), user)
 
 
-def check(user: User, *, more: int) -> None:
-    """Raise Denied unless the developer's images may take `more` bytes than they do."""
+def require_room(user: User, *, more: int) -> None:
+    """Raise Denied unless the developer's images may take `more` bytes."""
     if (limit := settings.GRIDAPPS.max_registry) and used(user) + more > limit:
         raise _full(user)
 
 
-def admit(user: User, subject: Subject, *, length: int | None) -> int | None:
-    """Let a request of an upload pass; the most bytes that its body may have where it told no `length`.
+def admit_upload(user: User, subject: Subject, *, length: int | None) -> int | None:
+    """Admit a request of an upload. Returns the most bytes that its body may have, if `length` is unknown.
 
-    Raises Denied when the developer's images would take more than the limit.
+    Raises Denied if the developer's images would exceed the limit.
     """
     limit = settings.GRIDAPPS.max_registry
     if not limit:
         return None
     if subject.begins:
-        check(user, more=AROUND)
+        require_room(user, more=AROUND)
         return None
     with _alone():
         there = disk.developers()
@@ -61,9 +61,9 @@ def admit(user: User, subject: Subject, *, length: int | None) -> int | None:
             raise _full(user)
         try:
             (path / "promised").write_text(str(arrived + wanted))
-            (path / "promised").chmod(0o640)  # the housekeeper reads it
+            (path / "promised").chmod(0o640)  # for the housekeeper
         except FileNotFoundError:
-            pass  # the registry refuses what is no upload
+            pass  # there is no such upload: the registry answers 404
         except OSError as error:
             raise Denied(f"The instance cannot store it now: {error.strerror}. Try again later.") from None
         return portion
@@ -71,7 +71,7 @@ def admit(user: User, subject: Subject, *, length: int | None) -> int | None:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """No other request, of any process, is let in between the look and the promise."""
+    """Exclude all other requests, of every process, between measuring and reserving."""
     directory = settings.DATA / "run" / "reading"
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "room").open("a") as lock:
@@ -80,7 +80,7 @@ def _alone() -> Iterator[None]:
 
 
 def _portion(left: int) -> int | None:
-    """Half of what is left, so that others that are sent at the same time get some; None for too little."""
+    """Half of what is left, so that concurrent uploads get some too; None if that is too little."""
     fitting = [portion for portion in portions(settings.GRIDAPPS.max_image) if portion <= left // 2]
     return max(fitting, default=None)
 
@@ -97,7 +97,7 @@ def _used(there: Disk, user: User, *, but: Path | None = None) -> int:
     names = App.objects.filter(owner=user.pk).order_by("pk").values_list("app_id", flat=True)
     repositories = [there.repository(name) for name in names]
     uploads = [upload for each in repositories for upload in each.uploads() if upload.path != but]
-    # Looking who has what open takes some milliseconds, so it is done only for those that have paused.
+    # Finding out which files are open takes milliseconds, so only paused uploads are looked up.
     paused = [each for each in uploads if each.promised > each.size and each.touched < time.time() - PATIENCE]
     over = {each.path for each in paused} - disk.being_written(paused)
     sizes = (each.size if each.path in over else max(each.size, each.promised) for each in uploads)
@@ -105,7 +105,7 @@ def _used(there: Disk, user: User, *, but: Path | None = None) -> int:
 
 
 def _linked(there: Disk, repositories: list[Files]) -> int:
-    """Bytes of the blobs and tags of these repositories; a blob in two of them counts once."""
+    """Bytes of the blobs and tags of these repositories. A blob in two of them counts once."""
     blobs = {name for each in repositories for name in each.linked()}
     tags = sum(each.count_tags() for each in repositories)
     return there.sizes(blobs) + AROUND * (len(blobs) + tags)

@@ -51,9 +51,13 @@ class ReleaseNotFound(Refused):
     code = "not-found"
 
 
-class NothingToRun(Exception):
-    """The App has no release that could run now."""
+class NothingToRun(Refused):
+    """The App has no release that can run now."""
+
+    code = "conflict"
 
 
-class NotAllowed(PermissionError):
-    """The user may not run the release now. The sentence is for the user."""
+class NotAllowed(Refused):
+    """The user may not run the release now."""
+
+    code = "conflict"

@@ -84,11 +84,10 @@ def _shown_parts(parts: dict[str, bool]) -> Iterator[str]:
 def _images(settings: Environment) -> dict[str, Any]:
     """The disk that images take: of both registries, and of each developer who has some, most first."""
     from gridapps.access.models import User
-    from gridapps.pushes import disk
-    from gridapps.pushes import quota as room
+    from gridapps.pushes import disk, quota
 
     owners = User.objects.filter(apps__isnull=False).distinct()
-    used = {owner.username: room.used(owner) for owner in owners}
+    used = {owner.username: quota.used(owner) for owner in owners}
     return {
         "developer": disk.developers().total(),
         "trusted": disk.trusted().total(),

@@ -57,11 +57,11 @@ def revoke(request: HttpRequest, serial: str) -> HttpResponse:
 
 def _downloads(issued: Issued, password: str) -> list[tuple[str, str]]:
     """File names and data URLs: the page carries the files itself, so that the key needs no place here."""
-    files = {"certs.d.tar.gz": certificates.bundle(issued=issued), "client.cert": issued.pem.encode()}
+    files = {"certs.d.tar.gz": issued.bundle(), "client.cert": issued.pem.encode()}
     if issued.key is not None:
         files["client.pem"] = (issued.pem + issued.key).encode()
         if password:
-            files["client.p12"] = certificates.pkcs12(issued=issued, password=password)
+            files["client.p12"] = issued.p12(password)
     files["ca.crt"] = issued.ca.encode()
     return [
         (name, f"data:application/octet-stream;base64,{base64.b64encode(data).decode()}")

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_GET, require_POST
 from gridapps.access import applications, operations, permissions
 from gridapps.access import queries as access
 from gridapps.exports import queries as exports
-from gridapps.pushes import quota as room
+from gridapps.pushes import quota
 from gridapps.registry import certificates
 from gridapps.registry import queries as registry
 from gridapps.runs import queries as runs
@@ -66,7 +66,7 @@ def show_settings(request: HttpRequest, **forms: object) -> HttpResponse:
         {
             "developer": access.developer_of(user),
             "certificates": certificates.held_by(user),
-            "images_used": room.used(user),
+            "images_used": quota.used(user),
             "images_limit": configuration.GRIDAPPS.max_registry,
             "applications": applications.registered_by(user),
             "developer_form": DeveloperForm(),

@@ -9,7 +9,7 @@ from gridapps.access.models import User
 from gridapps.api.native.answers import reads, writes
 from gridapps.api.native.authentication import user_of
 from gridapps.api.native.shapes import Developer, DeveloperAnswer, DeveloperRequest
-from gridapps.pushes import quota as room
+from gridapps.pushes import quota
 
 router = Router(tags=["developer"])
 
@@ -40,7 +40,7 @@ def _answer(user: User, developer: models.Developer | None) -> DeveloperAnswer:
             statement=developer.statement if developer else "",
             requested_at=developer.requested_at if developer else None,
             decided_at=developer.decided_at if developer else None,
-            images_used=room.used(user),
+            images_used=quota.used(user),
             images_limit=settings.GRIDAPPS.max_registry,
         )
     )

@@ -2,5 +2,5 @@
 
 
 def refusal(message: str, *, code: str = "DENIED") -> dict[str, object]:
-    """The body of a refusal. docker prints `details` of a 401, everybody else the `message`."""
+    """The body of a refusal. docker prints the `details` of a 401; other clients print the `message`."""
     return {"errors": [{"code": code, "message": message}], "details": message}

@@ -1,4 +1,4 @@
-"""What stands before the developer registry. nginx lets the outside reach the token and the push only."""
+"""URLs of the registries' gateway. From outside nginx lets only the token and the push through."""
 
 from django.urls import path
 

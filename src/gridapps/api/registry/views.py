@@ -1,6 +1,6 @@
-"""Tokens, the judgement on each request to the developer registry, and the push of a manifest.
+"""Tokens of the registries, nginx's question about each request to them, and the push of a manifest.
 
-The client certificate comes in a header that nginx alone sets.
+The client certificate arrives in a header that only nginx sets.
 """
 
 import json
@@ -14,22 +14,18 @@ from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods
 
+from gridapps.access.refusals import Refused
 from gridapps.api.registry.refusals import refusal
 from gridapps.audit import record
-from gridapps.oci.documents import Invalid
 from gridapps.oci.manifests import MAX_MANIFEST
 from gridapps.pki import tokens
-from gridapps.pki.tokens import Registry
-from gridapps.pushes import disk, permits
-from gridapps.pushes import pushing as pushes
-from gridapps.pushes import quota as room
-from gridapps.pushes.permits import Access, Denied
-from gridapps.pushes.registry_client import Unavailable
+from gridapps.pushes import admission, permits, pushing, quota
+from gridapps.pushes.admission import Holder, Requested
 from gridapps.registry import certificates
-from gridapps.registry.certificates import NotTrusted
-from gridapps.registry.models import Certificate, NodeCertificate
+from gridapps.registry.models import Certificate
 
 View = Callable[..., HttpResponse]
+_STATUS = {"denied": 401, "manifest-invalid": 400, "unavailable": 503}
 
 
 def _plainly(view: View) -> View:
@@ -39,16 +35,14 @@ def _plainly(view: View) -> View:
     def wrapped(request: HttpRequest, **words: str) -> HttpResponse:
         try:
             return view(request, **words)
-        except (NotTrusted, Denied) as error:
-            body, status = refusal(str(error)), 401
-            _record(request, error)
-        except Invalid as error:
-            body, status = refusal(str(error), code="MANIFEST_INVALID"), 400
-        except Unavailable as error:
-            body, status = refusal(str(error), code="UNAVAILABLE"), 503
+        except Refused as error:
+            status = _STATUS[error.code]
+            if status == 401:
+                _record(request, error)
+            body = refusal(str(error), code=error.code.upper().replace("-", "_"))
         response = JsonResponse(body, status=status)
         if status == 401:
-            # nginx answers for the registry when a request was denied; it gets the body in a header.
+            # nginx answers denied requests itself, with the body that this header carries.
             response["X-Refusal"] = json.dumps(body)
         return response
 
@@ -58,13 +52,13 @@ def _plainly(view: View) -> View:
 @require_GET
 @_plainly
 def token(request: HttpRequest) -> HttpResponse:
-    """A token, if the certificate's holder may do in every repository what the scopes ask for.
+    """A token, if the certificate's holder may do what the scopes ask for in every repository.
 
-    Clients do not go on without one. It opens nothing but the bare `/v2/`: every other request is judged by
-    itself and gets its own token from `authorize`, so that a token that got lost is worth nothing.
+    Clients require one. It opens only the bare `/v2/`. Every other request is judged by itself and gets its
+    own token from `authorize`, so a stolen token is worthless.
     """
     certificate = _holder(request)
-    permits.check(permits.of_scopes(request.GET.getlist("scope")), certificate=certificate)
+    permits.require_allowed(permits.of_scopes(request.GET.getlist("scope")), certificate=certificate)
     signed = tokens.token({}, subject=certificate.holder)
     return JsonResponse(
         {
@@ -79,20 +73,19 @@ def token(request: HttpRequest) -> HttpResponse:
 @require_GET
 @_plainly
 def authorize(request: HttpRequest) -> HttpResponse:
-    """nginx's question for each request to the registry; the answer carries the registry's token."""
-    certificate = _holder(request)
-    access = permits.of_request(
-        method=request.headers.get("X-Original-Method", ""), uri=request.headers.get("X-Original-URI", "")
+    """nginx's question about each request to a registry. The answer carries the registry's token."""
+    requested = Requested(
+        method=request.headers.get("X-Original-Method", ""),
+        uri=request.headers.get("X-Original-URI", ""),
+        length=_length(request),
     )
-    permits.check(access, certificate=certificate)
-    portion = _note_and_admit(request, access, certificate)
-    # 403 takes nginx to the location where a body may have `portion` bytes; refusals are 401.
-    response = HttpResponse(status=204 if portion is None else 403)
-    if portion is not None:
-        response["X-Portion"] = f"@portion_{portion}"
-    if any(access.values()):
-        signed = tokens.token(access, subject=certificate.holder, registry=permits.registry_of(access))
-        response["X-Registry-Authorization"] = f"Bearer {signed}"
+    admitted = admission.admit(requested, certificate=_holder(request))
+    # 403 sends nginx to the location whose bodies may have `portion` bytes. Refusals are 401.
+    response = HttpResponse(status=204 if admitted.portion is None else 403)
+    if admitted.portion is not None:
+        response["X-Portion"] = f"@portion_{admitted.portion}"
+    if admitted.token:
+        response["X-Registry-Authorization"] = f"Bearer {admitted.token}"
     return response
 
 
@@ -103,13 +96,13 @@ def push_manifest(request: HttpRequest, *, name: str, reference: str) -> HttpRes
     """A manifest: the last step of a push."""
     certificate = _holder(request)
     access = permits.of_request(method="PUT", uri=request.path)
-    (app,) = permits.check(access, certificate=certificate)
-    assert isinstance(certificate, Certificate), "no other pushes"
-    # One byte more than is taken shows that there is more.
+    (app,) = permits.require_allowed(access, certificate=certificate)
+    assert isinstance(certificate, Certificate), "nodes only pull"
+    # One byte beyond the limit shows that the manifest is too large.
     content = request.read(MAX_MANIFEST + 1)
-    room.check(certificate.user, more=len(content))
-    digest = pushes.push(
-        pushes.Push(
+    quota.require_room(certificate.user, more=len(content))
+    digest = pushing.push(
+        pushing.Push(
             app=app,
             certificate=certificate,
             reference=reference,
@@ -123,52 +116,30 @@ def push_manifest(request: HttpRequest, *, name: str, reference: str) -> HttpRes
     return response
 
 
-def _record(request: HttpRequest, error: NotTrusted | Denied) -> None:
-    """Tell the audit of it, if the certificate is one of ours: strangers only get into the log."""
+def _record(request: HttpRequest, error: Refused) -> None:
+    """Record the refusal in the audit if the certificate is one of this instance."""
     certificate = certificates.known(request.headers.get("X-Client-Certificate", ""))
     if certificate is not None:
         by = certificate.user if isinstance(certificate, Certificate) else f"node:{certificate.node}"
-        # Only nginx's question has the header from nginx: elsewhere it would be the client's.
-        asks = request.path == reverse(authorize)
-        asked = (request.headers.get("X-Original-URI", "") if asks else request.path).partition("?")[0]
+        # Only the requests of nginx have this header from nginx. In others the client could set it.
+        is_question = request.path == reverse(authorize)
+        asked = request.headers.get("X-Original-URI", "") if is_question else request.path
         record.refused(
             by=by,
             subject=f"certificate:{certificate.serial}",
-            code="denied",
+            code=error.code,
             sentence=str(error),
-            asked=asked,
+            asked=asked.partition("?")[0],
         )
 
 
-def _note_and_admit(
-    request: HttpRequest, access: Access, certificate: Certificate | NodeCertificate
-) -> int | None:
-    """Keep what the request relies on from the housekeeping, and hold an upload against the limit.
-
-    The most bytes that its body may have where that is not known. Raises Denied.
-    """
-    if permits.registry_of(access) is not Registry.DEVELOPER:
-        return None
-    subject = permits.subject_of(request.headers.get("X-Original-URI", ""))
-    there = disk.developers()
-    for name in access:
-        there.touch(name, *subject.digests)
-    if subject.upload:
-        there.touch_upload(subject.repository, subject.upload)
-    adds = subject.begins or (subject.upload and request.headers.get("X-Original-Method") in ("PATCH", "PUT"))
-    if not adds:
-        return None
-    assert isinstance(certificate, Certificate), "no other pushes"
-    return room.admit(certificate.user, subject, length=_length(request))
-
-
 def _length(request: HttpRequest) -> int | None:
-    """Bytes of the original request's body; None when it does not tell."""
+    """Bytes of the original request's body; None if the request does not say."""
     length = request.headers.get("X-Original-Length", "")
     if request.headers.get("X-Original-Transfer-Encoding") or not re.fullmatch(r"[0-9]{0,18}", length):
         return None
     return int(length or 0)
 
 
-def _holder(request: HttpRequest) -> Certificate | NodeCertificate:
+def _holder(request: HttpRequest) -> Holder:
     return certificates.presented_by(request.headers.get("X-Client-Certificate", ""))

@@ -47,7 +47,7 @@ def add(name: str, days: int) -> None:
     member = membership.Membership(
         node=name, instance=identity(settings.data.absolute()), authority=settings.authority
     )
-    files = {"ca.crt": issued.ca, "client.cert": issued.pem, "client.key": issued.key}
+    files = issued.files()
     sys.stdout.buffer.write(membership.pack(member, files))
     if settings.host in ("localhost", "127.0.0.1", "::1"):
         click.echo("Other machines cannot reach this one as GRIDAPPS_HOST=localhost: set its name.", err=True)
