@@ -28,13 +28,13 @@ from tests.sandbox.conftest import INPUT, SOCKET, Bench
 from tests.sandbox.test_fake import PROGRAMS
 
 T = TypeVar("T")
-OWNER = 64999  # the worker's account in these tests; it needs no name
+OWNER = 64999  # the worker's account in these tests, without a name
 STRANGER = 65534
 GIB = 1024**3
 CONNECTIONS = 40
 CONTAINERS = 8
 FAKE_REGISTRY = "127.0.0.1:5001"
-_SETRESUID, _SETRESGID, _SETGROUPS = 117, 119, 116  # of x86-64; they change the calling thread alone
+_SETRESUID, _SETRESGID, _SETGROUPS = 117, 119, 116  # of x86-64; they change only the calling thread
 
 
 def reference(program: str) -> str:
@@ -43,7 +43,7 @@ def reference(program: str) -> str:
 
 
 def as_account(uid: int, action: Callable[[], T]) -> T:
-    """Do it in a thread that has this account, and none of root's capabilities."""
+    """Call it in a thread with this account and without root's capabilities."""
     results: list[T] = []
     errors: list[BaseException] = []
 
@@ -78,7 +78,7 @@ class FakeLauncher:
 
 
 def open_to_all(directory: Path) -> None:
-    """Let other accounts reach what lies below a temporary directory."""
+    """Let other accounts enter a temporary directory."""
     for each in (directory, *directory.parents):
         if each.stat().st_uid == os.geteuid() and each != Path("/"):
             each.chmod(each.stat().st_mode | 0o011)
@@ -126,7 +126,7 @@ def fake_bench(fake_launcher: FakeLauncher, tmp_path: Path) -> Iterator[Bench]:
 
 @dataclass
 class Launcher:
-    """A launcher as a process of its own, over the real engine."""
+    """A launcher process over the real engine."""
 
     directory: Path
     registries: tuple[str, ...]
@@ -190,7 +190,7 @@ class Launcher:
 
 @pytest.fixture
 def connection(fake_launcher: FakeLauncher) -> Iterator[socket.socket]:
-    """A connection on which a test says what it wants."""
+    """A connection on which a test sends arbitrary messages."""
     with channel.new_socket() as connected:
         connected.connect(str(fake_launcher.socket))
         connected.settimeout(20)

@@ -1,4 +1,4 @@
-"""What a worker gets that was taken over: nothing beyond the calls that it has, and no way to stop others."""
+"""A compromised worker can make its calls, nothing else, and cannot block others."""
 
 import contextlib
 import fcntl

@@ -1,4 +1,4 @@
-"""The sandbox behind the launcher keeps the contract, over the fake and over the real engine."""
+"""The contract through the launcher, over the fake and over the real engine."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -49,7 +49,7 @@ def launcher(registry: PlainRegistry, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def pulled(engine: Engine, registry: PlainRegistry, launcher: Launcher) -> Iterator[Callable[[str], str]]:
-    """The reference by digest of a program of the suite's table, in the engine."""
+    """The reference by digest of a program in SCRIPTS, pulled by the engine."""
     made: dict[str, str] = {}
     sandbox = launcher.connect()
 

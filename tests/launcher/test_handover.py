@@ -1,4 +1,4 @@
-"""The worker's account reads what a hostile program closed, and nothing else changes hands."""
+"""The worker's account can read what a hostile program closed; nothing else changes its owner."""
 
 import os
 import stat

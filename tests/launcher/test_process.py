@@ -1,4 +1,4 @@
-"""The launcher as a process: what it gave up, and what outlives it and its worker."""
+"""The launcher process: what it gives up, and what outlives it and its worker."""
 
 import contextlib
 import os
@@ -196,7 +196,7 @@ def test_an_input_of_another_mount_namespace_is_found_by_its_path(
         words = [*command[:4], *hidden, str(place), str(source), sys.executable, str(program)]
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode != 0
-        assert "is not to be found here" in done.stderr
+        assert "was not found here" in done.stderr
     finally:
         sandbox.remove("away")
 

@@ -1,4 +1,4 @@
-"""What the launcher, without a network, leaves to the worker: whether the node trusts a registry."""
+"""The worker checks whether the node trusts a registry, because the launcher has no network."""
 
 import ssl
 import subprocess

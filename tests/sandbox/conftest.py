@@ -1,4 +1,4 @@
-"""A sandbox over the real engine, and the ways that the tests launch programs in it."""
+"""A sandbox over the real engine, and how tests start programs in it."""
 
 import os
 import uuid
@@ -23,7 +23,7 @@ LIMITS = Limits(cpus=1, memory=96 * MIB, disk=24 * MIB, inodes=2000, tmp=16 * MI
 
 @dataclass
 class Result:
-    """What came of one program."""
+    """The result of one program."""
 
     ended: Ended
     log: list[str]
@@ -33,7 +33,7 @@ class Result:
 
 @dataclass
 class Bench:
-    """A sandbox with a launcher that remembers what it launched."""
+    """A sandbox that remembers what was started in it."""
 
     sandbox: Sandbox
     input: Path
@@ -108,7 +108,7 @@ def instance() -> str:
 def docker_sandbox(
     engine: Engine, instance: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[DockerSandbox]:
-    """One for the session; at its end nothing of the instance may be left."""
+    """One for the session. At the end nothing of the instance may remain."""
     scratch = tmp_path_factory.mktemp("scratch")
     sandbox = DockerSandbox(engine=SOCKET, instance=instance, scratch=scratch, quota="loop", runtime="")
     yield sandbox
@@ -131,7 +131,7 @@ def bench(docker_sandbox: DockerSandbox, tmp_path: Path) -> Iterator[Bench]:
 
 @pytest.fixture(scope="session")
 def script(engine: Engine) -> Callable[[str], str]:
-    """The image of a shell script, made once for each."""
+    """The image of a shell script, created once per script."""
     made: dict[str, str] = {}
 
     def image(text: str) -> str:

@@ -1,7 +1,7 @@
-"""What every sandbox does, whatever is behind it. `test_fake.py` and `test_docker.py` run it over theirs.
+"""The contract of every sandbox. `test_fake.py`, `test_docker.py` and the launcher's tests run it.
 
-A subclass gives `bench`, `image`: the reference of a program of this table's name, and `spare`: the reference
-of an image of its own whose program sleeps.
+A subclass provides the fixtures `bench`; `image`, which returns the reference of a program in SCRIPTS; and
+`spare`, the reference of an image of its own whose program sleeps.
 """
 
 import threading
@@ -190,7 +190,7 @@ class SandboxContract:
         ended = bench.start(image("fail"), labels={"node": "a", "task": "2"})
         bench.start(image("fail"), labels={"node": "b", "task": "1"})
         bench.sandbox.wait(ended, timeout=30)
-        for _ in range(100):  # the engine may take its moment to notice an end
+        for _ in range(100):  # the engine may notice an end later
             found = {
                 resident.name: resident.running for resident in bench.sandbox.residents(labels={"node": "a"})
             }

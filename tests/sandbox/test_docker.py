@@ -1,4 +1,4 @@
-"""The sandbox over the real engine: the contract, and what only a real engine can do wrong."""
+"""The sandbox over the real engine: the contract, limits, and failures that only a real engine has."""
 
 import socket
 import tarfile
@@ -25,7 +25,7 @@ Script = Callable[[str], str]
 
 @pytest.fixture
 def image(engine: Engine, script: Script) -> Callable[[str], str]:
-    """The programs of the suite's table."""
+    """The programs in SCRIPTS."""
     refused = engine.image(entrypoint=["/nothing"]) if engine else ""
 
     def reference(name: str) -> str:
@@ -159,7 +159,7 @@ def test_links_of_an_image_lead_no_mount_out_of_it(
 
 
 def test_devices_of_an_image_that_got_past_the_push_open_nothing(bench: Bench, engine: Engine) -> None:
-    """A push with them is refused; an older release may have some."""
+    """A push with devices is refused, but an older release may have some."""
     nodes = []
     for name, kind, major, minor in (("disk", tarfile.BLKTYPE, 8, 0), ("memory", tarfile.CHRTYPE, 1, 1)):
         node = tarfile.TarInfo(name)
@@ -299,7 +299,7 @@ def test_a_container_in_which_an_image_was_looked_at_goes_when_its_process_died(
     image = script("true")
     made = engine.client.create_container_from_config({"Image": image, "Labels": labels}, "gridapps-check-1")
     assert docker_sandbox.residents(labels={}) == []
-    assert engine.client.inspect_container(made["Id"]), "the look may be under way"
+    assert engine.client.inspect_container(made["Id"]), "the check may still be running"
     monkeypatch.setattr("gridapps.sandbox.docker._CHECKED_WITHIN", -1.0)
     assert docker_sandbox.residents(labels={}) == []
     with pytest.raises(docker.errors.NotFound):
@@ -318,7 +318,7 @@ def test_killed_from_outside_ends_without_a_report(
 
 
 class Proxy:
-    """A socket before the engine's, that can go away and come back."""
+    """A socket in front of the engine's, which can go away and come back."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

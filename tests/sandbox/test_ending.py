@@ -1,4 +1,4 @@
-"""The judgement: every reason, and which one wins."""
+"""Judging an end: every reason, and their precedence."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

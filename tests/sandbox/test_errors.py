@@ -1,4 +1,4 @@
-"""Failures of the engine are told apart by the state of engine, disk and registry, whatever an image says."""
+"""Failures are classified by the state of engine, disk and registry, whatever text an image contains."""
 
 import gzip
 import hashlib
@@ -33,7 +33,7 @@ from tests.fixtures.ports import free_port
 from tests.sandbox.conftest import MIB, SOCKET
 
 pytestmark = pytest.mark.service
-# Words that the engine's and the registry's own errors contain as well.
+# Words that errors of the engine and the registry contain as well.
 WORDS = (
     "shutting down", "no space left on device", "unauthorized", "timeout", "connection refused",
     "containerd.sock", "x509: ", "denied",
@@ -103,7 +103,7 @@ def _push(registry: PlainRegistry, layer: bytes, **configuration: Any) -> str:
 def test_a_value_of_the_configuration_that_reads_like_an_error_is_the_images_fault(
     calls: Calls, registry: PlainRegistry
 ) -> None:
-    """The engine prints the name of the member that it cannot read: StopTimeout."""
+    """The engine's error contains the name of the member that it cannot read: StopTimeout."""
     reference = _push(registry, _layer(), StopTimeout="x")
     with pytest.raises(ImageUnavailable, match="StopTimeout"):
         pulling.pull(calls, reference, token="")
@@ -139,10 +139,10 @@ def test_what_the_registry_answers_counts(calls: Calls, status: int, error: type
             self.end_headers()
             self.wfile.write(body)
 
-        do_HEAD = do_GET  # noqa: N815 - the name that the server looks for
+        do_HEAD = do_GET  # noqa: N815 - the server looks for this name
 
         def log_message(self, *_: object) -> None:
-            """Nobody reads it."""
+            """Discard it."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -174,10 +174,10 @@ def test_a_node_that_gets_no_token_is_refused_in_the_registrys_words(
             self.end_headers()
             self.wfile.write(body)
 
-        do_HEAD = do_GET  # noqa: N815 - the name that the server looks for
+        do_HEAD = do_GET  # noqa: N815 - the server looks for this name
 
         def log_message(self, *_: object) -> None:
-            """Nobody reads it."""
+            """Discard it."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -216,7 +216,7 @@ def small_engine(engine: Engine, tmp_path: Path) -> Iterator[OwnEngine]:
 def test_a_disk_that_fills_up_while_an_image_is_unpacked_is_no_fault_of_the_image(
     small_engine: OwnEngine, registry: PlainRegistry
 ) -> None:
-    """Afterwards the engine has removed what it unpacked, and there is room again."""
+    """Afterwards the engine has removed what it unpacked, so the disk has space again."""
     large = tarfile.TarInfo("large")
     large.size = 200 * MIB
     calls = Calls(small_engine.address)

@@ -1,4 +1,4 @@
-"""The fake sandbox keeps the contract, and does what only a fake can."""
+"""The fake sandbox: the contract, and what only the fake does."""
 
 import time
 from collections.abc import Callable, Iterator

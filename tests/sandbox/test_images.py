@@ -1,4 +1,4 @@
-"""What of a real engine's images is dropped, what is left alone, and what they take."""
+"""Which images a real engine drops and keeps, and the space that they take."""
 
 from collections.abc import Callable, Iterator
 
@@ -16,7 +16,7 @@ Build = Callable[[str, str], str]
 
 @pytest.fixture
 def build(engine: Engine) -> Iterator[Build]:
-    """Make an image with one more layer: what a script leaves in it."""
+    """Make an image with another layer, which contains what a script creates."""
     made: list[str] = []
 
     def image(base: str, script: str) -> str:

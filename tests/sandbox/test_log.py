@@ -1,4 +1,4 @@
-"""Reading a log that a stranger writes."""
+"""Reading a log that a hostile program writes."""
 
 import json
 import os

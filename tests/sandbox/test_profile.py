@@ -1,4 +1,4 @@
-"""Every property of the security profile, looked at from inside a running container."""
+"""Every property of the security profile, observed from inside a running container."""
 
 import subprocess
 from collections.abc import Callable, Iterator

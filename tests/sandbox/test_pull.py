@@ -1,4 +1,4 @@
-"""Pulling by digest with a bearer token, from a real registry behind a gate that wants the token."""
+"""Pulling by digest with a bearer token, from a real registry behind a proxy that requires the token."""
 
 import http.client
 import threading
@@ -20,7 +20,7 @@ TOKEN = "the-token"
 
 @dataclass
 class Registry:
-    """Where an image can be pulled with TOKEN, and nothing without."""
+    """A registry from which an image can be pulled with TOKEN only."""
 
     gate: ThreadingHTTPServer
     digest: str
@@ -54,10 +54,10 @@ def _gate(registry_port: int) -> ThreadingHTTPServer:
             self.end_headers()
             self.wfile.write(body)
 
-        do_HEAD = do_GET  # noqa: N815 - the name that the server looks for
+        do_HEAD = do_GET  # noqa: N815 - the server looks for this name
 
         def log_message(self, *_: object) -> None:
-            """Nobody reads it."""
+            """Discard it."""
 
     return ThreadingHTTPServer(("127.0.0.1", 0), Gate)
 
@@ -97,7 +97,7 @@ def test_a_digest_that_is_gone_is_refused(bench: Bench, registry: Registry) -> N
 
 
 def test_a_registry_that_is_away_is_no_refusal(bench: Bench) -> None:
-    """It may be back soon: the platform's fault, tried again."""
+    """It may come back, so the platform tries again."""
     with pytest.raises(SandboxError) as caught:
         bench.sandbox.pull(f"127.0.0.1:{free_port()}/app@sha256:{'0' * 64}", token=TOKEN)
     assert not isinstance(caught.value, ImageUnavailable)

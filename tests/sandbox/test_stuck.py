@@ -1,6 +1,6 @@
-"""One container that the engine cannot start, stop or remove: what it costs, and that nothing starts later.
+"""A container that the engine cannot start, stop or remove: other containers work, and nothing starts later.
 
-Such images are only tried on an engine of the test's own, whose memory is limited.
+Such images are tried only on an engine of the test, whose memory is limited.
 """
 
 import os
@@ -28,7 +28,7 @@ MEMORY = 1024 * MIB
 
 @pytest.fixture(scope="module")
 def limited(engine: Engine) -> Iterator[OwnEngine]:
-    """An engine of its own that may take 1 GiB of memory."""
+    """A separate engine that may use 1 GiB of memory."""
     assert engine
     own = OwnEngine()
     group = _memory_group(own.directory.name)
@@ -57,7 +57,7 @@ def _memory_group(name: str) -> Path:
 
 @pytest.fixture
 def there(limited: OwnEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    """A sandbox over that engine, which waits only seconds for an answer."""
+    """A sandbox over that engine with short time limits."""
     monkeypatch.setattr(Calls, "act", 6)
     monkeypatch.setattr(Calls, "look", 3)
     source = tmp_path / "in.laz"
@@ -183,7 +183,7 @@ def _command(process: Path) -> str:
 
 
 def _let_it_go(limited: OwnEngine) -> None:
-    """Write what the engine waits to read."""
+    """Write to the pipe that the engine is reading."""
     for pipe in limited.directory.glob("data/overlay2/*/merged/etc/passwd"):
         if pipe.is_fifo():
             try:
@@ -197,7 +197,7 @@ def _let_it_go(limited: OwnEngine) -> None:
 def test_what_runs_is_ended_although_the_engine_does_not_do_it(
     there: Bench, images: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The log and outputs are kept, and the program had the chance to report its end."""
+    """Log and outputs are kept, and init reports the end."""
     name = there.start(images.image(command=["trap '' TERM; echo kept; echo ready >&2; sleep 60"]))
     while "ready" not in there.log(name):
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""The workspace of an attempt, below the engine: what it needs of the kernel."""
+"""The workspace of an attempt: file systems and user ids."""
 
 import os
 import threading
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.service
 
 
 def test_a_file_system_that_is_busy_for_a_moment_is_unmounted_all_the_same(engine: Engine, tmp_path: Path):
-    """As while another thread starts a process, which holds our descriptors for a moment."""
+    """As happens while another thread starts a process, which holds our descriptors for a moment."""
     space = workspace.probe(tmp_path, quota="loop")
     held = os.open(space.log, os.O_RDONLY)
     release = threading.Timer(0.3, os.close, [held])
@@ -26,7 +26,7 @@ def test_a_file_system_that_is_busy_for_a_moment_is_unmounted_all_the_same(engin
 
 
 def test_no_two_attempts_have_one_user(tmp_path: Path):
-    """Limits that the kernel keeps per user are then not shared. An attempt that is gone frees its own."""
+    """The kernel keeps some limits per user. A removed attempt frees its user id."""
     users = range(5000, 5008)
     made: list[workspace.Workspace] = []
 

@@ -1,6 +1,6 @@
-"""The one process of a node that is root: it holds the sandbox, and serves the worker over a unix socket.
+"""The root process of a node: it runs the sandbox and serves the worker over a unix socket.
 
-The worker decides what runs, as an account without privileges. It asks here for containers by name, image
-digest and limits; the security profile, the mounts and the engine's socket are out of its reach. Every
-message is checked as if the worker were compromised. Plain Python: no Django, no database, no network.
+The worker, an account without privileges, decides what runs. It asks for containers by name, image digest and
+limits, and cannot reach the security profile, the mounts or the engine's socket. Every message is checked as
+if the worker were compromised. Plain Python: no Django, no database, no network.
 """

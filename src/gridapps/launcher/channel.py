@@ -1,4 +1,4 @@
-"""Messages with descriptors over a unix socket that keeps their bounds: each is received whole or refused."""
+"""Messages with descriptors over a unix socket of type SEQPACKET: each is received whole or refused."""
 
 import fcntl
 import os
@@ -11,15 +11,15 @@ _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
 
 
 class Malformed(Exception):
-    """A message that is too long, or carries what it must not. The message is a sentence."""
+    """A message that is too long, or carries something unexpected. The text is a sentence."""
 
 
 class Closed(Exception):
-    """The other side has gone."""
+    """The other side has closed the connection."""
 
 
 def new_socket() -> socket.socket:
-    """A socket of the launcher's kind."""
+    """A socket of the type that the launcher uses."""
     return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
 
 
@@ -53,7 +53,7 @@ def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def memory_file(content: bytes) -> int:
-    """A descriptor of a file in memory with this content, which nobody can change."""
+    """A descriptor of a sealed file in memory with this content: it cannot be changed."""
     descriptor = os.memfd_create("gridapps", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         with open(descriptor, "wb", closefd=False) as file:
@@ -66,10 +66,10 @@ def memory_file(content: bytes) -> int:
 
 
 def content_of(descriptor: int, *, limit: int) -> bytes:
-    """What a sealed memory file holds. Raises Malformed when it is none, or longer than `limit` bytes."""
+    """The content of a sealed memory file. Raises Malformed for another file, or one above `limit` bytes."""
     try:
         sealed = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & _SEALS == _SEALS
-    except OSError:  # no memory file
+    except OSError:  # not a memory file
         sealed = False
     if not sealed:
         raise Malformed("Expected a sealed memory file.")

@@ -1,4 +1,4 @@
-"""What a launcher is started with, as one JSON text on its command line: nothing of it is secret."""
+"""The configuration of a launcher: one JSON text on its command line, without secrets."""
 
 from pathlib import Path
 from typing import Literal
@@ -7,7 +7,7 @@ import msgspec
 
 
 class LauncherConfiguration(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """Sizes in bytes. `owner` is the worker's account, beside root the only one that may connect."""
+    """Sizes in bytes. `owner` is the worker's account, which may connect, as root may."""
 
     socket: str
     owner: int
@@ -18,7 +18,7 @@ class LauncherConfiguration(msgspec.Struct, forbid_unknown_fields=True, frozen=T
     inputs: str
     quota: Literal["loop", "watchdog"]
     runtime: str
-    user_ids: tuple[int, int]  # the first and the last of those that containers get
+    user_ids: tuple[int, int]  # first and last of those that containers get
     registries: tuple[str, ...]
     cpus: float
     memory: int
@@ -27,5 +27,5 @@ class LauncherConfiguration(msgspec.Struct, forbid_unknown_fields=True, frozen=T
     log_format: Literal["json", "text"] = "json"
 
     def command(self, python: str | Path) -> list[str]:
-        """How the launcher is started."""
+        """The command that starts the launcher."""
         return [str(python), "-I", "-m", "gridapps.launcher", msgspec.json.encode(self).decode()]

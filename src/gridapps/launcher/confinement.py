@@ -1,4 +1,4 @@
-"""What the launcher gives up at its start: privileges that it has no use for, and the network."""
+"""What the launcher gives up when it starts: privileges that it does not use, and the network."""
 
 import ctypes
 import os
@@ -8,13 +8,16 @@ from gridapps.processes import privileges
 _CLONE_NEWNET = 0x40000000
 
 CHOWN, DAC_OVERRIDE, FOWNER, KILL, SYS_ADMIN = 0, 1, 3, 5, 21  # linux/capability.h
-# To hand outputs over, to reach what programs closed, to change its mode; to kill without the engine;
-# to mount and to use loop devices.
+# The first three hand over outputs: change owners, read closed directories, change modes. KILL ends processes
+# without the engine. SYS_ADMIN mounts and uses loop devices.
 NEEDED = (CHOWN, DAC_OVERRIDE, FOWNER, KILL, SYS_ADMIN)
 
 
 def confine(*, network: bool) -> None:
-    """Call it once, before any thread. `network`: keep it, for an engine at a TCP address. Raises OSError."""
+    """Call once, before any thread starts. `network`: keep the network, for an engine at a TCP address.
+
+    Raises OSError.
+    """
     os.umask(0o077)
     if os.geteuid() == 0:
         if not network and ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET) != 0:

@@ -1,7 +1,7 @@
-"""Handing what a program left to the worker's account, so that it can read closed files and directories.
+"""Giving the outputs of a program to the worker's account, so that it can read closed files and directories.
 
 The tree is hostile: it is walked by descriptors, no link is followed, and only directories and regular files
-change their owner. What lies deeper than outputs are collected stays as it is.
+change their owner. Entries below the depth that collection reads stay as they are.
 """
 
 import os
@@ -15,7 +15,7 @@ _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class _Directory:
-    """A directory on the way down, read while it is walked."""
+    """A directory on the path of the walk."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -31,7 +31,7 @@ class _Directory:
 
 
 def hand_over(top: int, *, owner: int) -> None:
-    """Give everything below the open directory `top` to an account. Idempotent; `top` itself stays root's."""
+    """Give everything below the open directory `top`, but not `top`, to an account. Idempotent."""
     device = os.fstat(top).st_dev
     left = MAX_ENTRIES
     stack = [_Directory(os.open(".", _OPEN, dir_fd=top))]
@@ -52,7 +52,7 @@ def hand_over(top: int, *, owner: int) -> None:
 
 
 def _take(directory: int, name: str, *, device: int, owner: int, deeper: bool) -> int | None:
-    """Hand one entry over; if it is a directory to go into, its descriptor."""
+    """Hand over one entry. Returns a descriptor if it is a directory to walk next."""
     try:
         entry = os.open(name, _LOOK, dir_fd=directory)
     except FileNotFoundError:
@@ -69,7 +69,7 @@ def _take(directory: int, name: str, *, device: int, owner: int, deeper: bool) -
 
 
 def _give(entry: int, found: os.stat_result, *, owner: int, needed: int) -> None:
-    """The link in /proc leads to the very inode that is open, whatever its name means by now."""
+    """Works through the link in /proc, which leads to the open inode even if the name now means another."""
     here = f"/proc/self/fd/{entry}"
     if found.st_uid != owner:
         os.chown(here, owner, -1)

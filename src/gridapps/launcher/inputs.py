@@ -1,6 +1,6 @@
-"""The input files of containers, as descriptors that the worker opened with its own rights.
+"""The input files of containers, passed as descriptors that the worker opened with its own rights.
 
-Each is bind-mounted read-only under its container's name, and the engine is given that place. So neither
+Each is bind-mounted read-only under the name of its container, and the engine gets that path. So neither
 launcher nor engine opens a path that the worker chose. The mounts outlive this process.
 """
 
@@ -20,19 +20,19 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Inputs:
-    """The directory of the mount points. The engine must see it under the same path."""
+    """A directory of mount points, which the engine must see under the same path."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory.absolute()
 
     def attach(self, name: str, descriptor: int) -> Path:
-        """The place of this file for a container's bind. Idempotent for one file.
+        """Mount the file and return the path for the container. Idempotent for one file.
 
-        Raises ValueError when it is no regular file or not opened for reading alone, NameTaken when the name
-        has another file, SandboxError when it cannot be mounted.
+        Raises ValueError unless it is a regular file opened read-only, NameTaken when the name has another
+        file, SandboxError when it cannot be mounted.
         """
         _check(descriptor)
-        if os.geteuid() != 0:  # then launcher and worker are one account, and there is nothing to protect
+        if os.geteuid() != 0:  # then launcher and worker have one account, and nothing needs protection
             return Path(f"/proc/self/fd/{descriptor}").readlink()
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         target = self._directory / name
@@ -54,7 +54,7 @@ class Inputs:
         return (self._directory / name).exists()
 
     def detach(self, name: str) -> None:
-        """Idempotent. A container that has the file keeps it."""
+        """Unmount a file. Idempotent. A container that uses the file keeps it."""
         target = self._directory / name
         if _libc.umount2(os.fsencode(target), _DETACH | _UMOUNT_NOFOLLOW) != 0:
             code = ctypes.get_errno()
@@ -63,12 +63,12 @@ class Inputs:
         target.unlink(missing_ok=True)
 
     def names(self) -> list[str]:
-        """Everything that is attached."""
+        """The names of all attached files."""
         return [path.name for path in self._directory.iterdir()] if self._directory.is_dir() else []
 
 
 def _check(descriptor: int) -> None:
-    """Only a descriptor that was opened for reading proves that its sender may read: not one of O_PATH."""
+    """A descriptor opened for reading proves that its sender may read the file; one of O_PATH does not."""
     flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise ValueError("The input is not a regular file.")
@@ -89,20 +89,20 @@ def _mount(descriptor: int, target: Path) -> None:
 
 
 def _bind(descriptor: int, target: Path) -> int:
-    """Mount the very file that is open; 0, or the number of the error."""
+    """Mount the open file. Returns 0 or errno."""
     source = b"/proc/self/fd/%d" % descriptor
     done = _libc.mount(source, os.fsencode(target), None, _BIND, None)
     return 0 if done == 0 else ctypes.get_errno()
 
 
 def _bind_by_path(descriptor: int, target: Path) -> int:
-    """The same for a file of another mount namespace: the path that the kernel tells has to lead to that
-    very file here as well."""
+    """The same for a file of another mount namespace: the path that the kernel reports must lead to the same
+    file here."""
     path = Path(f"/proc/self/fd/{descriptor}").readlink()
     try:
         own = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise SandboxError(f"The input {path} is not to be found here: {error.strerror}.") from None
+        raise SandboxError(f"The input {path} was not found here: {error.strerror}.") from None
     try:
         if not os.path.samestat(os.fstat(own), os.fstat(descriptor)):
             raise SandboxError(f"The input {path} is another file here than for the worker.")

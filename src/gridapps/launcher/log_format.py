@@ -1,4 +1,4 @@
-"""Log lines in the two formats that every part of an instance writes (docs/operations.md)."""
+"""Log lines in the two formats of an instance's parts (docs/operations.md)."""
 
 import logging
 import time
@@ -10,7 +10,7 @@ _LONGEST, _LONGEST_TRACE = 1000, 6000  # characters
 
 
 class JsonLines(logging.Formatter):
-    """A JSON object for each line."""
+    """Formats each record as a JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -26,7 +26,7 @@ class JsonLines(logging.Formatter):
 
 
 def write(log_format: Literal["json", "text"]) -> None:
-    """Have the lines of this process written to standard error."""
+    """Write the log of this process to standard error."""
     handler = logging.StreamHandler()
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message).1000s")
     handler.setFormatter(JsonLines() if log_format == "json" else text)

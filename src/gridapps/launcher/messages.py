@@ -1,4 +1,4 @@
-"""What passes between worker and launcher: JSON messages, decoded into these types or refused."""
+"""The messages between worker and launcher: JSON, strictly decoded into these types."""
 
 from datetime import datetime
 from typing import Annotated
@@ -9,10 +9,10 @@ from msgspec import Meta
 from gridapps.sandbox import protocol
 from gridapps.sandbox.protocol import Limits, SandboxError
 
-LARGEST = 65536  # bytes of a message; what is larger goes into a memory file, whose descriptor is passed
+LARGEST = 65536  # bytes of a message; a larger reply goes into a memory file, whose descriptor is passed
 MAX_ARGUMENTS = 1024**2  # bytes
 MAX_DESCRIPTORS = 2
-LONGEST_WAIT = 60.0  # seconds of one call; the caller asks again
+LONGEST_WAIT = 60.0  # seconds of one call; the caller repeats it
 
 Name = Annotated[str, Meta(max_length=200)]  # the service checks it further
 Reference = Annotated[str, Meta(max_length=512)]
@@ -60,7 +60,7 @@ class Drop(Message):
 
 
 class Start(Message):
-    """With two descriptors: the input, opened for reading, and the arguments as a sealed memory file."""
+    """Carries two descriptors: the input, opened for reading, and the arguments in a sealed memory file."""
 
     name: Name
     image: Reference
@@ -83,13 +83,13 @@ class Stop(Message):
 
 
 class Log(Message):
-    """Answered with a descriptor, or null."""
+    """The reply carries a descriptor, if there is a log."""
 
     name: Name
 
 
 class Outputs(Message):
-    """Answered with a descriptor."""
+    """The reply carries a descriptor."""
 
     name: Name
 
@@ -121,7 +121,7 @@ AnyMessage = (
 
 
 class Reply(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """The call's result, or what it raised. `spilled`: the reply is in the memory file that comes along."""
+    """The result of a call, or what it raised. `spilled`: the reply is in the memory file that is passed."""
 
     value: msgspec.Raw = msgspec.Raw(b"null")
     error: str = ""
@@ -130,7 +130,7 @@ class Reply(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 def _errors() -> dict[str, type[Exception]]:
-    """What a sandbox may raise, by name."""
+    """The errors that a sandbox may raise, by name."""
     found: dict[str, type[Exception]] = {"KeyError": KeyError, "ValueError": ValueError}
     for each in vars(protocol).values():
         if isinstance(each, type) and issubclass(each, SandboxError):
@@ -142,5 +142,5 @@ ERRORS = _errors()
 
 
 def named(error: Exception) -> str:
-    """The name under which an error is passed on: its own, or that of the nearest base that has one."""
+    """The name of an error in a reply: that of its class, or of the nearest base class in ERRORS."""
     return next((base.__name__ for base in type(error).__mro__ if base.__name__ in ERRORS), "SandboxError")

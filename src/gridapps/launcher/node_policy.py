@@ -1,4 +1,4 @@
-"""What a worker may ask for, checked here because the worker may have been taken over."""
+"""What a worker may ask for. The launcher checks it because the worker may be compromised."""
 
 import re
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ _OF_ONE_CONTAINER = Limits(cpus=1, memory=1, disk=1)  # the fixed limits of the 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """The registries of the instance as `host:port`, the number of containers, and what one may have."""
+    """The registries of the instance as `host:port`, and the limits of the node."""
 
     registries: tuple[str, ...]
     cpus: float
     memory: int  # bytes
     disk: int  # bytes, of outputs and of the log
-    containers: int  # at once, with those that have ended and are not removed
+    containers: int  # that exist at once, also those that have ended
 
     def is_ours(self, image: str) -> bool:
         """Whether a reference names an image of this instance by its digest."""
@@ -28,7 +28,7 @@ class Policy:
         return bool(re.fullmatch(rf"(?:{registries})/{_REPOSITORY}@{_DIGEST}", image))
 
     def check_limits(self, limits: Limits) -> None:
-        """Raises ValueError for what exceeds the node or the container contract."""
+        """Raise ValueError for limits that exceed the node or the container contract."""
         most = {
             "cpus": self.cpus,
             "memory": self.memory,
@@ -43,6 +43,6 @@ class Policy:
 
 
 def check_name(name: str) -> None:
-    """Raises ValueError for what cannot be a container's name."""
+    """Raise ValueError unless this can be the name of a container."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"A container is named with [a-z0-9-], not {name!r}.")

@@ -1,4 +1,4 @@
-"""The sandbox as the worker has it: every call is asked of the launcher."""
+"""The sandbox for the worker: each call is a message to the launcher."""
 
 import os
 import socket
@@ -29,10 +29,10 @@ _REPLY = msgspec.json.Decoder(Reply)
 
 
 class RemoteSandbox:
-    """Implements `protocol.Sandbox`. Connects when needed, and again after a restart of the launcher."""
+    """Implements `protocol.Sandbox`. Reconnects after a restart of the launcher."""
 
     def __init__(self, path: Path, *, connections: int) -> None:
-        """`connections`: the most at once; further calls wait for one."""
+        """`connections`: the maximum; further calls wait."""
         self._path = path
         self._idle: list[socket.socket] = []
         self._guard = threading.Lock()
@@ -62,7 +62,7 @@ class RemoteSandbox:
             self._call(messages.Pull(image=image, token=token), type(None))
         except RegistryUnavailable as error:
             host = image.partition("/")[0]
-            if diagnosis.distrusts(host):  # the launcher has no network, and cannot look
+            if diagnosis.distrusts(host):  # the launcher has no network, so it cannot check
                 text = f"This node does not trust the certificate of the registry {host}."
                 raise NodeRefused(text) from error
             raise
@@ -132,14 +132,14 @@ class RemoteSandbox:
         return passed[0] if passed else None
 
     def _exchange(self, request: Message, descriptors: list[int]) -> tuple[Reply, list[int]]:
-        """Ask, and give the reply with its descriptors. Raises what the launcher answers with."""
+        """Send a message; returns the reply with its descriptors. Raises the error that the reply names."""
         try:
             with self._free:
                 content, passed = self._converse(msgspec.json.encode(request), descriptors)
         except channel.Malformed as error:
             raise ValueError(str(error)) from None
         except (channel.Closed, OSError) as error:
-            self.close()  # the others were of the same launcher
+            self.close()  # the other connections lead to the same launcher
             raise EngineUnavailable(
                 f"The launcher at {self._path} does not answer ({error}). Is it running?"
             ) from error
@@ -164,8 +164,8 @@ class RemoteSandbox:
         return reply
 
     def _sent(self, content: bytes, descriptors: list[int]) -> socket.socket:
-        """A connection on which the message was sent: an idle one, or a new one if the launcher behind the
-        idle one has gone. What was sent is never sent again: the launcher may have done it."""
+        """Send the message on an idle connection, or on a new one if the launcher has closed the idle one. A
+        message that was sent is not repeated, because the launcher may have acted on it."""
         with self._guard:
             idle = self._idle.pop() if self._idle else None
         if idle is not None:
@@ -187,7 +187,7 @@ class RemoteSandbox:
 
 
 def _open_input(path: Path) -> int:
-    """O_NONBLOCK, so that a pipe in its place does not block; the launcher takes only a regular file."""
+    """Opens with O_NONBLOCK, so that a pipe does not block. The launcher accepts only a regular file."""
     try:
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:

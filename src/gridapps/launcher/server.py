@@ -1,4 +1,4 @@
-"""The launcher's socket: a thread for each connection, so that a call that hangs holds up no other."""
+"""The launcher's socket. Each connection has a thread, so a call that hangs does not block others."""
 
 import errno
 import fcntl
@@ -27,14 +27,14 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class AlreadyRuns(Exception):
-    """Another launcher serves this socket. The message is a sentence."""
+    """Another launcher serves this socket. The text is a sentence."""
 
 
 class Server:
-    """Listens at `path`, to which root and the account `owner` may connect."""
+    """Listens at `path`. Root and the account `owner` may connect."""
 
     def __init__(self, path: Path, *, owner: int, connections: int, service: Service) -> None:
-        """`connections`: the most at once; one more is closed."""
+        """`connections`: the maximum; further ones are closed."""
         self._path = path
         self._owner = owner
         self._service = service
@@ -54,9 +54,9 @@ class Server:
         self._listener.listen(128)
 
     def close(self) -> None:
-        """Let `serve` return. Safe in a signal handler, and from another thread."""
+        """Make `serve` return. Safe in a signal handler and from another thread."""
         self._closing = True
-        with suppress(OSError):  # `serve` may have returned, and closed it, since the line above
+        with suppress(OSError):  # `serve` may have closed it already
             self._listener.shutdown(socket.SHUT_RDWR)
 
     def serve(self) -> None:
@@ -69,7 +69,7 @@ class Server:
                 except OSError as error:
                     if not self._closing:
                         logger.warning("No connection could be accepted: %s", error)
-                        time.sleep(_PAUSE)  # there may be no descriptor left for it
+                        time.sleep(_PAUSE)  # the process may be out of descriptors
                 else:
                     self._admit(connection)
         finally:
@@ -83,24 +83,24 @@ class Server:
             logger.warning("A connection of account %s was refused.", uid)
             connection.close()
         elif not self._free.acquire(blocking=False):
-            logger.warning("A connection was refused: there are as many as there may be.")
+            logger.warning("A connection was refused: the limit is reached.")
             connection.close()
         else:
             threading.Thread(target=self._converse, args=(connection,), daemon=True).start()
 
     def _converse(self, connection: socket.socket) -> None:
-        """Answer one call after the other until the other side goes, or breaks the rules."""
+        """Answer calls until the other side closes the connection or sends a malformed message."""
         try:
             with connection, suppress(Closed):
                 while self._answer_one(connection):
                     pass
         except Exception:
-            logger.exception("A connection was given up.")
+            logger.exception("A connection failed.")
         finally:
             self._free.release()
 
     def _answer_one(self, connection: socket.socket) -> bool:
-        """Whether the conversation goes on."""
+        """Receive and answer one call. False when the connection is to be closed."""
         descriptors: list[int] = []
         passed: int | None = None
         understood = False
@@ -129,7 +129,7 @@ def _decode(content: bytes) -> Message:
 
 
 def _failure(error: Exception) -> Reply:
-    """What the caller is told of an error."""
+    """The reply that reports an error."""
     match error:
         case Malformed():
             logger.warning("A malformed message was refused: %s", error)
@@ -146,7 +146,7 @@ def _failure(error: Exception) -> Reply:
 
 
 def _send(connection: socket.socket, reply: Reply, passed: int | None) -> None:
-    """Send it, with a descriptor or in a memory file when there is one or it is large. Closes `passed`."""
+    """Send the reply with the descriptor `passed`, which is closed. A large reply goes in a memory file."""
     descriptors = [] if passed is None else [passed]
     try:
         content = msgspec.json.encode(reply)
@@ -159,7 +159,7 @@ def _send(connection: socket.socket, reply: Reply, passed: int | None) -> None:
 
 
 def _peer(connection: socket.socket) -> int:
-    """The account that the other side had when it connected."""
+    """The account of the process that connected."""
     found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     _, uid, _ = struct.unpack("3i", found)
     return int(uid)

@@ -1,4 +1,4 @@
-"""Carries the worker's calls out, each after its checks."""
+"""Checks the worker's calls and carries them out."""
 
 import threading
 import time
@@ -21,11 +21,11 @@ from gridapps.sandbox.protocol import (
     SandboxError,
 )
 
-Answer = tuple[object, int | None]  # a value, and a descriptor that goes with it
+Answer = tuple[object, int | None]  # a value and a descriptor
 
 
 class Service:
-    """For any number of threads. `owner`: the worker's account, which outputs are handed over to."""
+    """Thread-safe. `owner` is the worker's account, which gets the outputs."""
 
     def __init__(self, sandbox: Sandbox, *, policy: Policy, inputs: Path, owner: int) -> None:
         self._sandbox = sandbox
@@ -37,7 +37,7 @@ class Service:
         self._looking = threading.Lock()
 
     def carry_out(self, request: Message, descriptors: list[int]) -> Answer:
-        """Raises what the sandbox raises, and ValueError for what is not allowed."""
+        """Raises what the sandbox raises, and ValueError for a call that is not allowed."""
         expected = 2 if isinstance(request, messages.Start) else 0
         if len(descriptors) != expected:
             raise ValueError(f"This call takes {expected} descriptors, not {len(descriptors)}.")
@@ -53,7 +53,7 @@ class Service:
                 return self._answer(request), None
 
     def _answer(self, request: Message) -> object:
-        """What the call gives, for those that give something; the others are in `_do`."""
+        """The result of a call. Calls without a result are in `_do`."""
         sandbox = self._sandbox
         match request:
             case messages.Version():
@@ -62,7 +62,7 @@ class Service:
                 return sandbox.held()
             case messages.Changed():
                 return self._changed(request.timeout)
-            case messages.Layers():  # what others have in the engine is not there for this instance
+            case messages.Layers():  # images of others are hidden from this instance
                 return sandbox.layers(request.image) if self._policy.is_ours(request.image) else None
             case messages.Drop():
                 return sandbox.drop(request.image) if self._policy.is_ours(request.image) else True
@@ -113,7 +113,7 @@ class Service:
             try:
                 self._sandbox.start(launch)
             except EngineUnavailable:
-                raise  # it may have started all the same
+                raise  # the container may have been started
             except BaseException:
                 if not known:
                     self._inputs.detach(request.name)
@@ -128,7 +128,7 @@ class Service:
 
     @contextmanager
     def _alone(self, name: str) -> Iterator[None]:
-        """The worker that asked may die meanwhile; the next one has to wait for this start to end."""
+        """Mark the name as being started: a worker that takes over from a dead one must wait for that."""
         with self._started:
             if name in self._starting:
                 raise NameTaken(f"{name} is being started already.")
@@ -150,7 +150,7 @@ class Service:
         return self._sandbox.wait(name, timeout=max(0.0, end - time.monotonic()))
 
     def _end(self, name: str, action: Callable[[], None]) -> None:
-        """Stop or remove, but not in the middle of a start. What has no proper name does not exist."""
+        """Stop or remove, but not during a start. A container with an invalid name does not exist."""
         with self._started:
             if name in self._starting:
                 raise SandboxError(f"{name} is being started: ask again later.")
@@ -162,7 +162,7 @@ class Service:
         self._inputs.detach(name)
 
     def _changed(self, timeout: float) -> bool:
-        """One at a time looks: the call of a worker that has died may be under way still."""
+        """Serialised: the call of a worker that has died may still be running."""
         end = time.monotonic() + timeout
         if not self._looking.acquire(timeout=timeout):
             return False
@@ -189,7 +189,7 @@ class Service:
         attached = set(self._inputs.names())
         with self._started:
             attached -= self._starting
-        # The last: what was started meanwhile is among them, and what is not among them is left over.
+        # Listed last, so that it has everything started meanwhile; inputs without a resident are leftovers.
         everything = self._sandbox.residents(labels={})
         for name in attached - {resident.name for resident in everything}:
             self._inputs.detach(name)

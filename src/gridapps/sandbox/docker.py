@@ -92,10 +92,10 @@ class DockerSandbox:
         end = time.monotonic() + timeout
         while True:
             left = max(0.0, end - time.monotonic())
-            state = self._ends.wait(name, timeout=min(left, _WATCHDOG_PERIOD) if watched else left)
-            if state is Phase.ABSENT:
+            phase = self._ends.wait(name, timeout=min(left, _WATCHDOG_PERIOD) if watched else left)
+            if phase is Phase.ABSENT:
                 raise KeyError(name)
-            if state is Phase.ENDED:
+            if phase is Phase.ENDED:
                 return outcome(self._containers, name)
             if watched:
                 self._enforce_disk(name, space, known)

@@ -16,7 +16,7 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5  # seconds
 
 
 class Phase(enum.Enum):
-    """Of a container, as far as waiting is concerned."""
+    """Of the life of a container."""
 
     ABSENT = enum.auto()  # there is none, or it will never be started
     CREATED = enum.auto()
@@ -32,19 +32,19 @@ class Ends:
         self._exits = Exits()
 
     def wait(self, name: str, *, timeout: float) -> Phase:
-        """The state after the end, or after `timeout` seconds."""
+        """The phase after the end, or after `timeout` seconds."""
         end, pause = time.monotonic() + timeout, _SHORTEST_PAUSE
         while True:
-            state = self._state(name)
+            phase = self._phase(name)
             left = end - time.monotonic()
-            if state in {Phase.ABSENT, Phase.ENDED} or left <= 0:
-                return state
+            if phase in {Phase.ABSENT, Phase.ENDED} or left <= 0:
+                return phase
             if self._exits.wait(name, timeout=left) is None:  # its process cannot be watched from here
                 time.sleep(min(left, pause))
                 pause = min(pause * 1.5, _LONGEST_PAUSE)
 
-    def _state(self, name: str) -> Phase:
-        """The state now. Asks the engine only about a container whose process is not watched."""
+    def _phase(self, name: str) -> Phase:
+        """The phase now. Asks the engine only about a container whose process is not watched."""
         exited = self._exits.wait(name, timeout=0)
         if exited is not None:
             return Phase.ENDED if exited else Phase.RUNNING

@@ -1,8 +1,8 @@
 """Starting a container: check the launch and the image, make the workspace, create and start."""
 
 import re
+import secrets
 import threading
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -87,7 +87,7 @@ class Starter:
         """Check the files of an image, once, in a container without mounts that is never started."""
         if image.id in self._checked:
             return
-        name = f"{CHECK}{uuid.uuid4().hex[:12]}"
+        name = f"{CHECK}{secrets.token_hex(6)}"
         configuration = profile.unstarted(image.id, labels=self._containers.labels(name, given={}))
         container = self._engine.create(self._containers.engine_name(name), configuration)
         try:

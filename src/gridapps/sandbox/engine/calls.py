@@ -1,7 +1,7 @@
 """The engine's calls about containers and itself, with failures as the protocol's errors."""
 
 import base64
-import uuid
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
@@ -135,7 +135,7 @@ class Engine:
     def _takes_without_mounts(self, configuration: Mapping[str, Any]) -> bool:
         """Whether the engine refuses the mounts, and not the image or the limits."""
         bare = {**configuration, "HostConfig": {**configuration["HostConfig"], "Mounts": []}}
-        name = f"gridapps-check-{uuid.uuid4().hex[:12]}"
+        name = f"gridapps-check-{secrets.token_hex(6)}"
         response = self._create(name, bare)
         if not response.failed:
             self.remove(name)

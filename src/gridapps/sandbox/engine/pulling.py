@@ -1,11 +1,9 @@
 """Pulling an image by digest, and why a pull failed: the image, the registry, this node, or the engine."""
 
 import base64
-import io
 import re
-import tarfile
+import secrets
 import time
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -28,6 +26,7 @@ from gridapps.sandbox.protocol import (
 _STEP = 300.0  # seconds between two steps of a pull
 _LONGEST = 3600.0  # seconds for a whole pull
 _PAUSES = (1.0, 4.0)  # seconds between attempts at a pull that fails while everything is well
+_EMPTY_TAR = bytes(1024)  # the two zero blocks that end an archive
 _NO_SUCH_DIGEST = "sha256:" + "0" * 64
 _NO_TOKEN = re.compile(r'\w+ "[^" ]+": (?P<words>(unauthorized|denied): .*)', re.DOTALL)
 
@@ -131,16 +130,13 @@ class _Pull:
 
     def _can_unpack(self) -> bool:
         """Whether the engine can unpack a layer at all: it imports an empty one, which is then removed."""
-        empty = io.BytesIO()
-        with tarfile.open(fileobj=empty, mode="w"):
-            pass
-        name = f"gridapps-check-{uuid.uuid4().hex[:12]}"
+        name = f"gridapps-check-{secrets.token_hex(6)}"
         made = self._engine.call(
             "POST",
             "/images/create",
             seconds=self._engine.act,
             query={"fromSrc": "-", "repo": name, "tag": "1"},
-            body=empty.getvalue(),
+            body=_EMPTY_TAR,
             headers={"Content-Type": "application/tar"},
         )
         if made.failed:

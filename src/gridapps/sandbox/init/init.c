@@ -1,14 +1,14 @@
 /* The first process of every container: starts the program, keeps its output, and reports its end.
  *
- * Nobody is attached to a container. This process opens the arguments as standard input, pumps standard output into
- * a file of the outputs and standard error into a size-capped log with a time on each line, reaps, passes TERM on,
- * ends whatever the program left behind, and only then, alone in the container, writes the status file.
+ * It opens the arguments as standard input, copies standard output to a file of the outputs and standard error to a log
+ * of limited size with a time stamp on each line, reaps processes and passes TERM on. When the program has ended, it
+ * kills the remaining processes and then, alone in the container, writes the status file.
  *
- * The program runs as the same user. It can write to the log and status files, but not replace them (their
- * directories are root's), and it never learns the word that stood in the status file at the start: that word is
- * read and erased before the program exists, memory and descriptors of this process are closed to it (not dumpable),
- * and it stands in front of the report that is written when the program is dead. The status file has a file system
- * of its own, so a full disk cannot prevent the report; memory for it is kept back from the start. */
+ * The program runs as the same user. It can write to the log and status files, but not replace them, because root owns
+ * their directories. It never learns the word that the status file contains at the start: init reads and erases the
+ * word before it executes the program, its memory and descriptors are closed to the program (not dumpable), and the
+ * word begins the report, which is written after the program has ended. The status file has a file system of its own,
+ * so a full disk cannot prevent the report; the memory for it is reserved at the start. */
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -44,13 +44,13 @@ struct refusal {
 
 struct log {
     int fd;
-    uint64_t head, tail_size;  /* bytes of the limit: for the first lines, and for the last ones */
+    uint64_t head, tail_size;  /* bytes of the limit, for the first and for the last lines */
     uint64_t written, dropped; /* bytes */
     char line[STAMP + LINE + 1];
     size_t used;
-    int after_return;          /* the last line ended with CR: a LF right after it belongs to it */
-    char tail[TAIL];           /* ring: the newest lines that the head had no room for */
-    uint64_t tail_end;         /* bytes ever put into the ring */
+    int after_return;          /* the last line ended with CR: an LF right after it belongs to it */
+    char tail[TAIL];           /* ring of the newest lines that did not fit into the head */
+    uint64_t tail_end;         /* total of bytes put into the ring */
     char stamp[STAMP + 1];
 };
 
@@ -65,14 +65,14 @@ static struct pump output;
 static struct pump errors;
 static int disk_full;
 static char word[WORD + 1];
-static int reserve = -1; /* a file of memory that is given up before the report is written */
+static int reserve = -1; /* a file in memory that is freed before the report is written */
 
 static void die(const char *what) {
     fprintf(stderr, "gridapps-init: %s: %s\n", what, strerror(errno));
     _exit(BROKEN);
 }
 
-/* Proleptic Gregorian date of a day count since 1970, as gmtime(3) without its look at the TZ variable. */
+/* Proleptic Gregorian date of a day count since 1970, as gmtime(3), but without reading the TZ variable. */
 static void stamp_now(char *text) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
@@ -93,7 +93,7 @@ static void stamp_now(char *text) {
     text[STAMP] = 0;
 }
 
-/* Write all, or say how much could not be written. */
+/* Write everything; returns how much could not be written. */
 static size_t write_all(int fd, const char *data, size_t size) {
     while (size > 0) {
         ssize_t done = write(fd, data, size);
@@ -108,7 +108,7 @@ static size_t write_all(int fd, const char *data, size_t size) {
     return 0;
 }
 
-/* Full is what has less room than a large write leaves when it fails; what was promised is used up long before. */
+/* The disk counts as full below the space that a failed large write leaves; the promised amount is used up earlier. */
 static void look_at_disk(void) {
     const uint64_t next_to_nothing = 128 * 1024;
     struct statvfs now;
@@ -120,8 +120,8 @@ static void tail_put(const char *data, size_t size) {
     for (size_t i = 0; i < size; i++) journal.tail[journal.tail_end++ % journal.tail_size] = data[i];
 }
 
-/* One whole line, with its time in front and its end behind, goes into the head while there is room, else into
- * the ring: so that a log that is too long keeps how it began and how it ended. */
+/* Append a line with its time stamp to the head while it fits, else to the ring: a log that is too long keeps its
+ * beginning and its end. */
 static void log_line(void) {
     size_t size = STAMP + journal.used;
     memcpy(journal.line, journal.stamp, STAMP);
@@ -157,7 +157,7 @@ static void log_finish(void) {
     if (journal.tail_end == 0) return;
     uint64_t ring = journal.tail_size;
     uint64_t start = journal.tail_end > ring ? journal.tail_end - ring : 0;
-    if (start > 0) { /* begin with a whole line */
+    if (start > 0) { /* start at a whole line */
         while (start < journal.tail_end && journal.tail[start % ring] != '\n') start++;
         if (start < journal.tail_end) start++;
         char note[STAMP + 96];
@@ -174,7 +174,7 @@ static void log_finish(void) {
     }
 }
 
-/* Take what a pipe holds now. Returns 0 when there was nothing to take. */
+/* Read what a pipe holds now. Returns 0 when it was empty. */
 static int pump_once(struct pump *pump) {
     static char chunk[CHUNK];
     if (pump->fd < 0) return 0;
@@ -189,7 +189,7 @@ static int pump_once(struct pump *pump) {
         pump->dropped += write_all(pump->out, chunk, (size_t)got);
     } else {
         log_bytes(chunk, (size_t)got);
-        look_at_disk(); /* a program that meets a full disk says so here, often before it tidies up */
+        look_at_disk(); /* a program reports a full disk here, often before it deletes files */
     }
     return 1;
 }
@@ -213,14 +213,14 @@ static int take_word(const char *path) {
     return fd;
 }
 
-/* A program may end with the whole memory of the container in /tmp. What the report takes was charged before. It is
- * not mapped, so that it makes this process no larger in the eyes of the kernel's memory killer. */
+/* A program may leave all memory of the container in use by /tmp, so the memory for the report is charged at the start.
+ * It is not mapped, so that the kernel's OOM killer does not count it for this process. */
 static void take_reserve(void) {
     reserve = memfd_create("reserve", MFD_CLOEXEC);
     if (reserve >= 0) (void)fallocate(reserve, 0, 0, RESERVE);
 }
 
-/* A full disk must not silence the log, so its room is taken now. */
+/* Allocate the blocks of the log now, so that it can be written when the disk is full. */
 static void divide_log(uint64_t limit) {
     const uint64_t note = 128;
     journal.tail_size = limit > 2 * TAIL ? TAIL : limit / 2;
@@ -231,7 +231,7 @@ static void divide_log(uint64_t limit) {
 
 static int last_error(int old, int new) { return old == EACCES ? old : new; }
 
-/* execve along PATH, as a shell does, but without glibc's habit of giving an unknown format to /bin/sh. */
+/* execve along PATH, as a shell does. Unlike execvp, it does not pass files of unknown format to /bin/sh. */
 static struct refusal execute(char **argv) {
     extern char **environ;
     char path[PATH_MAX];
@@ -267,9 +267,9 @@ static void be_the_program(int input, int out, int err, int report, const char *
     sigset_t none;
     setsid();
     memset(word, 0, sizeof word);
-    prctl(PR_SET_DUMPABLE, 1); /* else its own files below /proc are closed to it */
+    prctl(PR_SET_DUMPABLE, 1); /* else it cannot open its own files in /proc */
     int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-    if (score >= 0) { /* when memory runs out, the program goes and this process stays to say so */
+    if (score >= 0) { /* when memory runs out, the program is killed, and this process reports it */
         (void)!write(score, "1000", 4);
         close(score);
     }
@@ -303,7 +303,7 @@ static uint64_t number_in(const char *path, const char *key) {
     return UINT64_MAX;
 }
 
-/* A counter of the container's control group: version 1, then version 2. */
+/* A counter of the container's control group, in version 1 or 2. */
 static uint64_t counter(const char *one, const char *one_key, const char *two, const char *two_key) {
     uint64_t value = number_in(one, one_key);
     return value != UINT64_MAX ? value : number_in(two, two_key);
@@ -320,8 +320,9 @@ static uint64_t processor_time(const struct rusage *used) {
            (uint64_t)(used->ru_utime.tv_usec + used->ru_stime.tv_usec);
 }
 
-/* Whether TERM came from outside the container: kill(2) of a sender that has no process id in here. A program has
- * one; what it queues or has the kernel send (rt_sigqueueinfo, F_SETSIG) can name any process id, but not SI_USER. */
+/* Whether TERM came from outside the container: kill(2) by a sender without a process id in this namespace. The program
+ * has one. A signal that it queues or lets the kernel send (rt_sigqueueinfo, F_SETSIG) can carry any process id, but
+ * not SI_USER. */
 static int asked_to_end;
 
 static void report_end(int fd, int status, struct refusal refusal, const char *started) {
@@ -357,7 +358,7 @@ static int watch(pid_t program, int signals) {
         if (ready[2].revents) pump_once(&errors);
         struct signalfd_siginfo got;
         if (!ready[0].revents || read(signals, &got, sizeof got) != (ssize_t)sizeof got) continue;
-        if (got.ssi_signo != SIGCHLD) { /* USR1 is the end of all grace: this process stays, to report */
+        if (got.ssi_signo != SIGCHLD) { /* USR1: no more grace. This process stays to report */
             if (got.ssi_signo == SIGTERM && got.ssi_code == SI_USER && got.ssi_pid == 0) asked_to_end = 1;
             kill(-1, got.ssi_signo == SIGUSR1 ? SIGKILL : (int)got.ssi_signo);
             continue;
@@ -377,8 +378,8 @@ static void end_the_rest(void) {
     look_at_disk();
 }
 
-/* Engines look a numeric group up by name as well: a group in the image's /etc/group that is called like the number
- * would add any other to the program's groups, and nothing in here can take it away. */
+/* Engines also look up a numeric group as a name. A group in the image's /etc/group whose name is that number would add
+ * another group to the program, which this process cannot remove. */
 static int has_no_other_identity(uint64_t user) {
     gid_t groups[MOST_GROUPS];
     int count = getgroups(MOST_GROUPS, groups);
@@ -406,7 +407,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: gridapps-init ARGUMENTS OUTPUT LOG STATUS LOG_LIMIT USER WORKDIR PROGRAM [ARGUMENT...]\n");
         return BROKEN;
     }
-    if (getpid() != 1) { /* it ends every process that it can see */
+    if (getpid() != 1) { /* it kills every process that it can see */
         fprintf(stderr, "gridapps-init: runs only as the first process of a container\n");
         return BROKEN;
     }
