@@ -75,7 +75,7 @@ def content_of(descriptor: int, *, limit: int) -> bytes:
         raise Malformed("Expected a sealed memory file.")
     size = os.fstat(descriptor).st_size
     if size > limit:
-        raise Malformed(f"The memory file has {size} bytes; the limit is {limit}.")
+        raise Malformed(f"The memory file has {size} bytes; the limit is {limit} bytes.")
     return os.pread(descriptor, size, 0)
 
 

@@ -158,7 +158,7 @@ def _check_blobs(document: AttachmentManifest, repository: Repository) -> None:
         except NotInRegistry:
             raise Invalid(f"The blob {blob.digest} was not pushed.") from None
         if size != blob.size:
-            raise Invalid(f"The blob {blob.digest} has {size} bytes; the manifest says {blob.size}.")
+            raise Invalid(f"The blob {blob.digest} has {size} bytes; the manifest says {blob.size} bytes.")
 
 
 def _require_attached(document: ReferrersList, release: Release) -> None:

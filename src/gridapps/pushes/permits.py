@@ -112,7 +112,7 @@ def of_scopes(given: Sequence[str]) -> Access:
         kind, _, rest = word.partition(":")
         name, _, actions = rest.rpartition(":")
         if kind != "repository" or not name:
-            raise Denied(f"The scope {word[:200]!r} is not given to anybody here.")
+            raise Denied(f"The scope {word[:200]!r} is not available here.")
         asked = {action for action in actions.split(",") if action}
         if not asked <= set(PUSH):
             raise Denied("Images can be pushed and pulled, but not deleted: releases stay.")

@@ -136,7 +136,7 @@ def _check_blobs(manifest: ImageManifest, repository: Repository) -> None:
         except NotInRegistry:
             raise Invalid(f"{what} ({blob.digest}) was not pushed.") from None
         if size != blob.size:
-            raise Invalid(f"{what} has {size} bytes; the manifest says {blob.size}.")
+            raise Invalid(f"{what} has {size} bytes; the manifest says {blob.size} bytes.")
 
 
 def _record(push: Push, manifest: ImageManifest, program: ImageProgram) -> None:
