@@ -1,19 +1,19 @@
-"""Who is next: the order of the queue and its limits.
+"""Which task is next: the order of the queue and its limits.
 
-Users take turns: who has the fewest tasks running, then whose last claim is longest ago. Within a user's
-tasks the earliest rank is next: the time of submission, moved by the priority. That is ageing already: of two
-tasks the one with the lower priority is next as soon as it is older by AGEING for each step between them.
+Users take turns: first those with the fewest running tasks, then those whose last claim is longest ago. Of a
+user's tasks the one with the earliest rank is next: the time of submission, moved by the priority. So waiting
+makes up for priority: a task that is older by AGEING for each step of priority goes first.
 
 Limits (of tasks at once per user and per App, and of what a node has left) hold back lanes, never a whole
-user. The cost of a claim grows with the lanes that are held back and with the tasks that run, not with those
-that are queued.
+user. The cost of a claim grows with the number of lanes that are held back and of tasks that run, not with
+the number of queued tasks.
 """
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
-from django.db.models import Count, F, Min, OuterRef, Q, QuerySet, Subquery, Sum, Value
+from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet, Subquery, Sum, Value
 from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Coalesce, Now
 
@@ -21,16 +21,18 @@ from gridapps.registry.models import App
 from gridapps.runs.models import Lane, Node, Run, Task, Turn
 from gridapps.runs.states import State
 
-AGEING = timedelta(minutes=10)  # of waiting make up for one step of priority
+AGEING = timedelta(minutes=10)  # the waiting time that makes up for one step of priority
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
-_AT_ONCE = 500  # tasks without a lane that one claim looks at
+_AT_ONCE = 500  # tasks without a lane that one claim puts into lanes
 _RESOURCES = ("cpus", "memory", "disk")
 
 
 def lane_of(run: Run) -> Lane:
-    """The lane in which tasks of this run wait. Call it in the transaction that queues them: until its end
-    nobody removes the lane."""
-    # Not for update of its key: that would wait for every claim whose task refers to it, and they for this.
+    """The lane for tasks of this run, made if there is none.
+
+    Call it in the transaction that queues them: the lane is locked against removal until its end.
+    """
+    # A lock of the key as well would wait for every claim whose task refers to the lane, and they for this.
     lane, _ = Lane.objects.select_for_update(no_key=True).get_or_create(
         owner_id=run.owner_id,
         app_id=run.release.app_id,
@@ -43,48 +45,86 @@ def lane_of(run: Run) -> Lane:
 
 
 def rank(run: Run) -> CombinedExpression:
-    """The place in the lane of a task of this run that is queued now, as an expression."""
+    """The rank of a task of this run that is queued now, as an expression."""
     return Now() - Value(AGEING * run.priority)
 
 
-def choose(node: Node | None) -> Task | None:
-    """The task that is next for this node (one without a row has room for everything), or None. Call it under
-    the queue's lock; `taken` says that the task was claimed."""
-    _put_into_lanes()
+@dataclass(frozen=True)
+class Choice:
+    """What a node should do. Nothing is written: `pass_over` and `taken` do that."""
+
+    task: Task | None  # the one to claim
+    passed_over: Lane | None = None  # the next lane, when the node has no room for its tasks
+    reserves: bool = False  # claim nothing, and keep the room that gets free for that lane
+
+
+def choose(node: Node | None) -> Choice:
+    """Which task is next for this node. A node without a row has room for every task.
+
+    Call it under the queue's lock.
+    """
     lanes = _within_limits()
     if node is None:
-        return _next(lanes)
+        return Choice(_next(lanes))
     room = _room(node)
     if node.reserved is not None:
         task = _next(lanes.filter(pk=node.reserved.pk))
-        if task is not None and task.lane is not None:
-            return task if _fits(task.lane, room) else None
-    lanes = lanes.filter(cpus__lte=node.cpus, memory__lte=node.memory, disk__lte=node.disk)
-    task = _next(lanes)
-    if task is None or task.lane is None or _fits(task.lane, room):
-        return task
-    return None if _reserve(node, task.lane) else _next(lanes.filter(room))
+        if task is not None:
+            return Choice(task if _fits(task.lane, room) else None)
+    task = _next(lanes.filter(cpus__lte=node.cpus, memory__lte=node.memory, disk__lte=node.disk))
+    if task is None or _fits(task.lane, room):
+        return Choice(task)
+    if _is_due(task.lane):
+        return Choice(None, passed_over=task.lane, reserves=True)
+    return Choice(_next(lanes.filter(room)), passed_over=task.lane)
+
+
+def pass_over(node: Node, choice: Choice) -> None:
+    """Note which lane was passed over, and whether the node keeps its room for it."""
+    lane = choice.passed_over
+    if lane is not None and lane.passed_over_at is None:
+        Lane.objects.filter(pk=lane.pk).update(passed_over_at=Now())
+    if lane is not None and choice.reserves:
+        Node.objects.filter(pk=node.pk).update(reserved=lane.pk)
 
 
 def taken(task: Task) -> None:
-    """The task was claimed: it is another user's turn, and nobody need keep room for its lane."""
+    """Note that the task was claimed: other users are next, and no node keeps room for its lane."""
     Turn.objects.update_or_create(owner_id=task.owner_id, defaults={"at": Now()})
-    # Somebody who queues tasks in a lane right now is not waited for; the lane's turn is put right next time.
-    free = Lane.objects.filter(owner=task.owner_id).select_for_update(skip_locked=True, no_key=True)
-    Lane.objects.filter(pk__in=[lane.pk for lane in free]).update(turn=Now())
     if task.lane is not None and task.lane.passed_over_at is not None:
         Lane.objects.filter(pk=task.lane.pk).update(passed_over_at=None)
         Node.objects.filter(reserved=task.lane).update(reserved=None)
+    remove_empty(task.owner_id).update(turn=Now())
+
+
+def remove_empty(owner: int) -> "QuerySet[Lane]":
+    """Remove the user's lanes in which no task waits, and return the others. Call it under the queue's lock.
+
+    A lane in which a submission is queueing tasks is locked, and skipped: it is not removed and not returned.
+    """
+    locked = Lane.objects.filter(owner=owner).select_for_update(skip_locked=True, no_key=True)
+    free = Lane.objects.filter(pk__in=[lane.pk for lane in locked])
+    empty = list(free.exclude(Exists(_heads())).values_list("pk", flat=True))
+    Lane.objects.filter(pk__in=empty).delete()
+    return free
+
+
+def put_into_lanes() -> None:
+    """Put tasks into lanes that have none: those given back, and those of a program of an earlier version."""
+    strays = Task.objects.filter(state=State.QUEUED, lane__isnull=True).order_by("queued_at")
+    runs = set(strays.values_list("run", flat=True)[:_AT_ONCE])
+    for run in Run.objects.filter(pk__in=runs).select_related("release").order_by("created_at"):
+        strays.filter(run=run).order_by().update(lane=lane_of(run), rank=Coalesce(F("rank"), F("queued_at")))
 
 
 def too_large_for_all(run: Run) -> bool:
-    """Whether there are nodes, and none could ever hold a task of this run."""
+    """Whether there are nodes, and none is large enough for a task of this run."""
     large = Node.objects.filter(cpus__gte=run.cpus, memory__gte=run.memory, disk__gte=run.disk)
     return Node.objects.exists() and not large.exists()
 
 
 def _within_limits() -> "QuerySet[Lane]":
-    """The lanes whose user and App may have one task more running."""
+    """The lanes whose App may have one more task running."""
     lanes = Lane.objects.all()
     limits = dict(App.objects.filter(max_running__isnull=False).values_list("pk", "max_running"))
     if limits:
@@ -95,40 +135,41 @@ def _within_limits() -> "QuerySet[Lane]":
 
 
 def _room(node: Node) -> Q:
-    """The condition that a lane's tasks fit into what the tasks running on the node leave."""
+    """The condition that a lane's tasks fit into what the node's running tasks leave."""
     running = Task.objects.filter(state=State.RUNNING, node=node.pk).order_by()
     used = running.aggregate(**{name: Sum(f"run__{name}") for name in _RESOURCES})
-    # Processors are sums of fractions: a billionth more is none.
+    # Processors are sums of fractions: allow for rounding.
     left = {name: getattr(node, name) - (used[name] or 0) for name in _RESOURCES}
     return Q(cpus__lte=left["cpus"] + 1e-9, memory__lte=left["memory"], disk__lte=left["disk"])
 
 
-def _fits(lane: Lane, room: Q) -> bool:
-    return Lane.objects.filter(room, pk=lane.pk).exists()
+def _fits(lane: Lane | None, room: Q) -> bool:
+    return lane is None or Lane.objects.filter(room, pk=lane.pk).exists()
 
 
 def _next(lanes: "QuerySet[Lane]") -> Task | None:
-    """The head of the lane that is next among these. Empty lanes that it comes across are removed."""
-    running = dict(
-        Task.objects.filter(state=State.RUNNING).order_by().values_list("owner").annotate(n=Count("pk"))
-    )
-    while (owner := _next_owner(lanes, running)) is not None:
-        mine = lanes.filter(owner=owner)
-        heads = Task.objects.filter(lane=OuterRef("pk"), state=State.QUEUED).order_by("rank", "index")
-        ranked = list(mine.annotate(head=Subquery(heads.values("pk")[:1])))
-        waiting = [lane.head for lane in ranked if lane.head]
-        removed = _remove(lane.pk for lane in ranked if not lane.head)
-        if waiting:
-            tasks = Task.objects.select_related("lane").filter(pk__in=waiting)
-            return tasks.order_by("rank", "index").first()
-        if not removed:
-            # Somebody is queueing tasks in it right now.
-            lanes = lanes.exclude(owner=owner)
-    return None
+    """The first task of the lane that is next among these."""
+    waiting = lanes.filter(Exists(_heads()))
+    owner = _next_owner(waiting)
+    if owner is None:
+        return None
+    heads = waiting.filter(owner=owner).values_list(Subquery(_heads().values("pk")[:1]), flat=True)
+    tasks = Task.objects.select_related("lane").filter(pk__in=list(heads))
+    return tasks.order_by("rank", "index").first()
 
 
-def _next_owner(lanes: "QuerySet[Lane]", running: dict[int, int]) -> int | None:
-    """Those with nothing running come first, by turn: the index ends the search at the first of them."""
+def _heads() -> "QuerySet[Task]":
+    """The tasks of the lane of an outer query, the next one first."""
+    return Task.objects.filter(lane=OuterRef("pk"), state=State.QUEUED).order_by("rank", "index")
+
+
+def _next_owner(lanes: "QuerySet[Lane]") -> int | None:
+    """The user who is next among those of these lanes.
+
+    Users with nothing running come first, by turn: the index ends the search at the first of them.
+    """
+    rows = Task.objects.filter(state=State.RUNNING).order_by().values_list("owner").annotate(n=Count("pk"))
+    running: dict[int, int] = dict(rows)
     idle = lanes.exclude(owner__in=running).order_by("turn", "pk")
     first: int | None = idle.values_list("owner", flat=True).first()
     if first is not None:
@@ -139,33 +180,11 @@ def _next_owner(lanes: "QuerySet[Lane]", running: dict[int, int]) -> int | None:
     return min(turns, key=lambda owner: (running[owner], turns[owner]), default=None)
 
 
-def _remove(lanes: Iterable[int]) -> int:
-    """Remove those that are empty, unless somebody queues tasks in them right now; how many were."""
-    free = Lane.objects.filter(pk__in=list(lanes)).select_for_update(skip_locked=True)
-    # Looked at again, under the lock: they may have been filled since.
-    empty = [lane.pk for lane in free if not lane.tasks.filter(state=State.QUEUED).exists()]
-    Lane.objects.filter(pk__in=empty).delete()
-    return len(empty)
-
-
-def _reserve(node: Node, lane: Lane) -> bool:
-    """Note that it is the lane's turn and the node has no room. After a while the node keeps its room for it,
-    unless another does."""
-    waited = Now() - Value(timedelta(seconds=settings.GRIDAPPS.reserve_after))
-    if lane.passed_over_at is None:
-        Lane.objects.filter(pk=lane.pk).update(passed_over_at=Now())
+def _is_due(lane: Lane | None) -> bool:
+    """Whether the lane was passed over for so long that a node should keep room for it, and none does."""
+    if lane is None or lane.passed_over_at is None:
         return False
+    waited = Now() - Value(timedelta(seconds=settings.GRIDAPPS.reserve_after))
     alive = Now() - Value(timedelta(seconds=settings.GRIDAPPS.lease))
     others = Node.objects.filter(reserved=lane.pk, draining=False, last_seen_at__gt=alive)
-    if others.exists() or not Lane.objects.filter(pk=lane.pk, passed_over_at__lte=waited).exists():
-        return False
-    Node.objects.filter(pk=node.pk).update(reserved=lane.pk)
-    return True
-
-
-def _put_into_lanes() -> None:
-    """Tasks that were given back, or queued by a program of an earlier version, have no lane yet."""
-    strays = Task.objects.filter(state=State.QUEUED, lane__isnull=True).order_by("queued_at")
-    runs = set(strays.values_list("run", flat=True)[:_AT_ONCE])
-    for run in Run.objects.filter(pk__in=runs).select_related("release").order_by("created_at"):
-        strays.filter(run=run).order_by().update(lane=lane_of(run), rank=Coalesce(F("rank"), F("queued_at")))
+    return not others.exists() and Lane.objects.filter(pk=lane.pk, passed_over_at__lte=waited).exists()

@@ -47,11 +47,14 @@ def claim(*, node: str, lease: timedelta, session: uuid.UUID | None = None) -> C
     """
     with transaction.atomic():
         _lock()
-        place = Node.objects.select_related("reserved").filter(pk=node).first()
-        if place and (place.draining or session not in {None, place.session}):
+        row = Node.objects.select_related("reserved").filter(pk=node).first()
+        if row and (row.draining or session not in {None, row.session}):
             return None
-        task = lanes.choose(place)
-        if task is None:
+        lanes.put_into_lanes()
+        choice = lanes.choose(row)
+        if row is not None:
+            lanes.pass_over(row, choice)
+        if (task := choice.task) is None:
             return None
         mine = Claim(
             task=task.id, run=task.run_id, index=task.index, attempt=task.attempt + 1, token=uuid.uuid4()
@@ -179,6 +182,7 @@ def cancel(*, run: uuid.UUID, text: str = CANCELED) -> None:
         )
         queued = Task.objects.filter(run=run, state=State.QUEUED)
         move(queued, State.CANCELED, MOVES, lane=None, ended_at=Now(), reason="canceled", reason_text=text)
+        lanes.remove_empty(Run.objects.get(pk=run).owner_id)
         refresh_run(run, moved=False)
 
 

@@ -16,10 +16,10 @@ from gridapps.runs.models import Tally
 _CLOCK = ""  # in place of labels: the row that says until when the metric is counted
 
 
-def count(
+def update(
     metric: str, rows: "QuerySet[Model]", *, ended_at: str, labels: Sequence[str], settle: timedelta
 ) -> Mapping[tuple[str, ...], int]:
-    """Totals by the values of the labels, since the metric was asked for first.
+    """Count what has ended since the last call. Returns the totals by the values of the labels.
 
     What ended within `settle` is left for the next time: its transaction may not have committed yet.
     """

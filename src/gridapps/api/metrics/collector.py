@@ -88,7 +88,7 @@ class _Rows:
 
 
 def _counter(name: str, text: str, of: _Rows) -> CounterMetricFamily:
-    totals = tallies.count(name, of.rows, ended_at=of.ended_at, labels=of.labels, settle=SETTLE)
+    totals = tallies.update(name, of.rows, ended_at=of.ended_at, labels=of.labels, settle=SETTLE)
     family = CounterMetricFamily(name, text, labels=of.labels)
     for values, total in {**dict.fromkeys(of.known, 0), **totals}.items():
         family.add_metric([value or "none" for value in values], total)
