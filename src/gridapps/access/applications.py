@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from oauth2_provider.generators import generate_client_secret
 from oauth2_provider.models import Application
 
+from gridapps.access import permissions
 from gridapps.access.errors import InvalidApplication
 from gridapps.access.models import ApplicationScopes, User
 from gridapps.access.scopes import ADMIN, DEFAULT, SCOPES
@@ -92,7 +93,7 @@ def _create(by: User, name: str, kind: Kind, addresses: list[str], secret: str |
 def _check_scopes(by: User, scopes: Sequence[str]) -> None:
     if not scopes or not set(scopes) <= SCOPES.keys():
         raise InvalidApplication(f"Choose at least one of the scopes {', '.join(SCOPES)}.")
-    if ADMIN in scopes and not by.is_superuser:
+    if ADMIN in scopes and not permissions.is_administrator(by):
         raise InvalidApplication("Only administrators register applications that administer the instance.")
 
 

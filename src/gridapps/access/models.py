@@ -20,10 +20,15 @@ class User(AbstractUser):
 
     _restricted = False
 
-    def restricted(self) -> "User":
-        """The same user without an administrator's powers, for requests that must not use them.
+    @property
+    def is_administrator(self) -> bool:
+        """Whether the user administers the instance. Code asks `permissions`; this is for templates."""
+        return self.is_active and self.is_superuser
 
-        Such an object is never saved, so that the powers are not lost for good.
+    def restricted(self) -> "User":
+        """The same user without an administrator's rights, for requests that must not use them.
+
+        The object cannot be saved: that would take the rights away for good.
         """
         same = copy.copy(self)
         same.is_superuser = same.is_staff = False
@@ -35,7 +40,7 @@ class User(AbstractUser):
         if self._restricted:
             raise TypeError("A restricted user is not saved: load the user again.")
         with transaction.atomic():
-            if not (self._state.adding or (self.is_active and self.is_superuser)):
+            if not (self._state.adding or self.is_administrator):
                 self._require_another_administrator()
             super().save(*args, **kwargs)
 

@@ -1,16 +1,31 @@
-"""Who may do what, apart from what a user owns or has been given."""
+"""Who may do what. Which rows a user sees is decided by `queries.visible_to` of each package."""
+
+from typing import Protocol
 
 from gridapps.access.errors import NotADeveloper, NotAnAdministrator
 from gridapps.access.models import Developer, User
 
 
+class Owned(Protocol):
+    """An App, a run, an export: what a user made."""
+
+    @property
+    def owner_id(self) -> int:
+        """The user's key."""
+
+
+def owns(user: User, thing: Owned) -> bool:
+    """Whether the thing is the user's own."""
+    return thing.owner_id == user.pk
+
+
 def is_administrator(user: User) -> bool:
     """Whether the user is active and administers the instance."""
-    return user.is_active and user.is_superuser
+    return user.is_administrator
 
 
 def require_administrator(user: User, sentence: str = "Only administrators may do this.") -> None:
-    """Raise NotAnAdministrator, before anything is looked up: others learn nothing of what there is."""
+    """Raise NotAnAdministrator. Call it before anything is looked up, so that others learn nothing."""
     if not is_administrator(user):
         raise NotAnAdministrator(sentence)
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 class Refused(Exception):
     """The request cannot be carried out. The message is a sentence for the caller.
 
-    `code` is the stable code of the API (docs/api.md). `fields`: pairs of JSON pointer and sentence.
+    Each subclass has its `code`, the stable one of the API (docs/api.md). `fields`: pairs of JSON pointer and
+    sentence.
     """
 
-    code: str = "invalid-request"
+    code: str
 
     def __init__(self, message: str, fields: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(message)

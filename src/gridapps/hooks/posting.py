@@ -26,8 +26,8 @@ NOT_REACHED = (
 )
 
 
-class Refused(Exception):
-    """The target leads where hooks must not go."""
+class ForbiddenAddress(Exception):
+    """The target leads to an address that hooks must not reach."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Poster:
                 ) as answer,
             ):  # fmt: skip
                 return _judge(answer)
-        except Refused as error:
+        except ForbiddenAddress as error:
             found = str(error)
         except (httpcore.TimeoutException, TimeoutError):
             found = f"No whole answer came within {self._timeout:g} s."
@@ -119,7 +119,7 @@ class _Network(httpcore.NetworkBackend):
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
         allowed = [str(each[4][0]) for each in found if self._rules.allow(str(each[4][0]))]
         if not allowed:
-            raise Refused("It leads to an address that hooks must not reach.")
+            raise ForbiddenAddress("It leads to an address that hooks must not reach.")
         self.public = len(allowed) == len(found) and all(map(self._rules.public, allowed))
         failure: Exception = ConnectionRefusedError()
         for address in dict.fromkeys(allowed):

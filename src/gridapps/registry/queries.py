@@ -1,4 +1,4 @@
-"""Reads: who sees which App, who may run it, and from where. The one place that decides any of it.
+"""Reads: who sees which App, who may run it, and from where. No other module decides that.
 
 An App is its owner's, and the holders' of the access tags that a release of it is shared with. Owners run
 what they pushed; everybody else runs what was shared, as it was shared, from the trusted registry.
@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
+from gridapps.access import permissions
 from gridapps.access.models import User
 from gridapps.pki.tokens import Registry
 from gridapps.registry.errors import AppNotFound, NotAllowed, NothingToRun, ReleaseNotFound
@@ -48,7 +49,7 @@ def visible_to(user: User) -> QuerySet[App]:
 
     A deleted App is still there for administrators once a release of it was shared.
     """
-    if user.is_superuser:
+    if permissions.is_administrator(user):
         shared = Exists(Share.objects.filter(app=OuterRef("pk")))
         return App.objects.filter(Q(deleted_at__isnull=True) | shared).select_related("owner")
     return granted_to(user)
@@ -57,7 +58,7 @@ def visible_to(user: User) -> QuerySet[App]:
 def grants(user: User, apps: Iterable[App]) -> dict[int, Share]:
     """By primary key of App the share that says what this user sees of it: the newest active one among the
     user's tags. Apps of the user's own, and for administrators all, are absent: they are seen themselves."""
-    foreign = [] if user.is_superuser else [app.pk for app in apps if not owns(user, app)]
+    foreign = [app.pk for app in apps if not _sees_all(user, app)]
     rows = _grants(user).filter(app__in=foreign).select_related("release")
     # Of what is blocked only the reason is left, so anything else comes first.
     ordered = sorted(rows, key=lambda share: (share.release.blocked_at is None, share.activated_at, share.pk))
@@ -66,7 +67,7 @@ def grants(user: User, apps: Iterable[App]) -> dict[int, Share]:
 
 def owns(user: User, app: App) -> bool:
     """Whether the App is the user's to change."""
-    return app.owner_id == user.pk and app.deleted_at is None
+    return permissions.owns(user, app) and app.deleted_at is None
 
 
 def releases_visible_to(user: User, app: App) -> QuerySet[Release]:
@@ -111,7 +112,7 @@ def attachment(user: User, app: App, release: str, digest: str) -> tuple[Mapping
     Raises ReleaseNotFound.
     """
     of_release = Share.objects.filter(app=app, release__digest=release, activated_at__isnull=False)
-    sees_all = user.is_superuser or owns(user, app)
+    sees_all = _sees_all(user, app)
     for share in of_release if sees_all else _grants(user).filter(pk__in=of_release):
         for kept in share.attachments:
             if kept["digest"] == digest:
@@ -152,7 +153,7 @@ def source_for(user: User, release: Release) -> Registry:
         return Registry.DEVELOPER
     if _grants(user).filter(release=release).exists():
         return Registry.TRUSTED
-    if app.owner_id == user.pk:
+    if permissions.owns(user, app):
         _require_not_removed(release)
         return Registry.DEVELOPER  # a run that stood in the queue when its App was deleted
     raise NotAllowed("The release is not shared with an access tag of yours any more.")
@@ -160,7 +161,7 @@ def source_for(user: User, release: Release) -> Registry:
 
 def require_owner_or_administrator(user: User, app: App) -> None:
     """Raise AppNotFound for everybody but the App's owner and administrators."""
-    if not (user.is_superuser or owns(user, app)):
+    if not _sees_all(user, app):
         raise AppNotFound(f"There is no App {app.app_id!r} of yours.")
 
 
@@ -170,6 +171,10 @@ def blocked_sentence(thing: App | Release) -> str:
         return ""
     what = "App" if isinstance(thing, App) else "release"
     return f"An administrator has blocked this {what}: {thing.blocked_reason}"
+
+
+def _sees_all(user: User, app: App) -> bool:
+    return permissions.is_administrator(user) or owns(user, app)
 
 
 def _grants(user: User) -> QuerySet[Share]:

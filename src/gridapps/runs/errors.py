@@ -24,6 +24,8 @@ class Conflict(Refused):
 class Blocked(Conflict):
     """The user may not run it now: an administrator has blocked it, or it is not shared any more."""
 
+    code = "conflict"
+
 
 class TooManyQueued(Refused):
     """The user has as many tasks waiting as the instance allows."""

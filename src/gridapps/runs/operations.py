@@ -119,7 +119,7 @@ def show_to_developer(*, by: User, run: Run) -> Run:
     Doing it again changes nothing. Raises NotFound for another's run, Conflict when nobody is there to see.
     """
     app = run.release.app
-    if app.owner_id == by.pk:
+    if permissions.owns(by, app):
         raise Conflict("You are the developer of this App: you see the run already.")
     if app.deleted_at is not None:
         raise Conflict("The App was deleted by its developer, so the run cannot be shown to one.")
@@ -181,7 +181,7 @@ def _require_active(run: Run) -> None:
 
 def _set_shown(by: User, run: Run, *, shown: bool) -> Run:
     """Increase the version, so that clients that watch the run ask again."""
-    if run.owner_id != by.pk:
+    if not permissions.owns(by, run):
         raise NotFound(f"There is no run {run.pk} of yours.")
     with transaction.atomic():
         other = Run.objects.filter(pk=run.pk, shown_to_developer=not shown)

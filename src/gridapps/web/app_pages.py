@@ -10,6 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
+from gridapps.access import permissions
 from gridapps.access.models import AccessTag
 from gridapps.access.refusals import Refused
 from gridapps.arguments import schemas
@@ -34,7 +35,8 @@ def show(request: HttpRequest, app_id: str) -> HttpResponse:
     user = user_of(request)
     app = _visible(request, app_id)
     owns = queries.owns(user, app)
-    sees = owns or user.is_superuser
+    administers = permissions.is_administrator(user)
+    sees = owns or administers
     share = queries.grants(user, [app]).get(app.pk)
     terms = share or app
     return render(
@@ -54,7 +56,7 @@ def show(request: HttpRequest, app_id: str) -> HttpResponse:
             "shown": run_queries.shown_to(user)
             .filter(release__app=app)
             .order_by("-created_at", "-id")[:RUNS_SHOWN],
-            "tags": AccessTag.objects.order_by("name") if user.is_superuser else [],
+            "tags": AccessTag.objects.order_by("name") if administers else [],
             "runnable": queries.runnable_by(user).filter(pk=app.pk).exists(),
             "exports": exports.visible_to(user).order_by("-pk")[:EXPORTS_SHOWN],
             "authority": settings.GRIDAPPS.authority,

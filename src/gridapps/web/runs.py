@@ -10,6 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
+from gridapps.access import permissions
 from gridapps.registry import queries as registry
 from gridapps.runs import models, operations, queries, retention
 from gridapps.runs.errors import Conflict
@@ -26,7 +27,7 @@ def show(request: HttpRequest, run_id: UUID) -> HttpResponse:
     """State and progress, kept up to date by a script; tasks, log, outputs."""
     user = user_of(request)
     run = _one(queries.with_tasks(queries.visible_to(user)), run_id)
-    owns = run.owner_id == user.pk
+    owns = permissions.owns(user, run)
     return render(
         request,
         "run.html",

@@ -3,6 +3,9 @@
 from django.contrib.admin import AdminSite
 from django.http import HttpRequest
 
+from gridapps.access.models import User
+from gridapps.access.permissions import is_administrator
+
 
 class Administration(AdminSite):
     """Its first page leads to what administrators look at first."""
@@ -12,5 +15,4 @@ class Administration(AdminSite):
 
     def has_permission(self, request: HttpRequest) -> bool:
         """Only administrators: permissions for a part of it would show runs of other users."""
-        user = request.user
-        return bool(user.is_active and user.is_staff and user.is_superuser)
+        return isinstance(request.user, User) and is_administrator(request.user)

@@ -9,6 +9,7 @@ from django.views.decorators.http import require_safe
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from gridapps.access.permissions import is_administrator
 from gridapps.access.scopes import ADMIN
 from gridapps.api.errors import ApiError, answer
 from gridapps.api.metrics.collector import registry
@@ -42,4 +43,4 @@ def _may_read(request: HttpRequest) -> bool:
     expected = settings.GRIDAPPS.metrics_token
     if expected and hmac.compare_digest(token.strip().encode(), expected.encode()):
         return True
-    return Bearer(read=ADMIN, write=ADMIN).authenticate(request, token.strip()).is_superuser
+    return is_administrator(Bearer(read=ADMIN, write=ADMIN).authenticate(request, token.strip()))

@@ -13,6 +13,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 from ninja import Router
 from pydantic import BeforeValidator, Field
 
+from gridapps.access import permissions
 from gridapps.access.models import User
 from gridapps.api.native.answers import reads
 from gridapps.api.native.authentication import user_of, with_scope
@@ -73,7 +74,7 @@ async def show(
 def _opened(user: User, run_id: str) -> UUID:
     """The run whose log is read. Of somebody else's the audit hears."""
     run = with_outputs(user, run_id)
-    if run.owner_id != user.pk:
+    if not permissions.owns(user, run):
         record.log_read(by=user, run=run.pk)
     return run.pk
 

@@ -4,6 +4,7 @@ from django.http import HttpRequest
 from ninja import Router
 
 from gridapps.access import queries
+from gridapps.access.permissions import is_administrator
 from gridapps.api.native.answers import reads
 from gridapps.api.native.authentication import ANY, user_of, with_scope
 from gridapps.api.native.shapes import Me, MeAnswer
@@ -19,7 +20,7 @@ def show(request: HttpRequest) -> MeAnswer:
     return MeAnswer(
         user=Me(
             username=user.username,
-            administrator=user.is_superuser,
+            administrator=is_administrator(user),
             developer=developer.state if developer else "none",
             access_tags=list(user.access_tags.order_by("name").values_list("name", flat=True)),
         )

@@ -10,6 +10,7 @@ from django.db.models.fields.json import KT
 from django.db.models.functions import Cast
 
 from gridapps.access.models import User
+from gridapps.access.permissions import owns
 from gridapps.api.native.parsing import not_found
 from gridapps.api.native.run_shapes import (
     Attempt,
@@ -56,8 +57,8 @@ def shown(user: User, runs: Iterable[models.Run], *, tasks: bool) -> list[Run]:
             run,
             task_counts={state.value: count for state, count in counts[run.pk].items()},
             usage=usages.get(run.pk, _usage({})),
-            retry_of=str(run.retry_of_id) if run.retry_of_id and run.owner_id == user.pk else None,
-            **(_in_full(run, position(run) if run.owner_id == user.pk else None) if tasks else {}),
+            retry_of=str(run.retry_of_id) if run.retry_of_id and owns(user, run) else None,
+            **(_in_full(run, position(run) if owns(user, run) else None) if tasks else {}),
         )
         for run in runs
     ]
