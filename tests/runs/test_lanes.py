@@ -281,7 +281,7 @@ def test_two_lanes_of_one_kind_are_refused(crowd):
 def test_outputs_are_kept_and_reserved_up_to_the_quota(crowd, setting):
     setting(max_outputs=100)
     crowd.submit("a", tasks=2, disk=30)
-    with pytest.raises(QuotaExceeded, match=r"0 bytes.*60 more.*50.*100"):
+    with pytest.raises(QuotaExceeded, match=r"0 bytes.*60 bytes more.*50 bytes.*100"):
         crowd.submit("a", disk=50)
     crowd.submit("b", disk=100)
     mine = claim()
