@@ -1,8 +1,8 @@
-"""The Celery application of a cluster: one task, which rings the workers of the node that it runs on.
+"""The Celery application of a cluster. Its only task rings the workers of the node that it runs on.
 
-Celery carries no work. Runs are rows, and a message says only "look": each node's Celery worker gets every
-one (a broadcast), nothing is stored, retried or answered. So no message can be lost that matters, and
-Celery's own tools work as everywhere: `celery -A gridapps.config.celery status`, `inspect ping`, flower.
+Celery carries no work: runs are rows, and a message only wakes the workers of every node (a broadcast).
+Messages are not stored, retried or answered, so losing one costs seconds. Celery's tools work as usual:
+`celery -A gridapps.config.celery status`, `inspect ping`, flower.
 """
 
 import os
@@ -20,12 +20,12 @@ from gridapps.runs.broker import CALL
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gridapps.config.settings")
 
-OLDEST = 30  # seconds after which a message is of no use: every worker has looked by itself
+OLDEST = 30  # seconds after which a message is useless, because every worker has polled
 TIMEOUT = 4  # seconds for an answer of the broker
 
 
 def _tls(environment: Environment) -> dict[str, Any] | None:
-    """What verifies the broker's certificate; None where the URL asks for no TLS."""
+    """Options that verify the broker's certificate; None without TLS."""
     url = urlsplit(environment.broker)
     ca = environment.broker_ca or ssl.get_default_verify_paths().cafile
     match url.scheme:
@@ -42,7 +42,7 @@ def _transport(environment: Environment) -> dict[str, Any]:
     return {"socket_connect_timeout": TIMEOUT, "socket_timeout": TIMEOUT, "socket_keepalive": True}
 
 
-# A queue for each listening process, gone a minute after it.
+# Each listening process has a queue, which expires a minute after the process has ended.
 _BELL = Broadcast("gridapps-bell", expires=60, message_ttl=OLDEST)
 
 app = Celery("gridapps", set_as_current=False)

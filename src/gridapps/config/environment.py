@@ -1,6 +1,6 @@
-"""The settings an operator may make: `GRIDAPPS_*` environment variables, checked at the start.
+"""The settings of an instance: `GRIDAPPS_*` environment variables, validated at the start.
 
-`docs/settings.md` describes each one; a test asserts that none is missing there.
+docs/settings.md describes each; a test asserts that none is missing there.
 """
 
 import os
@@ -22,30 +22,26 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 class Environment(BaseSettings):
-    """Everything an operator may set. Sizes are in bytes, times in seconds."""
+    """All settings. Sizes are in bytes, times in seconds."""
 
     model_config = SettingsConfigDict(env_prefix="GRIDAPPS_", extra="ignore", frozen=True)
 
-    data: Path = Field(Path("instance"), description="directory that holds everything of the instance")
+    data: Path = Field(Path("instance"), description="the instance's data directory")
     storage: str = Field(
         "",
         description="exports and outputs: a directory or s3://bucket/prefix; empty: the data directory",
     )
-    s3_endpoint: str = Field("", description="URL of the S3 service; empty means Amazon's own")
+    s3_endpoint: str = Field("", description="URL of the S3 service; empty means Amazon's")
     s3_region: str = Field("us-east-1", description="region of the bucket")
-    cache: int = Field(100 * GIB, ge=1, description="a node's cache of export files that lie in S3")
-    host: str = Field(
-        "localhost", description="name or address that clients use; it stands in the certificate"
-    )
-    port: int = Field(5443, ge=1, le=65535, description="the one TLS port: pages, API and developer registry")
+    cache: int = Field(100 * GIB, ge=1, description="a node's cache of export files from S3")
+    host: str = Field("localhost", description="name or address that clients use; part of the certificate")
+    port: int = Field(5443, ge=1, le=65535, description="the TLS port of pages, API and developer registry")
     max_connections: int = Field(
-        256, ge=16, le=4096, description="connections at once from one address to the TLS port"
+        256, ge=16, le=4096, description="concurrent connections from one address to the TLS port"
     )
-    processes: int = Field(2, ge=1, le=64, description="processes of the application, which answer requests")
+    processes: int = Field(2, ge=1, le=64, description="application processes, which answer requests")
     listen: str = Field("127.0.0.1", description="address that the TLS port listens on")
-    registry_port: int = Field(
-        5001, ge=1, le=65535, description="loopback port of the developer registry itself"
-    )
+    registry_port: int = Field(5001, ge=1, le=65535, description="loopback port of the developer registry")
     trusted_port: int = Field(5002, ge=1, le=65535, description="loopback port of the trusted registry")
     database: str = Field("", description="PostgreSQL URL; empty means SQLite in the data directory")
     broker: str = Field(
@@ -65,7 +61,7 @@ class Environment(BaseSettings):
         0, ge=0, description="disk of this node for running tasks; 0 means the data directory's file system"
     )
     node_images: int = Field(
-        100 * GIB, ge=0, description="unpacked images that this node's engine keeps for it; 0 means no limit"
+        100 * GIB, ge=0, description="unpacked images that this node's engine keeps; 0 means no limit"
     )
     quota: Literal["loop", "watchdog"] = Field("loop", description="how the output limit is enforced")
     on_stop: Literal["requeue", "leave"] = Field(
@@ -75,7 +71,7 @@ class Environment(BaseSettings):
     user_ids: str = Field(
         "2000000000-2000065535",
         pattern=r"^[0-9]{1,10}-[0-9]{1,10}$",
-        description="user and group ids for containers, one for each attempt; nothing else may have them",
+        description="user and group ids for containers, one for each attempt; nothing else may use them",
     )
     lease: int = Field(60, ge=5, le=3600, description="seconds after which a silent worker loses its tasks")
     max_cpus: float = Field(0, ge=0, description="largest request for processors; 0 means all of the node's")
@@ -93,46 +89,48 @@ class Environment(BaseSettings):
         100 * GIB, ge=0, description="disk that the images of one developer may take; 0 means no limit"
     )
     keep_releases: int = Field(
-        10, ge=1, le=10_000, description="releases of an App, the newest, whose images are kept at any age"
+        10, ge=1, le=10_000, description="newest releases of an App whose images are kept at any age"
     )
     keep_unshared: int = Field(
         0,
         ge=0,
         le=36_500,
-        description="days for which older images that are not shared are kept; 0: for ever",
+        description="days for which older images that are not shared are kept; 0 means forever",
     )
     max_queued: int = Field(100_000, ge=1, description="tasks that one user may have waiting or running")
     max_running: int = Field(0, ge=0, description="tasks of one user at once; 0 means no limit")
     max_outputs: int = Field(0, ge=0, description="outputs that one user may keep; 0 means no limit")
     keep_outputs: int = Field(
-        0, ge=0, le=36500, description="days after a run's end until its outputs go; 0 means for ever"
+        0, ge=0, le=36500, description="days after a run's end until its outputs are removed; 0 means never"
     )
     reserve_after: int = Field(
-        300, ge=0, description="how long a large task is passed over before a node keeps its room for it"
+        300,
+        ge=0,
+        description="how long smaller tasks may overtake a large one before a node reserves capacity",
     )
     max_hooks: int = Field(20, ge=0, le=1000, description="hooks that one user may have")
     hook_networks: str = Field(
-        "", description="networks that hooks may reach although they are not public: 10.1.0.0/16,fd00::/8"
+        "", description="private networks that hooks may reach, such as 10.1.0.0/16,fd00::/8"
     )
-    hook_http: bool = Field(False, description="whether hooks may lead to http:// as well")
+    hook_http: bool = Field(False, description="whether targets of hooks may be http:// URLs")
     hook_ca: str = Field("", description="CA file for the targets of hooks; empty: the system's")
     hook_timeout: float = Field(10.0, gt=0, le=60, description="seconds for one delivery as a whole")
     hook_pause: float = Field(10.0, gt=0, le=600, description="seconds between the first two tries")
     signature_keys: str = Field(
         "", description="public keys whose signatures count: a PEM file, or a directory of them"
     )
-    require_signature: bool = Field(False, description="whether only what is signed by such a key is shared")
+    require_signature: bool = Field(False, description="whether a share needs a signature by such a key")
     scanner: str = Field("", description="command that judges an image before it is shared; empty: none")
     scanner_timeout: float = Field(600.0, gt=0, le=86400, description="seconds that the scanner may take")
     certificate_days: int = Field(365, ge=1, le=3650, description="validity of a client certificate")
     metrics_token: str = Field("", repr=False, description="bearer token that may read /metrics")
     log_format: Literal["json", "text"] = Field("json", description="how log lines are written")
-    debug: bool = Field(False, description="Django's debug pages; never on a reachable instance")
+    debug: bool = Field(False, description="Django's debug pages; never set it on a reachable instance")
 
     @field_validator("host")
     @classmethod
     def _host_is_a_name_or_address(cls, value: str) -> str:
-        """`host` goes into a certificate and into nginx's configuration, so only names and addresses pass."""
+        """Only names and addresses may enter the certificate and nginx's configuration."""
         try:
             ip_address(value)
         except ValueError:
@@ -194,7 +192,7 @@ class Environment(BaseSettings):
     def _scanner_is_a_command(cls, value: str) -> str:
         if value and not (words := shlex.split(value)):
             raise ValueError("must be a command and its arguments, or empty")
-        # It runs in a directory of its own, where a relative path would lead to something else.
+        # It runs in a directory of its own, to which a relative path would refer.
         if value and "/" in words[0] and not words[0].startswith("/"):
             raise ValueError("must begin with a program on the PATH, or an absolute path")
         return value
@@ -220,12 +218,12 @@ class Environment(BaseSettings):
         return range(first, last + 1)
 
     def hook_rules(self) -> Rules:
-        """Where hooks may lead."""
+        """The rules for targets of hooks."""
         names = self.hook_networks.split(",") if self.hook_networks else []
         return Rules(networks=tuple(ip_network(name.strip()) for name in names), http=self.hook_http)
 
     def limits(self) -> dict[str, float]:
-        """The largest request for each resource, the node's own size filled in where nothing is set."""
+        """The largest request for each resource. Unset limits follow the size of this machine."""
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return {
             "cpus": self.max_cpus or os.cpu_count() or 1,
@@ -236,16 +234,16 @@ class Environment(BaseSettings):
 
     @property
     def shared(self) -> Path:
-        """The directory that holds `exports/` and `outputs/`, unless they lie in S3."""
+        """The directory of `exports/` and `outputs/`, unless they are in S3."""
         return Path(self.storage) if self.storage.startswith("/") else self.data.absolute()
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port of the instance as clients see it."""
+        """The URL of the instance: scheme, host and port."""
         return f"https://{self.authority}"
 
     @property
     def authority(self) -> str:
-        """Host and port, as in an image's reference and in URLs."""
+        """Host and port, as in image references and URLs."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"

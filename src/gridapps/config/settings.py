@@ -15,8 +15,8 @@ STORAGE = GRIDAPPS.storage  # empty: DATA
 MEMBERSHIP = membership.read(DATA)  # None on the instance's own machine
 
 
-# A peer that vanished without a word is given up within seconds, on both sides: a node that waits for ever
-# does no work, and the server would keep the locks of one that was cut off in the middle of a claim.
+# Both sides give up an unreachable peer within seconds. Otherwise a node would wait forever, and the server
+# would keep the locks of a node that was cut off during a claim.
 _SILENCE = {
     "connect_timeout": "5",
     "keepalives_idle": "5",
@@ -29,7 +29,7 @@ _SILENCE = {
 
 
 def _secret_key() -> str:
-    """The instance's own key, made by `gridapps-server init`. Parts that sign nothing cannot read it."""
+    """The instance's key, made by `gridapps-server init`. Parts that sign nothing cannot read it."""
     try:
         return (DATA / "secret-key").read_text()
     except (FileNotFoundError, PermissionError):
@@ -37,7 +37,7 @@ def _secret_key() -> str:
 
 
 def database(url: str) -> dict[str, Any]:
-    """Django's configuration of a PostgreSQL database, or of SQLite in the data directory without a URL."""
+    """Django's configuration of a PostgreSQL URL, or of SQLite in the data directory for an empty one."""
     if not url:
         return {
             "ENGINE": "django.db.backends.sqlite3",
@@ -62,7 +62,7 @@ def database(url: str) -> dict[str, Any]:
     }
 
 
-# Further lines of the file are older keys: what they signed or encrypted is still read.
+# Further lines are older keys. What they signed or encrypted remains readable.
 SECRET_KEY, *SECRET_KEY_FALLBACKS = _secret_key().split()
 DEBUG = GRIDAPPS.debug
 ALLOWED_HOSTS = [GRIDAPPS.host, "localhost", "127.0.0.1", "[::1]"]
@@ -128,7 +128,7 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
-# Passwords have Django's hasher. The last one is for secrets of OAuth clients, which are random.
+# Django's hashers for passwords; the last one is for the secrets of OAuth clients, which are random.
 PASSWORD_HASHERS = [*global_settings.PASSWORD_HASHERS, "gridapps.access.hashers.RandomSecretHasher"]
 SESSION_ENGINE = "gridapps.access.sessions"
 LOGIN_URL = "login"
@@ -139,7 +139,7 @@ TIME_ZONE = "UTC"
 STATIC_URL = "static/"
 STATIC_ROOT = DATA / "static"
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o2750  # of static files: nginx reads them by its group
-# The largest body the API takes is an argument object of 1 MiB around which a little JSON stands.
+# The largest body of the API is an argument object of 1 MiB inside a little JSON.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024**2
 
 OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth2_provider.Application"
@@ -149,8 +149,7 @@ OAUTH2_PROVIDER = {
     "CLIENT_SECRET_HASHER": "pbkdf2_sha256_random",
     "PKCE_REQUIRED": True,
     "REFRESH_TOKEN_REUSE_PROTECTION": True,
-    # The recommendations of RFC 9700: no implicit and no password grant, S256 only, no token in a URL, and
-    # tokens are stored as hashes.
+    # As RFC 9700 recommends: no implicit or password grant, S256 only, no tokens in URLs, hashed tokens.
     "COMPLIANT_BCP_RFC9700_IMPLICIT_GRANT": True,
     "COMPLIANT_BCP_RFC9700_PASSWORD_GRANT": True,
     "COMPLIANT_BCP_RFC9700_PKCE_METHOD": True,
@@ -159,7 +158,7 @@ OAUTH2_PROVIDER = {
     "ALLOWED_REDIRECT_URI_SCHEMES": ["http", "https"],
     "ACCESS_TOKEN_EXPIRE_SECONDS": 12 * 3600,
     "REFRESH_TOKEN_EXPIRE_SECONDS": 30 * 86400,
-    "CLEAR_EXPIRED_TOKENS_BATCH_INTERVAL": 0,  # they are removed in one transaction
+    "CLEAR_EXPIRED_TOKENS_BATCH_INTERVAL": 0,  # no pause: they are removed in one transaction
 }
 
 LOGGING = {
@@ -171,15 +170,15 @@ LOGGING = {
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": GRIDAPPS.log_format}},
     "loggers": {
-        # One line for each request to the developer registry would bury everything else.
+        # One line for each request to the developer registry would hide everything else.
         "httpx": {"level": "WARNING"},
         "botocore": {"level": "WARNING"},
-        # The server's own lines are written like all others.
+        # uvicorn's lines are formatted like all others.
         "uvicorn": {"handlers": [], "propagate": True},
         "uvicorn.error": {"handlers": [], "propagate": True},
-        # Its lines hold queries. Django would attach it to the root again, in spite of --no-access-log.
+        # Access lines contain queries. Django would enable the logger again despite --no-access-log.
         "uvicorn.access": {"handlers": [], "propagate": False},
-        # Mistakes of clients are not logged: an anonymous client could write as many lines as it likes.
+        # Client errors are not logged: an anonymous client could write as many lines as it likes.
         "django.request": {"level": "ERROR"},
         "django.security": {"level": "CRITICAL"},
     },

@@ -1,7 +1,7 @@
-"""The accounts that the parts of an instance run under: which there are, their groups, and how they are made.
+"""The system accounts that the parts of an instance run under, and their groups.
 
-They are the machine's own, and serve every instance on it. docs/security.md says what each may read and
-write; `layout` sets owners and modes accordingly.
+All instances of a machine share them. docs/security.md lists what each may read and write; `layout` sets
+owners and modes accordingly.
 """
 
 import fcntl
@@ -18,8 +18,8 @@ from pathlib import Path
 
 from gridapps.processes import privileges
 
-EVERYBODY = "gridapps"  # the group of all of them: it may enter the data directory
-# The groups of each account beside its own and EVERYBODY. A part of the same name runs under it.
+EVERYBODY = "gridapps"  # the group of all accounts, which may enter the data directory
+# The groups of each account besides its own and EVERYBODY. The part of the same name runs under it.
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "nginx": ("outputs",),
     "application": ("database", "outputs", "secret", "tokens", "registry", "trusted"),
@@ -36,13 +36,13 @@ _PROGRAMS = ("groupadd", "useradd", "usermod", "setpriv")
 
 
 def name(of: str) -> str:
-    """The name of an account or group, as the system has it."""
+    """The system's name of an account or group."""
     return EVERYBODY if of == EVERYBODY else f"{EVERYBODY}-{of}"
 
 
 @dataclass(frozen=True)
 class Account:
-    """An account by its numbers."""
+    """An account with its numeric ids."""
 
     role: str
     uid: int
@@ -50,7 +50,7 @@ class Account:
     groups: tuple[int, ...]
 
     def stopped_at(self, place: Path) -> Path | None:
-        """The first directory on the way to a place that this account may not enter, or None."""
+        """The first directory of a path that this account may not enter, or None."""
         for directory in reversed(place.resolve().parents):
             try:
                 found = directory.stat()
@@ -64,21 +64,21 @@ class Account:
 
 @dataclass(frozen=True)
 class Accounts:
-    """The accounts of this machine, as an instance uses them."""
+    """The accounts of this machine that an instance can use."""
 
     found: Mapping[str, Account]
     together: Mapping[str, str]  # why a part runs under the account that starts the instance
 
     def uid(self, of: str) -> int:
-        """The owner of what belongs to a part; this process's own account where the part has none."""
+        """The owner of a part's files; this process's own account where the part has none."""
         return self.found[of].uid if of in self.found else os.geteuid()
 
     def gid(self, of: str) -> int:
-        """The number of a group; this process's own where there are no accounts, and for no name."""
+        """The id of a group; this process's own without accounts or for an empty name."""
         return grp.getgrnam(name(of)).gr_gid if of and self.found else os.getegid()
 
     def missing(self, among: Collection[str] = tuple(GROUPS)) -> Iterator[str]:
-        """A sentence for each reason why parts are not separated."""
+        """A sentence for each reason why parts do not have accounts of their own."""
         reasons: dict[str, list[str]] = {}
         for role, reason in ((role, why) for role, why in self.together.items() if role in among):
             reasons.setdefault(reason, []).append(role)
@@ -87,9 +87,9 @@ class Accounts:
 
 
 def make() -> str:
-    """Make the groups and accounts that are missing. Why they cannot be made, or nothing. Needs root."""
+    """Make missing groups and accounts, as root. Returns why that is impossible, or an empty string."""
     if os.geteuid() != 0:
-        return "Only root can make accounts, and start parts under them."
+        return "Only root can make accounts and start parts under them."
     if missing := [program for program in _PROGRAMS if not _program(program)]:
         return f"There is no program {missing[0]}: install passwd and util-linux."
     try:
@@ -111,7 +111,7 @@ def make() -> str:
 
 
 def find(*places: Path) -> Accounts:
-    """The accounts under which parts can run that get at `places`; Python's parts at this program as well."""
+    """The accounts that can reach `places`; those of Python parts must also reach this program."""
     if os.geteuid() != 0:
         reason = "Start the instance as root, which makes an account for each."
         return Accounts({}, dict.fromkeys(GROUPS, reason))
@@ -128,7 +128,7 @@ def find(*places: Path) -> Accounts:
         closed = next((place for each in wanted if (place := account.stopped_at(each))), None)
         if closed:
             together[role] = (
-                f"{closed} is closed to their accounts: open it (chmod o+x), or move what is in it."
+                f"{closed} is closed to their accounts: open it (chmod o+x), or move its contents."
             )
         else:
             found[role] = account
@@ -136,9 +136,9 @@ def find(*places: Path) -> Accounts:
 
 
 def command(account: Account | None, *, capabilities: Sequence[str] = ()) -> list[str]:
-    """What stands before a part's command: it gives up everything but the account's own rights, for good.
+    """The prefix of a part's command, which gives up all rights but the account's.
 
-    setpriv sets the signal at the parent's death last, because the kernel forgets it when an account changes.
+    setpriv sets the parent-death signal last, because the kernel clears it when the account changes.
     """
     if (setpriv := _program("setpriv")) is None:
         return []
@@ -154,17 +154,17 @@ def command(account: Account | None, *, capabilities: Sequence[str] = ()) -> lis
 
 
 def confine(account: Account | None) -> None:
-    """What `command` does before a program, for this process itself: it has one thread. Raises OSError."""
+    """Do to this process, which has one thread, what `command` does before a program. Raises OSError."""
     privileges.forgo_new()
     if account is not None:
         privileges.bound_capabilities()
         become(account)
-        privileges.drop_capabilities()  # inheritable ones: the others went with root
+        privileges.drop_capabilities()  # the inheritable ones; the others were lost with root
 
 
 @contextmanager
 def acting_as(account: Account | None) -> Iterator[None]:
-    """Do something with the rights of an account; with None, with one's own. Of a process with one thread."""
+    """Act with the rights of an account, or with the present ones for None. For a process with one thread."""
     if account is None:
         yield
         return
@@ -181,7 +181,7 @@ def acting_as(account: Account | None) -> Iterator[None]:
 
 
 def become(account: Account | None) -> None:
-    """Give up root for good; nothing where the account is None."""
+    """Give up root for good; do nothing for None."""
     if account is not None:
         os.setgroups(account.groups)
         os.setresgid(account.gid, account.gid, account.gid)
@@ -217,7 +217,7 @@ def _has(look: Callable[[str], object], wanted: str) -> bool:
 
 def _run(program: str, *words: str) -> None:
     found = _program(program)
-    assert found, "looked for before"
+    assert found, "make() has checked it"
     subprocess.run([found, *words], check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
 

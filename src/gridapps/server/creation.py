@@ -1,4 +1,4 @@
-"""Making an instance, or what an older version lacks of it."""
+"""Make an instance, or bring one of an older version up to date."""
 
 import os
 import secrets
@@ -24,9 +24,9 @@ from gridapps.server.instance import (
 
 
 def create() -> Environment:
-    """Make the instance, or what an older version lacks of it; set Django up; bring the database up to date.
+    """Make the instance, or what an older version lacks; set Django up; bring the database up to date.
 
-    Only `up` and `init` do so: with a mistyped GRIDAPPS_DATA another command must not make a second instance.
+    Only `up` and `init` do this: a mistyped GRIDAPPS_DATA must not make other commands create an instance.
     """
     settings = of_first_machine()
     data = settings.data.absolute()
@@ -54,7 +54,7 @@ def create() -> Environment:
 
 
 def _make_shared(storage: Path, ours: Accounts) -> None:
-    """Make the storage's directories, but only in a new instance: else something is not mounted."""
+    """Make the storage's directories in a new instance. Once there are exports, a missing one is an error."""
     from gridapps.exports.models import Export
 
     for directory in (storage / name for name in SHARED):
@@ -70,7 +70,7 @@ def _make_shared(storage: Path, ours: Accounts) -> None:
 
 
 def _write_once(path: Path, text: str) -> None:
-    """Create the file whole or not at all; of two commands at once, one wins and both read the same."""
+    """Create the file atomically unless it exists. Of two concurrent commands, both then read the same."""
     if path.exists():
         return
     new = path.with_name(f".{path.name}.{os.getpid()}")

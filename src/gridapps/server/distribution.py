@@ -1,6 +1,6 @@
 """Configuration and environment of the two registries, CNCF Distribution, as child processes.
 
-The trusted registry differs in its port, its storage, and the tokens that it takes.
+The trusted registry differs in its port, its storage, and the tokens that it accepts.
 """
 
 import json
@@ -17,12 +17,12 @@ from gridapps.pushes.disk import STORAGE
 
 
 def realm(environment: Environment) -> str:
-    """Where clients get tokens."""
+    """The URL where clients get tokens."""
     return f"{environment.origin}/registry/token"
 
 
 def challenge(environment: Environment) -> str:
-    """The WWW-Authenticate with which the registry sends clients to the realm."""
+    """The WWW-Authenticate header that sends clients to the realm."""
     return f'Bearer realm="{realm(environment)}",service="{Registry.DEVELOPER}"'
 
 
@@ -32,7 +32,7 @@ def port(environment: Environment, service: Registry) -> int:
 
 
 def configuration(environment: Environment, service: Registry, *, secret: str) -> str:
-    """A registry's configuration file. It is JSON, which is YAML: nothing needs quoting by hand."""
+    """A registry's configuration file. It is JSON, a subset of YAML that json.dumps quotes."""
     data = environment.data.absolute()
     return json.dumps(
         {
@@ -42,15 +42,15 @@ def configuration(environment: Environment, service: Registry, *, secret: str) -
                 "filesystem": {"rootdirectory": str(data / STORAGE[service])},
                 "delete": {"enabled": False},
                 "redirect": {"disable": True},
-                # The housekeeper removes uploads that were given up: it does not mistake slow ones for them.
+                # The housekeeper removes abandoned uploads, and unlike the registry spares slow ones.
                 "maintenance": {"uploadpurging": {"enabled": False}},
-                # There is no "cache": what the housekeeper removes must be gone for this process too.
+                # No "cache": the process must notice what the housekeeper removes.
             },
             "http": {
                 "addr": f"127.0.0.1:{port(environment, service)}",
-                # The same after a restart: uploads that are under way go on.
+                # The same after a restart, so that uploads continue.
                 "secret": secret,
-                # Without it a push through nginx would be sent on to the loopback address.
+                # Otherwise a push through nginx would be redirected to the loopback address.
                 "relativeurls": True,
                 "headers": {"X-Content-Type-Options": ["nosniff"]},
             },
@@ -81,7 +81,7 @@ def write(environment: Environment, service: Registry = Registry.DEVELOPER) -> P
 
 
 def clean_environment() -> Mapping[str, str]:
-    """What the process is started with. Distribution reads REGISTRY_* and AWS_*: none of ours gets there."""
+    """The environment of the process. Distribution reads REGISTRY_* and AWS_*, so these are not passed on."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": "/nonexistent",

@@ -1,4 +1,4 @@
-"""The checks of `gridapps-server doctor`: each says what is wrong and what to do about it."""
+"""The checks of `gridapps-server doctor`. Each says what is wrong and what to do about it."""
 
 import os
 import shlex
@@ -42,9 +42,9 @@ class Finding:
 
 
 def examine(settings: Environment, *, works: bool = True) -> Iterator[Finding]:
-    """Run every check that concerns this machine; none of them changes anything.
+    """Run the checks for this machine. They change nothing.
 
-    A node apart from the first machine has no ports; a first machine that does not work itself, no engine.
+    Ports are checked on the first machine only, and the engine only where tasks run.
     """
     data = settings.data.absolute()
     member = membership.read(data)
@@ -77,22 +77,22 @@ def examine(settings: Environment, *, works: bool = True) -> Iterator[Finding]:
 
 
 def _runs(data: Path, part: str) -> bool:
-    """Whether a part of this very instance runs."""
+    """Whether a part of this instance runs."""
     try:
         return not is_free(data / "run" / f"{part}.held")
-    except OSError:  # it was never started, or is not ours to look into
+    except OSError:  # it was never started, or this account may not look
         return False
 
 
 def _accounts(settings: Environment) -> Finding:
-    """Who runs as whom."""
+    """Under which accounts the parts run."""
     check, ours = "accounts", accounts_of(settings)
     detail = ", ".join(f"{role} as {accounts.name(role)}" for role in ours.found) or "none of their own"
     return Finding(check=check, detail=detail, warning=" ".join(ours.missing()))
 
 
 def _files(settings: Environment) -> Iterator[Finding]:
-    """Whether the parts can read what settings name."""
+    """Whether the parts can read the files that settings name."""
     ours = accounts_of(settings)
     named = {
         "GRIDAPPS_HOOK_CA": (settings.hook_ca, ("courier",)),
@@ -109,7 +109,7 @@ def _files(settings: Environment) -> Iterator[Finding]:
 
 
 def _limits(settings: Environment) -> Iterator[Finding]:
-    """Whether the engine can take the machine with it."""
+    """Whether the engine can exhaust the machine's memory or disk."""
     if (pid := engine_limits.process(settings.engine)) is None:
         yield Finding(check="engine's memory", detail="its process cannot be seen from here")
     elif (limit := engine_limits.memory_limit(pid)) is None:
@@ -136,7 +136,7 @@ def _limits(settings: Environment) -> Iterator[Finding]:
 
 
 def _registry(member: Membership, certificates: Path) -> Finding:
-    """Whether the first machine takes this node's certificate."""
+    """Whether the first machine accepts this node's certificate."""
     check, url = "registry", f"https://{member.authority}/registry/token"
     try:
         trusted = ssl.create_default_context(cafile=str(certificates / "ca.crt"))
@@ -162,9 +162,7 @@ def _permissions(settings: Environment) -> Finding:
     check, user = "permissions", "root" if os.geteuid() == 0 else f"user {os.geteuid()}"
     if settings.quota == "loop" and os.geteuid() != 0:
         fault = "The output limit mounts a file system per task, which needs root: start as root, or set "
-        return Finding(
-            check=check, detail=user, fault=fault + "GRIDAPPS_QUOTA=watchdog and read what that loses."
-        )
+        return Finding(check=check, detail=user, fault=fault + "GRIDAPPS_QUOTA=watchdog (docs/settings.md).")
     return Finding(check=check, detail=user)
 
 

@@ -1,4 +1,4 @@
-"""The sandbox of this machine, as the settings say. It needs no database."""
+"""The sandbox of this machine, as configured. It needs no database."""
 
 from gridapps.config.environment import Environment
 from gridapps.sandbox.docker import DockerSandbox

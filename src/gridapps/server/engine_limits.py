@@ -1,4 +1,4 @@
-"""Whether the container engine can take the machine down: its own memory, and where its storage lies."""
+"""The engine's own memory limit and the location of its storage: whether it can exhaust the machine."""
 
 import socket
 import struct
@@ -10,11 +10,11 @@ from gridapps.sandbox.protocol import SandboxError
 
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 _ENGINES = ("dockerd", "podman")
-_NO_LIMIT = 2**60  # version 1 of control groups says it with a number of about 2**63
+_NO_LIMIT = 2**60  # cgroup v1 reports no limit as a number of about 2**63
 
 
 def storage(address: str) -> Path | None:
-    """Where the engine keeps images, if that is a directory of this machine."""
+    """The directory of this machine where the engine keeps images, or None."""
     try:
         found = Path(Engine(address).info().docker_root_dir)
     except SandboxError:
@@ -23,7 +23,7 @@ def storage(address: str) -> Path | None:
 
 
 def process(address: str) -> int | None:
-    """The engine's process, if it can be seen from here."""
+    """The process id of the engine, if it is visible from here."""
     if address.startswith("unix://"):
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(5)
@@ -34,14 +34,14 @@ def process(address: str) -> int | None:
             peer = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
         if _name(peer) in _ENGINES:
             return int(peer)
-        # Its socket may be the service manager's.
+        # The service manager may own the socket.
         found = [int(path.name) for path in _PROC.glob("[0-9]*") if _name(int(path.name)) in _ENGINES]
         return found[0] if len(found) == 1 else None
     return None
 
 
 def memory_limit(pid: int) -> int | None:
-    """The least limit of the control groups that a process is in; None where there is none."""
+    """The smallest limit of the control groups that a process is in, or None."""
     return min(_limits(pid), default=None)
 
 
@@ -72,6 +72,6 @@ def _name(pid: int) -> str:
 
 
 def shares_file_system(one: Path, other: Path) -> bool:
-    """Whether two directories lie in the same file system, so that one may fill it for the other."""
+    """Whether two directories are in the same file system, so that one can fill up the other's."""
     there = next(path for path in (other, *other.parents) if path.exists())
     return one.stat().st_dev == there.stat().st_dev

@@ -1,8 +1,7 @@
 """The housekeeper: a process that periodically removes what the instance no longer needs.
 
-It runs its jobs one after the other, every so often. A job may be killed at any point and is begun again; so
-there is nothing to stop in order. `gridapps-server tidy` runs the same jobs at once, and those that look at
-everything.
+It runs its jobs one after the other. A job can be killed at any point and starts again in the next round, so
+there is no orderly stop. `gridapps-server tidy` runs the same jobs at once, and those of workers.
 """
 
 import fcntl
@@ -24,38 +23,38 @@ from gridapps.housekeeping import output_files, sweeping
 from gridapps.runs import queries as runs
 from gridapps.server import layout
 
-FIRST = 60.0  # seconds after the start: an instance that starts has other things to do
-PATIENCE = 60.0  # seconds for the supervisor
+FIRST = 60.0  # seconds after the start, when the instance is busy
+PATIENCE = 60.0  # seconds to wait for the supervisor
 EVERY = 3600.0  # seconds between two rounds
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Job:
-    """Removes something by a rule and says what, a line for each thing. With `dry_run=True` it only says."""
+    """Removes something by a rule and yields a line for each item. `dry_run=True`: lists without removing."""
 
     name: str
     run: Callable[..., Iterable[str]]
-    rounds: int = 1  # it runs in each, or in every so many
+    rounds: int = 1  # it runs in every round, or in every nth
 
 
 def images(*, dry_run: bool) -> Iterator[str]:
-    """Images that no release needs: those that the policy gives up, and what pushes have left over."""
+    """Images that no release needs: those that the retention policy gives up, and leftovers of pushes."""
     given_up = retention.retire(used=runs.releases_used, dry_run=dry_run)
     for release in given_up:
         yield f"release {release}: {release.size} bytes"
     yield from sweeping.sweep(dry_run=dry_run, without=given_up)
 
 
-# The last one lists every export that there is: once a day.
+# The last one lists all exports, so it runs once a day.
 JOBS = (Job("images", images), Job("sessions", access.tidy), Job("exports", exports.tidy, rounds=24))
-# Outputs are the workers', who sweep them: these run with a worker's rights. The second looks at everything
-# that there is; workers remove most of what they leave themselves.
+# Workers own the outputs, so these run with a worker's rights. Workers sweep by themselves; only the second
+# job lists everything that is stored.
 OF_WORKERS = (Job("outputs", output_files.sweep), Job("lost outputs", outputs.tidy))
 
 
 def keep_house(data: Path) -> None:
-    """Run the jobs until the process is ended."""
+    """Run the jobs until the process is killed."""
     for round_ in itertools.count():
         time.sleep(EVERY if round_ else FIRST)
         with alone(data):
@@ -67,14 +66,14 @@ def keep_house(data: Path) -> None:
                 try:
                     removed = list(job.run(dry_run=False))
                 except Exception:
-                    # What stops one job stops neither the others nor its own next round.
+                    # The other jobs and the next round go on.
                     log.exception("The job %s goes on in %.0f s", job.name, EVERY)
                 else:
                     log.info("The job %s removed %s things: %s", job.name, len(removed), removed[:20])
 
 
 def _ask_for_blobs(data: Path) -> None:
-    """Wait until the supervisor has opened the directories of blobs; what it did not open, stays."""
+    """Wait until the supervisor has opened the directories of blobs. Blobs that stay closed are kept."""
     asked, end = data / layout.OPEN_BLOBS, time.monotonic() + PATIENCE
     asked.touch(mode=0o600)
     while asked.exists() and time.monotonic() < end:
@@ -84,7 +83,7 @@ def _ask_for_blobs(data: Path) -> None:
 
 @contextmanager
 def alone(data: Path) -> Iterator[None]:
-    """Wait until nobody else keeps house in this data directory, and keep others waiting."""
+    """Hold the lock that only one housekeeper or `tidy` of this data directory can hold."""
     with (data / layout.TIDY_LOCK).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

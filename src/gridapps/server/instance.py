@@ -1,4 +1,4 @@
-"""The data directory of an instance, and getting Django ready to work in it."""
+"""The data directory of an instance, and setting Django up to work in it."""
 
 import fcntl
 import os
@@ -19,7 +19,7 @@ _OF_THE_CLIENT = {f"GRIDAPPS_{name}" for name in ("URL", "TOKEN", "CA", "CONFIG"
 
 
 class Unusable(click.ClickException):
-    """The instance cannot be used as it is set up; the message says what to do."""
+    """The instance cannot be used as configured; the message says what to do."""
 
 
 def environment() -> Environment:
@@ -38,7 +38,7 @@ def environment() -> Environment:
 
 
 def accounts_of(settings: Environment) -> Accounts:
-    """The accounts under which the parts of this instance run: those that get at its directories."""
+    """The accounts under which the parts of this instance run: those that can reach its directories."""
     places = [settings.data.absolute()]
     if settings.storage.startswith("/"):
         places.append(settings.shared)
@@ -46,11 +46,11 @@ def accounts_of(settings: Environment) -> Accounts:
 
 
 def prepare(*, migrate: bool = False, rights: str = "application") -> Environment:
-    """Set Django up for a command of the first machine. Raises Unusable where there is no instance, or where
+    """Set Django up for a command of the first machine. Raises Unusable when there is no instance, or when
     its database is older than this program; `migrate` brings it up to date instead.
 
-    What root starts goes on under the account of the part that `rights` names: what it makes is not root's,
-    which parts could not write. Empty: as root, for commands that read the operator's own files.
+    A command that root starts continues under the account of the part `rights`, so that parts can write the
+    files it makes. Empty: it stays root, for commands that read the operator's own files.
     """
     settings = of_first_machine()
     data = settings.data.absolute()
@@ -74,7 +74,7 @@ def of_first_machine() -> Environment:
     settings = environment()
     if member := membership.read(settings.data.absolute()):
         raise Unusable(
-            f"This machine is node {member.node} of the instance {member.authority}: do it on the first one."
+            f"This machine is node {member.node} of the instance {member.authority}: use the first machine."
         )
     return settings
 
@@ -116,14 +116,14 @@ def _answering() -> Iterator[None]:
 
 
 def prepare_node() -> Environment:
-    """Make what a node lacks in its data directory. Raises Unusable where this machine is no node."""
+    """Make what is missing in a node's data directory. Raises Unusable when this machine is not a node."""
     settings = environment()
     data = settings.data.absolute()
     if member := membership.read(data):
         os.environ.setdefault("GRIDAPPS_NODE", member.node)
         settings = environment()
         _check_membership(settings, member)
-        if os.access(data, os.W_OK):  # parts that run under accounts of their own find it made
+        if os.access(data, os.W_OK):  # otherwise this is a part, and its parent has made it
             accounts.make()
             with usable(data):
                 ours = accounts_of(settings)
@@ -141,7 +141,7 @@ def prepare_node() -> Environment:
 def prepare_worker(*, say: Callable[[str], None], rights: str = "") -> Environment:
     """Set Django up for a part, on the first machine or another node; wait for database and schema.
 
-    `rights` names the part under whose account root goes on; `up` has chosen the account before.
+    `rights` names the part under whose account root continues. Parts that `up` starts have it already.
     """
     settings = prepare_node()
     if rights:
@@ -152,7 +152,7 @@ def prepare_worker(*, say: Callable[[str], None], rights: str = "") -> Environme
 
 
 def prepare_look() -> Environment:
-    """Set Django up to look at an instance, whether its database answers or not. Nothing is changed."""
+    """Set Django up to examine an instance, whether or not its database answers. Changes nothing."""
     settings = environment()
     data = settings.data.absolute()
     if membership.read(data) is None:
@@ -162,7 +162,7 @@ def prepare_look() -> Environment:
 
 
 def set_up_django(data: Path) -> None:
-    """Make Django work in this data directory, here and in child processes."""
+    """Set Django up for this data directory, here and in child processes."""
     os.environ["GRIDAPPS_DATA"] = str(data)
     os.environ["DJANGO_SETTINGS_MODULE"] = "gridapps.config.settings"
     import django
@@ -176,7 +176,7 @@ def set_up_django(data: Path) -> None:
 
 
 def _check_membership(settings: Environment, member: membership.Membership) -> None:
-    """A node shares database and storage with the first machine, and has the name of its certificate."""
+    """Check that a node shares the first machine's database and storage, and has its certificate's name."""
     if settings.node != member.node:
         raise Unusable(f"This machine has joined as node {member.node!r}, not {settings.node!r}.")
     if not settings.database:
@@ -192,7 +192,7 @@ def _check_membership(settings: Environment, member: membership.Membership) -> N
 
 
 def identity(data: Path) -> str:
-    """The instance's own short name; it stands in the labels and names of its containers."""
+    """The instance's short id, part of the labels and names of its containers."""
     return (data / "instance-id").read_text()
 
 
@@ -205,7 +205,7 @@ def alone(data: Path) -> Iterator[int]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Unusable(f"This instance runs already (data directory {data}).") from None
+            raise Unusable(f"This instance is running already (data directory {data}).") from None
         yield lock
     finally:
         os.close(lock)
@@ -213,7 +213,7 @@ def alone(data: Path) -> Iterator[int]:
 
 @contextmanager
 def usable(data: Path) -> Iterator[None]:
-    """Raise Unusable for what the system refuses in the data directory."""
+    """Turn an OSError about the data directory into Unusable."""
     try:
         yield
     except OSError as error:
@@ -223,5 +223,5 @@ def usable(data: Path) -> Iterator[None]:
 
 
 def unmounted(directory: Path) -> Unusable:
-    """The error about a directory of the storage that is missing."""
+    """The error for a missing directory of the storage."""
     return Unusable(f"{directory} is missing: mount the storage, or set GRIDAPPS_STORAGE.")

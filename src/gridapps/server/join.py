@@ -1,4 +1,4 @@
-"""Making another machine a node: the bundle goes into the data directory and to the container engine."""
+"""Make another machine a node: put its bundle into the data directory and give the engine its certificate."""
 
 import shutil
 from collections.abc import Callable
@@ -9,12 +9,12 @@ from gridapps.pki.membership import DIRECTORY, FACTS, InvalidBundle, Membership
 from gridapps.server.instance import Unusable
 
 ENGINE_CERTIFICATES = Path("/etc/docker/certs.d")
-# What the engine shows to the registry. Its own names, beside those of a person who pushes from this machine.
+# The engine's names of the files. They differ from those of a user who pushes from this machine.
 _OF_THE_ENGINE = {"ca.crt": "ca.crt", "client.cert": "00-node.cert", "client.key": "00-node.key"}
 
 
 def join(data: Path, bundle: bytes, *, certificates: Path, say: Callable[[str], None]) -> Membership:
-    """Put a bundle in place. Again with a newer one: its certificate takes the place of the older."""
+    """Put a bundle in place. A newer bundle replaces the certificate of an older one."""
     try:
         member, files = membership.unpack(bundle)
     except InvalidBundle as error:
@@ -27,7 +27,7 @@ def join(data: Path, bundle: bytes, *, certificates: Path, say: Callable[[str], 
         for name, content in files.items():
             _write(place / name, content)
         _write(data / "instance-id", member.instance.encode())
-        # The last: with it, this is a node.
+        # Last: this file makes the machine a node.
         _write(place / FACTS, membership.facts(member))
     except OSError as error:
         raise Unusable(f"The data directory {data} cannot be used: {error.strerror}.") from None
@@ -61,7 +61,7 @@ def _check(data: Path, member: Membership) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Replace a file whole; only this account reads it."""
+    """Replace a file atomically; only this account may read it."""
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)
     new.touch(mode=0o600)

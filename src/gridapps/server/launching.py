@@ -1,4 +1,4 @@
-"""The launcher of this machine, as the settings say: how it is started, reached, and kept beside a worker."""
+"""The launcher of this machine, as configured: how it is started, reached, and kept beside a worker."""
 
 import os
 import shutil
@@ -21,17 +21,15 @@ from gridapps.server.instance import Unusable, identity
 from gridapps.server.supervise import listens
 
 _KEPT = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_PRELOAD", "LD_LIBRARY_PATH"})
-_KEPT_PREFIXES = ("LC_", "PYTHON", "COVERAGE_", "DOCKER_")  # the last: how to reach the engine
+_KEPT_PREFIXES = ("LC_", "PYTHON", "COVERAGE_", "DOCKER_")  # DOCKER_*: how to reach the engine
 _PATIENCE = 20.0  # seconds for the start of a launcher
-_PAUSE = 0.5  # seconds before one that ended is started again
-_LOOK = 2.0  # seconds between two looks for one that somebody else starts
-_OTHERS = (
-    16  # connections beside those of the worker, and containers beside two per slot: what is about to end
-)
+_PAUSE = 0.5  # seconds before a launcher that ended is started again
+_LOOK = 2.0  # seconds between two looks for a launcher that is started separately
+_OTHERS = 16  # connections besides those of the worker, and containers besides two per slot
 
 
 def configuration(settings: Environment, *, owner: int) -> LauncherConfiguration:
-    """What the launcher is started with; `owner` is the account of the worker."""
+    """The configuration that the launcher is started with; `owner` is the worker's user id."""
     data = settings.data.absolute()
     member = membership.read(data)
     own = capacity(settings)
@@ -57,7 +55,7 @@ def configuration(settings: Environment, *, owner: int) -> LauncherConfiguration
 
 
 def capacity(settings: Environment, *, held: int = 0) -> Capacity:
-    """What this node has for tasks; `held`: bytes of workspaces that are there already."""
+    """The resources of this node for tasks; `held`: bytes of workspaces that exist already."""
     return Capacity.of_machine(
         settings.data.absolute(),
         slots=settings.slots,
@@ -69,12 +67,12 @@ def capacity(settings: Environment, *, held: int = 0) -> Capacity:
 
 
 def clean_environment() -> dict[str, str]:
-    """What the launcher's environment keeps: no setting, and with that no password."""
+    """The launcher's environment: no settings, and so no passwords."""
     return {key: value for key, value in os.environ.items() if key in _KEPT or key.startswith(_KEPT_PREFIXES)}
 
 
 def socket_of(settings: Environment) -> Path:
-    """Where the launcher listens."""
+    """The launcher's socket."""
     return settings.data.absolute() / "run" / "launcher.sock"
 
 
@@ -85,12 +83,12 @@ def remote_sandbox(settings: Environment) -> RemoteSandbox:
 
 
 def _connections(slots: int) -> int:
-    """Each task has one call at a time. There may be more tasks than slots: those of a predecessor."""
+    """A task makes one call at a time. Adopted tasks of a previous worker may exceed the slots."""
     return 2 * slots + 64
 
 
 def wait_for(sandbox: RemoteSandbox, *, say: Callable[[str], None]) -> int:
-    """Wait until the launcher answers; the bytes of the workspaces that it holds."""
+    """Wait until the launcher answers, and return the bytes of the workspaces that it holds."""
     said = False
     while True:
         try:
@@ -105,9 +103,9 @@ def wait_for(sandbox: RemoteSandbox, *, say: Callable[[str], None]) -> int:
 def stand_beside(
     settings: Environment, *, owner: int, worker: Sequence[str], environment: Mapping[str, str]
 ) -> int:
-    """Run a launcher and, as its client, a worker; the exit status of the worker, when both have ended.
+    """Run a launcher and a worker until both end, and return the exit status of the worker.
 
-    A launcher that ends is started again. The worker goes on meanwhile, and so do its containers.
+    A launcher that ends is started again. Meanwhile the worker and its containers continue.
     """
     command = configuration(settings, owner=owner).command(sys.executable)
     launcher = _start(command)
@@ -129,7 +127,7 @@ def stand_beside(
 
 
 def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
-    """In a session of its own: an interrupt at the terminal stops the worker, which still needs it."""
+    """Start the launcher in a session of its own, because at an interrupt the worker must end before it."""
     return subprocess.Popen(
         command,
         env=clean_environment(),

@@ -1,7 +1,7 @@
-"""What lies in the data directory, whose it is, and who gets at it; docs/security.md shows it as a table.
+"""The directories and files of the data directory, with owner, group and mode; docs/security.md has a table.
 
-No other account of the machine gets at anything, whatever the umask. What an older version, another umask or
-other accounts left is put right at each start; whole trees are looked through only when their owner changes.
+Other accounts of the machine have no access, whatever the umask. Each start corrects what an older version,
+another umask or other accounts left; whole trees are walked only when their owner changes.
 """
 
 import os
@@ -16,17 +16,17 @@ from typing import Literal
 from gridapps.server.accounts import EVERYBODY, Accounts
 
 DATABASE = Path("database/gridapps.sqlite3")
-DATABASE_OF_OLD = Path("gridapps.sqlite3")  # where versions before 0.2 had it, readable by others
+DATABASE_OF_OLD = Path("gridapps.sqlite3")  # of versions before 0.2, readable by others
 TIDY_LOCK = Path("run/housekeeper/tidy.lock")
-OPEN_BLOBS = Path("run/housekeeper/open-blobs")  # made by the housekeeper, removed when it was done
+OPEN_BLOBS = Path("run/housekeeper/open-blobs")  # a request: the supervisor removes it when done
 
 
 @dataclass(frozen=True)
 class Place:
-    """A directory. Owner and group are named as in `accounts`; root where they are empty.
+    """A directory. Owner and group are named as in `accounts`; empty means root.
 
-    `below`: what of it is given along when the owner changes. Export files may be hard links to files of
-    users, whose owner and mode are none of ours; cached ones keep their mode, because programs read them.
+    `below`: what in it changes its owner along with it. Export files may be hard links to files of users,
+    whose owner and mode stay; cached ones keep their mode, because Apps read them.
     """
 
     owner: str
@@ -35,7 +35,7 @@ class Place:
     below: Literal["", "everything", "owners", "directories"] = ""
 
 
-# With the set-group-ID bit what is made below gets the same group.
+# The set-group-ID bit passes the group on to what is made inside.
 OF_A_NODE: Mapping[str, Place] = {
     ".": Place("", EVERYBODY, 0o710),
     "run": Place("", EVERYBODY, 0o750),
@@ -66,7 +66,7 @@ OF_THE_STORAGE: Mapping[str, Place] = {
     "exports": Place("housekeeper", "exports", 0o2750, "directories"),
     "outputs": Place("worker", "outputs", 0o2750, "everything"),
 }
-# Files by owner, group and mode; those that are there.
+# Owner, group and mode of files, for those that exist.
 FILES: Mapping[str, tuple[str, str, int]] = {
     "instance-id": ("", EVERYBODY, 0o640),
     "secret-key": ("", "secret", 0o640),
@@ -92,32 +92,32 @@ FILES: Mapping[str, tuple[str, str, int]] = {
 
 
 def sockets(data: Path, processes: int) -> list[Path]:
-    """Where each process of the application listens."""
+    """The sockets of the application processes."""
     return [data / "run" / "application" / f"{number}.socket" for number in range(1, processes + 1)]
 
 
 def make(top: Path, places: Mapping[str, Place], accounts: Accounts) -> None:
-    """Make directories that are missing, and put owner and mode of each right. Raises OSError."""
+    """Make missing directories, and set owner and mode of all. Raises OSError."""
     for name, place in places.items():
         _make(top, top / name, place, accounts)
 
 
 def settle_files(data: Path, accounts: Accounts, names: Sequence[str] = tuple(FILES)) -> None:
-    """Put owner and mode of the files right that are there. Raises OSError."""
+    """Set owner and mode of the files that exist. Raises OSError."""
     for name in names:
         owner, group, mode = FILES[name]
         if (data / name).is_file():
             with _opened(data / name, os.O_RDONLY) as descriptor:
-                # An account that may write the directory must not lend us another name of a foreign file.
+                # An account that may write the directory could have linked a file of others here.
                 if os.fstat(descriptor).st_nlink == 1:
                     _give(descriptor, accounts, owner, group, mode)
 
 
 def make_database(data: Path) -> None:
-    """Make an empty database where there is none: what SQLite makes beside it gets the same group and mode.
+    """Make an empty database file if there is none. SQLite copies its group and mode to the files beside it.
 
-    One of an older version is moved here. Its log is written into it before, so that it is a single file, and
-    the move one step. Only while nothing uses it.
+    A database of an older version is moved here while nothing uses it. Its write-ahead log is merged first,
+    so that it is one file and the move is atomic.
     """
     old, new = data / DATABASE_OF_OLD, data / DATABASE
     if old.is_file() and not old.is_symlink() and not new.exists():
@@ -128,9 +128,9 @@ def make_database(data: Path) -> None:
 
 
 def open_blobs(storage: Path, accounts: Accounts) -> None:
-    """Let the group of a registry's storage write the directories of blobs.
+    """Make the directories of blobs writable for the group of a registry's storage.
 
-    CNCF Distribution makes these, and no others, with a mode that closes them to it, whatever the umask.
+    CNCF Distribution creates only these without group access, whatever the umask.
     """
     uid = accounts.uid("registry")
     top = storage / "docker/registry/v2"
@@ -150,7 +150,7 @@ def open_blobs(storage: Path, accounts: Accounts) -> None:
 
 
 def make_parents(top: Path) -> None:
-    """Others may pass through a directory on the way to the data, which is closed itself."""
+    """Make missing parents of the data directory. Others may traverse them, but not the directory itself."""
     for directory in reversed(top.parents):
         if not directory.exists():
             directory.mkdir(exist_ok=True)
@@ -159,19 +159,19 @@ def make_parents(top: Path) -> None:
 
 def _make(top: Path, path: Path, place: Place, accounts: Accounts) -> None:
     path.mkdir(mode=0o700, exist_ok=True)
-    # The operator may have put a link in the data directory itself: it is root's.
+    # The operator may have put a symbolic link directly into the data directory, which root owns.
     resolved = path.resolve() if top in (path, path.parent) else path
     with _opened(resolved, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
         found = os.fstat(descriptor)
         owners = (accounts.uid(place.owner), accounts.gid(place.group))
         if place.below and (found.st_uid, found.st_gid) != owners:
             _give_below(descriptor, place, accounts)
-        # Last: a start that ends before it begins anew with what lies below.
+        # Last, so that an interrupted start repeats the walk.
         _give(descriptor, accounts, place.owner, place.group, place.mode)
 
 
 def _give_below(top: int, place: Place, accounts: Accounts) -> None:
-    """Give all that lies in a directory to another account, following no link."""
+    """Change the owner of everything in a directory, without following links."""
     for _, names, files, directory in os.fwalk(".", dir_fd=top, follow_symlinks=False):
         for name in (*names, *(() if place.below == "directories" else files)):
             found = os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -187,7 +187,7 @@ def _give_below(top: int, place: Place, accounts: Accounts) -> None:
 
 
 def _give(descriptor: int, accounts: Accounts, owner: str, group: str, mode: int) -> None:
-    """Set owner, group and mode. Without accounts, nobody else gets at anything."""
+    """Set owner, group and mode. Without accounts, remove the group's access."""
     if not accounts.found:
         mode &= ~0o2070
     uid, gid = accounts.uid(owner), accounts.gid(group)

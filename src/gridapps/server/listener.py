@@ -1,7 +1,6 @@
-"""A node's end of the broker: a Celery worker as a child process of the node's worker.
+"""A node's connection to the broker: a Celery worker as a child process of the node's worker.
 
-It is a process of its own, so that whatever goes wrong in it cannot reach the runs, and so that Celery's
-tools find on each node what they expect.
+A separate process keeps its failures from the runs, and Celery's tools find a worker on each node.
 """
 
 import logging
@@ -19,7 +18,7 @@ from gridapps.processes import privileges
 logger = logging.getLogger(__name__)
 
 PAUSES = (1.0, 30.0)  # seconds before the first and, doubled each time, at most before the next restart
-LIVED = 60.0  # seconds after which an end counts as the first again
+LIVED = 60.0  # seconds of life after which the pause is reset
 
 
 class Listener:
@@ -32,7 +31,7 @@ class Listener:
         self._child: subprocess.Popen[bytes] | None = None
 
     def _keep(self) -> None:
-        # The child ends with the thread that started it, which lives as long as this process.
+        # The child receives its parent-death signal when this thread ends, not the process.
         pause = PAUSES[0]
         while not self._stopping.is_set():
             command = [sys.executable, "-P", "-m", "gridapps.server.listener", self._node, str(os.getpid())]
@@ -56,19 +55,19 @@ class Listener:
     ) -> None:
         self._stopping.set()
         if self._child is not None:
-            # Nothing in it is worth waiting for.
+            # It holds no work.
             self._child.kill()
         self._thread.join()
 
 
 def listen(*, node: str, parent: int) -> None:
-    """Be the Celery worker of this node, for as long as the parent lives."""
+    """Run the Celery worker of this node until the parent ends."""
     privileges.end_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
         return
     from gridapps.config.celery import app
 
-    # It is about pickled messages, which this one does not take.
+    # The warning concerns pickled messages, which this worker does not accept.
     warnings.filterwarnings("ignore", "You're running the worker with superuser privileges")
     lean = ["--pool=solo", "--without-mingle", "--without-gossip", "--loglevel=WARNING"]
     app.worker_main(["--quiet", "worker", f"--hostname=gridapps@{node}", *lean])

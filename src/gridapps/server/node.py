@@ -1,4 +1,4 @@
-"""This machine as a node: its worker, as the settings say."""
+"""This machine as a node: its worker, as configured."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -18,12 +18,12 @@ from gridapps.worker.worker import Worker
 
 @contextmanager
 def worker_of(settings: Environment, *, say: Callable[[str], None]) -> Iterator[Worker]:
-    """The worker of this machine, not yet running; waits for its launcher."""
+    """The worker of this machine, not started yet. Waits for its launcher."""
     data = settings.data.absolute()
     instance = identity(data)
     current()
     for secret in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        os.environ.pop(secret, None)  # the storage has read it; what the worker starts has no use for it
+        os.environ.pop(secret, None)  # the storage has read it, and child processes do not need it
     with closing(launching.remote_sandbox(settings)) as sandbox:
         capacity = launching.capacity(settings, held=launching.wait_for(sandbox, say=say))
         yield Worker(
@@ -46,5 +46,5 @@ def worker_of(settings: Environment, *, say: Callable[[str], None]) -> Iterator[
 
 
 def hearing(settings: Environment) -> AbstractContextManager[object]:
-    """For as long as it is entered, calls of other nodes reach this one, where there is a broker."""
+    """A context in which rings of other nodes reach this one, if there is a broker."""
     return Listener(node=settings.node) if settings.broker else nullcontext()

@@ -1,7 +1,7 @@
-"""The log files of the parts: bounded, rotated while the parts run.
+"""The log files of the parts: limited in size, and rotated while the parts run.
 
-A part writes into a pipe, and the supervisor from there into the file. Nothing is lost at a rotation, a part
-needs no right to its log file, and none has to know of rotations. Lines that are too long are cut.
+A part writes into a pipe, from which the supervisor writes the file. So nothing is lost at a rotation, and
+parts need neither access to their log files nor a signal to reopen them. Lines that are too long are cut.
 """
 
 import contextlib
@@ -24,22 +24,22 @@ class PartLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.reader, self.writer = os.pipe()  # neither is inherited: the supervisor passes the writer on
+        self.reader, self.writer = os.pipe()  # not inherited: the supervisor passes the writer on
         os.set_blocking(self.reader, False)
-        with contextlib.suppress(OSError):  # more than this account may have
+        with contextlib.suppress(OSError):  # above this account's limit
             fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, _PIPE)
         self._file = _opened(path)
         self._size = os.fstat(self._file).st_size
         self._line = 0  # bytes of the line that is being written
 
     def pump(self) -> bool:
-        """Write what has arrived. False when there was nothing."""
+        """Write what has arrived. False when nothing has."""
         try:
             piece = os.read(self.reader, _PIECE)
         except BlockingIOError:
             return False
         kept = self._cut(piece)
-        # A full disk is no reason to end the instance, nor to stop reading: then the part would stand still.
+        # A full disk must not end the instance. Reading continues, or the part would block.
         with contextlib.suppress(OSError):
             if self._size + len(kept) > LARGEST:
                 self._rotate()
@@ -47,14 +47,14 @@ class PartLog:
         return bool(piece)
 
     def close(self) -> None:
-        """Write the rest, and close pipe and file."""
+        """Write the rest, then close the pipe and the file."""
         while self.pump():
             pass
         for descriptor in (self.reader, self.writer, self._file):
             os.close(descriptor)
 
     def _cut(self, piece: bytes) -> bytes:
-        """The piece without what goes beyond the length of a line."""
+        """The piece, with lines cut at LONGEST_LINE."""
         kept = []
         for part in _lines(piece):
             left = LONGEST_LINE - self._line
@@ -80,7 +80,7 @@ class PartLog:
 
 
 class PartLogs:
-    """The logs of all parts, which the supervisor writes whenever it waits."""
+    """The logs of all parts. The supervisor writes them while it waits."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -104,7 +104,7 @@ class PartLogs:
                 self._by_reader[reader].pump()
 
     def flush(self) -> None:
-        """Write what has arrived so far, for a second at most: a process may write on and on."""
+        """Write what has arrived, for at most a second: a process may keep writing."""
         end = time.monotonic() + 1
         for log in self._logs.values():
             while log.pump() and time.monotonic() < end:
@@ -112,7 +112,7 @@ class PartLogs:
 
 
 def _lines(piece: bytes) -> list[bytes]:
-    """Lines with their ends, where only a line feed ends one."""
+    """Lines with their line feeds. Other line breaks do not count."""
     lines = [line + b"\n" for line in piece.split(b"\n")]
     lines[-1] = lines[-1][:-1]
     return [line for line in lines if line]

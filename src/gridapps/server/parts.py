@@ -1,4 +1,4 @@
-"""The parts of an instance: what each is started with, its account, and how to see that it is ready."""
+"""The parts of an instance: command, environment and account of each, and when it is ready."""
 
 import os
 import shutil
@@ -12,15 +12,15 @@ from gridapps.server.accounts import Accounts
 from gridapps.server.instance import Unusable
 from gridapps.server.plan import Command, Listens, Makes, PlannedPart, Program, sealed
 
-# Debian puts some programs where an ordinary user's PATH does not look.
+# Debian installs some programs outside an ordinary user's PATH.
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/local/sbin"])
-# CNCF Distribution makes its files itself: this is how the group of its storage gets at them.
+# Give the group of the storage access to files that CNCF Distribution creates.
 _UMASKS = {Registry.DEVELOPER: 0o007, Registry.TRUSTED: 0o027}
-LEAST_FREE_PORT = 1024  # below it, listening is a privilege
+LEAST_FREE_PORT = 1024  # lower ports need a capability
 
 
 def program(name: str) -> str:
-    """Where a program is, or Unusable with what to install."""
+    """The path of a program, or Unusable with what to install."""
     found = shutil.which(name, path=SEARCH)
     if not found:
         package = {"nginx": "nginx-light", "mkfs.ext4": "e2fsprogs"}.get(name, name)
@@ -29,7 +29,7 @@ def program(name: str) -> str:
 
 
 def parts(settings: Environment, accounts: Accounts, *, works: bool) -> list[PlannedPart]:
-    """All parts, in the order in which they start; launcher and worker only where this machine works."""
+    """All parts in the order of their start. Without `works`, this machine has no launcher and no worker."""
     data = settings.data.absolute()
     bells = str(data / "run" / "bells")
     found = [
@@ -43,8 +43,9 @@ def parts(settings: Environment, accounts: Accounts, *, works: bool) -> list[Pla
         ),
         _nginx(settings, accounts),
         _own(settings, accounts, "courier", Makes(bells, ".courier")),
-        _own(settings, accounts, "promoter", None),  # nothing waits for it: shares are rows
-        _own(settings, accounts, "housekeeper", None),  # nor for this one
+        # No part needs these two to be ready.
+        _own(settings, accounts, "promoter", None),
+        _own(settings, accounts, "housekeeper", None),
     ]
     if works:
         found += [
@@ -78,7 +79,7 @@ def _own(
     words: list[str] | None = None,
     number: int = 0,
 ) -> PlannedPart:
-    """A part that is a command of this program; `number`: where there are several of it."""
+    """A part that is a command of this program. `number` tells several processes of one part apart."""
     account = accounts.found.get(role)
     return PlannedPart(
         name=f"{role}-{number}" if number else role,

@@ -1,8 +1,7 @@
-"""What the supervisor of an instance is told: its parts, without their secrets.
+"""The plan that the supervisor of an instance receives: its parts, without their secrets.
 
-`up` prepares everything with all settings and then becomes the supervisor (`execute`), which knows none. The
-environment of each part that is forked from the supervisor lies in a file without a name, which that part
-alone reads.
+`up` prepares everything with all settings and then becomes the supervisor (`execute`), which has no secret.
+The environment of each forked part is in an anonymous file, which only that part reads.
 """
 
 import contextlib
@@ -16,21 +15,21 @@ import msgspec
 
 from gridapps.server.accounts import Account, Accounts
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)  # that stop the instance
+SIGNALS = (signal.SIGTERM, signal.SIGINT)  # they stop the instance
 
 
 class Program(msgspec.Struct, frozen=True, tag=True):
-    """A part that is a program."""
+    """A part that is another program."""
 
     command: list[str]
     environment: dict[str, str]
-    capabilities: list[str] = []  # that it keeps under its account
+    capabilities: list[str] = []  # kept under its account
 
 
 class Command(msgspec.Struct, frozen=True, tag=True):
     """A part that is a command of this program, forked from the supervisor."""
 
-    words: list[str]  # of `gridapps-server`
+    words: list[str]  # after `gridapps-server`
     environment: int  # file descriptor
 
 
@@ -42,7 +41,7 @@ class Listens(msgspec.Struct, frozen=True, tag=True):
 
 
 class Makes(msgspec.Struct, frozen=True, tag=True):
-    """Ready when a file whose name ends so is in the directory."""
+    """Ready when the directory has a file whose name has this ending."""
 
     directory: str
     ending: str
@@ -53,36 +52,36 @@ class PlannedPart(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     runs: Program | Command
-    ready: Listens | Makes | None  # None: nothing waits for it
-    account: Account | None  # None: what the supervisor runs under
+    ready: Listens | Makes | None  # None: the next part does not wait for it
+    account: Account | None  # None: the supervisor's
     umask: int = 0o077
-    shares_storage: bool = False  # the registry whose storage others write as well
+    shares_storage: bool = False  # the registry whose storage other parts write too
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the supervisor of an instance is told."""
+    """Everything that the supervisor of an instance needs."""
 
     data: str
-    lock: int  # file descriptor of the lock that the instance holds
+    lock: int  # file descriptor of the instance's lock
     origin: str
     accounts: Accounts
     parts: list[PlannedPart]
 
 
 def sealed(environment: Mapping[str, str]) -> int:
-    """A file descriptor from which `unsealed` reads an environment, in any process that inherits it."""
+    """A file descriptor from which `unsealed` reads the environment in a process that inherits it."""
     return _in_memory(json.dumps(dict(environment)).encode())
 
 
 def unsealed(descriptor: int) -> dict[str, str]:
-    """The environment. It can be read again by a part that is started again."""
+    """The environment. Each start of the part reads it."""
     return dict(json.loads(_whole(descriptor)))
 
 
 def execute(plan: Plan, environment: Mapping[str, str]) -> None:
-    """Become the supervisor. SIGNALS have to be blocked: it listens to them, and to those that came before.
+    """Become the supervisor. SIGNALS must be blocked, so that it also handles those that are pending.
 
-    Modules of the working directory are not found (-P): anybody may have put them there.
+    -P keeps modules of the working directory, which others may write, from being imported.
     """
     for part in plan.parts:
         if isinstance(part.runs, Command):
@@ -97,7 +96,7 @@ def execute(plan: Plan, environment: Mapping[str, str]) -> None:
 
 
 def read(descriptor: int) -> Plan:
-    """The plan, in the supervisor. Programs that it starts inherit no descriptor, not even the operator's."""
+    """Read the plan in the supervisor, and keep its children from inheriting any open descriptor."""
     plan = msgspec.json.decode(_whole(descriptor), type=Plan)
     os.close(descriptor)
     for inherited in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - names

@@ -1,7 +1,7 @@
-"""What each account may read and write below the data directory, and whom it reaches.
+"""What each account may read and write in the data directory, and what it connects to.
 
-docs/security.md shows it; tests/instance/test_accounts.py tries everything else as each account. `layout` has
-the owners and modes that make it so.
+docs/security.md shows the table. tests/instance/test_accounts.py checks that each account is refused
+everything else. `layout` has the owners and modes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ EVERYBODY_READS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Rights:
-    """Of one account. What is below a named directory is named with it; what may be written may be read."""
+    """The rights of an account. A directory includes its contents; `writes` includes reading."""
 
     runs: str
     reads: tuple[str, ...] = ()
@@ -68,7 +68,7 @@ RIGHTS: Mapping[str, Rights] = {
         reaches="database, both registries",
     ),
     "housekeeper": Rights(
-        runs="removal of images and of what imports left",
+        runs="removal of images and of leftovers of imports",
         reads=("run/uploads", "trusted"),
         writes=(*_DATABASE, "exports", "registry", "run/housekeeper"),
         reaches="database, storage",

@@ -1,8 +1,8 @@
 """The database's schema. `up`, `init` and `migrate` on the first machine bring it up to date. Workers wait
-for that; every other command checks the schema and changes nothing.
+for that; other commands check the schema and change nothing.
 
-A schema newer than the program is no obstacle: what is added is optional and nothing is taken away, so a
-worker of the previous version finishes what it holds. docs/cluster.md says in which order to upgrade.
+A schema newer than the program is accepted: migrations only add optional columns and tables, so a worker of
+the previous version finishes its tasks. docs/cluster.md gives the order of an upgrade.
 """
 
 import time
@@ -12,15 +12,15 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 PAUSE = 2.0  # seconds between two looks
-_LOCK = 0x67726965  # PostgreSQL's advisory lock of who changes the schema
+_LOCK = 0x67726965  # PostgreSQL advisory lock for changes of the schema
 
 
 class Behind(Exception):
-    """The schema is older than the program; the message says what to do."""
+    """The schema is older than this program; the message says what to do."""
 
 
 def migrate() -> None:
-    """Bring it up to date; of two commands at once one does it, and the other waits and finds it done."""
+    """Bring the schema up to date. Concurrent commands wait for each other."""
     from django.conf import settings
     from django.core.management import call_command
 
@@ -33,7 +33,7 @@ def migrate() -> None:
 
 
 def wait(*, say: Callable[[str], None]) -> None:
-    """Return when the database answers and its schema is at least this program's; say what is missing."""
+    """Wait until the database answers and its schema is up to date; say what it waits for."""
     from django.db import OperationalError, close_old_connections
 
     told = ""
@@ -55,7 +55,7 @@ def wait(*, say: Callable[[str], None]) -> None:
 
 
 def check() -> None:
-    """Raise Behind when the schema is older than this program. Reads one table and imports no migration."""
+    """Raise Behind when the schema is older than this program. Reads one table; imports no migration."""
     if name := _missing():
         raise Behind(
             f"The database is older than this program: it lacks {name}. Run `gridapps-server migrate` on the "
@@ -64,7 +64,7 @@ def check() -> None:
 
 
 def _missing() -> str:
-    """The first migration that has still to be applied, or nothing."""
+    """The first migration that is not applied, or an empty string."""
     from django.apps import apps
     from django.db import connection
     from django.db.migrations.recorder import MigrationRecorder

@@ -1,6 +1,6 @@
-"""`gridapps-server status`: how the instance stands, for people and, as JSON, for programs.
+"""`gridapps-server status`: the state of the instance, as text or JSON.
 
-What cannot be asked is said, and the rest is shown all the same.
+When the database does not answer, the rest is shown.
 """
 
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ from typing import Any
 from gridapps.config.environment import Environment
 from gridapps.processes.leftovers import is_free
 
-SHOWN = 20  # running tasks in a terminal
-MOST = 5  # developers in a terminal
+SHOWN = 20  # running tasks in the text
+MOST = 5  # developers in the text
 _GIB = 1024**3
 
 
 def examine(settings: Environment) -> dict[str, Any]:
-    """Everything that is to be said. `database` is empty, or why it cannot be asked."""
+    """The state as JSON. `database` is empty, or the reason why it does not answer."""
     found: dict[str, Any] = {"instance": settings.origin, "parts": _parts(settings.data.absolute() / "run")}
     from django.db import Error
 
@@ -43,7 +43,7 @@ def healthy(found: dict[str, Any]) -> bool:
 
 
 def shown(found: dict[str, Any]) -> Iterator[str]:
-    """The lines for a terminal."""
+    """The lines of the text."""
     yield f"Instance  {found['instance']}"
     yield from _shown_parts(found["parts"])
     if found["database"]:
@@ -70,7 +70,7 @@ def shown(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _parts(run: Path) -> dict[str, bool]:
-    """Each part that was started here, and whether it runs: one that does holds its file."""
+    """Each part that was started here, and whether it runs: a running part holds its lock file."""
     return {held.stem: not is_free(held) for held in sorted(run.glob("*.held"))}
 
 
@@ -82,7 +82,7 @@ def _shown_parts(parts: dict[str, bool]) -> Iterator[str]:
 
 
 def _images(settings: Environment) -> dict[str, Any]:
-    """The disk that images take: of both registries, and of each developer who has some, most first."""
+    """The disk used by both registries, and by each developer with images, largest first."""
     from gridapps.access.models import User
     from gridapps.pushes import disk, quota
 
@@ -131,7 +131,7 @@ def _many(count: int) -> str:
 
 
 def _span(seconds: float) -> str:
-    """A time in the unit that says most."""
+    """A duration in its largest sensible unit."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

@@ -1,10 +1,10 @@
-"""One process tree: starts the parts of an instance in order, restarts what dies, stops all of it in order.
+"""Start the parts of an instance in order, restart those that end, and stop them in reverse order.
 
-Parts that are programs are executed, after they have given up all rights but their account's. Parts that are
-commands of this program are forked from the supervisor, which has imported all that they need: they share its
-memory. The children live in sessions of their own, so that a terminal's interrupt reaches the supervisor
-alone, and they end with it even when it is killed (Linux's parent-death signal). What outlives that, as the
-workers of a killed nginx do, is found by the next start: every process of a part holds the part's lock file.
+Parts that are other programs are executed after they have given up all rights but their account's. Parts that
+are commands of this program are forked from the supervisor, which has imported their modules, so they share
+its memory. Each child has a session of its own, so that a terminal's interrupt reaches the supervisor only.
+Children end with the supervisor even when it is killed (parent-death signal). Processes that survive this,
+such as the workers of a killed nginx, are found by the next start: they hold the lock file of their part.
 """
 
 import contextlib
@@ -28,18 +28,18 @@ from gridapps.server.plan import SIGNALS, Listens, Makes, PlannedPart, Program
 
 FASTEST_RESTART, SLOWEST_RESTART = 0.5, 30.0  # seconds
 LOOK = 0.5  # seconds between two calls of `look`
-_START_PATIENCE = 120.0  # seconds that a part may take to start; a busy machine is slow
+_START_PATIENCE = 120.0  # seconds that a part may take to start on a busy machine
 _AFTER_KILL = 5.0  # seconds
-_AFTER_STOP = 1.0  # seconds for what left the group of a part
+_AFTER_STOP = 1.0  # seconds for processes that left the process group of their part
 STOPPED_EARLY = "Stopped before it was started."
 
 
 class NotStarted(Exception):
-    """A part did not come up; the message carries the end of its log."""
+    """A part did not start; the message has the end of its log."""
 
 
 class Forked(BaseException):
-    """Raised in the child that a part has been forked into, so that it leaves the supervisor's frames."""
+    """Raised in a forked child to unwind the supervisor's frames."""
 
     def __init__(self, part: PlannedPart, kept: Sequence[int]) -> None:
         self.part = part
@@ -48,7 +48,7 @@ class Forked(BaseException):
 
 @dataclass
 class Child:
-    """A part's process, and how often it had to be started again."""
+    """The process of a part, and how often it was restarted."""
 
     part: PlannedPart
     pid: int = 0
@@ -61,8 +61,8 @@ class Child:
     def runs(self) -> bool:
         """Whether it was started and has not ended.
 
-        What an ended one left in its process group is killed before its id is given free: the workers of a
-        killed nginx would live on, and keep the port from the next one.
+        Before the id of an ended process is released, the rest of its process group is killed: the workers of
+        a killed nginx would keep the port.
         """
         if (
             self.pid
@@ -76,7 +76,7 @@ class Child:
 
 
 class Supervisor:
-    """Runs parts until `stop`. `look` is called now and then with the process id of a part that needs it."""
+    """Runs parts until `stop`. Periodically calls `look` with the process id of a part that shares storage."""
 
     def __init__(
         self,
@@ -97,13 +97,13 @@ class Supervisor:
         self._failure = ""  # of the last call of `look`
 
     def stop(self) -> None:
-        """Ask for the end; safe in a signal handler."""
+        """Ask the supervisor to stop; safe in a signal handler."""
         self._stopping.set()
 
     def start(self) -> bool:
-        """Start every part, each when the one before it is ready; False when `stop` was called meanwhile.
+        """Start every part once the one before it is ready. False when `stop` was called meanwhile.
 
-        Then, and after NotStarted, nothing is left running.
+        In that case, and after NotStarted, all parts have been stopped.
         """
         for child in self.children:
             if self._stopping.is_set():
@@ -120,7 +120,7 @@ class Supervisor:
         return True
 
     def watch(self) -> None:
-        """Restart what dies, with growing pauses, until `stop`; then stop all parts, the last one first."""
+        """Restart parts that end, after growing pauses, until `stop`. Then stop all in reverse order."""
         while not self._stopping.is_set():
             self._logs.wait(0.2)
             for child in self.children:
@@ -132,7 +132,7 @@ class Supervisor:
         self.shut_down()
 
     def shut_down(self) -> None:
-        """Stop what runs, the last part first, and what left the group of its part."""
+        """Stop the parts in reverse order, and then processes that left the group of their part."""
         for child in reversed(self.children):
             if not child.runs:
                 continue
@@ -148,7 +148,7 @@ class Supervisor:
         self._logs.flush()
 
     def _look_after(self, child: Child) -> None:
-        """Nothing that a part or a full disk does to `look` ends the instance. A failure is said once."""
+        """Call `look`. Its failures do not end the instance; each is reported once."""
         try:
             self._look(child.pid)
         except Exception as error:
@@ -187,7 +187,7 @@ class Supervisor:
 
 
 def _held(path: Path) -> IO[str]:
-    """The lock file of a part, locked. A process that holds it alone gets another one put in its place."""
+    """The lock file of a part, locked. It is replaced if a process holds it exclusively."""
     held = path.open("w")
     try:
         fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -200,7 +200,7 @@ def _held(path: Path) -> IO[str]:
 
 
 def _begin(part: PlannedPart, *, parent: int, log: int, held: int) -> NoReturn:
-    """Be the part from here on."""
+    """Become the part."""
     try:
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
@@ -234,9 +234,9 @@ def _execute(part: PlannedPart, program: Program) -> NoReturn:
 
 
 def end_leftovers(run: Path, *, patience: float, say: Callable[[str], None]) -> None:
-    """End what a killed supervisor's parts left running: asked first, killed after `patience` seconds.
+    """End processes that a killed supervisor left running: SIGTERM first, SIGKILL after `patience` seconds.
 
-    Only for the holder of the instance's own lock, so that no parts of a running instance are ended.
+    Only for the holder of the instance's lock, so that parts of a running instance are not ended.
     """
     for held in sorted(run.glob("*.held")):
         for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, _AFTER_KILL)):
@@ -252,7 +252,7 @@ def end_leftovers(run: Path, *, patience: float, say: Callable[[str], None]) -> 
 
 
 def listens(address: tuple[str, int] | str, *, packets: bool = False) -> bool:
-    """Whether connections are accepted at a TCP address, or at a unix socket of streams or of packets."""
+    """Whether a TCP address, or a unix socket of streams or packets, accepts connections."""
     family = (
         socket.AF_UNIX
         if isinstance(address, str)

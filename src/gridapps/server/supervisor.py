@@ -1,8 +1,7 @@
 """The process that `gridapps-server up` becomes: it imports what the parts need, and forks them.
 
-It is started without the secrets that only some parts may know (`plan`), and imports with the rights of an
-account that cannot read the instance's keys. A part reads its own environment when it has been forked, and
-then all settings again.
+It has none of the secrets that only some parts may know (`plan`), and imports with the rights of an account
+that cannot read the instance's keys. After the fork, a part reads its own environment and all settings again.
 """
 
 import contextlib
@@ -23,19 +22,20 @@ from gridapps.server.accounts import Accounts
 from gridapps.server.plan import Command, Plan
 from gridapps.server.supervise import STOPPED_EARLY, Forked, NotStarted, Supervisor
 
-# What parts would import one by one: their own modules, and what their libraries choose by name.
+# The modules of the parts, and those that their libraries import by name.
 _MODULES = (
     "django.db.migrations.recorder",
     "django.db.models.sql.compiler",
     "gridapps.config.asgi",
     "gridapps.config.renewal",
     "gridapps.config.urls",
+    "gridapps.hooks.courier",
+    "gridapps.hooks.posting",
     "gridapps.promotion.promoter",
     "gridapps.runs.errors",
     "gridapps.server.application",
     "gridapps.server.cli",
     "gridapps.server.commands.parts",
-    "gridapps.server.courier",
     "gridapps.server.housekeeper",
     "gridapps.server.node",
     "uvicorn.lifespan.off",
@@ -45,7 +45,7 @@ _MODULES = (
 
 
 def main() -> None:
-    """Run the parts of a plan until SIGINT or SIGTERM; in a part's process, be the part."""
+    """Run the parts of a plan until SIGINT or SIGTERM. In a forked process, be the part."""
     planned = plan.read(int(sys.argv[1]))
     try:
         _supervise(planned)
@@ -81,9 +81,10 @@ def _supervise(planned: Plan) -> None:
 
 
 def _preload() -> None:
-    """Import what the parts need, and leave all of it where it is.
+    """Import what the parts need, so that they share the memory.
 
-    Nothing is collected: new objects of a part would fill the gaps, and each would cost it a page of its own.
+    Garbage is not collected before the fork: a part would fill the gaps with new objects and so copy the
+    pages around them.
     """
     gc.disable()
     for name in _MODULES:
@@ -94,7 +95,7 @@ def _preload() -> None:
 
 
 def _be(child: Forked, data: Path) -> None:
-    """Be a part that is a command of this program."""
+    """Run a part that is a command of this program."""
     part = child.part
     assert isinstance(part.runs, Command)
     for descriptor in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - names
@@ -112,7 +113,7 @@ def _be(child: Forked, data: Path) -> None:
 
 
 def _look_after_pushes(process: int, *, data: Path, accounts: Accounts) -> None:
-    """What only root can do for those who share the developer registry's storage."""
+    """Do what only root can for the parts that share the developer registry's storage."""
     from gridapps.pki.tokens import Registry
     from gridapps.pushes.disk import NOTE, STORAGE, note_opened
 
@@ -124,7 +125,7 @@ def _look_after_pushes(process: int, *, data: Path, accounts: Accounts) -> None:
 
 
 def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # its reader is gone, or the disk is full
+    with contextlib.suppress(OSError):  # the reader has gone, or the disk is full
         click.echo(text, err=True)
 
 

@@ -1,4 +1,4 @@
-"""The environment variables of each part: what it has a use for, and no secret that it does not need."""
+"""The environment variables of each part: those it uses, and no secret that it does not need."""
 
 import os
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from gridapps.config.environment import Environment
 from gridapps.server.accounts import Account
 
-# The operator's own, for every program: where things are, language and clock, whom TLS trusts.
+# Variables of the operator for every program: paths, language, time zone, trusted authorities.
 _COMMON = frozenset({
     "PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_PRELOAD", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX",
     "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
@@ -14,17 +14,17 @@ _COMMON = frozenset({
 _COMMON_PREFIXES = ("LC_", "PYTHON", "COVERAGE_")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 _ALL = ("application", "courier", "promoter", "housekeeper", "worker")
-# Settings that hold a secret, and the parts that get it. All others are in every part's environment.
+# Settings that hold a secret, and the parts that receive it. Every part receives all other settings.
 SECRETS: Mapping[str, frozenset[str]] = {
     "GRIDAPPS_DATABASE": frozenset({"application", "courier", "promoter", "housekeeper", "worker"}),
     "GRIDAPPS_BROKER": frozenset({"application", "worker"}),
     "GRIDAPPS_METRICS_TOKEN": frozenset({"application"}),
-    "AWS_": frozenset({"application", "housekeeper", "worker"}),  # the storage, where it is S3
+    "AWS_": frozenset({"application", "housekeeper", "worker"}),  # for S3 storage
 }
 
 
 def of_part(name: str, settings: Environment, *, account: Account | None) -> dict[str, str]:
-    """What a part of this program is started with; `account` has no home."""
+    """The environment of a part that is a command of this program. Accounts have no home directory."""
     known = {f"GRIDAPPS_{field.upper()}" for field in Environment.model_fields}
     found = {
         key: value
@@ -40,7 +40,7 @@ def of_part(name: str, settings: Environment, *, account: Account | None) -> dic
 
 
 def of_supervisor(settings: Environment) -> dict[str, str]:
-    """What the supervisor is started with: what every part that is forked from it may know."""
+    """The environment of the supervisor: what every part may know."""
     return {
         **of_part("courier", settings, account=None),
         "DJANGO_SETTINGS_MODULE": "gridapps.config.settings",
@@ -48,6 +48,6 @@ def of_supervisor(settings: Environment) -> dict[str, str]:
 
 
 def _parts_with(key: str) -> frozenset[str]:
-    """Who gets a setting, or a variable of one of the families."""
+    """The parts that receive a setting or a variable of a family."""
     family = "AWS_" if key.startswith("AWS_") else key
     return SECRETS.get(family, frozenset(_ALL))

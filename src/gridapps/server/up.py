@@ -1,4 +1,4 @@
-"""`gridapps-server up`: prepare the instance, and become the supervisor of its parts."""
+"""`gridapps-server up`: prepare the instance and become the supervisor of its parts."""
 
 import contextlib
 import signal
@@ -14,7 +14,7 @@ from gridapps.server.instance import Unusable, accounts_of, alone
 from gridapps.server.parts import parts
 from gridapps.server.supervise import STOPPED_EARLY, end_leftovers
 
-PATIENCE = 20.0  # seconds for what the last start left running: a worker gives its tasks back
+PATIENCE = 20.0  # seconds for leftovers of the last start: a worker gives back its tasks
 
 
 def up(
@@ -22,7 +22,7 @@ def up(
 ) -> None:
     """Run the instance until SIGINT or SIGTERM, with or without a worker on this machine.
 
-    `interrupted` says whether one of them came before. Raises Unusable with everything that is in the way.
+    `interrupted` is set if one has arrived already. Raises Unusable with all faults that `doctor` finds.
     """
     data = settings.data.absolute()
     with alone(data) as lock:

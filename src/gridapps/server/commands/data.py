@@ -26,10 +26,10 @@ def audit(since: datetime | None, until: datetime | None) -> None:
 
 @click.command("import")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--owner", required=True, help="the user whom the export will belong to")
+@click.option("--owner", required=True, help="the owner of the export")
 @click.option("--name", required=True, help="name of the export")
 def import_files(files: tuple[Path, ...], owner: str, name: str) -> None:
-    """Take FILES (LAS, LAZ, COPC) as an export."""
+    """Import FILES (LAS, LAZ, COPC) as an export."""
     prepare(rights="")
     from gridapps.exports import operations
 
@@ -39,12 +39,9 @@ def import_files(files: tuple[Path, ...], owner: str, name: str) -> None:
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="remove nothing, and list what would go")
+@click.option("--dry-run", is_flag=True, help="list what would be removed, and remove nothing")
 def tidy(dry_run: bool) -> None:
-    """Remove at once what is not needed any more: images, exports and outputs.
-
-    docs/housekeeping.md says what that is.
-    """
+    """Remove at once what is no longer needed: images, exports and outputs (docs/housekeeping.md)."""
     settings = prepare(rights="")
     from gridapps.pki.tokens import Registry
     from gridapps.pushes.disk import STORAGE

@@ -29,7 +29,7 @@ def up(no_worker: bool) -> None:
 
 @click.command()
 def init() -> None:
-    """Make the instance in GRIDAPPS_DATA, or bring one of an older version up to date. `up` does so too."""
+    """Make the instance in GRIDAPPS_DATA, or bring one of an older version up to date. `up` does this too."""
     from gridapps.server.creation import create
 
     settings = create()
@@ -38,7 +38,7 @@ def init() -> None:
 
 @click.command()
 def migrate() -> None:
-    """Bring the database up to date, on the first machine. `up` does so by itself."""
+    """Bring the database up to date, on the first machine. `up` does this too."""
     prepare(migrate=True)
     click.echo("The database is up to date.")
 

@@ -22,17 +22,17 @@ certificates_option = click.option(
 
 @click.group()
 def node() -> None:
-    """Other machines that work for this instance (docs/cluster.md)."""
+    """Other machines that run tasks of this instance (docs/cluster.md)."""
 
 
 @node.command("add")
 @click.argument("name")
 @click.option("--days", type=click.IntRange(1, 3650), default=825, show_default=True, help="validity")
 def add(name: str, days: int) -> None:
-    """Write a bundle for node NAME to standard output: with it, that machine may pull images.
+    """Write a bundle for node NAME to standard output. With it, that machine may pull images.
 
-    It holds a private key: keep it from others, and delete it when the node has joined. Again for the same
-    NAME: a new certificate, beside those that it has.
+    It contains a private key: keep it secret, and delete it when the node has joined. A second bundle for the
+    same NAME adds a certificate.
     """
     if sys.stdout.isatty():
         raise BadParameter(f"The bundle is a tar archive: gridapps-server node add {name} > {name}.tar")
@@ -50,7 +50,9 @@ def add(name: str, days: int) -> None:
     files = issued.files()
     sys.stdout.buffer.write(membership.pack(member, files))
     if settings.host in ("localhost", "127.0.0.1", "::1"):
-        click.echo("Other machines cannot reach this one as GRIDAPPS_HOST=localhost: set its name.", err=True)
+        click.echo(
+            "Other machines cannot reach GRIDAPPS_HOST=localhost: set it to this machine's name.", err=True
+        )
 
 
 @node.command("list")
@@ -69,9 +71,9 @@ def show() -> None:
 @node.command("remove")
 @click.argument("name")
 def remove(name: str) -> None:
-    """Revoke every certificate of node NAME: from now on its engine pulls nothing.
+    """Revoke every certificate of node NAME. From now on its engine can pull nothing.
 
-    What runs there goes on, and ends as ever. Stop the worker on the node to give its tasks to others.
+    Its running tasks continue to their end. Stop the worker on the node to give them to other nodes.
     """
     prepare()
     from gridapps.registry import node_certificates
@@ -87,6 +89,6 @@ def remove(name: str) -> None:
 @click.argument("bundle", type=BUNDLE)
 @certificates_option
 def join_instance(bundle: BinaryIO, certificates: Path) -> None:
-    """Make this machine a node, with the BUNDLE that `node add` wrote on the first machine (- reads it)."""
+    """Make this machine a node, with the BUNDLE of `node add` on the first machine (- for standard input)."""
     data = environment().data.absolute()
     join(data, bundle.read(), certificates=certificates, say=lambda text: click.echo(text, err=True))

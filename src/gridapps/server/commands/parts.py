@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
@@ -94,9 +95,14 @@ def courier() -> None:
     Any node may run more of them. Waits while the database is unreachable or its schema is older.
     """
     settings = prepare_worker(say=say, rights="courier")
-    from gridapps.server.courier import courier_of
+    from gridapps.hooks.courier import Courier
+    from gridapps.hooks.posting import Poster
 
-    mine = courier_of(settings)
+    try:
+        poster = Poster(rules=settings.hook_rules(), timeout=settings.hook_timeout, ca=settings.hook_ca)
+    except OSError as error:  # also ssl.SSLError
+        raise Unusable(f"GRIDAPPS_HOOK_CA cannot be read: {error}") from None
+    mine = Courier(poster=poster, lease=timedelta(seconds=settings.lease), pause=settings.hook_pause)
     _on_interrupt(mine.stop)
     mine.run()
 

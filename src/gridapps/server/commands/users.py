@@ -42,7 +42,7 @@ def give_tag(name: str, usernames: tuple[str, ...]) -> None:
 @click.argument("name")
 @click.argument("usernames", nargs=-1, required=True)
 def take_tag(name: str, usernames: tuple[str, ...]) -> None:
-    """Take the access tag NAME from users. What they have queued with it does not start any more."""
+    """Take the access tag NAME from users. Tasks that they have queued with it no longer start."""
     prepare()
     from gridapps.access import operations
 
@@ -57,7 +57,7 @@ def user() -> None:
 
 @user.command("create")
 @click.argument("username")
-@click.option("--admin", is_flag=True, help="an administrator of the instance")
+@click.option("--admin", is_flag=True, help="make the user an administrator of the instance")
 @click.option("--password-stdin", is_flag=True, help="read a password for the browser from standard input")
 def createuser_named(username: str, admin: bool, password_stdin: bool) -> None:
     """Create USERNAME. Without a password only tokens work."""
@@ -72,7 +72,7 @@ def createuser_named(username: str, admin: bool, password_stdin: bool) -> None:
 @user.command("verify")
 @click.argument("username")
 def verifyuser_named(username: str) -> None:
-    """Verify USERNAME as a developer, who may then hold certificates and push images."""
+    """Verify USERNAME as a developer, who may hold certificates and push images."""
     prepare()
     from gridapps.access import operations
 
@@ -87,8 +87,8 @@ def verifyuser_named(username: str) -> None:
 def token(username: str, days: int, scopes: tuple[str, ...]) -> None:
     """Print an access token with which USERNAME can use the API.
 
-    Scopes: `api` is everything but `admin`, which administrators need for what only they may do; docs/api.md
-    lists narrower ones.
+    Scopes: `api` covers everything except `admin`, which the calls of administrators need. docs/api.md lists
+    narrower scopes.
     """
     prepare()
     from gridapps.access import operations

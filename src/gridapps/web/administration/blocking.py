@@ -10,7 +10,7 @@ from gridapps.registry import sharing
 from gridapps.registry.models import App, Release
 from gridapps.runs import operations
 from gridapps.web.administration.operated import Operated, administrator
-from gridapps.web.administration.reasons import BlockForm, ReasonForm, asked
+from gridapps.web.administration.reason_forms import BlockForm, ReasonForm, asked
 
 
 class Blocking(Operated):

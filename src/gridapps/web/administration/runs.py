@@ -10,7 +10,7 @@ from gridapps.runs import nodes, operations, overview
 from gridapps.runs.models import Node, Run, Task
 from gridapps.web.administration.limited import Limited
 from gridapps.web.administration.operated import Operated, administrator
-from gridapps.web.administration.reasons import ReasonForm, asked
+from gridapps.web.administration.reason_forms import ReasonForm, asked
 
 SHOWN = 200  # lanes, running tasks
 
