@@ -1,4 +1,4 @@
-"""The start of the tests: their settings, their temporary directory, and the fixtures that parts share."""
+"""Set-up of all tests: settings, temporary directory, and shared fixtures."""
 
 import os
 import shutil
@@ -24,13 +24,13 @@ pytest_plugins = [
     "tests.fixtures.cast",
 ]
 
-# How long an example takes depends on what else the machine does.
+# The duration of an example depends on the load of the machine.
 hypothesis_settings.register_profile("gate", deadline=None)
 hypothesis_settings.load_profile("gate")
-# A shell has interrupts ignored in what it puts into the background, and programs under test inherit that.
+# A shell ignores interrupts in background jobs, and programs under test inherit this.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-# Told to end, the tests still remove what they have made.
+# On SIGTERM, the tests still remove what they have created.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 # Settings in the environment of the caller do not apply to the tests.

@@ -1,4 +1,4 @@
-"""Builds the container init, a static program of one C file, for the wheel and for an editable install."""
+"""Build the container init, a static program of one C file, for the wheel and for an editable install."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ FLAGS = [
 
 
 class InitBuild(BuildHookInterface[Any]):
-    """Compiles `sandbox/init/init.c` beside itself, and puts it into the wheel."""
+    """Compiles `sandbox/init/init.c` into its directory, and adds it to the wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
         """Compile, unless the built file is newer than its source. Needs gcc and the static C library."""

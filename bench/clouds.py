@@ -1,4 +1,4 @@
-"""A point cloud of any size that takes no room on the disk: a true LAS file whose points are a hole."""
+"""A point cloud of any size that uses no disk: a valid LAS file whose points are a hole in a sparse file."""
 
 import struct
 from pathlib import Path
@@ -10,7 +10,7 @@ RECORD = 30  # bytes of a point in format 6
 
 
 def sparse_cloud(path: Path, *, size: int) -> Path:
-    """Write a LAS 1.4 file of about `size` bytes: two real points, then zeros that no disk holds."""
+    """Write a LAS 1.4 file of about `size` bytes: two real points, then a hole."""
     header = laspy.LasHeader(point_format=6, version="1.4")
     header.scales, header.offsets = np.full(3, 0.01), np.zeros(3)
     cloud = laspy.LasData(header)

@@ -1,4 +1,4 @@
-"""What a neighbour of a hostile App loses: the same work alone, beside a harmless run, beside a hostile one.
+"""How a hostile App slows down a neighbour: the same work alone, and beside a harmless and a hostile run.
 
 `python -m bench.hostile [NEIGHBOUR...]` starts an instance of its own with two slots and prints a table.
 The ratio is against the harmless neighbour, since two runs share what the machine has. Meaningful only where
@@ -63,7 +63,7 @@ def _median(stage: Stage, app: str, export: str, neighbour: str, rounds: int) ->
 
 
 def _once(stage: Stage, app: str, export: str, neighbour: str) -> float:
-    """Seconds from start to end of the work. The neighbour begins first and is begun again when it ends."""
+    """Seconds from start to end of the work. The neighbour starts first and is restarted when it ends."""
     developer = stage.developer
 
     def submit(name: str) -> str:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 MANIFESTS, LAYERS = 1000, 4
-COLLECTION = 4.0  # times what it takes to remove as many directories with nothing asked, at most
-RATIO = 5.0  # judged with the limit to judged without, at most
+COLLECTION = 4.0  # times the duration of removing as many directories without any checks, at most
+RATIO = 5.0  # time of a decision with the quota to one without, at most
 ROUNDS = 200
 
 
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def _collection() -> int:
-    """Half of the manifests are those of releases; of the others everything goes."""
+    """Half of the manifests are those of releases; the others are removed completely."""
     from django.utils import timezone
 
     from gridapps.housekeeping import sweeping
@@ -115,7 +115,7 @@ def _limit() -> int:
 
 
 def _judgement(app: "App") -> Callable[[], None]:
-    """Asks about the beginning of an upload, as nginx does."""
+    """Ask about the beginning of an upload, as nginx does."""
     from django.conf import settings
     from django.test import Client
 

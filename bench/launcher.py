@@ -1,4 +1,4 @@
-"""What the launcher adds to a run: one container from start to removal, with and without it, in turns."""
+"""What the launcher adds to a run: one container from start to removal, with and without it, alternately."""
 
 import argparse
 import statistics
@@ -72,7 +72,7 @@ def _in_turns(actions: list[Callable[[], None]], rounds: int) -> list[float]:
 
 
 def _private(launcher: Launcher) -> int:
-    """KiB that the process does not share."""
+    """Private memory of the process, in KiB."""
     assert launcher.process is not None
     lines = Path(f"/proc/{launcher.process.pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))

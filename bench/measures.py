@@ -1,4 +1,4 @@
-"""The measures: each is the instance's number beside what the same work costs without it, taken in turns."""
+"""The measures: each compares the instance with the same work without it, alternately."""
 
 import os
 import shutil
@@ -35,7 +35,7 @@ def latency(stage: Stage, rounds: int) -> Measured:
     file = write_pointcloud(stage.directory / "small.laz")
     export = stage.export(file)
     with stage.developer.client() as client:
-        client.get("/api/v3/me")  # the connection stands before the clock starts
+        client.get("/api/v3/me")  # connect before the clock starts
         ours, theirs = _in_turns(
             lambda: follow(client, submit(client, app, export, {})),
             lambda: _docker_run(stage, image, file),
@@ -45,7 +45,7 @@ def latency(stage: Stage, rounds: int) -> Measured:
 
 
 def burst(stage: Stage, runs: int, at_most: float = 0.9, by: str = "two slots") -> Measured:
-    """Many runs queued at once on two slots in all, beside as many `docker run` two at a time."""
+    """Many runs queued at once on two slots, beside as many `docker run` two at a time."""
     app, image = stage.app(TRIVIAL)
     file = write_pointcloud(stage.directory / "burst.laz")
     export = stage.export(file)
@@ -109,7 +109,7 @@ def download(stage: Stage, rounds: int) -> Measured:
 
 
 def idle(stage: Stage, seconds: float) -> list[Measured]:
-    """Processor time and memory of an instance that has nothing to do."""
+    """Processor time and memory of an idle instance."""
     time.sleep(5)
     processes = stage.instance.processes()
     before = sum(map(_cpu_seconds, processes))
@@ -131,7 +131,7 @@ def idle(stage: Stage, seconds: float) -> list[Measured]:
 
 
 def _in_turns(ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> tuple[float, float]:
-    """Medians of both, after one round that does not count."""
+    """Medians of both, after one round for warming up."""
     ours(), theirs()
     pairs = [(timed(ours), timed(theirs)) for _ in range(rounds)]
     return statistics.median(pair[0] for pair in pairs), statistics.median(pair[1] for pair in pairs)

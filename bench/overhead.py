@@ -1,4 +1,4 @@
-"""What the instance costs on top of the engine. `make bench` starts one of its own and prints a table.
+"""The overhead of the instance over the engine. `make bench` starts an instance and prints a table.
 
 Only the loopback is loaded. Exits with 1 when a target is missed.
 """

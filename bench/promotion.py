@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def _measure() -> int:
-    pairs = [_round(number) for number in range(ROUNDS + 1)][1:]  # the first one does not count
+    pairs = [_round(number) for number in range(ROUNDS + 1)][1:]  # the first one is for warming up
     ratio = sorted(ours / theirs for ours, theirs in pairs)[len(pairs) // 2]
     ours, theirs = (sorted(column)[len(pairs) // 2] for column in zip(*pairs, strict=True))
     verdict = "met" if ratio <= AT_MOST else "MISSED"
@@ -75,7 +75,7 @@ def _round(number: int) -> tuple[float, float]:
     from gridapps.registry.models import App, Release, Share
     from tests.registry.built import Image
 
-    # Short of random for each byte, but no two pieces alike.
+    # Not fully random, but no two pieces are equal.
     layers = [secrets.token_bytes(MIB) * 100 for _ in range(LAYERS)]
     image = Image(layers=layers)
     resources = {"arguments": {}, "cpus": 1, "memory": 1, "disk": 1, "time": 1, "title": "Bench"}
@@ -92,7 +92,7 @@ def _round(number: int) -> tuple[float, float]:
     tag, _ = AccessTag.objects.get_or_create(name="bench")
     share = Share.objects.create(app=app, release=release, access_tag=tag, **resources)
     digests = [digest_of(blob) for blob in image.blobs]
-    # In turns, because whoever is second finds the blobs in the page cache.
+    # Alternately, because the second one finds the blobs in the page cache.
     if number % 2:
         theirs = timed(lambda: _plain_copy(app.app_id, digests))
         ours = timed(lambda: promoting.promote(share))

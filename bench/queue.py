@@ -1,4 +1,4 @@
-"""What the queue costs: claims and lists in long tables on both databases, and what two workers get done.
+"""The cost of the queue: claims and lists in long tables on both databases, and the rate of two workers.
 
 `python -m bench.queue [--runs N] [--tasks N] [--only rows|tasks]`. Exits with 1 when a target is missed.
 """
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def _in_rows(name: str, database: str, parent: Path, runs: int) -> list[Measured]:
-    """In a process of its own, because settings are read once in each."""
+    """In a separate process, because a process reads the settings once."""
     print(f"measuring rows on {name} ...", file=sys.stderr, flush=True)
     data = parent / name
     data.mkdir()

@@ -99,13 +99,13 @@ class Rows:
                 )
 
     def analyze(self) -> None:
-        """As the database does by itself after a while."""
+        """As the database does automatically after a while."""
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
 
 
 def undisturbed(times: list[float]) -> float:
-    """The lower quartile: what else the machine does is not the cost of the queue."""
+    """The lower quartile, to exclude other load of the machine."""
     return statistics.quantiles(times, n=4)[0]
 
 
@@ -120,7 +120,7 @@ def cost(work: Callable[[], Any], rounds: int) -> float:
 
 
 def claim_seconds() -> float:
-    """The cost of one of 200 claims; what they took goes back."""
+    """The cost of one of 200 claims. The claimed tasks are returned to the queue."""
     times = []
     for _ in range(10):
         claims = []
@@ -157,7 +157,7 @@ def claims(rows: Rows, name: str) -> list[Measured]:
 
 
 def turns(rows: Rows, name: str) -> list[Measured]:
-    """A light user's task, when a heavy one queued 5,000 before, one of which has just ended."""
+    """The task of a user with few tasks, after another user has queued 5,000, one of which has just ended."""
     Task.objects.all().delete()
     Run.objects.all().delete()
     rows.queue_tasks("heavy", 5000)
@@ -194,7 +194,7 @@ def lists(rows: Rows, name: str, total: int) -> list[Measured]:
         return following.get("next")
 
     def middle() -> str:
-        """The mark after the row in the middle, as a page that ends there gives it."""
+        """The `after` of a page that ends at the row in the middle."""
         from django.core import signing
 
         row = Run.objects.order_by(*NEWEST)[Run.objects.count() // 2]
@@ -216,7 +216,7 @@ def lists(rows: Rows, name: str, total: int) -> list[Measured]:
 
 
 def counts_of_app(rows: Rows, name: str, total: int) -> list[Measured]:
-    """What the owner of an App is told of all runs that `lists` left, with a task for each."""
+    """The counts for the owner of an App, of all runs that `lists` left, with a task for each."""
     columns = (
         "id, run_id, owner_id, exportfile_id, state, ended_at, queued_at, progress, message, reason, "
         'reason_text, usage, left_out, attempt, node, "index"'

@@ -1,5 +1,5 @@
-"""How long a task rests after kill -9 of its worker, with the default lease: where the worker comes back and
-adopts the container, and where its node is gone and another one begins again.
+"""How long a task is interrupted after kill -9 of its worker, with the default lease: if the worker
+returns and adopts the container, and if its node is gone and another one starts the task again.
 
 `python -m bench.recovery` starts an instance of its own. Exits with 1 when a target is missed.
 """
@@ -17,7 +17,7 @@ from bench.table import table
 from tests.fixtures.leftovers import mounts_below
 from tests.fixtures.pointclouds import write_pointcloud
 
-# Says ten times a second how far it is, so that it is seen when somebody listens again.
+# Reports progress ten times a second, to show when the log is followed again.
 COUNTS = """
 i=0
 while [ $i -lt 3000 ]; do
@@ -33,7 +33,7 @@ def main() -> int:
         app, _ = stage.app(COUNTS, time=600)
         export = stage.export(write_pointcloud(stage.directory / "small.laz"))
         rows = [_adopted(stage, app, export), _begun_again(stage, app, export)]
-        # The node that came back removes what it lost before it is stopped.
+        # Before it is stopped, the returned node removes the attempts that it lost.
         _until(lambda: not mounts_below(str(stage.instance.data)))
     print(f"\n{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f} at the end\n")
     print(table(rows))
@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def _adopted(stage: Stage, app: str, export: str) -> Measured:
-    """The supervisor starts the worker again."""
+    """The supervisor restarts the worker."""
     with _running(stage, app, export) as run:
         os.kill(stage.instance.part("worker"), signal.SIGKILL)
         before = stage.developer.show(run)["message"]
@@ -51,7 +51,7 @@ def _adopted(stage: Stage, app: str, export: str) -> Measured:
 
 
 def _begun_again(stage: Stage, app: str, export: str) -> Measured:
-    """Nobody starts the worker again: its supervisor is stopped meanwhile."""
+    """The worker is not restarted, because its supervisor is stopped."""
     supervisor = stage.instance.process
     assert supervisor is not None
     with _running(stage, app, export) as run, second_worker(stage):
@@ -82,7 +82,7 @@ def _running(stage: Stage, app: str, export: str) -> Iterator[str]:
 
 
 def _until(condition: Callable[[], bool]) -> float:
-    """Seconds until it is so; an error after three minutes."""
+    """Seconds until the condition holds; an error after three minutes."""
     begun = time.monotonic()
     while not condition():
         if time.monotonic() - begun > 180:

@@ -1,4 +1,4 @@
-"""How long an outsider waits for the answer about an App or a run that exists, beside one that does not.
+"""Response times for an outsider: for an App or a run that exists, and for one that does not.
 
 `python -m bench.silence` starts an instance of its own. Exits with 1 when medians differ by more than noise.
 """
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def _developer(stage: Stage) -> Person:
-    """An outsider who is a developer: whoever knocks at the registry's door has a certificate."""
+    """An outsider who is a developer, because requests to the registry need a certificate."""
     token = stage.instance.user("outsider", developer=True)
     home = stage.directory / "outsider"
     home.mkdir()
@@ -65,11 +65,11 @@ def _door(stage: Stage, outsider: Person) -> httpx.Client:
 
 
 def _compared(name: str, ask: Callable[[str], httpx.Response], there: str, absent: str) -> Measured:
-    """Medians, in turns; the first of each does not count."""
+    """Medians of alternate measurements; the first of each is for warming up."""
     answers = [ask(path).status_code for path in (there, absent)]
     assert answers[0] == answers[1], (name, answers)
     times: dict[str, list[float]] = {there: [], absent: []}
-    for number in range(ROUNDS):  # now one goes first, now the other
+    for number in range(ROUNDS):  # alternate which one is first
         for path in (there, absent) if number % 2 else (absent, there):
             times[path].append(timed(partial(ask, path)))
     ours, theirs = (statistics.median(times[path]) for path in (there, absent))

@@ -1,4 +1,4 @@
-"""An instance for the bench alone, with a developer, an App and exports, and the clocks that measure it."""
+"""An instance for the benchmarks, with a developer, an App and exports, and functions that measure it."""
 
 import signal
 import subprocess
@@ -45,7 +45,7 @@ class Stage:
 
 @contextmanager
 def opened(**settings: object) -> Iterator[Stage]:
-    """Start an instance with these settings, and take everything away at the end."""
+    """Start an instance with these settings, and remove it at the end."""
     with tempfile.TemporaryDirectory(prefix="gb-") as name:
         directory = Path(name)
         directory.chmod(0o711)

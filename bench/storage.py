@@ -1,4 +1,4 @@
-"""What S3 as the storage costs a run: the first on a file, and those after it, beside a local storage.
+"""The cost of S3 as the storage: for the first run on a file and for later ones, beside a local storage.
 
     .venv/bin/python bench/storage.py [MEGABYTES]
 
@@ -31,12 +31,12 @@ class _Runs:
     def once(self) -> float:
         """Seconds from POST to SUCCESS."""
         with self._stage.developer.client() as client:
-            client.get("/api/v3/me")  # the connection stands before the clock starts
+            client.get("/api/v3/me")  # connect before the clock starts
             return timed(lambda: follow(client, submit(client, self._app, self._export, {})))
 
 
 def main() -> None:
-    """Measure in turns, and print."""
+    """Measure alternately, and print."""
     megabytes = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     os.environ |= CREDENTIALS
     with serving() as server, opened(slots=2) as local:

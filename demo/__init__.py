@@ -1,1 +1,1 @@
-"""Material of the demonstration: a synthetic city, and a picture of what was found in it."""
+"""Material of the demonstration: a synthetic city, and a picture of the result."""

@@ -1,4 +1,4 @@
-"""Makes the synthetic city of the demonstration: four adjoining LAZ 1.4 files, as from an airborne scanner.
+"""Write the synthetic city of the demonstration: four adjoining LAZ 1.4 files, as from an airborne scanner.
 
 The same seed gives the same bytes. All points are classified 1 (unclassified): to find ground and buildings
 is the App's work. `python -m demo.city DIRECTORY` writes the files and prints a line for each.
@@ -57,7 +57,7 @@ class City:
 
 @dataclass
 class _Pulses:
-    """What a tile's pulses hit, in the city's frame, ordered by y so that a stripe is a slice."""
+    """The returns of a tile's pulses, in the city's frame, ordered by y so that a stripe is a slice."""
 
     x: Array
     y: Array
@@ -72,7 +72,7 @@ class _Pulses:
 
 
 def write(directory: Path, *, seed: int = 1) -> list[Path]:
-    """Write the four tiles of the city into `directory`, which is made where it is missing."""
+    """Write the four tiles of the city into `directory`, which is created if it is missing."""
     directory.mkdir(parents=True, exist_ok=True)
     city = City(seed)
     paths = []
@@ -102,7 +102,7 @@ def _scan(random: np.random.Generator, left: float, bottom: float) -> _Pulses:
     side = round(_TILE * np.sqrt(_DENSITY))
     step = _TILE / side
     rows, columns = np.divmod(np.arange(side * side), side)
-    # A hair's breadth inside the tile: neighbours must not share points.
+    # Slightly inside the tile, because neighbours must not share points.
     x = left + np.clip((columns + random.random(side * side)) * step, 0.01, _TILE - 0.01)
     y = bottom + np.clip((rows + random.random(side * side)) * step, 0.01, _TILE - 0.01)
     order = np.argsort(y, kind="stable")
@@ -135,7 +135,7 @@ def _hit_building(random: np.random.Generator, pulses: _Pulses, building: Buildi
     if not len(near):
         return
     x, y = pulses.x[near], pulses.y[near]
-    # Where wings overlap the higher roof is the roof.
+    # If wings overlap, the higher roof counts.
     roof = np.fmax.reduce([wing.surface(x, y) for wing in building.wings])
     hit = near[np.isfinite(roof)]
     pulses.z[hit] = roof[np.isfinite(roof)] + random.normal(0, 0.03, len(hit))
@@ -144,7 +144,7 @@ def _hit_building(random: np.random.Generator, pulses: _Pulses, building: Buildi
 
 
 def _with_ground_below_trees(random: np.random.Generator, pulses: _Pulses) -> _Pulses:
-    """A pulse of two returns has its second one on the ground."""
+    """Add the second return of pulses that have two; it is on the ground."""
     first = np.flatnonzero(pulses.returns == 2)
     x, y = pulses.x[first], pulses.y[first]
     z = terrain(x, y) + random.normal(0, 0.05, len(first))
@@ -171,7 +171,7 @@ def _add_noise(random: np.random.Generator, pulses: _Pulses) -> None:
 
 def _write_tile(path: Path, pulses: _Pulses, *, seconds: float) -> None:
     header = laspy.LasHeader(version="1.4", point_format=6)
-    header.creation_date = date(2026, 1, 1)  # laspy would take today, and the bytes would differ tomorrow
+    header.creation_date = date(2026, 1, 1)  # laspy would write the current date, and the bytes would differ
     header.generating_software = "gridapps demo city"
     header.scales, header.offsets = [0.01] * 3, [*ORIGIN, 0]
     header.add_crs(CRS.from_epsg(EPSG))

@@ -1,4 +1,4 @@
-"""The plan of the synthetic city: what stands where. It is the truth that Apps can be measured against.
+"""The plan of the synthetic city, the ground truth for measuring Apps.
 
 Lengths are in metres, positions in the city's own frame with (0, 0) in its south-west corner.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 Array = NDArray[np.float64]
-Numbers = Array | float  # one place or many
+Numbers = Array | float  # one position or many
 
 SIDE = 500.0  # the city is a square
 PARK = (345.0, 150.0)  # a hill with trees and no houses

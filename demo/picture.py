@@ -1,4 +1,4 @@
-"""Makes one picture of what the App `buildings` found in an export: shaded terrain with footprints.
+"""Draw the outputs of the App `buildings` for an export: shaded terrain with footprints.
 
 `python -m demo.picture OUTPUTS PNG` looks for dtm.tif and buildings.geojson at any depth below OUTPUTS, one
 pair for each file of the export.
@@ -63,7 +63,7 @@ def draw(outputs: Path, target: Path, *, pixels: int = 1600) -> None:
 
 
 def _terrain(models: list[Path]) -> tuple[Array, tuple[float, float, float, float], str]:
-    """Elevations of all models together (NaN where none is), their extent, and the CRS as WKT."""
+    """Elevations of all models together (NaN elsewhere), their extent, and the CRS as WKT."""
     mosaic, transform = rasterio.merge.merge(models)
     with rasterio.open(models[0]) as first:
         nodata, crs = first.nodata, first.crs
@@ -87,7 +87,7 @@ def _footprints(files: list[Path], crs: str) -> tuple[list[Array], list[float]]:
 
 
 def _shaded(terrain: Array) -> Array:
-    """Colours by elevation, with light and shade."""
+    """Colours by elevation, with hillshade."""
     filled = np.where(np.isnan(terrain), np.nanmedian(terrain), terrain)
     low, high = np.nanmin(terrain), np.nanmax(terrain)
     light = LightSource(azdeg=315, altdeg=40)

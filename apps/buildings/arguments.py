@@ -1,4 +1,4 @@
-"""The arguments of a run, checked against schema.json: the platform has done that, a run by hand has not."""
+"""The arguments of a run, checked against schema.json. A run by hand has no other check."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class BadArguments(Exception):
 
 
 def read_arguments(text: bytes) -> dict:
-    """The argument object with defaults filled in; nothing at all counts as an empty object."""
+    """The argument object with defaults filled in. Empty input counts as an empty object."""
     try:
         given = json.loads(text.decode()) if text.strip() else {}
     except ValueError as error:
@@ -29,7 +29,7 @@ def read_arguments(text: bytes) -> dict:
 
 
 def _checked(name: str, value: Any, rule: dict) -> Any:
-    """The value, if it keeps the few JSON Schema words that schema.json uses."""
+    """The value, if it satisfies the few JSON Schema keywords that schema.json uses."""
     choices = rule.get("enum")
     if choices is not None and value not in choices:
         raise BadArguments(f"{name} must be one of {', '.join(choices)}, not {value!r}.")

@@ -1,4 +1,4 @@
-"""Where a point cloud lies and in which units, from its header."""
+"""Location and units of a point cloud, from its header."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ osr.UseExceptions()
 
 
 class BadCloud(Exception):
-    """Nothing can be done with this point cloud. The message is a sentence for the user."""
+    """This point cloud cannot be processed. The message is a sentence for the user."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def inspect(path: Path, *, log: Callable[[str], None]) -> Cloud:
 
 
 def _crs(wkt: str, box: dict, log: Callable[[str], None]) -> tuple[str, str, float]:
-    """WKT, name and unit. A CRS that cannot be true of these coordinates is as good as none."""
+    """WKT, name and unit. A CRS that contradicts the coordinates is ignored."""
     if not wkt:
         return "", "", 1.0
     srs = osr.SpatialReference()
@@ -78,6 +78,6 @@ def _crs(wkt: str, box: dict, log: Callable[[str], None]) -> tuple[str, str, flo
 
 
 def last_line(text: bytes) -> str:
-    """What a program said last, for a sentence."""
+    """The last line of a program's output, for a message."""
     lines = text.decode(errors="replace").strip().splitlines()
     return lines[-1][:300] if lines else "it gives no reason."

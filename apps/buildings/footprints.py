@@ -1,4 +1,4 @@
-"""From the grid of heights to outlines of buildings: flat enough for a roof, and too dense for a tree."""
+"""Find outlines of buildings in the grid of heights: flat enough for a roof, and too dense for a tree."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def building_mask(grid: Grid) -> np.ndarray:
 
 
 def _opened(mask: np.ndarray, radius: int) -> np.ndarray:
-    """Without what is narrower than twice the radius; the corners of the rest stay."""
+    """Remove parts narrower than twice the radius; other corners are kept."""
     kernel = np.ones((2 * radius + 1,) * 2, dtype=bool)
     core = ndimage.binary_erosion(mask, kernel)
     return ndimage.binary_dilation(core, kernel) & mask
 
 
 def _closed_holes(mask: np.ndarray, cells: float) -> np.ndarray:
-    """Holes of fewer cells than this are chimneys and gaps between points, larger ones are courtyards."""
+    """Fill holes of fewer cells than this: chimneys and gaps between points. Larger ones are courtyards."""
     labels, _ = ndimage.label(~mask)
     sizes = np.bincount(labels.ravel())
     return mask | (sizes < cells)[labels]
@@ -96,7 +96,7 @@ def outline(mask: np.ndarray, grid: Grid, arguments: dict) -> list[Building]:
 
 
 def _straightened(shape: Polygon, how: str, cell: float) -> Polygon:
-    """The outline without the steps of cells; courtyards stay."""
+    """The outline without the steps of cells; courtyards are kept."""
     if how == "outline":
         return shape.simplify(0.6 / cell)
     straight = rectilinear(Polygon(shape.exterior), tolerance=1.0 / cell)
@@ -118,12 +118,12 @@ def _building(shape: Polygon, cells: np.ndarray, box: tuple[slice, slice], grid:
 
 
 def _polygon(cells: np.ndarray) -> Polygon:
-    """Outline of one patch of cells, in cells. What hangs on by a corner is another shape."""
+    """Outline of one patch of cells, in cells. Cells that touch only at a corner are another shape."""
     height, width = cells.shape
     raster = gdal.GetDriverByName("MEM").Create("", width, height, 1, gdal.GDT_Byte)
     raster.SetGeoTransform((0, 1, 0, 0, 0, 1))
     raster.GetRasterBand(1).WriteArray(cells.astype(np.uint8))
-    source = ogr.GetDriverByName("Memory").CreateDataSource("")  # a layer dies with its source
+    source = ogr.GetDriverByName("Memory").CreateDataSource("")  # a layer is only valid as long as its source
     layer = source.CreateLayer("", geom_type=ogr.wkbPolygon)
     gdal.Polygonize(raster.GetRasterBand(1), raster.GetRasterBand(1), layer, -1)
     shapes = [wkb.loads(bytes(feature.GetGeometryRef().ExportToWkb())) for feature in layer]

@@ -89,7 +89,7 @@ def _frame(place: Cloud, cell: float) -> dict:
 
 
 def write_classified(las: Path, target: Path, on_building: Callable) -> None:
-    """Mark the points that stand above the ground on a building as 6, and write everything as LAZ."""
+    """Classify the points of buildings above the ground as 6, and write all points as LAZ."""
     records = points.records(las, mode="r+")
     for part, x, y, _ in points.chunks(las):
         classes = records["classification"][part]
@@ -100,7 +100,7 @@ def write_classified(las: Path, target: Path, on_building: Callable) -> None:
 
 
 def _pipeline(*stages: object) -> None:
-    """Run PDAL; its own words are the reason when it fails."""
+    """Run PDAL. If it fails, its last output is the reason."""
     done = subprocess.run(
         ["pdal", "pipeline", "--stdin"], input=json.dumps(stages).encode(), capture_output=True, check=False
     )

@@ -1,4 +1,4 @@
-"""What stands above the ground, as a grid: share of high points, of split pulses, and how far from flat."""
+"""A grid of the points above the ground: counts of high points and of split pulses, and their heights."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def measure(las: Path, dtm: Path, scratch: Path, place: Cloud, arguments: dict) 
 
 
 def _add(grid: Grid, records: np.ndarray, xyz: list[np.ndarray], min_height: float) -> None:
-    """Add points to the sums of the grid; noise is no point."""
+    """Add points to the sums of the grid, without noise."""
     x, y, z = xyz
     rows, columns = grid.place(x, y)
     height = (z - grid.terrain[rows, columns]) * grid.unit
@@ -85,7 +85,7 @@ def _add(grid: Grid, records: np.ndarray, xyz: list[np.ndarray], min_height: flo
 
 
 def _resample(dtm: Path, left: float, bottom: float, step: float, shape: tuple[int, int]) -> np.ndarray:
-    """Terrain at the middle of each cell; beside the model its nearest value."""
+    """Terrain at the middle of each cell; outside the model its nearest value."""
     raster = gdal.Open(str(dtm))
     origin_x, width, _, origin_y, _, height = raster.GetGeoTransform()
     elevations = raster.ReadAsArray().astype(np.float64)

@@ -24,12 +24,12 @@ from cloud import BadCloud
 
 
 def progress(fraction: float, message: str) -> None:
-    """Tell the platform how far we are."""
+    """Report the progress to the platform."""
     print(json.dumps({"progress": fraction, "message": message}), file=sys.stderr, flush=True)
 
 
 def log(line: str) -> None:
-    """A line for the user."""
+    """Write a line to the log."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -69,7 +69,7 @@ def run(arguments: dict, source: Path, target: Path, scratch: Path) -> dict:
 
 
 def main() -> int:
-    """Exit code: 0 for success, 2 for bad arguments, 3 for a point cloud that nothing can be done with."""
+    """Exit code: 0 for success, 2 for bad arguments, 3 for a point cloud that cannot be processed."""
     try:
         arguments = read_arguments(sys.stdin.buffer.read())
         source, target = Path(os.environ["GRID_INPUT"]), Path(os.environ["GRID_OUTPUT"])

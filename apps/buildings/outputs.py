@@ -1,4 +1,4 @@
-"""The files that a run leaves: footprints as GeoJSON, and a picture to look at."""
+"""Outputs of a run: footprints as GeoJSON, and a picture."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LARGEST_PICTURE = 1200  # pixels
 
 
 def write_geojson(path: Path, buildings: list[Building], place: Cloud) -> None:
-    """In WGS 84 as RFC 7946 asks; in the file's own coordinates where it names no CRS."""
+    """In WGS 84, as RFC 7946 requires; in the file's own coordinates if it has no CRS."""
     move = _to_wgs84(place.wkt) if place.wkt else lambda x, y: (x, y)
     digits = 8 if place.wkt else 3
     features = [

@@ -1,4 +1,4 @@
-"""The points of an uncompressed LAS 1.4 file, as they lie on disk: never all of them in memory."""
+"""The points of an uncompressed LAS 1.4 file, read in chunks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def records(las: Path, mode: str = "r") -> np.memmap:
 
 
 def chunks(las: Path) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
-    """Parts of the file: their place among the records, and their real coordinates."""
+    """Chunks of the file: their range of records, and their real coordinates."""
     with las.open("rb") as file:
         numbers = struct.unpack_from("<6d", file.read(375), 131)
     table = records(las)

@@ -8,14 +8,14 @@ import numpy as np
 from shapely import affinity
 from shapely.geometry import Polygon
 
-_RECTANGLE = 0.9  # share of overlap from which on a rectangle tells it all
+_RECTANGLE = 0.9  # share of overlap from which on the outline is a rectangle
 _LEAST_OVERLAP = 0.8
 
 
 def rectilinear(shape: Polygon, *, tolerance: float) -> Polygon:
-    """The outline with right angles only; as it is, but simplified, where right angles do not fit."""
+    """The outline with right angles only, or only simplified if right angles do not fit."""
     box = shape.minimum_rotated_rectangle
-    # The box goes round the outermost cells; the building has the area of all its cells.
+    # The box encloses the outermost cells, but the building has the area of all its cells.
     factor = np.sqrt(shape.area / box.area)
     shrunk = affinity.scale(box, factor, factor)
     if _overlap(shrunk, shape) > _RECTANGLE:
