@@ -76,7 +76,7 @@ class Child:
 
 
 class Supervisor:
-    """Runs parts until `stop`. Periodically calls `look` with the process id of a part that shares storage."""
+    """Runs parts until `stop`. Calls `look` periodically with the process id of a part that shares files."""
 
     def __init__(
         self,
