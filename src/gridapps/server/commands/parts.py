@@ -6,14 +6,18 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 import click
 
+from gridapps.config.environment import Environment
 from gridapps.server.commands.nodes import BUNDLE, certificates_option
 from gridapps.server.commands.terminal import say
 from gridapps.server.instance import Unusable, accounts_of, environment, prepare_node, prepare_worker
 from gridapps.server.join import join
+
+if TYPE_CHECKING:
+    from gridapps.hooks.courier import Courier
 
 
 @click.command()
@@ -94,7 +98,13 @@ def courier() -> None:
 
     Any node may run more of them. Waits while the database is unreachable or its schema is older.
     """
-    settings = prepare_worker(say=say, rights="courier")
+    mine = courier_of(prepare_worker(say=say, rights="courier"))
+    _on_interrupt(mine.stop)
+    mine.run()
+
+
+def courier_of(settings: Environment) -> "Courier":
+    """A courier as configured, not running yet. Raises Unusable when the CA file cannot be read."""
     from gridapps.hooks.courier import Courier
     from gridapps.hooks.posting import Poster
 
@@ -102,9 +112,7 @@ def courier() -> None:
         poster = Poster(rules=settings.hook_rules(), timeout=settings.hook_timeout, ca=settings.hook_ca)
     except OSError as error:  # also ssl.SSLError
         raise Unusable(f"GRIDAPPS_HOOK_CA cannot be read: {error}") from None
-    mine = Courier(poster=poster, lease=timedelta(seconds=settings.lease), pause=settings.hook_pause)
-    _on_interrupt(mine.stop)
-    mine.run()
+    return Courier(poster=poster, lease=timedelta(seconds=settings.lease), pause=settings.hook_pause)
 
 
 @click.command()
