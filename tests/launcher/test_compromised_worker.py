@@ -262,7 +262,7 @@ def test_an_input_is_not_opened_for_writing(
     connection: socket.socket, arguments: int, tmp_path: Path
 ) -> None:
     descriptor = _writable(tmp_path / "x")
-    assert "for reading alone" in ask(connection, start_message(), [descriptor, arguments]).text
+    assert "opened for reading only" in ask(connection, start_message(), [descriptor, arguments]).text
     os.close(descriptor)
 
 
@@ -340,7 +340,7 @@ def test_outputs_are_given_after_the_end(fake_bench: Bench) -> None:
 
 def test_containers_without_end_stop_at_a_number(fake_bench: Bench) -> None:
     names = [fake_bench.start(reference("sleep")) for _ in range(CONTAINERS)]
-    with pytest.raises(SandboxError, match=f"has {CONTAINERS} containers already"):
+    with pytest.raises(SandboxError, match=f"already has {CONTAINERS} containers"):
         fake_bench.start(reference("sleep"))
     fake_bench.sandbox.remove(names[0])
     assert fake_bench.run(reference("fail")).ended.exit_code == 3

@@ -273,7 +273,7 @@ def test_usage_is_measured(bench: Bench, script: Script) -> None:
 
 def test_no_room_on_the_node_is_said_and_leaves_nothing(bench: Bench, script: Script) -> None:
     launch = bench.launch(script("true"), limits=_limits(disk=1 << 50))
-    with pytest.raises(NoSpace, match="room"):
+    with pytest.raises(NoSpace, match="too full"):
         bench.sandbox.start(launch)
     assert launch.name not in [resident.name for resident in bench.sandbox.residents(labels={})]
 

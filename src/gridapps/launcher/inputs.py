@@ -73,7 +73,7 @@ def _check(descriptor: int) -> None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise ValueError("The input is not a regular file.")
     if flags & os.O_PATH or flags & os.O_ACCMODE != os.O_RDONLY:
-        raise ValueError("The input is passed as a descriptor that was opened for reading alone.")
+        raise ValueError("The input must be a descriptor that was opened for reading only.")
 
 
 def _mount(descriptor: int, target: Path) -> None:
@@ -105,7 +105,7 @@ def _bind_by_path(descriptor: int, target: Path) -> int:
         raise SandboxError(f"The input {path} was not found here: {error.strerror}.") from None
     try:
         if not os.path.samestat(os.fstat(own), os.fstat(descriptor)):
-            raise SandboxError(f"The input {path} is another file here than for the worker.")
+            raise SandboxError(f"The input {path} is a different file for the launcher than for the worker.")
         return _bind(own, target)
     finally:
         os.close(own)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from gridapps.sandbox.protocol import Limits
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
 _REPOSITORY = r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*"
 _DIGEST = r"sha256:[0-9a-f]{64}"
 _FIXED = ("inodes", "tmp", "processes", "open_files")
@@ -40,9 +39,3 @@ class Policy:
             asked = getattr(limits, name)
             if not 0 < asked <= largest:
                 raise ValueError(f"A container on this node gets {name} up to {largest}, not {asked}.")
-
-
-def check_name(name: str) -> None:
-    """Raise ValueError unless this can be the name of a container."""
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"A container is named with [a-z0-9-], not {name!r}.")

@@ -11,14 +11,16 @@ from gridapps.launcher.channel import close, content_of
 from gridapps.launcher.handover import hand_over
 from gridapps.launcher.inputs import Inputs
 from gridapps.launcher.messages import MAX_ARGUMENTS, Message
-from gridapps.launcher.node_policy import Policy, check_name
+from gridapps.launcher.node_policy import Policy
 from gridapps.sandbox.protocol import (
+    NAME,
     EngineUnavailable,
     ImageUnavailable,
     Launch,
     NameTaken,
     Sandbox,
     SandboxError,
+    check_name,
 )
 
 Answer = tuple[object, int | None]  # a value and a descriptor
@@ -96,7 +98,9 @@ class Service:
         with self._alone(request.name):
             known = self._inputs.has(request.name)
             if not known and len(self._inputs.names()) >= self._policy.containers:
-                raise SandboxError(f"This node has {self._policy.containers} containers already.")
+                raise SandboxError(
+                    f"This node already has {self._policy.containers} containers, its maximum."
+                )
             place = self._inputs.attach(request.name, source)
             launch = Launch(
                 name=request.name,
@@ -198,8 +202,4 @@ class Service:
 
 
 def _is_name(name: str) -> bool:
-    try:
-        check_name(name)
-    except ValueError:
-        return False
-    return True
+    return NAME.fullmatch(name) is not None

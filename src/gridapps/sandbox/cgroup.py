@@ -46,7 +46,7 @@ def prepare(info: Info, *, instance: str) -> str:
     except OSError as error:
         raise SandboxError(
             f"The control group {name} could not be limited: {error.strerror} ({error.filename}). "
-            "The worker must run as root on the engine's own machine."
+            "The launcher must run as root on the machine of the engine."
         ) from None
     return name
 

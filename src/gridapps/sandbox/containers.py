@@ -1,7 +1,6 @@
 """The containers and workspaces of one instance on this node: their names, labels and directories."""
 
 import json
-import re
 from collections.abc import Mapping
 from datetime import UTC
 from pathlib import Path
@@ -9,23 +8,21 @@ from pathlib import Path
 from gridapps.sandbox import cgroup
 from gridapps.sandbox.engine.calls import Engine
 from gridapps.sandbox.engine.responses import Listed
-from gridapps.sandbox.protocol import Launch
+from gridapps.sandbox.protocol import NAME, Launch
 from gridapps.sandbox.workspace import Workspace
 
-NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
 _INSTANCE = "gridapps.instance"
 _NAMED = "gridapps.name"
-_LABELS = (
-    "gridapps.labels"  # the caller's labels as one JSON text, so that labels of an image cannot add to them
-)
+# The caller's labels are one JSON text, so that labels of an image cannot add to them.
+_LABELS = "gridapps.labels"
 
 
 class Containers:
-    """Of one instance, over one engine, which must see `scratch` under the same path."""
+    """The engine must see `scratch` under the same path."""
 
     def __init__(self, name: str, *, engine: Engine, scratch: Path) -> None:
         if not NAME.fullmatch(name):
-            raise ValueError(f"An instance is named with [a-z0-9-], not {name!r}.")
+            raise ValueError(f"{name!r} is no name of an instance: use [a-z0-9-], at most 100 characters.")
         self.engine = engine
         self.scratch = scratch.absolute()
         self._name = name

@@ -5,7 +5,6 @@ ends by its return value or by raising `Ending`.
 """
 
 import os
-import re
 import shutil
 import threading
 from collections.abc import Callable, Mapping
@@ -26,9 +25,9 @@ from gridapps.sandbox.protocol import (
     Resident,
     SandboxError,
     Usage,
+    check_name,
 )
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
 _KILLED = 137
 
 
@@ -214,8 +213,7 @@ class FakeSandbox:
 
     def start(self, launch: Launch) -> None:
         self.check()
-        if not _NAME.fullmatch(launch.name):
-            raise ValueError(f"A container is named with [a-z0-9-], not {launch.name!r}.")
+        check_name(launch.name)
         if not launch.input.is_file():
             raise SandboxError(f"The input file {launch.input} is not on this node.")
         if not self._has(launch.image):

@@ -62,7 +62,7 @@ def _followed(stat: Stat, path: str) -> PathStat | None:
         if found is None or not found.mode & _LINK:
             return found
         place = found.link_target
-    raise ImageUnavailable(f"The image's {path} is a chain of more than {_MOST_LINKS} links.")
+    raise ImageUnavailable(f"The image's {path} is a chain of more than {_MOST_LINKS} symbolic links.")
 
 
 def _kind(found: PathStat) -> str:

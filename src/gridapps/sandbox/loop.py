@@ -51,8 +51,8 @@ def create_image(image: Path, *, size: int, inodes: int) -> None:
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
             raise NoSpace(
-                f"The disk of {image.parent} has no room for a workspace of {size} bytes: "
-                "free some, or ask for less disk."
+                f"The disk of {image.parent} is too full for a workspace of {size} bytes: "
+                "free some space, or request less disk."
             ) from None
         raise
     options = ["-q", "-F", "-b", "4096", "-I", str(_INODE_SIZE), "-m", "0", "-N", str(inodes)]

@@ -4,11 +4,20 @@ A container and its workspace (arguments, outputs, log) share a name, which the 
 attempt. Both outlive the caller: a restarted worker finds its containers by name.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError unless this can be the name of a container."""
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of a container: use [a-z0-9-], at most 100 characters.")
 
 
 class SandboxError(Exception):
@@ -69,7 +78,7 @@ class Limits:
 class Launch:
     """What a container is started with, except for the security profile, which is fixed."""
 
-    name: str  # [a-z0-9-], at most 100 characters
+    name: str  # see NAME
     image: str  # reference by digest, already pulled
     arguments: bytes  # one JSON object
     input: Path  # file on the node, mounted read-only

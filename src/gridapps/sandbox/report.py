@@ -72,10 +72,10 @@ _REASONS = {
     "ENOENT": "does not exist in the image",
     "EACCES": "cannot be executed by everybody (the program's user owns none of it): "
     "set r-x for others on it and on the directories above it",
-    "ENOEXEC": "is no program for this processor (linux/amd64), or a script without a #! line",
+    "ENOEXEC": "is neither a program for linux/amd64 nor a script with a #! line",
     "ENOTDIR": "is not below a directory",
     "ELOOP": "is a loop of symbolic links",
-    "E2BIG": "gets too long an argument list or environment",
+    "E2BIG": "has an argument list or environment that is too long",
 }
 
 

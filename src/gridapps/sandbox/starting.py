@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gridapps.sandbox import image_files, profile, workspace
-from gridapps.sandbox.containers import NAME, Containers
+from gridapps.sandbox.containers import Containers
 from gridapps.sandbox.engine import image_calls
 from gridapps.sandbox.engine.responses import Image
 from gridapps.sandbox.protocol import (
@@ -18,6 +18,7 @@ from gridapps.sandbox.protocol import (
     Launch,
     NameTaken,
     SandboxError,
+    check_name,
 )
 from gridapps.sandbox.stopping import force
 from gridapps.sandbox.workspace import Quota, Workspace
@@ -141,9 +142,8 @@ class Starter:
 
 
 def _check(launch: Launch) -> None:
-    if not NAME.fullmatch(launch.name):
-        raise ValueError(f"A container is named with [a-z0-9-], not {launch.name!r}.")
+    check_name(launch.name)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", launch.input_name):
-        raise ValueError(f"The input cannot be named {launch.input_name!r}.")
+        raise ValueError(f"{launch.input_name!r} is no valid file name for an input.")
     if not launch.input.is_file():
         raise SandboxError(f"The input file {launch.input} is not on this node.")

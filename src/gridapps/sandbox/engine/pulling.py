@@ -25,7 +25,7 @@ from gridapps.sandbox.protocol import (
 
 _STEP = 300.0  # seconds between two steps of a pull
 _LONGEST = 3600.0  # seconds for a whole pull
-_PAUSES = (1.0, 4.0)  # seconds between attempts at a pull that fails while everything is well
+_PAUSES = (1.0, 4.0)  # seconds between attempts at a pull that fails although everything works
 _EMPTY_TAR = bytes(1024)  # the two zero blocks that end an archive
 _NO_SUCH_DIGEST = "sha256:" + "0" * 64
 _NO_TOKEN = re.compile(r'\w+ "[^" ]+": (?P<words>(unauthorized|denied): .*)', re.DOTALL)
@@ -47,8 +47,7 @@ def pull(engine: Engine, reference: str, *, token: str) -> None:
         if pause is not None:
             time.sleep(pause)
     raise ImageUnavailable(
-        f"The engine does not take the image {reference}, though registry, disk and engine are well: "
-        f"{failure}"
+        f"The engine rejects the image {reference}, although registry, disk and engine work: {failure}"
     )
 
 
@@ -85,18 +84,18 @@ class _Pull:
         return None
 
     def explain(self, failure: str, *, full: bool) -> SandboxError | None:
-        """Why it failed; None when everything but the image is well. `full`: the disk was full meanwhile."""
+        """Why it failed; None when everything but the image works. `full`: the disk was full meanwhile."""
         try:
             self._engine.check_well()
             if full:
-                return NoSpace("The engine's disk has no room for the image.")
+                return NoSpace("The image does not fit on the engine's disk.")
             fault = self._registry_fault()
             if fault is not None:
                 return fault
             if self._ask_registry(self._reference)[0] in {401, 403, 404}:
                 return ImageUnavailable(f"The registry refused the image {self._reference}: {failure}")
             if not self._can_unpack():
-                return Unexplained(f"The engine unpacks no image at the moment: {failure}")
+                return Unexplained(f"The engine cannot unpack any image at the moment: {failure}")
         except SandboxError as error:
             return error
         return None
@@ -116,7 +115,7 @@ class _Pull:
         return RegistryUnavailable(f"The registry {host} does not answer the engine (status {status}).")
 
     def _ask_registry(self, reference: str) -> tuple[int, str]:
-        """HTTP status and text of the registry's answer to the engine; 5xx when it does not response."""
+        """HTTP status and text of the registry's answer to the engine; 5xx when it does not answer."""
         response = self._engine.call(
             "GET",
             f"/distribution/{quote(reference, safe='/:@')}/json",
