@@ -164,10 +164,10 @@ def test_a_call_that_takes_no_descriptor_gets_none(connection: socket.socket, so
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"name": "../escape"}, "named"),
-        ({"name": "a/b"}, "named"),
-        ({"name": ""}, "named"),
-        ({"name": "a\n"}, "named"),
+        ({"name": "../escape"}, "valid container name"),
+        ({"name": "a/b"}, "valid container name"),
+        ({"name": ""}, "valid container name"),
+        ({"name": "a\n"}, "valid container name"),
         ({"image": "busybox:1"}, "not named by digest"),
         ({"image": f"docker.io/library/busybox{DIGEST}"}, "not named by digest"),
         ({"image": f"{FAKE_REGISTRY}.evil.example/x{DIGEST}"}, "not named by digest"),

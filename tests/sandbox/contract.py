@@ -159,7 +159,7 @@ class SandboxContract:
     def test_names_are_plain(self, bench: Bench, image: Image, name: str) -> None:
         launch = bench.launch(image("copy"), name=name)
         bench.names.remove(name)
-        with pytest.raises(ValueError, match="no name of a container"):
+        with pytest.raises(ValueError, match="valid container name"):
             bench.sandbox.start(launch)
 
     def test_removing_is_complete_and_repeatable(self, bench: Bench, image: Image) -> None:

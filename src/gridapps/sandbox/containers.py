@@ -22,7 +22,7 @@ class Containers:
 
     def __init__(self, name: str, *, engine: Engine, scratch: Path) -> None:
         if not NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no name of an instance: use [a-z0-9-], at most 100 characters.")
+            raise ValueError(f"{name!r} is not a valid instance name: use [a-z0-9-], at most 100 characters.")
         self.engine = engine
         self.scratch = scratch.absolute()
         self._name = name

@@ -17,7 +17,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
 def check_name(name: str) -> None:
     """Raise ValueError unless this can be the name of a container."""
     if not NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a container: use [a-z0-9-], at most 100 characters.")
+        raise ValueError(f"{name!r} is not a valid container name: use [a-z0-9-], at most 100 characters.")
 
 
 class SandboxError(Exception):

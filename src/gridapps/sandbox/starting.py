@@ -144,6 +144,6 @@ class Starter:
 def _check(launch: Launch) -> None:
     check_name(launch.name)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", launch.input_name):
-        raise ValueError(f"{launch.input_name!r} is no valid file name for an input.")
+        raise ValueError(f"{launch.input_name!r} is not a valid name of an input file.")
     if not launch.input.is_file():
         raise SandboxError(f"The input file {launch.input} is not on this node.")
