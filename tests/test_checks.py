@@ -1,4 +1,4 @@
-"""The checks that read the tree instead of running it, so that one closing line covers everything."""
+"""The static checks, as tests, so that one summary line covers everything."""
 
 import subprocess
 import sys

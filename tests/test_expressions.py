@@ -1,4 +1,4 @@
-"""Every regular expression of the source takes time in proportion to its input, whatever that is.
+"""Every regular expression of the source takes linear time for every input.
 
 The expressions are found by walking the source. Hostile inputs are made from the expression itself: what
 precedes each part, then that part again and again, then something that cannot match.
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = [ROOT / "src", ROOT / "client" / "src"]
 FUNCTIONS = {"compile", "match", "fullmatch", "search", "sub", "subn", "split", "findall", "finditer"}
 LONG = 64 * 1024  # characters: a quadratic expression takes seconds of processor time for that many
-# What an expression is put together from in a function, by the name of the variable.
+# Values from which a function composes an expression, by the name of the variable.
 LOCAL: dict[str, Callable[[Any], Iterable[str]]] = {
     "pattern": lambda module: module._PATHS.values(),
     "registries": lambda _: [r"localhost:5001|\[::1\]:5002"],
@@ -73,7 +73,7 @@ def _is_expression(node: ast.AST) -> bool:
 
 
 def _uses(tree: ast.AST, call: ast.Call) -> set[str]:
-    """The methods that the module calls on what it compiled; `search` where it gives the expression away."""
+    """The methods that the module calls on the compiled expression; `search` if it passes it on."""
     names = {
         target.id
         for node in ast.walk(tree)
@@ -90,7 +90,7 @@ def _uses(tree: ast.AST, call: ast.Call) -> set[str]:
 
 
 def _values(call: ast.Call, module: ModuleType, where: str) -> Iterator[tuple[str | bytes, int]]:
-    """The expression as the module knows it, with every value of LOCAL that it uses."""
+    """The expression of the module, with every value of LOCAL that it uses."""
     given = next((k.value for k in call.keywords if k.arg == "pattern"), call.args[0] if call.args else None)
     assert given is not None, f"{where}: no expression found"
     flags = next((k.value for k in call.keywords if k.arg == "flags"), None)
@@ -104,10 +104,10 @@ def _values(call: ast.Call, module: ModuleType, where: str) -> Iterator[tuple[st
 
 
 def hostile(expression: Expression) -> Iterator[str]:
-    """Long inputs. Each begins as the expression does, and goes on with one of its parts for ever."""
+    """Long inputs. Each begins like the expression, and then repeats one of its parts."""
     pattern = expression.pattern.decode() if isinstance(expression.pattern, bytes) else expression.pattern
     parts = list(_parts(_parser.parse(pattern, expression.flags & ~re.DEBUG)))
-    # Also the whole of what leads to a part again and again: many places where the expression may begin.
+    # Also repeat the whole prefix of a part: many positions at which the expression may begin.
     pumps = {pump for pair in parts for pump in pair if pump} | {
         "a",
         "A",
@@ -125,7 +125,7 @@ def hostile(expression: Expression) -> Iterator[str]:
 
 
 def _parts(tree: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Each part of a parsed expression as a text that matches it, with a text that leads there."""
+    """Each part of a parsed expression as a text that matches it, with a prefix that leads to it."""
     for operation, argument in tree:
         name = str(operation)
         text = _sample(operation, argument)
@@ -183,7 +183,7 @@ def slow(expression: Expression) -> str | None:
             given: Any = text.encode() if isinstance(expression.pattern, bytes) else text
             for method in expression.methods:
                 arguments = ("", given) if method in ("sub", "subn") else (given,)
-                signal.setitimer(signal.ITIMER_PROF, PATIENCE)  # the engine looks for signals as it works
+                signal.setitimer(signal.ITIMER_PROF, PATIENCE)  # the engine checks for signals while it works
                 try:
                     found = getattr(compiled, method)(*arguments)
                     if method == "finditer":

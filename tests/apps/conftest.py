@@ -23,7 +23,7 @@ PROFILE = [
 def city_tiles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The four tiles of the city of seed 1, readable by the programs in containers."""
     directory = tmp_path_factory.mktemp("city")
-    # pytest closes its directories to others; for a bind mount of the file its own mode is what counts.
+    # pytest's directories are private; for a bind mount of a file only the file's mode counts.
     tiles = city.write(directory, seed=1)
     for tile in tiles:
         tile.chmod(0o644)
@@ -32,7 +32,7 @@ def city_tiles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @dataclass(frozen=True)
 class AppEnded:
-    """What one run of an App's image left."""
+    """The result of one run of an App's image."""
 
     exit_code: int
     log: str
@@ -41,7 +41,7 @@ class AppEnded:
 
     @property
     def progress(self) -> list[float]:
-        """The progress that was told, in order."""
+        """The reported progress, in order."""
         lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
         return [line["progress"] for line in lines]
 
@@ -51,7 +51,7 @@ RunApp = Callable[..., AppEnded]
 
 @pytest.fixture(scope="session")
 def run_app(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> RunApp:
-    """Run an image on a file as the container contract says, without the platform around it."""
+    """Run an image on a file as the container contract says, without the platform."""
 
     def run(image: str, source: Path, arguments: object, *, memory: str = "2g") -> AppEnded:
         outputs = tmp_path_factory.mktemp("outputs")

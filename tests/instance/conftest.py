@@ -30,12 +30,12 @@ class Stage:
         return new_person(self.instance, name, **roles)
 
     def submit(self, do: str, **arguments: object) -> str:
-        """Let the developer run the App; the run's id."""
+        """Let the developer run the App; return the run's id."""
         return self.developer.submit(self.app, self.export, arguments={"do": do, **arguments})
 
 
 def new_person(instance: Instance, name: str, **roles: bool) -> Person:
-    """Create a user of the instance, under a name that nobody has yet."""
+    """Create a user of the instance, under a new name."""
     unique = f"{name}-{uuid.uuid4().hex[:6]}"
     return Person(instance, unique, instance.user(unique, **roles), Path(tempfile.mkdtemp(prefix=name)))
 
@@ -51,7 +51,7 @@ def program_image(engine: Engine) -> str:
 
 @pytest.fixture(scope="session")
 def set_stage(program_image: str) -> SetStage:
-    """Makes people, App and export in a running instance."""
+    """Create people, App and export in a running instance."""
 
     def make(instance: Instance) -> Stage:
         developer = new_person(instance, "developer", developer=True)
@@ -72,7 +72,7 @@ def stage(instance: Instance, set_stage: SetStage) -> Stage:
 
 @pytest.fixture
 def containers_of(engine: Engine) -> Callable[..., list[str]]:
-    """The containers that mount something of an instance: those that run, or all."""
+    """The containers that mount files of an instance: the running ones, or all."""
 
     def find(instance: Instance, *, running: bool = False) -> list[str]:
         return [
