@@ -112,8 +112,8 @@ def _plain_copy(app_id: str, digests: list[str]) -> None:
     from gridapps.pki.tokens import Registry
 
     target = f"plain/{app_id}"
-    read = tokens.token({app_id: ["pull"]}, subject="bench")
-    write = tokens.token({target: ["push", "pull"]}, subject="bench", registry=Registry.TRUSTED)
+    read = tokens.registry_token({app_id: ["pull"]}, subject="bench")
+    write = tokens.registry_token({target: ["push", "pull"]}, subject="bench", registry=Registry.TRUSTED)
     source = f"http://127.0.0.1:{settings.GRIDAPPS.registry_port}/v2/{app_id}/blobs"
     base = f"http://127.0.0.1:{settings.GRIDAPPS.trusted_port}"
     for digest in digests:

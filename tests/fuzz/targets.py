@@ -126,7 +126,7 @@ def hook_target(data: bytes) -> None:
 def schema(data: bytes) -> None:
     """An arguments' schema and arguments, as a developer and a user send them."""
     with contextlib.suppress(ApiError, schemas.InvalidSchema, schemas.InvalidArguments):
-        schemas.check(parsing.parse(data))
+        schemas.check_schema(parsing.parse(data))
 
 
 TARGETS: Mapping[str, Callable[[bytes], None]] = {

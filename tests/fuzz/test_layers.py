@@ -18,9 +18,9 @@ import docker
 import pytest
 from hypothesis import given
 
-from gridapps.oci.archives import EntryKind, TarEntry, entries
+from gridapps.oci.archives import EntryKind, TarEntry, tar_entries
 from gridapps.oci.documents import Invalid
-from gridapps.oci.layer_contents import examine
+from gridapps.oci.layer_contents import examine_layer
 from gridapps.oci.layer_tree import TooLarge
 from tests.fixtures.engine import Engine
 from tests.fixtures.own_engine import OwnEngine
@@ -77,10 +77,10 @@ def limited(engine: Engine) -> Iterator[OwnEngine]:
 def judged(content: bytes) -> tuple[Tree, int] | None:
     """The tree of a layer by its entries, and the size it was judged as; None when it is refused."""
     try:
-        found = examine([content], max_size=8 * MIB, max_files=1000)
+        found = examine_layer([content], max_size=8 * MIB, max_files=1000)
     except (Invalid, TooLarge):
         return None
-    return tree_of(entries([content])), found.size
+    return tree_of(tar_entries([content])), found.size
 
 
 def tree_of(found: Iterable[TarEntry]) -> Tree:

@@ -80,7 +80,9 @@ class Developer:
     def upload(self, *blobs: bytes, name: str = "") -> None:
         """Upload blobs to the registry itself."""
         name = name or self.name
-        headers = {"Authorization": f"Bearer {tokens.token({name: ['push', 'pull']}, subject='test')}"}
+        headers = {
+            "Authorization": f"Bearer {tokens.registry_token({name: ['push', 'pull']}, subject='test')}"
+        }
         base = f"http://127.0.0.1:{django_settings.GRIDAPPS.registry_port}"
         with httpx.Client(base_url=base, headers=headers, trust_env=False) as client:
             for blob in blobs:

@@ -9,7 +9,7 @@ import pytest
 
 from gridapps.oci import archives
 from gridapps.oci.documents import Invalid
-from gridapps.oci.layer_contents import LayerContents, examine
+from gridapps.oci.layer_contents import LayerContents, examine_layer
 from tests.registry.tars import END, entry, extended, header, long_name, record, records, tar
 
 MIB = 1024**2
@@ -19,7 +19,7 @@ FILE = entry(b"file", b"content")
 
 def examined(*parts: bytes) -> LayerContents:
     content = b"".join(parts) + END
-    return examine(
+    return examine_layer(
         (content[at : at + 700] for at in range(0, len(content), 700)), max_size=MIB, max_files=100
     )
 
@@ -150,7 +150,7 @@ def test_members_of_gzip_are_one_archive() -> None:
     """Whole archives in a row are not: one reader stops where the other goes on."""
     members = gzip.compress(FILE + END) + gzip.compress(entry(b"other") + END)
     with pytest.raises(Invalid, match="goes on after the end"):
-        examine([members], max_size=MIB, max_files=10)
+        examine_layer([members], max_size=MIB, max_files=10)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_a_file_beyond_what_octal_can_say(form: Any) -> None:
     """Its size stands in an extended header, or in binary."""
     info = tarfile.TarInfo("large")
     info.size = 9 * 1024**3
-    assert next(archives.entries([info.tobuf(form)])).size == info.size
+    assert next(archives.tar_entries([info.tobuf(form)])).size == info.size
 
 
 def test_judged_as_what_pythons_reader_finds() -> None:
@@ -188,7 +188,7 @@ def test_judged_as_what_pythons_reader_finds() -> None:
         ("d", {"type": tarfile.DIRTYPE}, b""), ("d/a", {}, b"x" * 5000), ("d/b", {}, b""),
         ("l", {"type": tarfile.SYMTYPE, "linkname": "t" * 100}, b""),
     )  # fmt: skip
-    found = examine([content], max_size=MIB, max_files=10)
+    found = examine_layer([content], max_size=MIB, max_files=10)
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         assert found.files == len(archive.getmembers())
     assert found.size == 4096 + 8192 + 0 + 4096

@@ -16,7 +16,7 @@ from gridapps.oci.attachments import SIMPLE_SIGNING
 from gridapps.oci.manifests import OCI_MANIFEST
 from gridapps.pki.tokens import Registry
 from gridapps.promotion import promoting
-from gridapps.pushes import pulling
+from gridapps.pushes import references
 from gridapps.pushes.registry_client import NotInRegistry, Repository
 from gridapps.registry import kept_attachments, sharing
 from gridapps.registry.errors import NotShareable
@@ -67,7 +67,7 @@ def shared(cast: Cast, developer: Developer, release: str, tag: str = "city") ->
 
 def there(developer: Developer, reference: str) -> bool:
     """Whether the trusted registry has this manifest."""
-    with pulling.repository_of(developer.app, Registry.TRUSTED) as repository:
+    with references.repository_of(developer.app, Registry.TRUSTED) as repository:
         try:
             return bool(repository.manifest(reference, media_type=OCI_MANIFEST, limit=9))
         except NotInRegistry:
@@ -95,7 +95,7 @@ def test_kept_under_the_tags_where_tools_look_and_under_its_own(
         assert there(developer, reference.replace(":", "-")), "no garbage collection takes what has a tag"
     assert there(developer, tag_of(release))
     assert there(developer, tag_of(release, ".sbom"))
-    with pulling.repository_of(developer.app, Registry.TRUSTED) as repository:
+    with references.repository_of(developer.app, Registry.TRUSTED) as repository:
         assert repository.blob(digest(sbom), limit=999) == sbom
     share.refresh_from_db()
     assert [(each["kind"], each["verified_by"]) for each in share.attachments] == [
@@ -166,7 +166,7 @@ def test_a_signature_that_is_replaced_meanwhile_is_not_the_one_that_is_kept(
     later = shared(cast, developer, release, "roads")
     assert promoting.promote(later), "what came later is kept with the next share"
     assert [there(developer, each) for each in (first, second, listed)] == [True, True, True]
-    with pulling.repository_of(developer.app, Registry.TRUSTED) as repository:
+    with references.repository_of(developer.app, Registry.TRUSTED) as repository:
         newest = repository.manifest(tag_of(release), media_type=OCI_MANIFEST, limit=9999)
     assert digest(newest) == second
     share.refresh_from_db()

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridapps.oci.documents import Invalid
-from gridapps.oci.layer_contents import LayerContents, examine
+from gridapps.oci.layer_contents import LayerContents, examine_layer
 from gridapps.oci.layer_tree import TooLarge
 from gridapps.pushes import reading
 from gridapps.registry.models import Layer
@@ -32,7 +32,7 @@ def pieces(content: bytes, size: int = 1000) -> Iterator[bytes]:
 
 
 def examined(content: bytes, *, size: int = 1000) -> LayerContents:
-    return examine(pieces(content, size), max_size=64 * MIB, max_files=100)
+    return examine_layer(pieces(content, size), max_size=64 * MIB, max_files=100)
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
@@ -119,9 +119,11 @@ def test_a_bomb_is_left_as_soon_as_its_header_is_seen(zeros: int) -> None:
 
 def test_many_small_files_count_as_what_they_take() -> None:
     with pytest.raises(TooLarge):
-        examine(pieces(tar(*((str(n), {}, b"x") for n in range(50)))), max_size=40 * 4096, max_files=100)
+        examine_layer(
+            pieces(tar(*((str(n), {}, b"x") for n in range(50)))), max_size=40 * 4096, max_files=100
+        )
     with pytest.raises(TooLarge):
-        examine(pieces(tar(*((str(n), {}, b"") for n in range(50)))), max_size=MIB, max_files=49)
+        examine_layer(pieces(tar(*((str(n), {}, b"") for n in range(50)))), max_size=MIB, max_files=49)
 
 
 def test_headers_count_as_well() -> None:
@@ -130,7 +132,7 @@ def test_headers_count_as_well() -> None:
         tar((str(n), {"pax_headers": {"comment": "x" * 100_000}}, b""))[:101_376] for n in range(20)
     )
     with pytest.raises(TooLarge):
-        examine(pieces(notes), max_size=MIB, max_files=100)
+        examine_layer(pieces(notes), max_size=MIB, max_files=100)
 
 
 def test_memory_stays_small_whatever_it_unpacks_to() -> None:

@@ -15,7 +15,7 @@ from django.utils import timezone
 from gridapps.pki import membership, tokens
 from gridapps.pki.membership import InvalidBundle, Membership
 from gridapps.pki.tokens import Registry
-from gridapps.pushes import permits, pulling
+from gridapps.pushes import permits, references
 from gridapps.pushes.permits import Denied
 from gridapps.registry import node_certificates
 from gridapps.registry.models import NodeCertificate, Release
@@ -220,13 +220,13 @@ def test_what_is_no_bundle_is_refused(node: Node) -> None:
 def test_images_are_named_and_authorised_by_where_the_node_is(developer: Developer, settings: Any) -> None:
     release = Release(app=developer.app, digest=DIGEST)
     port = settings.GRIDAPPS.registry_port
-    assert pulling.pull_of(release).reference == f"127.0.0.1:{port}/{developer.name}@{DIGEST}"
+    assert references.pull_of(release).reference == f"127.0.0.1:{port}/{developer.name}@{DIGEST}"
     assert (
-        jwt.decode(pulling.pull_of(release).token(), options={"verify_signature": False})["iss"]
+        jwt.decode(references.pull_of(release).token(), options={"verify_signature": False})["iss"]
         == tokens.ISSUER
     )
     settings.MEMBERSHIP = MEMBER
-    assert pulling.pull_of(release).reference == f"grid.example:5443/{developer.name}@{DIGEST}"
-    assert pulling.pull_of(release).token() == ""
-    trusted = pulling.pull_of(release, Registry.TRUSTED)
+    assert references.pull_of(release).reference == f"grid.example:5443/{developer.name}@{DIGEST}"
+    assert references.pull_of(release).token() == ""
+    trusted = references.pull_of(release, Registry.TRUSTED)
     assert trusted.reference == f"grid.example:5443/grid/{developer.name}@{DIGEST}"

@@ -13,7 +13,7 @@ from gridapps.pki import tokens
 from gridapps.pki.tokens import Registry
 from gridapps.promotion import changes, promoting
 from gridapps.promotion.promoter import Promoter
-from gridapps.pushes import pulling
+from gridapps.pushes import references
 from gridapps.pushes.registry_client import NotInRegistry, Repository, Unavailable
 from gridapps.registry import operations, sharing
 from gridapps.registry.models import Share
@@ -44,7 +44,7 @@ def new_image(size: int = 3 * 2**20) -> Image:
 
 
 def trusted(developer: Developer) -> Repository:
-    return pulling.repository_of(developer.app, Registry.TRUSTED)
+    return references.repository_of(developer.app, Registry.TRUSTED)
 
 
 def blobs_in(repository: Repository, image: Image) -> list[bool]:
@@ -82,8 +82,8 @@ def test_every_manifest_of_an_index_is_tagged(developer: Developer, cast: Cast) 
     whole = encoded(index(arm, entry(image.manifest)))
     assert developer.push(whole, media_type=OCI_INDEX).status_code == 201
     assert promoting.promote(shared(developer, cast, digest(whole)))
-    name = pulling.repository_name(developer.app, Registry.TRUSTED)
-    signed = tokens.token({name: ["pull"]}, subject="test", registry=Registry.TRUSTED)
+    name = references.repository_name(developer.app, Registry.TRUSTED)
+    signed = tokens.registry_token({name: ["pull"]}, subject="test", registry=Registry.TRUSTED)
     answer = httpx.get(
         f"http://127.0.0.1:{settings.GRIDAPPS.trusted_port}/v2/{name}/tags/list",
         headers={"Authorization": f"Bearer {signed}"}, trust_env=False,
@@ -208,9 +208,11 @@ def test_a_blob_of_another_repository_of_the_trusted_registry_is_not_mounted(
     """What is in the trusted registry under another App's name stays out of a foreign one's reach."""
     image = new_image(1000)
     assert promoting.promote(shared(developer, cast, pushed(developer, image)))
-    signed = tokens.token({"grid/other": ["push", "pull"]}, subject="test", registry=Registry.TRUSTED)
+    signed = tokens.registry_token(
+        {"grid/other": ["push", "pull"]}, subject="test", registry=Registry.TRUSTED
+    )
     query = (
-        f"?mount={digest(image.layers[0])}&from={pulling.repository_name(developer.app, Registry.TRUSTED)}"
+        f"?mount={digest(image.layers[0])}&from={references.repository_name(developer.app, Registry.TRUSTED)}"
     )
     answer = httpx.post(
         f"http://127.0.0.1:{settings.GRIDAPPS.trusted_port}/v2/grid/other/blobs/uploads/{query}",
@@ -259,7 +261,7 @@ def test_no_token_of_one_registry_opens_the_other(developer: Developer, cast: Ca
     release = pushed(developer, new_image(1000))
     share = shared(developer, cast, release)
     assert promoting.promote(share)
-    own, repository = developer.name, pulling.repository_name(developer.app, Registry.TRUSTED)
+    own, repository = developer.name, references.repository_name(developer.app, Registry.TRUSTED)
     ports = {
         Registry.DEVELOPER: settings.GRIDAPPS.registry_port,
         Registry.TRUSTED: settings.GRIDAPPS.trusted_port,
@@ -278,7 +280,7 @@ def test_no_token_of_one_registry_opens_the_other(developer: Developer, cast: Ca
 def test_the_pull_credential_of_a_node_writes_nothing(developer: Developer, cast: Cast) -> None:
     share = shared(developer, cast, pushed(developer, new_image(1000)))
     assert promoting.promote(share)
-    pull = pulling.pull_of(share.release, Registry.TRUSTED)
+    pull = references.pull_of(share.release, Registry.TRUSTED)
     base = f"http://{pull.reference.partition('@')[0].replace('/grid/', '/v2/grid/')}"
     headers = {"Authorization": f"Bearer {pull.token()}"}
     for method, path in (

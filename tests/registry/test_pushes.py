@@ -14,7 +14,7 @@ from gridapps.audit.models import Entry
 from gridapps.oci import manifests
 from gridapps.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from gridapps.pki import tokens
-from gridapps.pushes import pulling, pushing
+from gridapps.pushes import pushing, references
 from gridapps.pushes.registry_client import NotInRegistry, Repository
 from gridapps.registry import certificates
 from gridapps.registry.models import Release
@@ -261,7 +261,7 @@ def test_a_pull_token_reads_one_repository_and_writes_none(developer: Developer)
     developer.upload(*image.blobs)
     developer.push(image.manifest)
     release = developer.app.releases.get()
-    place, _, _ = pulling.pull_of(release).reference.partition("@")
+    place, _, _ = references.pull_of(release).reference.partition("@")
     assert place == f"127.0.0.1:{settings.GRIDAPPS.registry_port}/{developer.name}"
     base = f"http://127.0.0.1:{settings.GRIDAPPS.registry_port}/v2"
     for name, method, path, status in (

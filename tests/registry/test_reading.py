@@ -16,7 +16,7 @@ import pytest
 from gridapps.access.models import User
 from gridapps.oci import layer_reader
 from gridapps.oci.documents import Invalid
-from gridapps.oci.layer_contents import examine
+from gridapps.oci.layer_contents import examine_layer
 from gridapps.oci.layer_tree import TooLarge
 from gridapps.pushes import reading
 from gridapps.pushes.reading import LayerReader
@@ -39,7 +39,7 @@ def process_of(reader: LayerReader) -> "subprocess.Popen[bytes]":
 def test_it_finds_what_reading_in_place_finds() -> None:
     with LayerReader() as reader:
         for _ in range(2):  # one process reads all layers of a push
-            assert examined(reader, LAYER[:50], b"", LAYER[50:]) == examine(
+            assert examined(reader, LAYER[:50], b"", LAYER[50:]) == examine_layer(
                 [LAYER], max_size=MIB, max_files=100
             )
     assert process_of(reader).returncode is not None
@@ -98,7 +98,7 @@ def test_it_has_next_to_nothing() -> None:
     "attempt", ["open('/etc/passwd')", "__import__('socket').socket()", "open('/tmp/x', 'w')"]
 )
 def test_it_can_open_nothing(attempt: str) -> None:
-    program = f"import socket, io\nfrom gridapps.oci import layer_reader\nlayer_reader.confine()\n{attempt}"
+    program = f"import socket, io\nfrom gridapps.oci import layer_reader\nlayer_reader.confine_reader()\n{attempt}"
     done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False)
     assert "Too many open files" in done.stderr
 

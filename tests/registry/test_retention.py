@@ -150,18 +150,18 @@ def test_what_was_removed_neither_runs_nor_is_shared(app: App, cast: Cast) -> No
     given_up()
     old.refresh_from_db()
     with pytest.raises(NotAllowed, match=r"removed by the retention policy on 20..-..-..; push it again"):
-        queries.choose(cast.developer, "roads", old.digest)
+        queries.choose_release(cast.developer, "roads", old.digest)
     with pytest.raises(ReleaseNotFound):
-        queries.choose(cast.developer, "roads", "v1")
+        queries.choose_release(cast.developer, "roads", "v1")
     with pytest.raises(NotAllowed, match="push it again"):
         queries.source_for(cast.developer, old)
     AccessTag.objects.create(name="city")
     with pytest.raises(NotShareable, match="The release was removed: The image was removed by the retention"):
         sharing.share(by=cast.administrator, app_id="roads", release=old.digest, access_tag="city")
-    assert queries.choose(cast.developer, "roads", None).release.digest == f"sha256:{2:064x}"
+    assert queries.choose_release(cast.developer, "roads", None).release.digest == f"sha256:{2:064x}"
     app.releases.exclude(pk=old.pk).delete()
     with pytest.raises(NothingToRun):
-        queries.choose(cast.developer, "roads", None)
+        queries.choose_release(cast.developer, "roads", None)
 
 
 @pytest.mark.usefixtures("real_registry")
@@ -177,7 +177,9 @@ def test_pushing_it_again_brings_it_back(developer: Developer, set_limits: Calla
     assert developer.push(image.manifest).status_code == 201
     found = developer.app.releases.get()
     assert (found.state, found.removed_at, found.reasons) == ("valid", None, [])
-    assert queries.choose(developer.app.owner, developer.name, digest(image.manifest)).release == found
+    assert (
+        queries.choose_release(developer.app.owner, developer.name, digest(image.manifest)).release == found
+    )
 
 
 def test_a_removed_release_says_when_and_why(app: App) -> None:

@@ -19,7 +19,7 @@ from gridapps.audit.models import Entry
 from gridapps.oci.manifests import OCI_MANIFEST
 from gridapps.pki.tokens import Registry
 from gridapps.promotion import promoting, scanning
-from gridapps.pushes import pulling
+from gridapps.pushes import references
 from gridapps.registry import sharing
 from gridapps.registry.models import Share
 from tests.fixtures.cast import Cast
@@ -230,12 +230,12 @@ def test_what_a_killed_promoter_left_goes(data: Path) -> None:
     (left / "image").mkdir(parents=True)
     with (left / "held").open("w") as held:
         process = subprocess.Popen(["sleep", "60"], pass_fds=[held.fileno()], start_new_session=True)
-    scanning.tidy(root)
+    scanning.remove_leftovers(root)
     assert process.wait(10) == -signal.SIGKILL
     assert [path.relative_to(root) for path in root.rglob("*")] == [
         Path("home"), Path("home/vulnerabilities.db"),
     ]  # fmt: skip
-    scanning.tidy(root / "absent")
+    scanning.remove_leftovers(root / "absent")
 
 
 def test_an_index_is_laid_out_whole_and_attachments_are_not_scanned(
@@ -257,5 +257,5 @@ def test_without_a_scanner_nothing_is_laid_out(share: Share, data: Path) -> None
     share.refresh_from_db()
     assert (share.scanned_at, share.scan) == (None, "")
     assert not promoting.scans().exists()
-    with pulling.repository_of(share.app, Registry.TRUSTED) as repository:
+    with references.repository_of(share.app, Registry.TRUSTED) as repository:
         assert repository.manifest(share.release.digest, media_type=OCI_MANIFEST, limit=9)

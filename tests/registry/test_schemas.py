@@ -12,12 +12,12 @@ from gridapps.arguments.schemas import InvalidArguments, InvalidSchema
 
 def refused(schema: object) -> dict[str, str]:
     with pytest.raises(InvalidSchema) as raised:
-        schemas.check(schema)
+        schemas.check_schema(schema)
     return dict(raised.value.fields)
 
 
 def faults(schema: dict[str, Any], arguments: dict[str, Any]) -> dict[str, str]:
-    schemas.check(schema)
+    schemas.check_schema(schema)
     with pytest.raises(InvalidArguments) as raised:
         schemas.complete(schema, arguments)
     return dict(raised.value.fields)
@@ -79,7 +79,7 @@ def test_too_many_patterns_are_refused() -> None:
 
 
 def test_names_of_keywords_are_fine_as_names_of_arguments() -> None:
-    schemas.check(properties(**{"$id": {"type": "string"}, "$ref": {"default": {"$ref": "http://x"}}}))
+    schemas.check_schema(properties(**{"$id": {"type": "string"}, "$ref": {"default": {"$ref": "http://x"}}}))
 
 
 def test_a_default_that_does_not_match_is_refused() -> None:
@@ -87,7 +87,7 @@ def test_a_default_that_does_not_match_is_refused() -> None:
 
 
 def test_required_arguments_do_not_disturb_the_check_of_defaults() -> None:
-    schemas.check(properties(r={"type": "number", "default": 1}) | {"required": ["other"]})
+    schemas.check_schema(properties(r={"type": "number", "default": 1}) | {"required": ["other"]})
 
 
 def test_defaults_are_filled_through_references_and_allof_in_what_is_there() -> None:
@@ -101,7 +101,7 @@ def test_defaults_are_filled_through_references_and_allof_in_what_is_there() -> 
         ),
         "$defs": {"length": {"type": "number", "exclusiveMinimum": 0, "default": 2}},
     }
-    schemas.check(schema)
+    schemas.check_schema(schema)
     given_ = {"rows": [{}, {"q": "y"}], "height": 9}
     assert schemas.complete(schema, given_) == {
         "resolution": 0.5,
@@ -177,7 +177,7 @@ def test_whatever_is_sent_as_schema_is_taken_or_refused_in_words(
     if isinstance(schema, dict):
         schema["type"] = "object"
     try:
-        schemas.check(schema)
+        schemas.check_schema(schema)
     except InvalidSchema as error:
         assert error.fields  # noqa: PT017 (either way is fine, but never silence)
         return

@@ -74,9 +74,9 @@ def test_a_holder_sees_and_runs_once_it_is_copied(cast: Cast, app: App, tag: Acc
         with pytest.raises(NotAllowed):
             queries.source_for(nobody, release)
     with pytest.raises(AppNotFound, match=r"^There is no App 'roads' that you may run\.$"):
-        queries.choose(cast.outsider, "roads", None)
+        queries.choose_release(cast.outsider, "roads", None)
     with pytest.raises(AppNotFound, match=r"^There is no App 'nothing' that you may run\.$"):
-        queries.choose(cast.outsider, "nothing", None)
+        queries.choose_release(cast.outsider, "nothing", None)
 
 
 def test_a_holder_gets_what_was_shared_and_nothing_newer(cast: Cast, app: App, tag: AccessTag) -> None:
@@ -85,22 +85,22 @@ def test_a_holder_gets_what_was_shared_and_nothing_newer(cast: Cast, app: App, t
     newer = new_release(app, 2)
     schema = {"type": "object", "properties": {"new": {"type": "string"}}}
     operations.update_app(by=cast.developer, app_id="roads", changes={"title": "Newer", "arguments": schema})
-    chosen = queries.choose(cast.analyst, "roads", None)
+    chosen = queries.choose_release(cast.analyst, "roads", None)
     assert chosen.release == first
     assert (chosen.terms.title, chosen.terms.arguments) == ("Roads", {"type": "object"})
-    assert queries.choose(cast.developer, "roads", None).release == newer
-    assert queries.choose(cast.analyst, "roads", first.digest).release == first
+    assert queries.choose_release(cast.developer, "roads", None).release == newer
+    assert queries.choose_release(cast.analyst, "roads", first.digest).release == first
     with pytest.raises(ReleaseNotFound) as unshared:
-        queries.choose(cast.analyst, "roads", newer.digest)
+        queries.choose_release(cast.analyst, "roads", newer.digest)
     with pytest.raises(ReleaseNotFound) as absent:
-        queries.choose(cast.analyst, "roads", "sha256:" + "f" * 64)
+        queries.choose_release(cast.analyst, "roads", "sha256:" + "f" * 64)
     assert str(unshared.value).replace(newer.digest, "") == str(absent.value).replace(
         "sha256:" + "f" * 64, ""
     )
     shared(cast, newer)
-    again = queries.choose(cast.analyst, "roads", None)
+    again = queries.choose_release(cast.analyst, "roads", None)
     assert (again.release, again.terms.title) == (newer, "Newer")
-    assert queries.choose(cast.analyst, "roads", first.digest).terms.title == "Roads"
+    assert queries.choose_release(cast.analyst, "roads", first.digest).terms.title == "Roads"
 
 
 def test_the_owner_cannot_take_it_back(cast: Cast, app: App, tag: AccessTag) -> None:
@@ -154,20 +154,22 @@ def test_a_block_is_for_everybody_and_says_why(cast: Cast, app: App, tag: Access
     shared(cast, first)
     shared(cast, second)
     sharing.block(by=cast.administrator, app_id="roads", release=second.digest, reason="writes nonsense")
-    assert queries.choose(cast.analyst, "roads", None).release == first, "the newest one that is not blocked"
-    assert queries.choose(cast.developer, "roads", None).release == first
+    assert queries.choose_release(cast.analyst, "roads", None).release == first, (
+        "the newest one that is not blocked"
+    )
+    assert queries.choose_release(cast.developer, "roads", None).release == first
     for user in (cast.analyst, cast.developer):
         with pytest.raises(NotAllowed, match="blocked this release: writes nonsense"):
-            queries.choose(user, "roads", second.digest)
+            queries.choose_release(user, "roads", second.digest)
     sharing.block(by=cast.administrator, app_id="roads", reason="leaks")
     for user in (cast.analyst, cast.developer):
         assert sees(user, app) == (True, False)
         with pytest.raises(NotAllowed, match="blocked this App: leaks"):
-            queries.choose(user, "roads", None)
+            queries.choose_release(user, "roads", None)
         with pytest.raises(NotAllowed, match="blocked this App: leaks"):
             queries.source_for(user, Release.objects.get(pk=first.pk))
     with pytest.raises(AppNotFound):
-        queries.choose(cast.outsider, "roads", None)
+        queries.choose_release(cast.outsider, "roads", None)
     sharing.unblock(by=cast.administrator, app_id="roads")
     assert sees(cast.analyst, app) == (True, True)
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gridapps.oci import trees
 from gridapps.oci.documents import Invalid
-from gridapps.oci.layer_contents import examine
+from gridapps.oci.layer_contents import examine_layer
 from tests.registry.tars import END, entry, header
 
 MIB = 1024**2
@@ -35,7 +35,7 @@ def device(path: str, minor: int) -> bytes:
 
 
 def index(*entries: bytes) -> bytes:
-    return examine([b"".join(entries) + END], max_size=100 * MIB, max_files=10_000).index
+    return examine_layer([b"".join(entries) + END], max_size=100 * MIB, max_files=10_000).index
 
 
 def judge(*layers: list[bytes]) -> None:

@@ -26,7 +26,7 @@ from gridapps.access.models import User
 from gridapps.exports.models import Export, ExportFile
 from gridapps.housekeeping import output_files
 from gridapps.pki.tokens import Registry
-from gridapps.pushes import pulling
+from gridapps.pushes import references
 from gridapps.registry.models import App, Release
 from gridapps.runs import models, operations
 from gridapps.runs.errors import Conflict
@@ -56,7 +56,7 @@ class Setting:
         self.data = data
         self.by = by
         self.app = release.app.app_id
-        self.images = [pulling.pull_of(release, source).reference for source in Registry]
+        self.images = [references.pull_of(release, source).reference for source in Registry]
         self.clock, self.faults = Clock(), Faults()
         self.export = Export.objects.create(owner=by, name="city")
         for index in range(3):

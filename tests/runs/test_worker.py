@@ -15,7 +15,7 @@ from gridapps.access.models import User
 from gridapps.exports.models import ExportFile
 from gridapps.housekeeping import output_files
 from gridapps.pki.tokens import Registry
-from gridapps.pushes import pulling
+from gridapps.pushes import references
 from gridapps.runs import bell, operations, overview, queries, queue
 from gridapps.runs.errors import Conflict, NodeTaken
 from gridapps.runs.models import Node as NodeRow
@@ -49,7 +49,7 @@ def stage(settings, tmp_path, make_run, release):
     settings.DATA = tmp_path
     for name in ("exports", "outputs"):
         (tmp_path / name).mkdir()
-    return Stage(tmp_path, make_run, pulling.pull_of(release, Registry.TRUSTED).reference)
+    return Stage(tmp_path, make_run, references.pull_of(release, Registry.TRUSTED).reference)
 
 
 def node_of(sandbox, data, *, keep_images=0):

@@ -22,7 +22,7 @@ MEMORY = 512 * 1024**2  # bytes of address space
 RECYCLED = 200 * 1024  # KiB of resident memory; the process ends when one request has taken more
 IDLE = 60.0  # seconds
 LENGTH = struct.Struct(">I")
-OPERATIONS: Mapping[str, Callable[..., Any]] = {"check": schemas.check, "complete": schemas.complete}
+OPERATIONS: Mapping[str, Callable[..., Any]] = {"check": schemas.check_schema, "complete": schemas.complete}
 
 
 def main() -> None:
@@ -31,10 +31,10 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     given, answers = sys.stdin.buffer, sys.stdout.buffer
-    while select.select([given], [], [], IDLE)[0] and (request := receive(given)) is not None:
+    while select.select([given], [], [], IDLE)[0] and (request := read_message(given)) is not None:
         limit = math.ceil(time.process_time()) + SECONDS
         resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
-        send(answers, _answer(request))
+        write_message(answers, _answer(request))
         if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > RECYCLED:
             return
 
@@ -50,14 +50,14 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"failed": f"{type(error).__name__}: {error}"}
 
 
-def send(stream: IO[bytes], value: object) -> None:
+def write_message(stream: IO[bytes], value: object) -> None:
     """Write a message."""
     text = json.dumps(value).encode()
     stream.write(LENGTH.pack(len(text)) + text)
     stream.flush()
 
 
-def receive(stream: IO[bytes]) -> dict[str, Any] | None:
+def read_message(stream: IO[bytes]) -> dict[str, Any] | None:
     """Read a message; None at the end."""
     head = stream.read(LENGTH.size)
     if len(head) < LENGTH.size:

@@ -16,7 +16,7 @@ from typing import Any
 
 from gridapps.access.refusals import Refused
 from gridapps.arguments import schemas
-from gridapps.arguments.checker import SECONDS, receive, send
+from gridapps.arguments.checker import SECONDS, read_message, write_message
 from gridapps.arguments.schemas import InvalidArguments, InvalidSchema
 from gridapps.arguments.shape import MAX_NODES
 
@@ -49,10 +49,10 @@ class _Gone(Exception):
 
 
 def check_schema(schema: object, *, by: int) -> None:
-    """As `schemas.check`, for this user. Raises InvalidSchema, Busy."""
+    """As `schemas.check_schema`, for this user. Raises InvalidSchema, Busy."""
     text = schemas.text(schema)
     if len(text) <= _QUICK_SCHEMA and len(text) * _repetitions(text) <= _QUICK:
-        schemas.check(schema)
+        schemas.check_schema(schema)
         return
     try:
         _pool.ask(by, "check", schema)
@@ -114,8 +114,8 @@ class _Process:
         timer = threading.Timer(LONGEST, self._process.kill)
         timer.start()
         try:
-            send(self._process.stdin, request)
-            answer = receive(self._process.stdout)
+            write_message(self._process.stdin, request)
+            answer = read_message(self._process.stdout)
         except OSError:
             answer = None
         finally:

@@ -16,7 +16,7 @@ import jsonschema_rs
 
 from gridapps.access.refusals import Refused
 from gridapps.arguments.cost import examine_cost
-from gridapps.arguments.shape import examine, follow, pointer
+from gridapps.arguments.shape import examine_shape, follow, pointer
 
 MAX_ARGUMENTS = 1024**2  # bytes of the argument object: the container contract's limit
 MAX_DEPTH = 64  # of the argument object
@@ -38,9 +38,9 @@ class InvalidArguments(Refused):
     code = "invalid-arguments"
 
 
-def check(schema: object) -> None:
+def check_schema(schema: object) -> None:
     """Raise InvalidSchema unless this is an argument schema that the instance takes."""
-    faults = examine(schema)
+    faults = examine_shape(schema)
     if faults:
         raise InvalidSchema("The argument schema cannot be taken.", faults)
     assert isinstance(schema, dict)

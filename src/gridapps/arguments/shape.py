@@ -39,7 +39,7 @@ _DIALECTS = {
 }
 
 
-def examine(schema: object) -> list[Fault]:
+def examine_shape(schema: object) -> list[Fault]:
     """Every fault in the shape of a schema. One without any may still be no valid schema."""
     if not isinstance(schema, dict):
         return [("", "An argument schema is a JSON object.")]

@@ -12,7 +12,7 @@ from gridapps.pki import membership
 GRIDAPPS = Environment()
 DATA = GRIDAPPS.data.absolute()
 STORAGE = GRIDAPPS.storage  # empty: DATA
-MEMBERSHIP = membership.read(DATA)  # None on the instance's own machine
+MEMBERSHIP = membership.load(DATA)  # None on the instance's own machine
 
 
 # Both sides give up an unreachable peer within seconds. Otherwise a node would wait forever, and the server

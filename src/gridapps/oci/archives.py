@@ -63,7 +63,7 @@ class TarEntry:
     extended: int = 0  # bytes of the extended headers in front of it
 
 
-def entries(pieces: Iterable[bytes]) -> Iterator[TarEntry]:
+def tar_entries(pieces: Iterable[bytes]) -> Iterator[TarEntry]:
     """The entries of an archive that arrives in pieces.
 
     Raises Invalid with the end of a sentence that begins with the layer's name, and whatever `pieces` raises.

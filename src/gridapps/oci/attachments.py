@@ -98,7 +98,7 @@ def target_of(received: Received, reference: str) -> Target | None:
     return Target(manifests.described(opened.document("subject"), "The subject").digest, "", "")
 
 
-def parse(received: Received, target: Target) -> AttachmentManifest | ReferrersList:
+def parse_attachment(received: Received, target: Target) -> AttachmentManifest | ReferrersList:
     """Judge what belongs to the target by itself. Raises Invalid."""
     return _list(received, target) if target.lists else _manifest(received, target)
 

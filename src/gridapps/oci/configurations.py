@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gridapps.oci.documents import Invalid, read
+from gridapps.oci.documents import Invalid, read_document
 from gridapps.oci.manifests import ImageManifest, digest_of
 from gridapps.oci.wire_types import ContainerConfiguration, ImageConfiguration, typed
 from gridapps.sandbox.profile import MAX_ENVIRONMENT
@@ -30,7 +30,7 @@ def judge_configuration(content: bytes, *, manifest: ImageManifest) -> ImageProg
     """Judge the configuration that belongs to the manifest. Raises Invalid with every reason."""
     if len(content) != manifest.config.size or digest_of(content) != manifest.config.digest:
         raise Invalid("The image configuration is not the one that the manifest names.")
-    image = typed(read(content, what="The image configuration"), ImageConfiguration)
+    image = typed(read_document(content, what="The image configuration"), ImageConfiguration)
     container = image.config or ContainerConfiguration()
     diff_ids = (image.rootfs and image.rootfs.diff_ids) or []
     reasons = [

@@ -89,7 +89,7 @@ class Document:
         return iter(self._values)
 
 
-def read(content: bytes, *, what: str) -> Document:
+def read_document(content: bytes, *, what: str) -> Document:
     """Read a JSON object. `what` begins the sentences of errors. Raises Ambiguous."""
     objects = 0
 

@@ -33,14 +33,14 @@ class LayerContents:
     index: bytes = b""  # what matters when layers are combined; see `trees`
 
 
-def examine(pieces: Iterable[bytes], *, max_size: int, max_files: int) -> LayerContents:
+def examine_layer(pieces: Iterable[bytes], *, max_size: int, max_files: int) -> LayerContents:
     """Read one layer to its end, or until it exceeds a limit.
 
     Raises TooLarge, and Invalid with the end of a sentence that begins with the layer's name.
     """
     digest = hashlib.sha256()
     tree = LayerTree(max_size=max_size, max_files=max_files)
-    for entry in archives.entries(_hashed(_uncompressed(iter(pieces)), digest.update)):
+    for entry in archives.tar_entries(_hashed(_uncompressed(iter(pieces)), digest.update)):
         tree.add(entry)
     return LayerContents(f"sha256:{digest.hexdigest()}", tree.size, tree.files, tree.index())
 

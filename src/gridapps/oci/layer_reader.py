@@ -24,7 +24,7 @@ MEMORY = 768 * 1024**2  # bytes of address space
 _NO_NEW_PRIVILEGES, _DUMPABLE = 38, 4  # of prctl(2)
 
 
-def confine() -> None:
+def confine_reader() -> None:
     """Give up what reading does not need."""
     process = ctypes.CDLL(None, use_errno=True)
     if process.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) or process.prctl(_DUMPABLE, 0, 0, 0, 0):
@@ -41,7 +41,7 @@ def confine() -> None:
         resource.setrlimit(limit, (value, value))
 
 
-def serve(stdin: IO[bytes], stdout: IO[bytes]) -> None:
+def answer_requests(stdin: IO[bytes], stdout: IO[bytes]) -> None:
     """Answer until the other side closes, or a layer is refused."""
     while line := stdin.readline(1000):
         answer = _answer(stdin, **json.loads(line))
@@ -53,7 +53,7 @@ def serve(stdin: IO[bytes], stdout: IO[bytes]) -> None:
 
 def _answer(stdin: IO[bytes], *, max_size: int, max_files: int) -> dict[str, Any]:
     try:
-        found = layer_contents.examine(_pieces(stdin), max_size=max_size, max_files=max_files)
+        found = layer_contents.examine_layer(_pieces(stdin), max_size=max_size, max_files=max_files)
     except Invalid as error:
         return {"invalid": str(error)}
     except TooLarge:
@@ -77,5 +77,5 @@ def _exactly(stdin: IO[bytes], size: int) -> bytes:
 
 
 if __name__ == "__main__":
-    confine()
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    confine_reader()
+    answer_requests(sys.stdin.buffer, sys.stdout.buffer)

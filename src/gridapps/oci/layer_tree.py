@@ -10,7 +10,7 @@ from enum import Enum, auto
 
 from gridapps.oci.archives import EntryKind, TarEntry, rounded
 from gridapps.oci.documents import Invalid
-from gridapps.oci.trees import MAX_ACCOUNTS, WATCHED, Index, shown
+from gridapps.oci.trees import MAX_ACCOUNTS, WATCHED, Index, quote
 
 _CLUSTER = 4096  # bytes: the least that a file system allocates for a file
 _WHITEOUT, _OPAQUE = b".wh.", b".wh..wh..opq"
@@ -71,7 +71,7 @@ class _Paths:
         """Enter a path. Raises Invalid when it is there already."""
         key = hash(path)
         if key in self._kinds:
-            raise Invalid(f"has {shown(path)} twice.")
+            raise Invalid(f"has {quote(path)} twice.")
         self._kinds[key] = kind
 
     def declare(self, path: bytes) -> bool:
@@ -89,10 +89,10 @@ class _Paths:
             if found in (_Is.DIRECTORY, _Is.IMPLIED):
                 return
             if found is not None:
-                raise Invalid(f"has something below {shown(path)}, which is no directory in it.")
+                raise Invalid(f"has something below {quote(path)}, which is no directory in it.")
             above, _, name = path.rpartition(b"/")
             if name.startswith(_WHITEOUT):
-                raise Invalid(f"has a whiteout that is a directory: {shown(path)}.")
+                raise Invalid(f"has a whiteout that is a directory: {quote(path)}.")
             self.claim(path, _Is.IMPLIED)
             yield path
             path = above
@@ -140,7 +140,7 @@ class LayerTree:
 
     def _add_directory(self, path: bytes) -> None:
         if path in WATCHED:
-            raise Invalid(f"has a directory where a file has to be: {shown(path)}.")
+            raise Invalid(f"has a directory where a file has to be: {quote(path)}.")
         if self._paths.declare(path):
             self._index.declared(path)
 
@@ -160,7 +160,7 @@ class LayerTree:
         else:
             what = "a named pipe" if entry.kind is EntryKind.FIFO else "a device"
             raise Invalid(
-                f"has {what}, {shown(path)}. Files, directories and links are taken, and in /dev the devices "
+                f"has {what}, {quote(path)}. Files, directories and links are taken, and in /dev the devices "
                 "that every root file system has; make what else is needed when the program starts."
             )
         return _Is.SPECIAL
@@ -168,7 +168,7 @@ class LayerTree:
     def _kind_of_hard_link(self, path: bytes, target: bytes) -> _Is:
         found = self._paths.at(target)
         if found not in (_Is.FILE, _Is.SPECIAL):
-            raise Invalid(f"has the hard link {shown(path)} to what is no file in front of it in the layer.")
+            raise Invalid(f"has the hard link {quote(path)} to what is no file in front of it in the layer.")
         if found is _Is.SPECIAL:
             self._index.same(path, target)
         return found
@@ -177,10 +177,10 @@ class LayerTree:
 def _removed_by(entry: TarEntry, parent: bytes, name: bytes) -> bytes:
     """The path that a whiteout removes from lower layers; its own for an opaque directory. Raises Invalid."""
     if entry.kind is not EntryKind.FILE or entry.size:
-        raise Invalid(f"has the whiteout {shown(entry.path)}, which is no empty file.")
+        raise Invalid(f"has the whiteout {quote(entry.path)}, which is no empty file.")
     if name == _OPAQUE:
         return entry.path
     removed = name.removeprefix(_WHITEOUT)
     if removed in (b"", b".", b"..") or removed.startswith(_WHITEOUT):
-        raise Invalid(f"has a whiteout of nothing: {shown(entry.path)}.")
+        raise Invalid(f"has a whiteout of nothing: {quote(entry.path)}.")
     return parent + b"/" + removed if parent else removed

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gridapps.oci import wire_types
-from gridapps.oci.documents import Ambiguous, Document, Invalid, read
+from gridapps.oci.documents import Ambiguous, Document, Invalid, read_document
 from gridapps.oci.wire_types import typed
 
 MAX_MANIFEST = 4 * 1024**2  # bytes
@@ -117,11 +117,11 @@ class Received:
         return self.document
 
 
-def receive(content: bytes, *, media_type: str) -> Received:
+def decoded(content: bytes, *, media_type: str) -> Received:
     """Decode a manifest or index."""
     document: Document | Ambiguous
     try:
-        document = read(content, what="The manifest").knowing(_MANIFEST)
+        document = read_document(content, what="The manifest").knowing(_MANIFEST)
     except Ambiguous as error:
         document = error
     return Received(len(content), media_type, document)
@@ -132,7 +132,7 @@ def digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def parse(received: Received, *, max_image: int, max_layers: int) -> ImageManifest | ImageIndex:
+def parse_image(received: Received, *, max_image: int, max_layers: int) -> ImageManifest | ImageIndex:
     """Judge an image's manifest or index by itself. Raises Invalid."""
     if received.media_type not in MANIFESTS + INDEXES:
         raise Invalid(

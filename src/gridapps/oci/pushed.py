@@ -16,7 +16,7 @@ class InvalidAttachment(Invalid):
         self.release = release
 
 
-def decode(
+def identify(
     content: bytes,
     *,
     media_type: str,
@@ -29,7 +29,7 @@ def decode(
     `media_type` is the Content-Type. The limits are bytes of the compressed image and a number of layers.
     Raises InvalidAttachment for what is, or claims to be, an attachment, and Invalid for everything else.
     """
-    received = manifests.receive(content, media_type=media_type)
+    received = manifests.decoded(content, media_type=media_type)
     try:
         target = attachments.target_of(received, reference)
         if target is not None:
@@ -38,10 +38,10 @@ def decode(
         raise InvalidAttachment(*error.reasons) from None
     if target is not None:
         try:
-            return attachments.parse(received, target)
+            return attachments.parse_attachment(received, target)
         except Invalid as error:
             raise InvalidAttachment(*error.reasons, release=target.release) from None
-    image = manifests.parse(received, max_image=max_image, max_layers=max_layers)
+    image = manifests.parse_image(received, max_image=max_image, max_layers=max_layers)
     _require_digest(content, reference)
     return image
 
@@ -50,8 +50,8 @@ def decode_image(
     content: bytes, *, media_type: str, max_image: int = NO_LIMIT, max_layers: int = NO_LIMIT
 ) -> ImageManifest | ImageIndex:
     """Decode the manifest or index of an image that is in a registry already. Raises Invalid."""
-    received = manifests.receive(content, media_type=media_type)
-    return manifests.parse(received, max_image=max_image, max_layers=max_layers)
+    received = manifests.decoded(content, media_type=media_type)
+    return manifests.parse_image(received, max_image=max_image, max_layers=max_layers)
 
 
 def _require_digest(content: bytes, reference: str) -> None:

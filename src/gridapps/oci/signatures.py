@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
-from gridapps.oci.documents import Invalid, read
+from gridapps.oci.documents import Invalid, read_document
 
 MAX_PAYLOAD = 16 * 1024  # bytes
 MAX_SIGNATURE = 4096  # characters of base64
@@ -60,7 +60,7 @@ def require_signature_of(release: str, payload: bytes, signature: str) -> None:
     decoded(signature)
     if len(payload) > MAX_PAYLOAD:
         raise Invalid(f"The signature's payload is larger than {MAX_PAYLOAD} bytes.")
-    document = read(payload, what="The signature's payload").knowing(("critical", "optional"))
+    document = read_document(payload, what="The signature's payload").knowing(("critical", "optional"))
     critical = document.document("critical").knowing(("identity", "image", "type"))
     digest = critical.document("image").knowing(("docker-manifest-digest",)).get("docker-manifest-digest")
     if critical.get("type") != COSIGN:

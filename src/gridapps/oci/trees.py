@@ -97,7 +97,7 @@ def _judge_places(indexes: Sequence[bytes]) -> None:
                 above[path] = number
             elif kind == _LINK and path in above:
                 raise Invalid(
-                    f"Layer {above[path]} has files below {shown(path)}, which is a link in layer {number}: "
+                    f"Layer {above[path]} has files below {quote(path)}, which is a link in layer {number}: "
                     "engines differ in where these files go. Put them where the link leads."
                 )
 
@@ -113,7 +113,7 @@ def _follow(path: bytes, indexes: Sequence[bytes]) -> None:
                 seen.add(way)
                 todo.append(way)
         if len(seen) > MAX_STEPS:
-            raise Invalid(f"{shown(path)} of the image leads through too many links; make it a file.")
+            raise Invalid(f"{quote(path)} of the image leads through too many links; make it a file.")
 
 
 def _next(
@@ -133,7 +133,7 @@ def _next(
     if place in _MOUNTED:
         # runc reads the files once more inside the container: a device or pipe there would hold it.
         raise Invalid(
-            f"{shown(path)} of the image leads below {shown(place)}, where a container has other files "
+            f"{quote(path)} of the image leads below {quote(place)}, where a container has other files "
             f"than the image. Engines read it whole: make it a file of at most {MAX_ACCOUNTS} bytes."
         )
     yield place, rest
@@ -143,7 +143,7 @@ def _next(
             yield b"" if target.startswith(b"/") else base, (*target.split(b"/"), *rest)
         elif kind in _WHAT and not set(rest) - {b"", b"."}:
             raise Invalid(
-                f"{shown(path)} of the image is {_WHAT[kind]}, {shown(place)} in layer {number}. Engines "
+                f"{quote(path)} of the image is {_WHAT[kind]}, {quote(place)} in layer {number}. Engines "
                 f"read it whole: make it a file of at most {MAX_ACCOUNTS} bytes."
             )
 
@@ -154,6 +154,6 @@ def _look_up(path: bytes, index: bytes) -> tuple[bytes, bytes]:
     return (found[2], found[3]) if found else (b"", b"")
 
 
-def shown(path: bytes) -> str:
+def quote(path: bytes) -> str:
     """A path for a sentence."""
     return repr("/" + path[:200].decode(errors="replace"))

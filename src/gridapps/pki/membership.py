@@ -34,20 +34,20 @@ class Membership:
     authority: str  # host and port of the instance, as in the names of images
 
 
-def read(data: Path) -> Membership | None:
+def load(data: Path) -> Membership | None:
     """The membership of a data directory; None in the one of the instance itself."""
     path = data / DIRECTORY / FACTS
     return Membership(**json.loads(path.read_text())) if path.exists() else None
 
 
-def facts(membership: Membership) -> bytes:
-    """As `read` reads it."""
+def dump(membership: Membership) -> bytes:
+    """As `load` reads it."""
     return json.dumps(asdict(membership)).encode()
 
 
 def pack(membership: Membership, certificates: Mapping[str, str]) -> bytes:
     """The bundle of a node: a tar archive. `certificates` holds the text of each of CERTIFICATES."""
-    files = {FACTS: facts(membership), **{name: text.encode() for name, text in certificates.items()}}
+    files = {FACTS: dump(membership), **{name: text.encode() for name, text in certificates.items()}}
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, content in files.items():

@@ -28,7 +28,7 @@ class Registry(StrEnum):
     TRUSTED = "gridapps-trusted-registry"
 
 
-def token(
+def registry_token(
     access: Mapping[str, Sequence[str]],
     *,
     subject: str,
@@ -56,4 +56,4 @@ def token(
 
 def pull_token(repository: str, *, registry: Registry = Registry.DEVELOPER) -> str:
     """A token with which a node's engine may pull the images of one repository."""
-    return token({repository: ["pull"]}, subject="node", lifetime=PULL_LIFETIME, registry=registry)
+    return registry_token({repository: ["pull"]}, subject="node", lifetime=PULL_LIFETIME, registry=registry)

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 from gridapps.oci import pushed
-from gridapps.oci.documents import Invalid, read
+from gridapps.oci.documents import Invalid, read_document
 from gridapps.oci.manifests import MAX_CONFIG, ImageManifest, digest_of
 from gridapps.pki.tokens import Registry
 from gridapps.promotion import contents
-from gridapps.pushes import pulling
+from gridapps.pushes import references
 from gridapps.pushes.registry_client import NotInRegistry, Repository, Unavailable
 from gridapps.registry.models import App, Release, Share
 from gridapps.registry.sharing import SNAPSHOT
@@ -34,8 +34,8 @@ def _images(share: Share, release: Release) -> Iterator[str]:
     configuration says differently of the program."""
     try:
         with (
-            pulling.repository_of(share.app, Registry.TRUSTED) as trusted,
-            pulling.repository_of(share.app, Registry.DEVELOPER) as own,
+            references.repository_of(share.app, Registry.TRUSTED) as trusted,
+            references.repository_of(share.app, Registry.DEVELOPER) as own,
         ):
             old, new = _manifest(trusted, share.release), _manifest(own, release)
             before, after = _configuration(trusted, old), _configuration(own, new)
@@ -58,7 +58,7 @@ def _configuration(repository: Repository, manifest: ImageManifest) -> dict[str,
     content = repository.blob(manifest.config.digest, limit=MAX_CONFIG + 1)
     if digest_of(content) != manifest.config.digest:
         raise contents.Spoiled(f"The configuration {manifest.config.digest} is not the one that was pushed.")
-    run = read(content, what="The configuration").document("config")
+    run = read_document(content, what="The configuration").document("config")
     found = {name: run.get(name) for name in ("Entrypoint", "Cmd", "WorkingDir")}
     variables = (str(word).partition("=") for word in run.entries("Env"))
     return found | {f"Environment {name}": value for name, _, value in variables}

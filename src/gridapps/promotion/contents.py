@@ -66,7 +66,7 @@ def add_attachments(found: ReleaseContents, source: Repository, share: Share) ->
     keys = kept_attachments.known_keys()
     for digest, tag in dict.fromkeys((each["manifest"], each["tag"]) for each in share.attachments):
         content = manifest(source, digest, OCI_MANIFEST)
-        document = pushed.decode(content, media_type=OCI_MANIFEST, reference=tag or digest)
+        document = pushed.identify(content, media_type=OCI_MANIFEST, reference=tag or digest)
         assert isinstance(document, AttachmentManifest), "it was one when it was pushed"
         rows = attaching.rows_of(
             document, release=share.release, manifest=digest, keys=keys,

@@ -9,7 +9,7 @@ from gridapps.promotion.contents import ReleaseContents, Spoiled
 from gridapps.pushes.registry_client import Repository
 
 
-def write(directory: Path, contents: ReleaseContents, source: Repository, *, top: str) -> None:
+def write_layout(directory: Path, contents: ReleaseContents, source: Repository, *, top: str) -> None:
     """Write the image whose manifest or index is `top`, with its blobs from `source`, hashed on the way.
 
     Raises Spoiled, NotInRegistry, Unavailable, OSError.

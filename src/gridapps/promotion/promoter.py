@@ -34,7 +34,7 @@ class Promoter:
 
     def run(self) -> None:
         """Copy until `stop`."""
-        scanning.tidy(scans())
+        scanning.remove_leftovers(scans())
         pause = LOOK
         while not self._stopping.wait(pause):
             close_old_connections()

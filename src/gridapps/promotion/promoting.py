@@ -26,7 +26,7 @@ from gridapps.pki.tokens import Registry
 from gridapps.promotion import contents, layouts, scanning
 from gridapps.promotion.contents import ReleaseContents, Spoiled
 from gridapps.promotion.scanning import ScanResult
-from gridapps.pushes import pulling
+from gridapps.pushes import references
 from gridapps.pushes.registry_client import NotInRegistry, Rejected, Repository
 from gridapps.registry import kept_attachments
 from gridapps.registry.models import Share
@@ -49,8 +49,8 @@ def promote(share: Share, *, stopping: Callable[[], bool] = lambda: False) -> bo
     """
     try:
         with (
-            pulling.repository_of(share.app, Registry.DEVELOPER) as source,
-            pulling.repository_of(share.app, Registry.TRUSTED) as target,
+            references.repository_of(share.app, Registry.DEVELOPER) as source,
+            references.repository_of(share.app, Registry.TRUSTED) as target,
         ):
             release = contents.of_release(source, share.release)
             everything = contents.copy_of(release)
@@ -92,8 +92,8 @@ def _scan(
     try:
         with scanning.place(scans(), f"share-{share.pk}", size=release.size) as directory:
             layout = directory / "image"
-            layouts.write(layout, release, target, top=share.release.digest)
-            return scanning.run(
+            layouts.write_layout(layout, release, target, top=share.release.digest)
+            return scanning.run_scanner(
                 limits.scanner, layout, directory=directory, timeout=limits.scanner_timeout,
                 wanted=lambda: not stopping() and _copying(share).exists(),
             )  # fmt: skip

@@ -58,14 +58,14 @@ def place(root: Path, name: str, *, size: int) -> Iterator[Path]:
         _remove(directory)
 
 
-def tidy(root: Path) -> None:
+def remove_leftovers(root: Path) -> None:
     """End and remove what scans of a promoter before this one left. Only while no scan runs."""
     for directory in root.iterdir() if root.is_dir() else ():
         if directory.name != _HOME:
             _remove(directory)
 
 
-def run(
+def run_scanner(
     command: str, layout: Path, *, directory: Path, timeout: float, wanted: Callable[[], bool]
 ) -> ScanResult:
     """The scanner's verdict on the image in `layout`, which lies in the `directory` of a `place`.

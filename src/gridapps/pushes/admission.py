@@ -46,7 +46,7 @@ def admit(requested: Requested, *, certificate: Holder) -> Admitted:
             portion = quota.admit_upload(certificate.user, subject, length=requested.length)
     token = ""
     if any(access.values()):
-        token = tokens.token(access, subject=certificate.holder, registry=registry)
+        token = tokens.registry_token(access, subject=certificate.holder, registry=registry)
     return Admitted(token=token, portion=portion)
 
 

@@ -18,7 +18,7 @@ from gridapps.oci.documents import Invalid
 from gridapps.oci.pushed import InvalidAttachment
 from gridapps.oci.signatures import UnusableKeys, Verify
 from gridapps.pki.tokens import Registry
-from gridapps.pushes import pulling
+from gridapps.pushes import references
 from gridapps.pushes.registry_client import NotInRegistry, Rejected, Repository
 from gridapps.registry import kept_attachments
 from gridapps.registry.models import App, Attachment, Certificate, Release
@@ -73,10 +73,10 @@ def record_refusal(error: InvalidAttachment, *, app: App, certificate: Certifica
     )
 
 
-def read(app: App, source: Registry, kept: Mapping[str, Any]) -> bytes | None:
+def read_attachment(app: App, source: Registry, kept: Mapping[str, Any]) -> bytes | None:
     """The bytes of an attachment; None if they are gone or differ from those pushed. Raises Unavailable."""
     try:
-        with pulling.repository_of(app, source) as repository:
+        with references.repository_of(app, source) as repository:
             content = repository.blob(kept["digest"], limit=kept["size"] + 1)
     except NotInRegistry:
         return None

@@ -62,7 +62,7 @@ def push(push: Push) -> str:
     linux/amd64. Raises PushRefused, after recording the reasons for the App's owner, and Unavailable.
     """
     try:
-        document = pushed.decode(
+        document = pushed.identify(
             push.content, media_type=push.media_type, reference=push.reference, **_limits()
         )
         # Before the push relies on them: the sweep removes only what was not touched for a day.

@@ -122,7 +122,7 @@ class Repository:
             yield response
 
     def _authorization(self, actions: Sequence[str]) -> dict[str, str]:
-        signed = tokens.token({self._name: actions}, subject="application", registry=self._registry)
+        signed = tokens.registry_token({self._name: actions}, subject="application", registry=self._registry)
         return {"Authorization": f"Bearer {signed}"}
 
     @property

@@ -125,7 +125,7 @@ def presented_by(presented: str) -> Certificate | NodeCertificate:
     return row
 
 
-def known(presented: str) -> Certificate | NodeCertificate | None:
+def recorded(presented: str) -> Certificate | NodeCertificate | None:
     """The record of a presented certificate, whether it is valid or not; None if there is none."""
     try:
         found = _parsed(presented)

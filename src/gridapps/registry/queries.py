@@ -124,7 +124,7 @@ def attachment(user: User, app: App, release: str, digest: str) -> tuple[Mapping
     return row, Registry.DEVELOPER
 
 
-def choose(user: User, app_id: str, wanted: str | None) -> Choice:
+def choose_release(user: User, app_id: str, wanted: str | None) -> Choice:
     """What a run of this App by this user runs: the digest named (an owner may name a tag), or the newest.
 
     Raises AppNotFound, ReleaseNotFound, NothingToRun, and NotAllowed for what is blocked or was removed.

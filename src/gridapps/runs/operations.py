@@ -254,9 +254,9 @@ def _files(by: User, request: Request) -> tuple[Export, ExportFile | None, list[
 
 
 def _choice(by: User, request: Request) -> Choice:
-    """The release that runs: see `registry.queries.choose`."""
+    """The release that runs: see `registry.queries.choose_release`."""
     try:
-        return registry.choose(by, request.app, request.release)
+        return registry.choose_release(by, request.app, request.release)
     except AppNotFound as error:
         raise NotFound(str(error)) from None
     except ReleaseNotFound as error:

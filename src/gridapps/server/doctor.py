@@ -47,7 +47,7 @@ def examine(settings: Environment, *, works: bool = True) -> Iterator[Finding]:
     Ports are checked on the first machine only, and the engine only where tasks run.
     """
     data = settings.data.absolute()
-    member = membership.read(data)
+    member = membership.load(data)
     if works:
         yield from (_program(name) for name in PROGRAMS_OF_A_NODE)
         yield _permissions(settings)

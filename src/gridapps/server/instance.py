@@ -72,7 +72,7 @@ def prepare(*, migrate: bool = False, rights: str = "application") -> Environmen
 def of_first_machine() -> Environment:
     """The settings of the first machine. Raises Unusable on another node."""
     settings = environment()
-    if member := membership.read(settings.data.absolute()):
+    if member := membership.load(settings.data.absolute()):
         raise Unusable(
             f"This machine is node {member.node} of the instance {member.authority}: use the first machine."
         )
@@ -119,7 +119,7 @@ def prepare_node() -> Environment:
     """Make what is missing in a node's data directory. Raises Unusable when this machine is not a node."""
     settings = environment()
     data = settings.data.absolute()
-    if member := membership.read(data):
+    if member := membership.load(data):
         os.environ.setdefault("GRIDAPPS_NODE", member.node)
         settings = environment()
         _check_membership(settings, member)
@@ -155,7 +155,7 @@ def prepare_look() -> Environment:
     """Set Django up to examine an instance, whether or not its database answers. Changes nothing."""
     settings = environment()
     data = settings.data.absolute()
-    if membership.read(data) is None:
+    if membership.load(data) is None:
         _require_instance(data)
     set_up_django(data)
     return settings

@@ -28,7 +28,7 @@ def join(data: Path, bundle: bytes, *, certificates: Path, say: Callable[[str], 
             _write(place / name, content)
         _write(data / "instance-id", member.instance.encode())
         # Last: this file makes the machine a node.
-        _write(place / FACTS, membership.facts(member))
+        _write(place / FACTS, membership.dump(member))
     except OSError as error:
         raise Unusable(f"The data directory {data} cannot be used: {error.strerror}.") from None
     try:
@@ -52,7 +52,7 @@ def join(data: Path, bundle: bytes, *, certificates: Path, say: Callable[[str], 
 def _check(data: Path, member: Membership) -> None:
     if (data / "authority" / "ca.key").exists():
         raise Unusable(f"{data} is the data directory of an instance itself: set GRIDAPPS_DATA to another.")
-    known = membership.read(data)
+    known = membership.load(data)
     if known and (known.instance, known.node) != (member.instance, member.node):
         raise Unusable(
             f"{data} belongs to node {known.node} of the instance {known.authority} already: set "

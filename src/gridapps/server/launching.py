@@ -31,7 +31,7 @@ _OTHERS = 16  # connections besides those of the worker, and containers besides 
 def configuration(settings: Environment, *, owner: int) -> LauncherConfiguration:
     """The configuration that the launcher is started with; `owner` is the worker's user id."""
     data = settings.data.absolute()
-    member = membership.read(data)
+    member = membership.load(data)
     own = capacity(settings)
     ports = (settings.registry_port, settings.trusted_port)
     return LauncherConfiguration(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from gridapps.exports import stored_files
-from gridapps.pushes import pulling
+from gridapps.pushes import references
 from gridapps.registry import queries
 from gridapps.registry.errors import NotAllowed
 from gridapps.runs import queue, store
@@ -175,10 +175,10 @@ class Execution:
             launch = self._specification(pull.reference, source, deadline)
             self._patiently(lambda: self.node.sandbox.start(launch))
 
-    def _pull(self) -> pulling.ImagePull:
+    def _pull(self) -> references.ImagePull:
         """Where the image comes from. Raises NotAllowed unless the run's owner may still run it."""
         run = self._current_run()
-        return pulling.pull_of(run.release, persist(lambda: queries.source_for(run.owner, run.release)))
+        return references.pull_of(run.release, persist(lambda: queries.source_for(run.owner, run.release)))
 
     def _specification(self, image: str, source: Path, deadline: datetime) -> Launch:
         task = self.task

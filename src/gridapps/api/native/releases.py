@@ -52,7 +52,7 @@ def download(
     if not all(re.fullmatch(r"sha256:[0-9a-f]{64}", key) for key in (digest, attachment)):
         raise not_found()
     found, source = queries.attachment(user, app, digest, attachment)
-    data = attaching.read(app, source, found)
+    data = attaching.read_attachment(app, source, found)
     if data is None:
         raise not_found()
     answer = HttpResponse(data, content_type="application/octet-stream")

@@ -59,7 +59,7 @@ def token(request: HttpRequest) -> HttpResponse:
     """
     certificate = _holder(request)
     permits.require_allowed(permits.of_scopes(request.GET.getlist("scope")), certificate=certificate)
-    signed = tokens.token({}, subject=certificate.holder)
+    signed = tokens.registry_token({}, subject=certificate.holder)
     return JsonResponse(
         {
             "token": signed,
@@ -118,7 +118,7 @@ def push_manifest(request: HttpRequest, *, name: str, reference: str) -> HttpRes
 
 def _record(request: HttpRequest, error: Refused) -> None:
     """Record the refusal in the audit if the certificate is one of this instance."""
-    certificate = certificates.known(request.headers.get("X-Client-Certificate", ""))
+    certificate = certificates.recorded(request.headers.get("X-Client-Certificate", ""))
     if certificate is not None:
         by = certificate.user if isinstance(certificate, Certificate) else f"node:{certificate.node}"
         # Only the requests of nginx have this header from nginx. In others the client could set it.
