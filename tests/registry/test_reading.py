@@ -98,7 +98,9 @@ def test_it_has_next_to_nothing() -> None:
     "attempt", ["open('/etc/passwd')", "__import__('socket').socket()", "open('/tmp/x', 'w')"]
 )
 def test_it_can_open_nothing(attempt: str) -> None:
-    program = f"import socket, io\nfrom gridapps.oci import layer_reader\nlayer_reader.confine_reader()\n{attempt}"
+    program = (
+        f"import socket\nfrom gridapps.oci.layer_reader import confine_reader\nconfine_reader()\n{attempt}"
+    )
     done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False)
     assert "Too many open files" in done.stderr
 

@@ -18,7 +18,7 @@ from gridapps.registry.models import App, Attachment, Release, Share
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenRelease:
     """The release that a run gets, and what says what it takes: the App itself, or the share."""
 
     release: Release
@@ -124,7 +124,7 @@ def attachment(user: User, app: App, release: str, digest: str) -> tuple[Mapping
     return row, Registry.DEVELOPER
 
 
-def choose_release(user: User, app_id: str, wanted: str | None) -> Choice:
+def choose_release(user: User, app_id: str, wanted: str | None) -> ChosenRelease:
     """What a run of this App by this user runs: the digest named (an owner may name a tag), or the newest.
 
     Raises AppNotFound, ReleaseNotFound, NothingToRun, and NotAllowed for what is blocked or was removed.
@@ -182,7 +182,7 @@ def _grants(user: User) -> QuerySet[Share]:
     return Share.objects.filter(state=Share.State.ACTIVE, access_tag__holders=user.pk)
 
 
-def _own_choice(app: App, wanted: str | None) -> Choice:
+def _own_choice(app: App, wanted: str | None) -> ChosenRelease:
     valid = app.releases.filter(state=Release.State.VALID)
     if wanted is None:
         found = valid.order_by("-pushed_at", "-pk").filter(blocked_at__isnull=True).first() or valid.first()
@@ -193,10 +193,10 @@ def _own_choice(app: App, wanted: str | None) -> Choice:
         if found is None:
             _require_not_removed(app.releases.filter(digest=wanted).first())
             raise ReleaseNotFound(f"The App {app.app_id} has no valid release {wanted!r}.")
-    return Choice(found, app)
+    return ChosenRelease(found, app)
 
 
-def _shared_choice(user: User, app: App, wanted: str | None) -> Choice:
+def _shared_choice(user: User, app: App, wanted: str | None) -> ChosenRelease:
     shares = _grants(user).filter(app=app).select_related("release").order_by("-activated_at", "-pk")
     if wanted is not None:
         share = shares.filter(release__digest=wanted).first()
@@ -206,7 +206,7 @@ def _shared_choice(user: User, app: App, wanted: str | None) -> Choice:
         share = shares.filter(release__blocked_at__isnull=True).first() or shares.first()
         if share is None:  # it was revoked since
             raise AppNotFound(f"There is no App {app.app_id!r} that you may run.")
-    return Choice(share.release, share)
+    return ChosenRelease(share.release, share)
 
 
 def _require_not_blocked(thing: App | Release) -> None:

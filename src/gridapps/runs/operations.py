@@ -26,7 +26,7 @@ from gridapps.registry import queries as registry
 from gridapps.registry import sharing
 from gridapps.registry.errors import AppNotFound, NotAllowed, NothingToRun, ReleaseNotFound
 from gridapps.registry.models import App, Release, Share
-from gridapps.registry.queries import Choice
+from gridapps.registry.queries import ChosenRelease
 from gridapps.runs import bell, lanes, queue
 from gridapps.runs.errors import Blocked, Conflict, InvalidRequest, NotFound, QuotaExceeded, TooManyQueued
 from gridapps.runs.models import Output, Run, Task
@@ -253,7 +253,7 @@ def _files(by: User, request: Request) -> tuple[Export, ExportFile | None, list[
     return export, None, list(export.files.order_by("pk"))
 
 
-def _choice(by: User, request: Request) -> Choice:
+def _choice(by: User, request: Request) -> ChosenRelease:
     """The release that runs: see `registry.queries.choose_release`."""
     try:
         return registry.choose_release(by, request.app, request.release)
