@@ -15,7 +15,8 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gridapps.pushes import disk, holding
+from gridapps.oci import stored_manifests
+from gridapps.pushes import disk
 from gridapps.pushes.disk import Disk, Files
 from gridapps.registry.models import App, Layer, Release
 
@@ -77,14 +78,14 @@ class _Manifests:
 
     def _read(self, there: Disk, digest: str) -> None:
         try:
-            document = holding.parsed((there.blob(digest) / "data").read_bytes())
+            document = stored_manifests.parsed((there.blob(digest) / "data").read_bytes())
         except FileNotFoundError:
             return
         if not isinstance(document, dict):
             return
-        self._digests[digest] = holding.digests_in(document)
+        self._digests[digest] = stored_manifests.digests_in(document)
         subject = document.get("subject")
-        for target in holding.digests_in(subject):
+        for target in stored_manifests.digests_in(subject):
             self._attached[target].add(digest)
 
 

@@ -1,13 +1,13 @@
-"""Which digests a stored manifest names."""
+"""The digests that stored manifests name. Reading is lenient: what was stored once has to stay usable."""
 
 import json
 import re
 
-from gridapps.pushes.permits import DIGEST
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def parsed(content: bytes) -> object:
-    """A document as JSON; None when it is not JSON."""
+    """A document as JSON, or None if it is not JSON."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError):
@@ -15,7 +15,7 @@ def parsed(content: bytes) -> object:
 
 
 def digests_in(document: object) -> set[str]:
-    """Every digest that stands anywhere in a document: more than it needs, never less."""
+    """All digests anywhere in a document: at least those that it needs."""
     found, todo = set(), [document]
     while todo:
         value = todo.pop()
@@ -23,6 +23,6 @@ def digests_in(document: object) -> set[str]:
             todo += value.values()
         elif isinstance(value, list):
             todo += value
-        elif isinstance(value, str) and re.fullmatch(DIGEST, value):
+        elif isinstance(value, str) and DIGEST.fullmatch(value):
             found.add(value)
     return found
