@@ -192,7 +192,7 @@ def test_on_the_pages(callers: Callers, make_run: Callable[[], Run]) -> None:
     here = f"/runs/{run.pk}"
     assert page(developer, here).status_code == 404
     assert b"Show this run to the developer" in page(owner, here).content
-    assert b"Show it no longer" in page(owner, f"{here}/show", post=True).content
+    assert b"Hide it again" in page(owner, f"{here}/show", post=True).content
     shown = page(developer, here).content
     assert b"Another user shows you this run" in shown
     assert b"analyst" not in shown

@@ -147,7 +147,7 @@ def test_staff_who_are_no_administrators_have_no_administration(cast: Cast) -> N
 def test_apps_and_releases_are_blocked_for_a_reason(cast: Cast, release: Release, model: str) -> None:
     thing = release if model == "registry_release" else release.app
     root = cast.administrator
-    assert "One line, which users read." in act(root, model, "block", thing.pk)
+    assert "One line, which users will read." in act(root, model, "block", thing.pk)
     for reason in ("", " ", "x" * 501, "two\nlines\x07"):
         act(root, model, "block", thing.pk, reason=reason, running="stop")
         thing.refresh_from_db()

@@ -31,7 +31,7 @@ RUNS_SHOWN = 20
 @require_GET
 @login_required
 def show(request: HttpRequest, app_id: str) -> HttpResponse:
-    """What the App does and takes; for its owner also the releases and how to push one."""
+    """An App with its arguments; for its owner also its releases and how to push one."""
     user = user_of(request)
     app = _visible(request, app_id)
     owns = queries.owns(user, app)
@@ -95,10 +95,10 @@ def share(request: HttpRequest, app_id: str) -> HttpResponse:
 
 
 def _arguments(request: HttpRequest) -> dict[str, Any]:
-    """The arguments that were typed. Raises schemas.InvalidArguments."""
+    """The arguments of the form. Raises schemas.InvalidArguments."""
     try:
         value = json.loads(request.POST.get("arguments", "").strip() or "{}")
-        # What no database takes: NaN, halves of surrogate pairs, NUL.
+        # Databases do not store NaN, lone surrogates and NUL.
         text = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         value, text = None, b""
@@ -115,7 +115,7 @@ def _visible(request: HttpRequest, app_id: str) -> App:
 
 
 def _changes(app: App) -> list[str]:
-    """What sharing the newest release would change for those who have the newest share."""
+    """What sharing the newest release would change, compared with the newest share."""
     release = app.releases.filter(state=Release.State.VALID).first()
     shares = app.shares.filter(state=Share.State.ACTIVE).select_related("app", "release")
     share = shares.order_by("-activated_at").first()

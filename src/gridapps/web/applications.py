@@ -15,7 +15,7 @@ from gridapps.web.home import show_settings
 @require_POST
 @login_required
 def register(request: HttpRequest) -> HttpResponse:
-    """Register an application and show its secret this once."""
+    """Register an application and show its secret once."""
     form = ApplicationForm(request.POST)
     if not form.is_valid():
         return show_settings(request, application_form=form)
@@ -38,8 +38,8 @@ def register(request: HttpRequest) -> HttpResponse:
 @require_POST
 @login_required
 def delete(request: HttpRequest, pk: int) -> HttpResponse:
-    """Delete one of the user's applications with its tokens."""
+    """Delete one of the user's applications and its tokens."""
     if pk >= 2**63 or not applications.delete(by=user_of(request), pk=pk):
         raise Http404
-    messages.success(request, "The application is deleted, and its tokens work no more.")
+    messages.success(request, "The application and its tokens have been deleted.")
     return redirect("settings")

@@ -19,7 +19,7 @@ from gridapps.web.home import show_settings
 @require_POST
 @login_required
 def issue(request: HttpRequest) -> HttpResponse:
-    """Issue a certificate and show it, with a generated key this once. Nothing of the key is stored."""
+    """Issue a certificate and show it, with a generated key once. The key is not stored."""
     form = CertificateForm(request.POST)
     if not form.is_valid():
         return show_settings(request, certificate_form=form)
@@ -51,12 +51,12 @@ def revoke(request: HttpRequest, serial: str) -> HttpResponse:
     if found is None:
         raise Http404
     certificates.revoke(by=user, certificate=found)
-    messages.success(request, f"The certificate {found.name} is revoked.")
+    messages.success(request, f"The certificate {found.name} has been revoked.")
     return redirect("settings")
 
 
 def _downloads(issued: Issued, password: str) -> list[tuple[str, str]]:
-    """File names and data URLs: the page carries the files itself, so that the key needs no place here."""
+    """File names and data URLs. The page contains the files, so that the key is not stored here."""
     files = {"certs.d.tar.gz": issued.bundle(), "client.cert": issued.pem.encode()}
     if issued.key is not None:
         files["client.pem"] = (issued.pem + issued.key).encode()

@@ -1,4 +1,4 @@
-"""The forms of the pages. Operations judge what is in them; forms only say what there is to fill in."""
+"""The forms of the pages. They declare fields; operations validate the values."""
 
 from django import forms
 from django.core.exceptions import PermissionDenied
@@ -21,30 +21,30 @@ def user_of(request: HttpRequest) -> User:
 
 
 class DeveloperForm(forms.Form):
-    """Asking to be a developer."""
+    """A request to become a developer."""
 
     statement = forms.CharField(
-        label="What do you mean to build?", max_length=4000, widget=forms.Textarea(attrs={"rows": 3})
+        label="What do you want to build?", max_length=4000, widget=forms.Textarea(attrs={"rows": 3})
     )
 
 
 class CertificateForm(forms.Form):
     """A new client certificate."""
 
-    name = forms.CharField(max_length=100, help_text="such as the machine that it is for")
+    name = forms.CharField(max_length=100, help_text="For example the machine that will use it.")
     csr = forms.CharField(
         label="Certificate signing request",
         required=False,
         max_length=16_384,
         widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false"}),
-        help_text="PEM. Without it a key is generated here and shown once.",
+        help_text="PEM. Without one, the instance generates a key and shows it once.",
     )
     password = forms.CharField(
         label="Password for PKCS#12",
         required=False,
         max_length=200,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
-        help_text="Only if you want the generated key as a .p12 file.",
+        help_text="Only needed for a generated key as a .p12 file.",
     )
 
 
@@ -54,7 +54,7 @@ class HookForm(forms.Form):
     target = forms.CharField(
         max_length=targets.LONGEST,
         widget=forms.URLInput(attrs={"placeholder": "https://example.org/hook"}),
-        help_text="URL that events are POSTed to.",
+        help_text="The URL that events are POSTed to.",
     )
     events = forms.MultipleChoiceField(
         choices=[(event.value, event.value) for event in OFFERED],
@@ -69,9 +69,9 @@ class ApplicationForm(forms.Form):
     app_name = forms.CharField(label="Name", max_length=100)
     kind = forms.ChoiceField(
         choices=[
-            (Kind.PUBLIC, "asks users, and cannot keep a secret (desktop, browser)"),
-            (Kind.CONFIDENTIAL, "asks users, and keeps a secret on a server"),
-            (Kind.MACHINE, "acts as me, without asking (client credentials)"),
+            (Kind.PUBLIC, "Asks users; cannot keep a secret (desktop, browser)"),
+            (Kind.CONFIDENTIAL, "Asks users; keeps a secret on a server"),
+            (Kind.MACHINE, "Acts as me without asking (client credentials)"),
         ]
     )
     redirect_uris = forms.CharField(
@@ -79,10 +79,10 @@ class ApplicationForm(forms.Form):
         required=False,
         max_length=5000,
         widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false"}),
-        help_text="One on each line; none for an application that acts as you.",
+        help_text="One per line; none for an application that acts as you.",
     )
     scopes = forms.MultipleChoiceField(
-        label="It may at most",
+        label="Allowed scopes",
         choices=list(SCOPES.items()),
         initial=DEFAULT,
         widget=forms.CheckboxSelectMultiple,

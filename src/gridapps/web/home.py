@@ -41,24 +41,24 @@ def home(request: HttpRequest) -> HttpResponse:
 @require_GET
 @login_required
 def settings(request: HttpRequest) -> HttpResponse:
-    """Being a developer, client certificates, OAuth applications."""
+    """Developer status, client certificates, OAuth applications."""
     return show_settings(request)
 
 
 @require_POST
 @login_required
 def request_developer(request: HttpRequest) -> HttpResponse:
-    """Ask to be a developer."""
+    """Ask to become a developer."""
     form = DeveloperForm(request.POST)
     if not form.is_valid():
         return show_settings(request, developer_form=form)
     operations.request_developer(user=user_of(request), statement=form.cleaned_data["statement"])
-    messages.success(request, "An administrator will look at your request.")
+    messages.success(request, "An administrator will review your request.")
     return redirect("settings")
 
 
 def show_settings(request: HttpRequest, **forms: object) -> HttpResponse:
-    """The settings page, with a form that was filled in wrongly in the place of an empty one."""
+    """The settings page. `forms` replace empty forms by those that had errors."""
     user = user_of(request)
     return render(
         request,

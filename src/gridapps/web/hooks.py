@@ -1,4 +1,4 @@
-"""The page of hooks, and that of one hook with what became of its deliveries."""
+"""The page of all hooks, and the page of one hook with its deliveries."""
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -17,14 +17,14 @@ HOOKS_SHOWN = 200
 @require_GET
 @login_required
 def index(request: HttpRequest) -> HttpResponse:
-    """One's hooks, and a form for a new one."""
+    """The user's hooks, and a form for a new one."""
     return _index(request, HookForm())
 
 
 @require_POST
 @login_required
 def create(request: HttpRequest) -> HttpResponse:
-    """Create a hook and show its secret this once."""
+    """Create a hook and show its secret once."""
     form = HookForm(request.POST)
     if not form.is_valid():
         return _index(request, form)
@@ -50,32 +50,32 @@ def show(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 @login_required
 def renew_secret(request: HttpRequest, pk: int) -> HttpResponse:
-    """A new secret, shown this once."""
+    """Make a new secret and show it once."""
     return _with_secret(request, operations.renew_secret(by=user_of(request), pk=_own(request, pk).pk))
 
 
 @require_POST
 @login_required
 def test(request: HttpRequest, pk: int) -> HttpResponse:
-    """Have a test delivered."""
+    """Send a test event."""
     try:
         operations.test(by=user_of(request), pk=_own(request, pk).pk)
     except HookConflict as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, "A test is on its way: load this page again in a moment.")
+        messages.success(request, "A test event is on its way. Reload this page in a moment.")
     return redirect("hook", pk)
 
 
 @require_POST
 @login_required
 def delete(request: HttpRequest, pk: int) -> HttpResponse:
-    """Delete a hook with all that it has to tell."""
+    """Delete a hook and its pending deliveries."""
     try:
         operations.delete(by=user_of(request), pk=_own(request, pk).pk)
     except HookNotFound:
         raise Http404 from None
-    messages.success(request, "The hook is deleted.")
+    messages.success(request, "The hook has been deleted.")
     return redirect("hooks")
 
 

@@ -1,4 +1,4 @@
-"""The page on which a user lets an application act for them."""
+"""The page on which a user allows an application to act for them."""
 
 import re
 from typing import Any
@@ -12,12 +12,12 @@ from gridapps.web.policy import HEADER, policy
 
 
 class Consent(AuthorizationView):  # type: ignore[misc]
-    """Asks each time: a consent given once must not be used silently by whatever page sends the user here."""
+    """Asks every time, so that no page can silently use a consent given earlier."""
 
     template_name = "consent.html"
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Before anything else, what could skip the question is taken out of the query."""
+        """Remove the parameter that could skip the question from the query."""
         query = request.GET.copy()
         query.pop("approval_prompt", None)
         request.GET = query  # type: ignore[assignment]
@@ -25,12 +25,12 @@ class Consent(AuthorizationView):  # type: ignore[misc]
         return answer
 
     def render_to_response(self, context: dict[str, Any], **kwargs: Any) -> HttpResponse:
-        """The page, from which the form may lead to the application's redirect address."""
+        """The page, whose form may lead to the application's redirect address."""
         answer: HttpResponse = super().render_to_response(context, **kwargs)
-        # The address was compared with the registered ones before this page is shown.
+        # It has been compared with the registered addresses.
         if target := context.get("redirect_uri"):
             parts = urlsplit(target)
-            # Others were registered before such addresses were refused.
+            # Other addresses may have been registered before these rules.
             if parts.scheme in {"http", "https"} and re.fullmatch(PLACE, parts.netloc):
                 answer[HEADER] = policy(form_targets=f"{parts.scheme}://{parts.netloc}")
         answer["Cache-Control"] = "no-store"

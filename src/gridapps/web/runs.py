@@ -24,7 +24,7 @@ OUTPUTS_SHOWN = 500
 @require_GET
 @login_required
 def show(request: HttpRequest, run_id: UUID) -> HttpResponse:
-    """State and progress, kept up to date by a script; tasks, log, outputs."""
+    """State and progress, which a script keeps up to date; tasks, log and outputs."""
     user = user_of(request)
     run = _one(queries.with_tasks(queries.visible_to(user)), run_id)
     owns = permissions.owns(user, run)
@@ -48,7 +48,7 @@ def show(request: HttpRequest, run_id: UUID) -> HttpResponse:
 @require_POST
 @login_required
 def cancel(request: HttpRequest, run_id: UUID) -> HttpResponse:
-    """Stop the run."""
+    """Cancel the run."""
     try:
         operations.cancel(by=user_of(request), run=_own(request, run_id))
     except Conflict as error:
@@ -70,7 +70,7 @@ def show_to_developer(request: HttpRequest, run_id: UUID) -> HttpResponse:
 @require_POST
 @login_required
 def delete_outputs(request: HttpRequest, run_id: UUID) -> HttpResponse:
-    """Remove what the run left; the run itself stays."""
+    """Delete the outputs and the log; the run itself stays."""
     try:
         retention.remove(by=user_of(request), run=_own(request, run_id))
     except Conflict as error:
@@ -81,7 +81,7 @@ def delete_outputs(request: HttpRequest, run_id: UUID) -> HttpResponse:
 @require_POST
 @login_required
 def hide_from_developer(request: HttpRequest, run_id: UUID) -> HttpResponse:
-    """Take it back."""
+    """Hide the run from the developer again."""
     operations.hide_from_developer(by=user_of(request), run=_own(request, run_id))
     return redirect("run", run_id)
 

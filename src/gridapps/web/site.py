@@ -1,4 +1,4 @@
-"""The site of the administration: for administrators, who are superusers, and nobody else."""
+"""The site of the administration, for administrators only, who are superusers."""
 
 from django.contrib.admin import AdminSite
 from django.http import HttpRequest
@@ -8,11 +8,11 @@ from gridapps.access.permissions import is_administrator
 
 
 class Administration(AdminSite):
-    """Its first page leads to what administrators look at first."""
+    """Its first page links to the most used lists."""
 
     site_header = site_title = "GRiD Apps administration"
     index_template = "administration/index.html"
 
     def has_permission(self, request: HttpRequest) -> bool:
-        """Only administrators: permissions for a part of it would show runs of other users."""
+        """Only administrators: partial permissions would show runs of other users."""
         return isinstance(request.user, User) and is_administrator(request.user)

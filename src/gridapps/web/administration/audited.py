@@ -1,4 +1,4 @@
-"""The audit hears of what is added, changed and deleted in the administration."""
+"""Records in the audit what is added, changed and deleted in the administration."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,7 +13,7 @@ from gridapps.web.administration.limited import Limited
 
 
 class Audited(Limited, admin.ModelAdmin):  # type: ignore[type-arg]
-    """Every class of the administration is one; a test sees to it. What operations do they record themselves.
+    """The base of every class of the administration, as a test checks. Operations record themselves.
 
     `told`: the fields whose new values an entry shows.
     """
@@ -21,19 +21,19 @@ class Audited(Limited, admin.ModelAdmin):  # type: ignore[type-arg]
     told: tuple[str, ...] = ()
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> LogEntry:
-        """Called in the transaction that adds it."""
+        """Called in the transaction that adds the object."""
         entry = super().log_addition(request, obj, message)
         self._record(request, [obj], "added", entry)
         return entry
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> LogEntry:
-        """Called in the transaction that changes it."""
+        """Called in the transaction that changes the object."""
         entry = super().log_change(request, obj, message)
         self._record(request, [obj], "changed", entry)
         return entry
 
     def log_deletions(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
-        """Called in the transaction that deletes them, before it does."""
+        """Called in the transaction that deletes the objects, before it does."""
         self._record(request, queryset, "deleted", None)
         return super().log_deletions(request, queryset)
 

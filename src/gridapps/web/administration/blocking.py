@@ -14,13 +14,13 @@ from gridapps.web.administration.reason_forms import BlockForm, ReasonForm, aske
 
 
 class Blocking(Operated):
-    """Apps and releases that can be kept from starting."""
+    """Apps and releases, which can be blocked."""
 
     actions = ("block", "unblock")
 
     @admin.action(description="Block…")
     def block(self, request: HttpRequest, chosen: QuerySet[Any]) -> HttpResponse | None:
-        title = f"Keep {self.model._meta.verbose_name_plural} from starting, for everybody and at once"
+        title = f"Block {self.model._meta.verbose_name_plural} for all users, at once"
         form = asked(self, request, chosen, BlockForm, action="block", title=title, verb="Block")
         if not isinstance(form, ReasonForm):
             return form

@@ -1,4 +1,4 @@
-"""The audit in the administration: to be searched and downloaded, and not to be changed by anybody."""
+"""The audit in the administration. Administrators can search and download it; nobody can change it."""
 
 from django.contrib import admin
 from django.contrib.auth import get_user_model
@@ -11,7 +11,7 @@ from gridapps.web.administration.audited import Audited
 
 
 class _OfEvent(admin.SimpleListFilter):
-    """One event. Which there are is known without looking through the table."""
+    """Filters by event. The choices are known without a query."""
 
     title = parameter_name = "event"
 
@@ -30,14 +30,14 @@ class EntryAdmin(Audited):
     list_filter = (_OfEvent, "at")
     search_fields = ("=actor", "subject", "=request", "=address")
     search_help_text = (
-        "an actor (user:5), a beginning of a subject (run:, app:roads), a request or an address"
+        "An actor (user:5), the beginning of a subject (run:, app:roads), a request or an address."
     )
     actions = ("download",)
-    show_full_result_count = False  # counting everything takes long where there is much
+    show_full_result_count = False  # counting a large table is slow
 
     @admin.display(description="actor", ordering="actor")
     def who(self, entry: Entry) -> str:
-        """A user's name as it is now: of who was retired nobody knows it any more."""
+        """The user's present name. Retired users have none."""
         kind, _, key = entry.actor.partition(":")
         user = get_user_model().objects.filter(pk=key).first() if kind == "user" else None
         return f"{user} ({entry.actor})" if user else entry.actor

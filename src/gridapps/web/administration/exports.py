@@ -1,4 +1,4 @@
-"""Exports in the administration: to be looked at. `gridapps-server import` makes them."""
+"""Exports in the administration. `gridapps-server import` makes them."""
 
 from django.contrib import admin
 
@@ -17,7 +17,7 @@ class _FileInline(Limited, admin.TabularInline):  # type: ignore[type-arg]
 
 @admin.register(Export)
 class ExportAdmin(Audited):
-    """Name and notes may be edited; what the files are may not."""
+    """Name and notes can be edited; the files cannot."""
 
     allowed = ("change",)
     list_display = ("name", "owner", "created_at")

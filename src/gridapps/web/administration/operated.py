@@ -1,4 +1,4 @@
-"""What the classes of the administration share: operations do the work, and what they refuse is said."""
+"""What the classes of the administration share: operations do the work, and refusals become messages."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 
 class Operated(Audited):
-    """A class whose changes are operations. What they refuse becomes a message, and nothing else happens."""
+    """A class whose changes are operations. A refusal becomes a message, and nothing is changed."""
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """The page of one thing; saving it is one transaction."""
+        """The page of one object. Saving it is one transaction."""
         try:
             return super().changeform_view(request, *args, **kwargs)
         except Refused as error:
@@ -29,10 +29,9 @@ class Operated(Audited):
     def for_each(
         self, request: HttpRequest, things: Iterable[T], operation: Callable[[T], Any], *, done: str
     ) -> None:
-        """Call an operation for each of the things that were chosen, and say what came of it.
+        """Call an operation for each of the chosen things, and report the results.
 
-        `done` is a sentence with a place for how many it was done to. An operation that returns False changed
-        nothing.
+        `done` is a sentence with a placeholder for the count. An operation that returns False is not counted.
         """
         count = 0
         for thing in things:
@@ -51,5 +50,5 @@ def administrator(request: HttpRequest) -> User:
 
 
 def sentence(error: Refused) -> str:
-    """What was refused, and which field is at fault."""
+    """The refusal and its reasons by field, as one text."""
     return " ".join(dict.fromkeys([str(error), *(text for _, text in error.fields)]))

@@ -1,4 +1,4 @@
-"""Forms that ask an administrator for a reason before something is done."""
+"""Forms that ask an administrator for a reason before an action."""
 
 from typing import Any
 
@@ -12,21 +12,21 @@ from gridapps.web.administration.operated import Operated
 
 
 class ReasonForm(forms.Form):
-    """Why. The operation judges it."""
+    """The reason. The operation validates it."""
 
     reason = forms.CharField(
         max_length=sharing.MAX_REASON,
         widget=forms.TextInput(attrs={"class": "vTextField"}),
-        help_text="One line, which users read.",
+        help_text="One line, which users will read.",
     )
 
 
 class BlockForm(ReasonForm):
-    """Why, and what becomes of what runs now."""
+    """The reason, and what happens to running tasks."""
 
     running = forms.ChoiceField(
         label="Running tasks",
-        choices=[("finish", "go on to their end"), ("stop", "are stopped")],
+        choices=[("finish", "continue to their end"), ("stop", "are stopped")],
         initial="finish",
     )
 
@@ -34,7 +34,7 @@ class BlockForm(ReasonForm):
 def asked(
     page: Operated, request: HttpRequest, chosen: QuerySet[Any], form: type[ReasonForm], **words: str
 ) -> ReasonForm | HttpResponse:
-    """The form, filled in; before that, the page that asks for it. `words`: action, title, verb."""
+    """The valid form, or else the page that asks for it. `words`: action, title, verb."""
     filled = form(request.POST if "confirmed" in request.POST else None)
     if filled.is_bound and filled.is_valid():
         return filled

@@ -1,4 +1,4 @@
-"""Apps, releases, shares and certificates in the administration. What is done is done by operations."""
+"""Apps, releases, shares and certificates in the administration. Operations make all changes."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from gridapps.web.administration.operated import Operated, administrator
 
 @admin.register(App)
 class AppAdmin(Blocking):
-    """Apps, deleted ones as well. Only the number of tasks at once is the administrators' to set."""
+    """Apps, including deleted ones. Administrators set only the number of concurrent tasks."""
 
     allowed = ("change",)
     told = ("max_running",)
@@ -31,7 +31,7 @@ class AppAdmin(Blocking):
 
 @admin.register(Release)
 class ReleaseAdmin(Blocking):
-    """Releases with the reasons of refused ones."""
+    """Releases, with the reasons why they were refused."""
 
     list_display = ("app", "short", "state", "why", "size", "pushed_at")
     list_filter = ("state", ("blocked_at", admin.EmptyFieldListFilter))
@@ -48,19 +48,19 @@ class ReleaseAdmin(Blocking):
 
 
 class _NewShare(forms.ModelForm):  # type: ignore[type-arg]
-    """Which release, for whom. The operation judges it, and keeps the App as it is now."""
+    """The release and the access tag. The operation validates them and copies the App's description."""
 
     class Meta:
         model = Share
         fields = ("release", "access_tag")
 
     def validate_constraints(self) -> None:
-        """Of what is not filled in here nothing can be said yet."""
+        """Skip: the operation fills in the other fields."""
 
 
 @admin.register(Attachment)
 class AttachmentAdmin(Operated):
-    """What is attached to releases, and by which known key signatures are."""
+    """What is attached to releases, and the known key of each signature."""
 
     list_display = ("release", "kind", "digest", "verified_by", "size", "pushed_at")
     list_filter = ("kind", "verified_by")
@@ -70,7 +70,7 @@ class AttachmentAdmin(Operated):
 
 @admin.register(Share)
 class ShareAdmin(Operated):
-    """Shares with their progress. New ones are copied by the promoter; the action takes them back at once."""
+    """Shares with their progress. The promoter copies new ones; the action revokes shares at once."""
 
     allowed = ("add",)
     form = _NewShare
@@ -119,7 +119,7 @@ class ShareAdmin(Operated):
 
 @admin.register(Tag)
 class TagAdmin(Operated):
-    """Where tags point now."""
+    """Tags and their present releases."""
 
     list_display = ("app", "name", "release", "moved_at")
     search_fields = ("app__app_id", "name")
@@ -140,13 +140,13 @@ class CertificateAdmin(Operated):
             request,
             chosen.filter(revoked_at__isnull=True),
             lambda certificate: certificates.revoke(by=by, certificate=certificate),
-            done="{} certificates revoked. They open nothing any more.",
+            done="{} certificates revoked. They no longer authorise anything.",
         )
 
 
 @admin.register(NodeCertificate)
 class NodeCertificateAdmin(Operated):
-    """Certificates of nodes; the action revokes every one of the nodes chosen, at once."""
+    """Certificates of nodes; the action revokes all certificates of the chosen nodes at once."""
 
     list_display = ("node", "serial", "not_after", "revoked_at")
     search_fields = ("node", "serial", "fingerprint")
@@ -160,5 +160,5 @@ class NodeCertificateAdmin(Operated):
             request,
             names,
             lambda name: node_certificates.revoke(by=by, node=name),
-            done="Certificates of {} nodes revoked. Their engines pull nothing any more.",
+            done="Certificates of {} nodes revoked. Their engines can no longer pull.",
         )

@@ -1,4 +1,4 @@
-"""Nodes and runs in the administration: to be looked at; nodes can be told to drain."""
+"""Nodes and runs in the administration. Nodes can be drained, and runs can be canceled."""
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -26,8 +26,8 @@ class _TaskInline(Limited, admin.TabularInline):  # type: ignore[type-arg]
 
 @admin.register(Node)
 class NodeAdmin(Operated):
-    """Nodes as their workers describe them. One that drains claims nothing more; one that is gone may be
-    deleted: a worker that works there writes its row again."""
+    """Nodes as their workers describe them. A draining node claims no tasks. The row of a removed node can be
+    deleted; a running worker writes it again."""
 
     allowed = ("change", "delete")
     list_display = ("name", "standing", "running", "held", "slots", "cpus", "version", "last_seen_at")
@@ -51,9 +51,9 @@ class NodeAdmin(Operated):
     def held(self, node: Node) -> int:
         return len(node.stuck.splitlines())
 
-    @admin.action(description="Drain: claim no more tasks; those that run go on")
+    @admin.action(description="Drain: claim no more tasks; running tasks continue")
     def drain(self, request: HttpRequest, chosen: QuerySet[Node]) -> None:
-        self._set(request, chosen, draining=True, done="{} nodes claim no more tasks from now on.")
+        self._set(request, chosen, draining=True, done="{} nodes claim no more tasks.")
 
     @admin.action(description="Undrain: claim tasks again")
     def undrain(self, request: HttpRequest, chosen: QuerySet[Node]) -> None:
@@ -74,7 +74,7 @@ class RunAdmin(Operated):
     list_filter = ("state", "reason", "shown_to_developer")
     list_select_related = ("owner", "release__app")
     search_fields = ("id", "owner__username", "release__app__app_id")
-    show_full_result_count = False  # counting everything takes long where there is much
+    show_full_result_count = False  # counting a large table is slow
     exclude = ("arguments", "request_key", "request_hash", "message")
     inlines = (_TaskInline,)
     change_list_template = "administration/runs.html"
@@ -101,7 +101,7 @@ class RunAdmin(Operated):
         return [path("queue/", page, name="runs_queue"), *super().get_urls()]
 
     def queue(self, request: HttpRequest) -> HttpResponse:
-        """What waits and what runs, and where."""
+        """The queue, running tasks and nodes."""
         context = {
             **self.admin_site.each_context(request),
             "title": "Queue",

@@ -1,4 +1,4 @@
-"""Users, developers and access tags in the administration. What is done is done by operations."""
+"""Users, developers and access tags in the administration. Operations make most changes."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -19,31 +19,31 @@ from gridapps.access.models import AccessTag, Developer, User
 from gridapps.web.administration.audited import Audited
 from gridapps.web.administration.operated import Operated, administrator
 
-admin.site.unregister(Group)  # permissions are the access tags'
-# Tokens are their users' and applications'; retiring a user takes all of them.
+admin.site.unregister(Group)  # access tags grant permissions
+# Tokens belong to users and applications. Retiring a user deletes them.
 admin.site.unregister([AccessToken, Application, Grant, IDToken, RefreshToken])
 
 
 class _UserForm(UserChangeForm):  # type: ignore[type-arg]
-    """With the access tags, which are the other side of a relation."""
+    """Adds the access tags, which are the reverse side of a relation."""
 
     access_tags = forms.ModelMultipleChoiceField(
         AccessTag.objects.order_by("name"),
         required=False,
         widget=forms.CheckboxSelectMultiple,
-        help_text="What the user queued with a tag that is taken does not start any more.",
+        help_text="Tasks that the user has queued with a removed tag no longer start.",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.initial["access_tags"] = self.instance.access_tags.all()
         self.fields["is_superuser"].label = "Administrator"
-        self.fields["is_superuser"].help_text = "Has this administration, and administers with the API."
+        self.fields["is_superuser"].help_text = "May use this administration and the API of administrators."
 
 
 @admin.register(Application)
 class AuditedApplicationAdmin(Audited, ApplicationAdmin):  # type: ignore[misc]
-    """OAuth applications of all users. New ones are registered in the application settings."""
+    """OAuth applications of all users. Users register them in the application settings."""
 
     allowed = ("change", "delete")
     told = ("redirect_uris", "skip_authorization")
@@ -51,9 +51,9 @@ class AuditedApplicationAdmin(Audited, ApplicationAdmin):  # type: ignore[misc]
 
 @admin.register(User)
 class RetiringUserAdmin(Operated, UserAdmin):  # type: ignore[type-arg]
-    """Users and the access tags that they hold. They are retired, not deleted: runs and Apps name them.
+    """Users and their access tags. They are retired, not deleted, because runs and Apps refer to them.
 
-    One box makes an administrator. Nobody else has permissions of the administration.
+    One checkbox makes an administrator. There are no other permissions for the administration.
     """
 
     allowed = ("add", "change")
@@ -61,9 +61,9 @@ class RetiringUserAdmin(Operated, UserAdmin):  # type: ignore[type-arg]
     form = _UserForm
     fieldsets = (
         (None, {"fields": ("username", "password")}),
-        ("Who it is", {"fields": ("first_name", "last_name", "email")}),
-        ("What the user may do", {"fields": ("is_active", "is_superuser", "access_tags")}),
-        ("When", {"fields": ("last_login", "date_joined")}),
+        ("Personal data", {"fields": ("first_name", "last_name", "email")}),
+        ("Permissions", {"fields": ("is_active", "is_superuser", "access_tags")}),
+        ("Dates", {"fields": ("last_login", "date_joined")}),
     )
     readonly_fields = ("last_login", "date_joined")
     filter_horizontal = ()
@@ -77,15 +77,15 @@ class RetiringUserAdmin(Operated, UserAdmin):  # type: ignore[type-arg]
         developer: Developer | None = getattr(user, "developer", None)
         return developer.state if developer else ""
 
-    @admin.action(description="Verify as developers, also those who never asked")
+    @admin.action(description="Verify as developers, even without a request")
     def verify(self, request: HttpRequest, chosen: QuerySet[User]) -> None:
         _decide(self, request, chosen, operations.verify_developer, done="{} verified as developers.")
 
-    @admin.action(description="Refuse as developers, or take the verification back")
+    @admin.action(description="Refuse as developers, or withdraw the verification")
     def refuse(self, request: HttpRequest, chosen: QuerySet[User]) -> None:
         _decide(self, request, chosen, operations.refuse_developer, done="{} refused as developers.")
 
-    @admin.action(description="Retire: deactivate for good, and forget who it was")
+    @admin.action(description="Retire: deactivate for good, and delete personal data")
     def retire(self, request: HttpRequest, chosen: QuerySet[User]) -> None:
         by = administrator(request)
 
@@ -112,7 +112,7 @@ class RetiringUserAdmin(Operated, UserAdmin):  # type: ignore[type-arg]
 
 @admin.register(AccessTag)
 class AccessTagAdmin(Operated):
-    """Tags, and who holds them. A tag keeps its name for good: the audit knows it by that."""
+    """Tags and their holders. A tag cannot be renamed, because the audit refers to it by name."""
 
     allowed = ("add", "change")
     list_display = ("name", "description")
@@ -121,7 +121,7 @@ class AccessTagAdmin(Operated):
     autocomplete_fields = ("holders",)
     actions = ("remove",)
 
-    @admin.action(description="Delete tags that nothing was ever shared with")
+    @admin.action(description="Delete tags without shares")
     def remove(self, request: HttpRequest, chosen: QuerySet[AccessTag]) -> None:
         by = administrator(request)
         self.for_each(
@@ -149,7 +149,7 @@ class AccessTagAdmin(Operated):
 
 @admin.register(Developer)
 class DeveloperAdmin(Operated):
-    """Requests to be a developer, those that wait first: verified or refused by actions, never edited."""
+    """Requests to become a developer, pending ones first. Actions verify or refuse them."""
 
     allowed = ("change",)
     list_display = ("user", "state", "says", "requested_at", "decided_at", "decided_by")
@@ -168,7 +168,7 @@ class DeveloperAdmin(Operated):
     def verify(self, request: HttpRequest, chosen: QuerySet[Developer]) -> None:
         _decide(self, request, _users(chosen), operations.verify_developer, done="{} verified.")
 
-    @admin.action(description="Refuse, or take the verification back")
+    @admin.action(description="Refuse, or withdraw the verification")
     def refuse(self, request: HttpRequest, chosen: QuerySet[Developer]) -> None:
         _decide(self, request, _users(chosen), operations.refuse_developer, done="{} refused.")
 

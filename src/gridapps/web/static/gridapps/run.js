@@ -1,5 +1,5 @@
 // Keeps the page of a run up to date: long polling for the state, server-sent events for the log.
-// Everything that comes from programs is put in as text, never as HTML.
+// Output of Apps is inserted as text, never as HTML.
 "use strict";
 
 const page = document.getElementById("run");
@@ -59,7 +59,7 @@ async function watch() {
 function follow() {
   const log = document.getElementById("log");
   const source = new EventSource(`${base}/log?follow=1`);
-  // After a broken connection the log comes again from its beginning.
+  // After a broken connection the log starts again from its beginning.
   source.addEventListener("open", () => log.replaceChildren());
   source.addEventListener("line", (event) => {
     const line = JSON.parse(event.data);
