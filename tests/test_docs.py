@@ -157,7 +157,7 @@ def test_links_resolve(page: str):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_tests_that_a_page_names_exist(page: str):
-    """Such as `tests/runs/test_machine.py::test_x` in the threat model, or a module alone."""
+    """Such as `tests/worker/test_machine.py::test_x` in the threat model, or a module alone."""
     for path, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (TOP / page).read_text()):
         assert (TOP / path).is_file(), f"{page}: {path}"
         text = (TOP / path).read_text()

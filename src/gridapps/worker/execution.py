@@ -1,7 +1,7 @@
 """One attempt of a task: start or adopt its container, watch it, judge its end, collect its outputs.
 
-The steps return an outcome or raise; `Execution.run` alone acts on outcomes, so there each way in which an
-attempt can end is in one place.
+The steps return outcomes, and `Execution.run` alone acts on them. What the steps raise becomes an outcome in
+`Execution._guarded`.
 """
 
 import json
@@ -77,7 +77,7 @@ class Execution:
         self._files = store.AttemptFiles(claim.run, claim.index, claim.attempt)
         self._adopted = False
         self._stopped_for: Literal["", "cancel", "deadline"] = ""
-        # When the program's time is up, on a clock that nobody sets: the system clock may jump.
+        # When the program's time is up, on the monotonic clock, because the system clock may jump.
         self._time_up = math.inf
         if self.task.deadline is not None:
             self._limit_time((self.task.deadline - datetime.now(UTC)).total_seconds())
@@ -281,7 +281,7 @@ class Execution:
     def _not_removed(self, error: ContainerStuck) -> str:
         return f"Node {self.node.name} could not remove the container yet. {error}"
 
-    # What outcomes entail
+    # Acting on outcomes
 
     def _finish(self, outcome: Finished) -> Finished:
         persist(lambda: queue.finish(claim=self.claim, **vars(outcome)))

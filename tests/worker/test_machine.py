@@ -39,7 +39,7 @@ from gridapps.sandbox.fake import Call
 from gridapps.worker.local_node import LocalNode
 from gridapps.worker.node_images import NodeImages
 from gridapps.worker.worker import Worker
-from tests.runs.stepping import Clock, Fault, Faults, Process, SteppedSandbox, install
+from tests.worker.stepping import Clock, Fault, Faults, Process, SteppedSandbox, install
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.runs.test_machine import Setting, machine_of, make_setting, play
+from tests.worker.test_machine import Setting, machine_of, make_setting, play
 
 __all__ = ["make_setting"]
 

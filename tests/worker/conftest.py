@@ -1,0 +1,5 @@
+"""The rows of the tests of runs."""
+
+from tests.runs.conftest import make_run, release, shared_with
+
+__all__ = ["make_run", "release", "shared_with"]
