@@ -214,6 +214,12 @@ def test_every_page_is_in_the_index():
     assert [page for page in pages if f"]({page})" not in index] == []
 
 
+def test_titles_of_decisions_have_their_numbers():
+    paths = sorted((DOCS / "decisions").glob("*.md"))
+    titles = {path.name: path.read_text().partition("\n")[0] for path in paths}
+    assert [name for name, title in titles.items() if not title.startswith(f"# {int(name[:4])}. ")] == []
+
+
 @pytest.mark.parametrize("page", [path.name for path in sorted(DOCS.glob("*.md"))])
 def test_every_page_says_in_its_first_line_for_whom_it_is(page: str):
     title, empty, first, *_ = (DOCS / page).read_text().splitlines()
