@@ -1,7 +1,7 @@
-"""The process in which schemas and arguments are checked: killed by the kernel beyond its limits.
+"""The process that checks schemas and arguments. The kernel kills it beyond its limits.
 
 It reads requests from standard input and writes answers to standard output: four bytes of length, then JSON.
-It ends when there was nothing to do for a while, and with its parent.
+It exits when it was idle for a while, and when its parent ends.
 """
 
 import json
@@ -19,7 +19,7 @@ from gridapps.arguments import schemas
 
 SECONDS = 2  # of processor time for one request; the kernel counts whole seconds
 MEMORY = 512 * 1024**2  # bytes of address space
-RECYCLED = 200 * 1024  # KiB of resident memory; the process ends when one request has taken more
+RECYCLED = 200 * 1024  # KiB of resident memory; beyond it the process exits after the request
 IDLE = 60.0  # seconds
 LENGTH = struct.Struct(">I")
 OPERATIONS: Mapping[str, Callable[..., Any]] = {"check": schemas.check_schema, "complete": schemas.complete}
@@ -27,7 +27,7 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {"check": schemas.check_schema, "
 
 def main() -> None:
     """Answer requests until standard input ends."""
-    os.nice(10)  # an application that serves requests comes first
+    os.nice(10)  # the application that serves requests has priority
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     given, answers = sys.stdin.buffer, sys.stdout.buffer

@@ -1,6 +1,7 @@
-"""Checks untrusted schemas and arguments in processes with limits, so that they cannot hold the application.
+"""Checks untrusted schemas and arguments in processes with limits, so that they cannot block the application.
 
-What is certainly quick is checked at once. docs/decisions/0130-checks-in-a-process.md says why.
+Checks that are certainly quick run in the application itself. docs/decisions/0130-checks-in-a-process.md has
+the reasons.
 """
 
 import contextlib
@@ -21,8 +22,8 @@ from gridapps.arguments.schemas import InvalidArguments, InvalidSchema
 from gridapps.arguments.shape import MAX_NODES
 
 PROCESSES = 2  # of each application process
-PATIENCE = 10.0  # seconds that a request waits for a process
-LONGEST = 20.0  # seconds of a check on a busy machine; processor time is limited more closely
+PATIENCE = 10.0  # seconds that a request waits for a free process
+LONGEST = 20.0  # seconds for a check; processor time has a lower limit
 COMMAND = ("-I", "-m", "gridapps.arguments.checker")
 _QUICK = 1_000_000  # characters of the schema times characters of the arguments
 _QUICK_SCHEMA = 4096  # characters
@@ -41,7 +42,7 @@ class Busy(Refused):
 
 
 class _Gone(Exception):
-    """The process ended. `idle`: by itself, before it took the request."""
+    """The process has ended. `idle`: it exited by itself, before it read the request."""
 
     def __init__(self, *, idle: bool) -> None:
         super().__init__()
@@ -49,7 +50,7 @@ class _Gone(Exception):
 
 
 def check_schema(schema: object, *, by: int) -> None:
-    """As `schemas.check_schema`, for this user. Raises InvalidSchema, Busy."""
+    """The same as `schemas.check_schema`, for a user. Raises InvalidSchema, Busy."""
     text = schemas.text(schema)
     if len(text) <= _QUICK_SCHEMA and len(text) * _repetitions(text) <= _QUICK:
         schemas.check_schema(schema)
@@ -64,7 +65,7 @@ def check_schema(schema: object, *, by: int) -> None:
 
 
 def complete(schema: dict[str, Any], arguments: dict[str, Any], *, by: int) -> dict[str, Any]:
-    """As `schemas.complete`, for this user. Raises InvalidArguments, Busy."""
+    """The same as `schemas.complete`, for a user. Raises InvalidArguments, Busy."""
     schemas.require_size(arguments)
     text = schemas.text(schema)
     steps = (len(text) + (MAX_NODES if "$ref" in text else 0)) * _repetitions(text)
@@ -86,7 +87,7 @@ def complete(schema: dict[str, Any], arguments: dict[str, Any], *, by: int) -> d
 
 
 def _repetitions(text: str) -> int:
-    """More than by how much the repetitions of patterns, nested in each other, can multiply work."""
+    """An upper bound of the factor by which nested repetitions in patterns can multiply work."""
     product = 1
     for first, last in _REPETITION.findall(text):
         product *= max(int(first or 1), int(last or 1), 1)
@@ -96,7 +97,7 @@ def _repetitions(text: str) -> int:
 
 
 class _Process:
-    """One process with limits. Not for use by two threads at once."""
+    """One process with limits, used by one thread at a time."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -108,7 +109,7 @@ class _Process:
         )
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The answer. Raises _Gone after the process was killed, or has ended."""
+        """Send a request and return the answer. Raises _Gone if the process was killed or has ended."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         timer = threading.Timer(LONGEST, self._process.kill)
@@ -126,10 +127,10 @@ class _Process:
         return answer
 
     def end(self) -> None:
-        """Kill the process if it runs, and reap it."""
+        """Kill the process if it still runs, and reap it."""
         if self._process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(0.2)  # standard output ended: it is about to exit
+                self._process.wait(0.2)  # standard output is closed: it is exiting
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
@@ -139,7 +140,7 @@ class _Process:
 
 
 class _Pool:
-    """A few processes, each for one request at a time. One user has one of them at most."""
+    """A few processes with one request each. A user occupies at most one."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -147,7 +148,7 @@ class _Pool:
         self._users: set[int] = set()
 
     def ask(self, by: int, operation: str, *arguments: object) -> Any:
-        """The value of an operation. Raises InvalidSchema, InvalidArguments, Busy, _Gone."""
+        """The result of an operation. Raises InvalidSchema, InvalidArguments, Busy, _Gone."""
         with self._turn(by):
             try:
                 answer = self._ask({"operation": operation, "arguments": arguments})

@@ -1,4 +1,4 @@
-"""What an argument schema may cost. The limits hold for schemas whose shape was examined."""
+"""Limits on the cost of an argument schema. They assume that the schema's shape was examined."""
 
 from typing import Any
 
@@ -6,17 +6,17 @@ import jsonschema_rs
 
 from gridapps.arguments.shape import Fault, follow, subschemas
 
-MAX_STEPS = 200  # schemas that one value of the arguments may be held against
-MAX_PATTERN_SIZE = 256 * 1024  # bytes of all patterns together when compiled
-_SMALLEST_SIZE = 1024  # bytes that a compiled pattern counts as at least
-_PER_STEP = 8  # names or values of a list that count as one schema
+MAX_STEPS = 200  # schemas against which one value of the arguments may be checked
+MAX_PATTERN_SIZE = 256 * 1024  # bytes of all compiled patterns together
+_SMALLEST_SIZE = 1024  # bytes that each compiled pattern counts at least
+_PER_STEP = 8  # names or values in a list that count as one schema
 
 _ALL = ("allOf", "anyOf", "oneOf")
 _ONE = ("not", "if", "then", "else")
 
 
 def examine_cost(schema: dict[str, Any]) -> list[Fault]:
-    """Why the schema would cost too much for some arguments, with what to change."""
+    """Why checking some arguments against the schema would cost too much, and what to change."""
     steps = _steps(schema, schema)
     if steps > MAX_STEPS:
         return [
@@ -35,7 +35,7 @@ def examine_cost(schema: dict[str, Any]) -> list[Fault]:
 
 
 def _steps(root: dict[str, Any], schema: object) -> int:
-    """The most schemas that one value is held against, at any place within what this schema is for."""
+    """The largest number of schemas against which any one value within this schema is checked."""
     if not isinstance(schema, dict):
         return 1
 
@@ -49,7 +49,7 @@ def _steps(root: dict[str, Any], schema: object) -> int:
     steps += sum(map(of, _values(schema, "dependentSchemas")))
     if "$ref" in schema:
         steps += of(follow(root, schema["$ref"]))
-    # A property has one name and an item one index; every other schema for them holds for all.
+    # A property has one name and an item one index, so of these schemas only the costliest counts.
     names = max(map(of, [*_values(schema, "properties"), schema.get("additionalProperties")]))
     names += sum(map(of, _values(schema, "patternProperties")))
     names += of(schema.get("propertyNames")) + of(schema.get("unevaluatedProperties"))
@@ -69,7 +69,7 @@ def _patterns(schema: dict[str, Any]) -> list[str]:
 
 
 def _size(pattern: str) -> int:
-    """A power of two that the compiled pattern fits into. One that does not compile is refused elsewhere."""
+    """A power of two that the compiled pattern fits into. Invalid patterns are refused elsewhere."""
     size = _SMALLEST_SIZE
     while size < MAX_PATTERN_SIZE and not _fits(pattern, size):
         size *= 2

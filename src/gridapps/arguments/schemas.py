@@ -1,8 +1,9 @@
 """Argument schemas of Apps: JSON Schema 2020-12 within limits. The application calls it through
 `checking`.
 
-Patterns run on an engine of linear time, references stay inside the schema and never form a circle, and the
-schema with every reference written out has a limit. `docs/decisions/0010-argument-schemas.md` says why.
+Patterns run on an engine of linear time, references stay inside the schema and are never circular, and the
+size of the schema with all references expanded is limited. docs/decisions/0010-argument-schemas.md has the
+reasons.
 """
 
 import copy
@@ -21,13 +22,13 @@ from gridapps.arguments.shape import examine_shape, follow, pointer
 MAX_ARGUMENTS = 1024**2  # bytes of the argument object: the container contract's limit
 MAX_DEPTH = 64  # of the argument object
 MAX_FAULTS = 20
-# Listing faults takes memory in proportion to schema times arguments; beyond this they are not listed.
+# Listing faults takes memory proportional to schema times arguments. Beyond this, none are listed.
 _LISTABLE = 20 * 1024**2
 _PATTERNS = jsonschema_rs.RegexOptions(size_limit=256 * 1024, dfa_size_limit=256 * 1024)
 
 
 class InvalidSchema(Refused):
-    """The schema cannot be taken. `fields`: JSON pointers into the schema, each with a sentence."""
+    """The schema is not accepted. `fields`: JSON pointers into the schema, each with a sentence."""
 
     code = "invalid-schema"
 
@@ -39,7 +40,7 @@ class InvalidArguments(Refused):
 
 
 def check_schema(schema: object) -> None:
-    """Raise InvalidSchema unless this is an argument schema that the instance takes."""
+    """Raise InvalidSchema unless this is an acceptable argument schema."""
     faults = examine_shape(schema)
     if faults:
         raise InvalidSchema("The argument schema cannot be taken.", faults)
@@ -58,10 +59,10 @@ def check_schema(schema: object) -> None:
 
 
 def complete(schema: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
-    """A copy of the arguments with the schema's defaults filled in, found valid. Raises InvalidArguments.
+    """A valid copy of the arguments with the schema's defaults filled in. Raises InvalidArguments.
 
-    Defaults are filled for absent properties: in nested objects and lists that are there, through `$ref` and
-    `allOf`; not through `anyOf`, `oneOf`, `if`, where it is open which branch is meant.
+    Missing properties get their defaults, also in existing nested objects and lists and through `$ref` and
+    `allOf`, but not through `anyOf`, `oneOf` and `if`, where the branch is ambiguous.
     """
     require_size(arguments)
     whole = copy.deepcopy(arguments)
@@ -89,7 +90,7 @@ def complete(schema: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any
 
 
 def require_size(arguments: dict[str, Any]) -> None:
-    """Raise InvalidArguments when they are larger, or nested more deeply, than any schema may allow."""
+    """Raise InvalidArguments if they are larger or nested more deeply than any schema allows."""
     if _depth(arguments) > MAX_DEPTH:
         raise InvalidArguments("The arguments are nested too deeply.", [("", f"At most {MAX_DEPTH} levels.")])
     if _size(arguments) > MAX_ARGUMENTS:
@@ -97,7 +98,7 @@ def require_size(arguments: dict[str, Any]) -> None:
 
 
 class _Filler:
-    """Fills defaults in place, and gives up when they would make the arguments larger than allowed."""
+    """Fills in defaults in place. Raises InvalidArguments if the result would be too large."""
 
     def __init__(self, root: dict[str, Any]) -> None:
         self._root = root
@@ -136,7 +137,7 @@ class _Filler:
 
 
 def _check_defaults(schema: dict[str, Any], validator: jsonschema_rs.Validator) -> None:
-    """Raise InvalidSchema for defaults that the schema itself would refuse."""
+    """Raise InvalidSchema for defaults that do not match the schema."""
     empty: dict[str, Any] = {}
     filler = _Filler(schema)
     filler.fill(schema, empty, ())
@@ -151,7 +152,7 @@ def _check_defaults(schema: dict[str, Any], validator: jsonschema_rs.Validator) 
 
 
 def _parts(root: dict[str, Any], schema: object) -> Iterator[dict[str, Any]]:
-    """The schema, what it refers to, and the members of its `allOf`: all of them hold at once."""
+    """The schema, the schema that it refers to, and the members of its `allOf`. All of them apply."""
     if not isinstance(schema, dict):
         return
     yield schema
@@ -182,7 +183,7 @@ def _size(value: object) -> int:
 
 
 def _depth(value: object) -> int:
-    """Levels of nesting, found without recursion."""
+    """Levels of nesting, determined without recursion."""
     deepest, level = 0, [value]
     while level and deepest <= MAX_DEPTH:
         deepest += 1

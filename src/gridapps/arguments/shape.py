@@ -1,6 +1,6 @@
-"""The shape of an argument schema: which keywords it may use, where its references go, how large it gets.
+"""The shape of an argument schema: its keywords, references and size.
 
-Pure functions over the untrusted schema, before any validator looks at it.
+Pure functions of the untrusted schema, which run before any validator reads it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,8 +10,8 @@ Fault = tuple[str, str]  # JSON pointer, sentence
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 32  # levels as written
-MAX_NODES = 500  # schemas, every reference written out
-MAX_UNFOLDED_DEPTH = 64  # levels, every reference written out
+MAX_NODES = 500  # schemas, with all references expanded
+MAX_UNFOLDED_DEPTH = 64  # levels, with all references expanded
 MAX_PATTERNS = 100
 MAX_PATTERN = 1000  # characters
 
@@ -40,7 +40,7 @@ _DIALECTS = {
 
 
 def examine_shape(schema: object) -> list[Fault]:
-    """Every fault in the shape of a schema. One without any may still be no valid schema."""
+    """All faults in the shape of a schema. A schema without any may still be invalid."""
     if not isinstance(schema, dict):
         return [("", "An argument schema is a JSON object.")]
     if fault := _too_large(schema):
@@ -67,7 +67,7 @@ def pointer(path: Iterable[str | int]) -> str:
 
 
 def follow(root: dict[str, Any], reference: str) -> Any:
-    """What a local reference of an examined schema refers to."""
+    """The target of a local reference in an examined schema."""
     found: Any = root
     for part in reference.removeprefix("#").split("/")[1:]:
         key = part.replace("~1", "/").replace("~0", "~")
@@ -76,12 +76,12 @@ def follow(root: dict[str, Any], reference: str) -> Any:
 
 
 def subschemas(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every schema within an examined schema, itself included, as written."""
+    """All schemas within an examined schema, itself included."""
     return (each for _, each in _schemas(schema))
 
 
 def _too_large(schema: dict[str, Any]) -> str | None:
-    """Why the schema is too large to look at, found without recursion. Its JSON is measured roughly."""
+    """Why the schema is too large, determined without recursion from the approximate size of its JSON."""
     size, level = 0, [schema]
     for _ in range(MAX_DEPTH):
         following: list[Any] = []
@@ -103,7 +103,7 @@ def _too_large(schema: dict[str, Any]) -> str | None:
 
 
 def _schemas(schema: dict[str, Any], where: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every schema within a schema by its pointer, itself included. Defaults are data, and passed over."""
+    """All schemas within a schema, itself included, by pointer. Defaults are data and are skipped."""
     yield where, schema
     for key, inner in _inner(schema):
         if isinstance(inner, dict):
@@ -111,7 +111,7 @@ def _schemas(schema: dict[str, Any], where: str = "") -> Iterator[tuple[str, dic
 
 
 def _inner(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The direct subschemas of a schema, each with its pointer from there."""
+    """The direct subschemas of a schema, each with its relative pointer."""
     for keyword, value in schema.items():
         if keyword in _ONE:
             yield pointer([keyword]), value
@@ -145,12 +145,12 @@ def _faults_of(where: str, schema: dict[str, Any], known: dict[str, dict[str, An
 
 
 def _unfold(known: dict[str, dict[str, Any]]) -> list[Fault]:
-    """Refuse circles, and schemas that small references make huge."""
+    """Refuse circular references, and small schemas that references expand to large ones."""
     measured: dict[str, tuple[int, int]] = {}
     open_: set[str] = set()
 
     def measure(where: str) -> tuple[int, int]:
-        """Nodes and levels of the schema at this pointer, every reference written out."""
+        """Schemas and levels at this pointer, with all references expanded."""
         if where in measured:
             return measured[where]
         if where in open_ or len(open_) > 500:

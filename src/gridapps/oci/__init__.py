@@ -1,4 +1,4 @@
-"""Formats of container images, as pure functions of bytes: manifests, configurations, layers, attachments.
+"""Formats of container images as pure functions of bytes: manifests, configurations, layers, attachments.
 
-Plain Python: no Django. Everything here reads what an attacker may have written.
+Plain Python: no Django. Treat all input as written by an attacker.
 """

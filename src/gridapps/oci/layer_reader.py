@@ -1,9 +1,9 @@
-"""The process that reads layers: `python -I -m gridapps.oci.layer_reader`, started by `unpacking`.
+"""The process that reads layers: `python -I -m gridapps.oci.layer_reader`, started by `pushes.reading`.
 
-Layers come from people whom the instance does not have to trust, so nothing else is in this process: it has
-three pipes, opens no file and no connection, and its processor time and memory are limited. It reads, for
-each layer, a line of JSON with the limits and then pieces with their lengths in front, an empty one at the
-end; it answers each with a line of JSON. The first refusal is its last answer.
+Layers are untrusted, so the process is isolated: it has three pipes, cannot open files or connections, and
+has limits on processor time and memory. For each layer it reads a line of JSON with the limits, and then
+pieces, each preceded by its length; an empty piece ends the layer. It answers with a line of JSON. After the
+first refusal it exits.
 """
 
 import base64
@@ -25,11 +25,11 @@ _NO_NEW_PRIVILEGES, _DUMPABLE = 38, 4  # of prctl(2)
 
 
 def confine_reader() -> None:
-    """Give up what reading does not need."""
+    """Drop everything that reading does not need."""
     process = ctypes.CDLL(None, use_errno=True)
     if process.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) or process.prctl(_DUMPABLE, 0, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl failed")
-    os.nice(10)  # pages and API come first
+    os.nice(10)  # pages and the API have priority
     for limit, value in (
         (resource.RLIMIT_CPU, PROCESSOR_TIME),
         (resource.RLIMIT_AS, MEMORY),
@@ -42,7 +42,7 @@ def confine_reader() -> None:
 
 
 def answer_requests(stdin: IO[bytes], stdout: IO[bytes]) -> None:
-    """Answer until the other side closes, or a layer is refused."""
+    """Answer until the other side closes the pipe, or a layer is refused."""
     while line := stdin.readline(1000):
         answer = _answer(stdin, **json.loads(line))
         stdout.write(json.dumps(answer).encode() + b"\n")

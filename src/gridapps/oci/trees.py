@@ -1,9 +1,9 @@
-"""The tree that an image's layers make together, as far as an engine reads it: /etc/passwd and /etc/group.
+"""The combined tree of an image's layers, as far as an engine reads it: /etc/passwd and /etc/group.
 
-An engine reads both as root, whole and into its memory, whenever it starts a container, also for a user who
-is given by number. They may be links, and every directory above them may be one. So each layer leaves an
-index of what is special in it: links, large files and devices. Every way that some layer offers is followed
-through the indexes of all layers. Whiteouts and replaced files are ignored: they only take ways away.
+Whenever an engine starts a container, it reads both files as root and into memory, even if the user is given
+by number. The files, and every directory above them, may be symbolic links. So each layer has an index of its
+links, large files and devices. All paths that any layer offers are followed through the indexes of all
+layers. Whiteouts and replaced files are ignored, because they only remove paths.
 """
 
 import re
@@ -17,17 +17,17 @@ WATCHED = (b"etc/passwd", b"etc/group")
 MAX_ACCOUNTS = 1024**2  # bytes of each
 MAX_INDEX = 16 * 1024**2  # bytes of the index of one layer
 MAX_INDEXES = 16 * 1024**2  # bytes of the indexes of one image
-MAX_STEPS = 64  # of following links: each looks through all indexes
+MAX_STEPS = 64  # links to follow: each step searches all indexes
 _LINK, _LARGE, _DEVICE, _IMPLIED = b"L", b"F", b"D", b"I"
-_MOUNTED = {b"dev", b"proc", b"sys", b"grid", b"input", b"tmp"}  # in a container, not from the image
+_MOUNTED = {b"dev", b"proc", b"sys", b"grid", b"input", b"tmp"}  # mounted over the image in a container
 _WHAT = {_LARGE: f"a file of more than {MAX_ACCOUNTS} bytes", _DEVICE: "a device"}
-# Two zeros begin a record, and come nowhere else: paths, kinds and targets are never empty before one.
+# Two zero bytes begin a record. They occur nowhere else: what precedes a zero byte is never empty.
 _RECORD = re.compile(rb"\0\0([^\0]+)\0(.)([^\0]*)", re.DOTALL)
 
 
 @dataclass
 class Index:
-    """What is special in one layer, while it is read. Raises Invalid when it becomes too large."""
+    """What is special in one layer, collected while it is read. Raises Invalid if it becomes too large."""
 
     _records: dict[bytes, bytes] = field(default_factory=dict)  # by path: kind and target
     _size: int = 0
@@ -53,11 +53,11 @@ class Index:
         self._note(path, _IMPLIED)
 
     def declared(self, path: bytes) -> None:
-        """It has one after all."""
+        """An implied directory turned out to have an entry."""
         del self._records[path]
 
     def packed(self) -> bytes:
-        """The index as it is kept."""
+        """The index as it is stored."""
         return zlib.compress(
             b"".join(b"\0\0" + path + b"\0" + record for path, record in self._records.items()), level=1
         )
@@ -88,7 +88,7 @@ def _unpacked(packed: Sequence[bytes]) -> Iterator[bytes]:
 
 
 def _judge_places(indexes: Sequence[bytes]) -> None:
-    """No layer writes through a link of a lower one: engines differ in where that leads."""
+    """Refuse a layer that writes through a link of a lower one: engines differ in where that leads."""
     above: dict[bytes, int] = {}
     for number in range(len(indexes), 0, -1):
         for record in _RECORD.finditer(indexes[number - 1]):
@@ -103,7 +103,7 @@ def _judge_places(indexes: Sequence[bytes]) -> None:
 
 
 def _follow(path: bytes, indexes: Sequence[bytes]) -> None:
-    """Go all ways that a reader of this path could be led."""
+    """Follow all paths that a reader of this path could take."""
     todo = [(b"", tuple(path.split(b"/")))]
     seen = set(todo)
     while todo:
@@ -119,7 +119,7 @@ def _follow(path: bytes, indexes: Sequence[bytes]) -> None:
 def _next(
     path: bytes, base: bytes, rest: tuple[bytes, ...], indexes: Sequence[bytes]
 ) -> Iterator[tuple[bytes, tuple[bytes, ...]]]:
-    """Where a reader of `path` who has come to the directory `base` can get by the first of `rest`."""
+    """Where a reader of `path` in the directory `base` can get with the first component of `rest`."""
     if not rest:
         return
     name, rest = rest[0], rest[1:]
@@ -131,7 +131,7 @@ def _next(
         return
     place = base + b"/" + name if base else name
     if place in _MOUNTED:
-        # runc reads the files once more inside the container: a device or pipe there would hold it.
+        # runc reads the files again inside the container. A device or pipe there would block it.
         raise Invalid(
             f"{quote(path)} of the image leads below {quote(place)}, where a container has other files "
             f"than the image. Engines read it whole: make it a file of at most {MAX_ACCOUNTS} bytes."

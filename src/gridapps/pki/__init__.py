@@ -1,1 +1,1 @@
-"""The certificate authority of the instance, tokens of its registries, and the membership of its nodes."""
+"""The certificate authority of the instance, client certificates, registry tokens, and bundles of nodes."""

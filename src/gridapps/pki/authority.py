@@ -1,7 +1,7 @@
-"""The instance's own certificate authority, its server certificate, and the key that signs registry tokens.
+"""The instance's certificate authority, its server certificate, and the key that signs registry tokens.
 
-Everything lies in one directory, `<data>/authority`: `ca.crt`, `ca.key`, `server.crt`, `server.key`,
-`token.crt` and `token.key`. Private keys are readable by the instance's own account alone.
+The directory `<data>/authority` contains `ca.crt`, `ca.key`, `server.crt`, `server.key`, `token.crt` and
+`token.key`. Only the instance's account can read the private keys.
 """
 
 import fcntl
@@ -26,29 +26,29 @@ ORGANIZATION = "GRiD Apps"
 AUTHORITY_DAYS = 20 * 365
 SERVER_DAYS = 825  # the longest validity that all common clients accept
 RENEW_BEFORE = timedelta(days=120)
-CLOCK_SKEW = timedelta(minutes=5)  # a client whose clock is a little behind accepts a fresh certificate
+CLOCK_SKEW = timedelta(minutes=5)  # lets a client whose clock is slow accept a new certificate
 
 Key = ec.EllipticCurvePrivateKey
 Pair = tuple[x509.Certificate, Key]
 
 
 class BrokenAuthority(Exception):
-    """The directory holds only a part of what belongs together, or something that cannot be read."""
+    """The directory contains only one file of a pair, or a file that cannot be read."""
 
 
 @dataclass(frozen=True)
 class Authority:
-    """The certificate and the key with which an instance issues certificates, loaded."""
+    """The certificate and the key with which an instance issues certificates."""
 
     ca: x509.Certificate
     ca_key: Key
 
     @classmethod
     def create_or_load(cls, directory: Path, *, host: str) -> "Authority":
-        """Load what is there and make what is missing.
+        """Load the files, and create those that are missing.
 
-        The server's certificate is made anew when it is about to expire or does not name `host`, the token
-        key's when it is about to expire. Raises BrokenAuthority with what to do.
+        A server certificate that expires soon or does not name `host` is replaced, as is a token certificate
+        that expires soon. Raises BrokenAuthority with a message that says what to do.
         """
         directory.mkdir(mode=0o750, parents=True, exist_ok=True)
         with (directory / "lock").open("w") as lock:
@@ -65,13 +65,13 @@ class Authority:
 
     @property
     def ca_pem(self) -> str:
-        """The authority's own certificate, which clients have to trust."""
+        """The authority's certificate, which clients have to trust."""
         return self.ca.public_bytes(serialization.Encoding.PEM).decode()
 
     def issue_client(
         self, *, key: CertificatePublicKeyTypes, common_name: str, days: int
     ) -> x509.Certificate:
-        """A client certificate for this public key. The caller has judged the key and its holder."""
+        """A client certificate for a public key. The caller has checked the key and its holder."""
         builder = _builder(common_name, key, days).issuer_name(self.ca.subject)
         builder = _as_leaf(builder, ExtendedKeyUsageOID.CLIENT_AUTH, self.ca_key)
         return builder.sign(self.ca_key, hashes.SHA256())
@@ -90,7 +90,7 @@ class Authority:
 
 @functools.cache
 def current() -> Authority:
-    """The authority of this instance, read once per process: only the application's account can."""
+    """The authority of this instance, read once per process. Only the application's account can read it."""
     return Authority(*_read("ca"))
 
 
@@ -101,18 +101,18 @@ def signer() -> Pair:
 
 
 def _read(name: str) -> Pair:
-    """A pair of this instance, which is made where there is none at all."""
+    """A pair of this instance, created if it does not exist."""
     directory = settings.DATA / "authority"
     if not (directory / f"{name}.crt").exists():
         Authority.create_or_load(directory, host=settings.GRIDAPPS.host)
     found = _load(directory, name)
-    assert found is not None, "it was made"
+    assert found is not None, "it was created"
     return found
 
 
 def _new_ca() -> Pair:
     key = ec.generate_private_key(ec.SECP256R1())
-    # The random part keeps the authorities of two instances apart in a client's list.
+    # The random part distinguishes the authorities of two instances in a client's list.
     name = f"Instance CA {secrets.token_hex(4)}"
     builder = _builder(name, key.public_key(), AUTHORITY_DAYS).issuer_name(_subject(name))
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -121,7 +121,7 @@ def _new_ca() -> Pair:
 
 
 def _new_token_certificate() -> Pair:
-    """Self-signed and alone in the developer registry's bundle: it trusts exactly this key."""
+    """A self-signed certificate, the only one in the registries' bundle: they trust exactly this key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = f"Registry tokens {secrets.token_hex(4)}"
     builder = _builder(name, key.public_key(), AUTHORITY_DAYS).issuer_name(_subject(name))
@@ -180,7 +180,7 @@ def _subject(common_name: str) -> x509.Name:
 
 
 def _names(host: str) -> set[str]:
-    """What the server's certificate has to name."""
+    """The names that the server's certificate must have."""
     return {host, "localhost", "127.0.0.1", "::1"}
 
 
@@ -201,7 +201,7 @@ def _lasts(certificate: x509.Certificate) -> bool:
 
 
 def _load(directory: Path, name: str) -> Pair | None:
-    """The certificate and key of this name, or None when there is no certificate yet."""
+    """The certificate and key of this name, or None if there is no certificate yet."""
     path = directory / f"{name}.crt"
     if not path.exists():
         return None
@@ -217,7 +217,7 @@ def _load(directory: Path, name: str) -> Pair | None:
 
 
 def _make(directory: Path, name: str, new: Callable[[], Pair]) -> Pair:
-    """Make and store a pair. The certificate is written last: without it the key counts for nothing."""
+    """Create and store a pair. The certificate is written last, because a key alone is ignored."""
     certificate, key = new()
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -1,7 +1,6 @@
-"""What makes another machine a node: a bundle, made on the first machine and unpacked on the other.
+"""The bundle that makes another machine a node. It is created on the first machine and unpacked on the other.
 
-It holds what an engine needs to pull images, and the instance's name. Of the instance's own keys nothing is
-in it.
+It contains what an engine needs to pull images, and the instance's name, but no key of the instance.
 """
 
 import io
@@ -17,36 +16,36 @@ from cryptography.hazmat.primitives import serialization
 
 DIRECTORY = "node"  # in the data directory
 FACTS = "node.json"
-CERTIFICATES = ("ca.crt", "client.cert", "client.key")  # named as container engines read them
+CERTIFICATES = ("ca.crt", "client.cert", "client.key")  # the names that container engines expect
 _LARGEST = 64 * 1024  # bytes of a file in a bundle
 
 
 class InvalidBundle(ValueError):
-    """This is no bundle of `gridapps-server node add`."""
+    """The file is not a bundle of `gridapps-server node add`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Membership:
-    """Which node of which instance a data directory is."""
+    """The node and the instance that a data directory belongs to."""
 
     node: str
-    instance: str  # the instance's short name, which stands in labels of containers
-    authority: str  # host and port of the instance, as in the names of images
+    instance: str  # the instance's short name, which is in labels of containers
+    authority: str  # host and port of the instance, as in references of images
 
 
 def load(data: Path) -> Membership | None:
-    """The membership of a data directory; None in the one of the instance itself."""
+    """The membership of a data directory; None for the instance's own."""
     path = data / DIRECTORY / FACTS
     return Membership(**json.loads(path.read_text())) if path.exists() else None
 
 
 def dump(membership: Membership) -> bytes:
-    """As `load` reads it."""
+    """The membership as `load` reads it."""
     return json.dumps(asdict(membership)).encode()
 
 
 def pack(membership: Membership, certificates: Mapping[str, str]) -> bytes:
-    """The bundle of a node: a tar archive. `certificates` holds the text of each of CERTIFICATES."""
+    """The bundle of a node, a tar archive. `certificates` maps each of CERTIFICATES to its text."""
     files = {FACTS: dump(membership), **{name: text.encode() for name, text in certificates.items()}}
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
@@ -58,7 +57,7 @@ def pack(membership: Membership, certificates: Mapping[str, str]) -> bytes:
 
 
 def unpack(bundle: bytes) -> tuple[Membership, dict[str, bytes]]:
-    """Membership and certificates of a bundle, checked. Raises InvalidBundle."""
+    """The membership and the certificates in a bundle, after checks. Raises InvalidBundle."""
     try:
         with tarfile.open(fileobj=io.BytesIO(bundle)) as tar:
             files = {
@@ -74,7 +73,7 @@ def unpack(bundle: bytes) -> tuple[Membership, dict[str, bytes]]:
         raise InvalidBundle(f"This is no bundle of `gridapps-server node add` ({error}).") from error
     if key.public_key() != certificate.public_key():
         raise InvalidBundle("The bundle's key does not belong to its certificate.")
-    # The authority becomes a path and a part of images' names.
+    # The authority is used in paths and in references of images.
     if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+:[0-9]{1,5}", membership.authority):
         raise InvalidBundle(f"The bundle names {membership.authority!r}, which is no host and port.")
     return membership, files

@@ -1,6 +1,7 @@
-"""Short-lived bearer tokens of the two registries: ES256, signed with the instance's own key.
+"""Short-lived bearer tokens for the two registries: ES256, signed with the instance's key.
 
-Source: the token authentication of CNCF Distribution; its 2.8 wants `aud` as a string and `x5c` in the head.
+Source: the token authentication of CNCF Distribution. Version 2.8 requires `aud` as a string and `x5c` in the
+header.
 """
 
 import base64
@@ -16,13 +17,13 @@ from gridapps.pki import authority
 
 ISSUER = "gridapps"
 LIFETIME = timedelta(seconds=60)
-# A node cannot ask for a new token in the middle of a pull, and the last layer of a large image starts late.
-# The token reads one repository, and only from the loopback where the registry listens.
+# An engine cannot get a new token during a pull, and the last layer of a large image starts late. The token
+# reads one repository, and the registry listens on the loopback only.
 PULL_LIFETIME = timedelta(hours=1)
 
 
 class Registry(StrEnum):
-    """The registries, as tokens name them: each takes its own tokens alone."""
+    """The two registries. The values are the audiences of tokens: each registry accepts only its own."""
 
     DEVELOPER = "gridapps-registry"
     TRUSTED = "gridapps-trusted-registry"
@@ -35,7 +36,7 @@ def registry_token(
     lifetime: timedelta = LIFETIME,
     registry: Registry = Registry.DEVELOPER,
 ) -> str:
-    """A token that allows the actions (pull, push, delete) on each repository of `access`; empty: none."""
+    """A token that allows the actions (pull, push, delete) on each repository in `access`."""
     certificate, key = authority.signer()
     now = datetime.now(UTC)
     claims = {
@@ -55,5 +56,5 @@ def registry_token(
 
 
 def pull_token(repository: str, *, registry: Registry = Registry.DEVELOPER) -> str:
-    """A token with which a node's engine may pull the images of one repository."""
+    """A token that lets a node's engine pull the images of one repository."""
     return registry_token({repository: ["pull"]}, subject="node", lifetime=PULL_LIFETIME, registry=registry)

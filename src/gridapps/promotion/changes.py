@@ -1,4 +1,4 @@
-"""What sharing a release would change for those who run an App by an access tag now."""
+"""What sharing a release would change for users who run the App through an access tag now."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ from gridapps.registry.sharing import SNAPSHOT
 
 
 def since(share: Share, *, app: App, release: Release) -> list[str]:
-    """Sentences, one for each thing that differs from what is shared; none when nothing does."""
+    """One sentence for each difference from what is shared now."""
     found = []
     if share.release_id != release.pk:
         found.append(f"Image: {share.release.digest[:19]} becomes {release.digest[:19]}.")
@@ -30,8 +30,8 @@ def since(share: Share, *, app: App, release: Release) -> list[str]:
 
 
 def _images(share: Share, release: Release) -> Iterator[str]:
-    """How many layers are new, with the bytes that a node which has the old ones would pull; and what the
-    configuration says differently of the program."""
+    """How many layers are new, how many bytes a node with the old ones would pull, and how the program's
+    configuration differs."""
     try:
         with (
             references.repository_of(share.app, Registry.TRUSTED) as trusted,
@@ -51,7 +51,7 @@ def _images(share: Share, release: Release) -> Iterator[str]:
 
 
 def _configuration(repository: Repository, manifest: ImageManifest) -> dict[str, object]:
-    """What of an image's configuration reaches its program, each variable of the environment by itself.
+    """The parts of an image's configuration that reach its program. Each environment variable is one part.
 
     Raises NotInRegistry, Unavailable, Ambiguous, Spoiled.
     """

@@ -1,4 +1,4 @@
-"""What a release and its attachments consist of, read from a registry by digest and checked against it."""
+"""The manifests and blobs of a release and its attachments, read from a registry and checked by digest."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ from gridapps.registry.models import Release, Share
 
 
 class Spoiled(Exception):
-    """What lies in the developer registry is not what was pushed. The sentence says what differs."""
+    """The developer registry's content differs from what was pushed. The message says where."""
 
 
 @dataclass
 class ReleaseContents:
-    """Manifests, children before the index that names them, and blobs."""
+    """Manifests (children before the index that names them), blobs and tags."""
 
     manifests: dict[str, tuple[bytes, str]] = field(default_factory=dict)  # digest: content, media type
     blobs: dict[str, int] = field(default_factory=dict)  # digest: bytes
@@ -30,14 +30,14 @@ class ReleaseContents:
         return sum(len(content) for content, _ in self.manifests.values()) + sum(self.blobs.values())
 
     def add_blobs(self, blobs: Iterable[Blob]) -> None:
-        """Raises Spoiled."""
+        """Add blobs. Raises Spoiled if one is there with another size."""
         for blob in blobs:
             if self.blobs.setdefault(blob.digest, blob.size) != blob.size:
                 raise Spoiled(f"The release names {blob.digest} with two sizes.")
 
 
 def copy_of(other: ReleaseContents) -> ReleaseContents:
-    """The same, to which more can be added."""
+    """A copy to which more can be added."""
     return ReleaseContents(dict(other.manifests), dict(other.blobs), dict(other.tags))
 
 
@@ -57,9 +57,9 @@ def of_release(source: Repository, release: Release) -> ReleaseContents:
 
 
 def add_attachments(found: ReleaseContents, source: Repository, share: Share) -> list[dict[str, Any]]:
-    """Add what the share keeps beside its release, judged once more; what the share remembers of it.
+    """Add the attachments that the share keeps, judged again. Returns their entries for the share.
 
-    Signatures are verified again, with the keys that are known now. Raises Spoiled, NotInRegistry, Invalid,
+    Signatures are verified with the keys that are known now. Raises Spoiled, NotInRegistry, Invalid,
     signatures.UnusableKeys, Unavailable.
     """
     entries: list[dict[str, Any]] = []
@@ -81,7 +81,7 @@ def add_attachments(found: ReleaseContents, source: Repository, share: Share) ->
 
 
 def manifest(source: Repository, digest: str, media_type: str, *, size: int | None = None) -> bytes:
-    """A manifest that is what its digest says. Raises Spoiled, Unavailable."""
+    """A manifest whose digest was checked. Raises Spoiled, Unavailable."""
     try:
         content = source.manifest(digest, media_type=media_type, limit=manifests.MAX_MANIFEST + 1)
     except NotInRegistry:

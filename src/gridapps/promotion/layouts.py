@@ -1,4 +1,4 @@
-"""Images as directories, for scanners: the OCI image layout. Source: the OCI image specification 1.0."""
+"""Writes images as directories for scanners: the OCI image layout of the OCI image specification 1.0."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from gridapps.pushes.registry_client import Repository
 
 
 def write_layout(directory: Path, contents: ReleaseContents, source: Repository, *, top: str) -> None:
-    """Write the image whose manifest or index is `top`, with its blobs from `source`, hashed on the way.
+    """Write the image whose manifest or index is `top`. Blobs are read from `source` and verified.
 
     Raises Spoiled, NotInRegistry, Unavailable, OSError.
     """

@@ -1,6 +1,6 @@
-"""The promoter: a process that copies the shares whose state is copying, one after the other.
+"""The promoter: a process that copies the shares in the state `copying`, one after the other.
 
-The rows are the truth: a promoter that was killed begins again with the shares that it finds so.
+Its only state is in the database. After a crash it starts again with the shares in that state.
 """
 
 import logging
@@ -15,21 +15,21 @@ from gridapps.promotion.promoting import fail, note_waiting, promote, scans
 from gridapps.pushes.registry_client import Unavailable
 from gridapps.registry.models import Share
 
-LOOK = 1.0  # seconds between two looks for new shares
-PATIENCE = 900.0  # seconds for which a copy waits for a registry; a new promoter begins to count anew
-PAUSE = 5.0  # seconds before a copy goes on that a registry or the database stopped
+LOOK = 1.0  # seconds between two polls for shares to copy
+PATIENCE = 900.0  # seconds for which a copy waits for a registry; a restart resets the count
+PAUSE = 5.0  # seconds before retrying after an error of a registry or the database
 log = logging.getLogger(__name__)
 
 
 class Promoter:
-    """One per instance, a part of it: it has to reach both registries on the loopback."""
+    """One per instance. It must reach both registries on the loopback."""
 
     def __init__(self) -> None:
         self._stopping = threading.Event()
-        self._waiting: dict[int, float] = {}  # since when, by share
+        self._waiting: dict[int, float] = {}  # since when, by key of share
 
     def stop(self) -> None:
-        """Ask it to stop; a copy under way is left as it is. Safe in a signal handler."""
+        """Ask the promoter to stop. It leaves an unfinished copy as it is. Safe in a signal handler."""
         self._stopping.set()
 
     def run(self) -> None:
@@ -44,13 +44,13 @@ class Promoter:
                 log.warning("The database does not answer: %s", error)
                 pause = PAUSE
             except Exception:
-                # A promoter that ends here would be started again, and end at the same share.
+                # If the process ended here, it would be restarted and fail at the same share again.
                 log.exception("The promoter goes on in %s s", PAUSE)
                 pause = PAUSE
         connections.close_all()
 
     def copy_pending(self) -> bool:
-        """Copy what is to be copied now, the oldest first; False when something has to wait."""
+        """Copy the pending shares, oldest first. Returns False if one has to wait."""
         fine = True
         pending = Share.objects.filter(state=Share.State.COPYING).order_by("created_at", "pk")
         for share in pending.select_related("app", "release"):
@@ -65,7 +65,7 @@ class Promoter:
         return fine
 
     def _wait(self, share: Share, error: Unavailable) -> None:
-        """Note what is waited for; a share that never gets further fails in the end."""
+        """Record what the share waits for, or make it fail once it has waited too long."""
         if time.monotonic() > self._waiting.setdefault(share.pk, time.monotonic()) + PATIENCE:
             del self._waiting[share.pk]
             fail(share, str(error))

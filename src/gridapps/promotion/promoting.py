@@ -1,9 +1,9 @@
-"""Promotion: a shared release is copied, byte for byte, from the developer registry into the trusted one.
+"""Promotion copies a shared release, byte for byte, from the developer registry into the trusted registry.
 
-By digest from the top to the last blob: what arrives under another digest or size than was judged at the push
-is never stored, and the share fails. Blobs that are there already are skipped, so a copy that was killed goes
-on where it was, and copying twice is copying once. What is attached goes along, and the operator's scanner
-has the last word. docs/decisions/0070-promotion.md and 0074-supply-chain.md say why it is done so.
+Everything is verified by digest. Content whose digest or size differs from what was judged at the push is not
+stored, and the share fails. Existing blobs are skipped, so an interrupted copy resumes, and copying is
+idempotent. Attachments are copied too, and then the operator's scanner decides.
+docs/decisions/0070-promotion.md and 0074-supply-chain.md have the reasons.
 """
 
 import hashlib
@@ -32,20 +32,20 @@ from gridapps.registry import kept_attachments
 from gridapps.registry.models import Share
 from gridapps.registry.states import SHARE_MOVES
 
-NOTED_EVERY = 0.5  # seconds between two notes of how far a copy is
+NOTED_EVERY = 0.5  # seconds between two updates of the progress
 log = logging.getLogger(__name__)
 
 
 class _Over(Exception):
-    """The share is not being copied any more: somebody revoked it."""
+    """The share is no longer being copied: an administrator revoked it."""
 
 
 def promote(share: Share, *, stopping: Callable[[], bool] = lambda: False) -> bool:
-    """Copy the release of a share that is being copied, have it scanned; whether the share is active now.
+    """Copy the release of a share and have it scanned. Returns whether the share is active now.
 
-    A release that is spoiled, not whole, not signed as it has to be, or refused by the scanner makes it a
-    failed one. When `stopping` says so, and when Unavailable is raised, it is still being
-    copied, and doing it again goes on.
+    The share fails if the release is altered or incomplete, lacks a required signature, or is refused by the
+    scanner. It stays in the state `copying` if `stopping` returns true or Unavailable is raised. Calling this
+    again resumes the copy.
     """
     try:
         with (
@@ -76,14 +76,14 @@ def promote(share: Share, *, stopping: Callable[[], bool] = lambda: False) -> bo
 
 
 def scans() -> Path:
-    """Where the scanner's directories lie."""
+    """The parent of the scanner's directories."""
     return Path(settings.DATA) / "scanner"
 
 
 def _scan(
     share: Share, release: ReleaseContents, target: Repository, stopping: Callable[[], bool]
 ) -> ScanResult | None:
-    """What the scanner says of the copy; None where the operator has none."""
+    """The scanner's verdict on the copy; None if the operator has no scanner."""
     limits = settings.GRIDAPPS
     if not limits.scanner:
         return None
@@ -102,7 +102,7 @@ def _scan(
 
 
 def _end(share: Share, kept: list[dict[str, Any]], verdict: ScanResult | None) -> bool:
-    """Make the share active, or a failed one if that is the scanner's verdict; whether it is active."""
+    """Make the share active, or failed if the scanner refused it. Returns whether it is active."""
     if verdict is None:
         return _activate(share, attachments=kept)
     said = {"scanned_at": timezone.now(), "scan": verdict.output}
@@ -115,7 +115,7 @@ def _end(share: Share, kept: list[dict[str, Any]], verdict: ScanResult | None) -
 
 
 class _Copy:
-    """One copy of one share's release."""
+    """One run of copying a share's release."""
 
     def __init__(self, share: Share, source: Repository, target: Repository) -> None:
         self._share = share
@@ -125,7 +125,7 @@ class _Copy:
         self._noted = 0.0
 
     def all_of(self, contents: ReleaseContents) -> None:
-        """Blobs first, then manifests: a registry takes nothing that names what is not there."""
+        """Copy blobs, then manifests: a registry refuses a manifest that names missing content."""
         self._note(size=contents.size)
         for digest, size in contents.blobs.items():
             if self._has(digest, size):
@@ -133,13 +133,13 @@ class _Copy:
             else:
                 self._blob(digest, size)
         for digest, (content, media_type) in contents.manifests.items():
-            # Under a tag, because a garbage collection may take what has none: the children of an index.
+            # Under a tag: garbage collection may remove untagged manifests, such as an index's children.
             stored = self._target.put_manifest(digest.replace(":", "-"), content, media_type=media_type)
             if stored != digest:
                 raise Spoiled(f"The trusted registry stored the manifest {digest} as {stored or 'nothing'}.")
             self._add(len(content))
         for tag, digest in contents.tags.items():
-            # Where tools look for signatures. Another share of the release may move it; the tag above stays.
+            # Tools look for signatures here. Another share of the release may move this tag.
             content, media_type = contents.manifests[digest]
             self._target.put_manifest(tag, content, media_type=media_type)
         self._note()
@@ -158,7 +158,7 @@ class _Copy:
             raise Spoiled(f"The developer registry has no blob {digest} any more.") from None
 
     def _checked(self, chunks: Iterator[bytes], digest: str, size: int) -> Iterator[bytes]:
-        """The same bytes; the last of them only once all are known to be what the digest says."""
+        """The same bytes. The last chunk is yielded only after the digest of all has been verified."""
         hashed, length, held = hashlib.sha256(), 0, b""
         for chunk in chunks:
             hashed.update(chunk)
@@ -186,7 +186,7 @@ class _Copy:
 
 
 def _activate(share: Share, **more: Any) -> bool:
-    """Make it runnable, unless somebody revoked it meanwhile."""
+    """Make the share active, unless it was revoked meanwhile."""
     with transaction.atomic():
         done = move(
             Share.objects.filter(pk=share.pk), Share.State.ACTIVE, SHARE_MOVES,
@@ -199,12 +199,12 @@ def _activate(share: Share, **more: Any) -> bool:
 
 
 def note_waiting(share: Share, reason: str) -> None:
-    """Say what the copy waits for."""
+    """Record what the copy waits for."""
     _copying(share).update(reason=f"Waiting: {reason}")
 
 
 def fail(share: Share, reason: str, **more: Any) -> None:
-    """End the share, unless it is over already."""
+    """Make the share fail, unless it has ended already."""
     log.warning("share %s of %s failed: %s", share.pk, share.release, reason)
     with transaction.atomic():
         this = Share.objects.filter(pk=share.pk)

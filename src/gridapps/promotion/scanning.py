@@ -1,8 +1,8 @@
-"""The operator's scanner: a command that looks at an image before it is shared. Its exit status decides.
+"""The operator's scanner: a command that examines an image before it is shared.
 
-It gets the image as an OCI layout in a directory below `<data>/scanner`, no setting of the instance, and a
-limited time. Only exit status 0 lets the release through: what cannot be started or does not end refuses it.
-What a killed promoter left behind, directories and processes, goes when the next one starts.
+The command gets the image as an OCI layout in a directory below `<data>/scanner`, none of the instance's
+settings, and limited time. Only exit status 0 accepts the release: it is refused if the command cannot be
+started or does not end. When a promoter starts, it removes directories and processes of its predecessor.
 """
 
 import contextlib
@@ -24,22 +24,22 @@ from typing import IO
 
 from gridapps.processes import leftovers
 
-PLACEHOLDER = "{}"  # in a word of the command; without it the directory comes last
-SPARE = 1024**3  # bytes of disk that a copy for the scanner leaves free
-KEPT_BYTES, KEPT_LINES, KEPT_LINE = 16 * 1024, 20, 300  # of what it prints, from the end
-SAID_LINES = 5  # of those, in the reason of a share that failed
+PLACEHOLDER = "{}"  # in a word of the command; without it the directory is the last argument
+SPARE = 1024**3  # bytes of disk that stay free beside the copy for the scanner
+KEPT_BYTES, KEPT_LINES, KEPT_LINE = 16 * 1024, 20, 300  # of the end of its output
+SAID_LINES = 5  # of these, in the reason of a failed share
 _LOOK = 0.2  # seconds
-_HOME = "home"  # what the scanner itself keeps from one time to the next, such as its database
+_HOME = "home"  # what the scanner keeps between runs, such as its database
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)")
 
 
 class GivenUp(Exception):
-    """Nobody waits for the verdict any more; the scanner was ended."""
+    """The verdict is no longer needed, and the scanner was killed."""
 
 
 @dataclass(frozen=True)
 class ScanResult:
-    """`fault` is empty when the image may be shared; `output` is the end of what the scanner printed."""
+    """`fault` is empty if the image may be shared. `output` is the end of what the scanner printed."""
 
     output: str
     fault: str = ""
@@ -47,7 +47,7 @@ class ScanResult:
 
 @contextmanager
 def place(root: Path, name: str, *, size: int) -> Iterator[Path]:
-    """A new directory for one image of `size` bytes, gone afterwards. Raises OSError."""
+    """A new directory for an image of `size` bytes, which is removed afterwards. Raises OSError."""
     (root / _HOME).mkdir(mode=0o700, parents=True, exist_ok=True)
     if shutil.disk_usage(root).free < size + SPARE:
         raise OSError(f"the image takes {size} bytes, and {SPARE} have to stay free")
@@ -59,7 +59,7 @@ def place(root: Path, name: str, *, size: int) -> Iterator[Path]:
 
 
 def remove_leftovers(root: Path) -> None:
-    """End and remove what scans of a promoter before this one left. Only while no scan runs."""
+    """Kill processes and remove directories that an earlier promoter left. Call it while no scan runs."""
     for directory in root.iterdir() if root.is_dir() else ():
         if directory.name != _HOME:
             _remove(directory)
@@ -68,9 +68,9 @@ def remove_leftovers(root: Path) -> None:
 def run_scanner(
     command: str, layout: Path, *, directory: Path, timeout: float, wanted: Callable[[], bool]
 ) -> ScanResult:
-    """The scanner's verdict on the image in `layout`, which lies in the `directory` of a `place`.
+    """The scanner's verdict on the image in `layout`, which is in a `directory` of `place`.
 
-    Asks `wanted` again and again, and raises GivenUp when it says no.
+    Calls `wanted` periodically, and raises GivenUp once it returns false.
     """
     words = shlex.split(command)
     if any(PLACEHOLDER in word for word in words):
@@ -96,7 +96,7 @@ def run_scanner(
             process.wait()
             assert process.stdout is not None, "it is a pipe"
             process.stdout.close()
-    # The developer reads it, who has no business with where the instance lies.
+    # The developer reads the output, and need not know the instance's directory.
     output = printable(printed.replace(str(directory).encode(), b"..."))
     if not ended:
         return ScanResult(output, f"The scanner did not end within {timeout:g} seconds.")
@@ -107,7 +107,7 @@ def run_scanner(
 
 
 def printable(printed: bytes) -> str:
-    """The last lines, without anything that a terminal or page would take for more than text."""
+    """The last lines as plain text, without escape sequences and control characters."""
     text = _ESCAPES.sub("", printed.decode(errors="replace"))
     lines = (
         "".join(letter if letter.isprintable() else " " for letter in line).strip()[:KEPT_LINE]
@@ -128,7 +128,7 @@ def _environment(directory: Path) -> dict[str, str]:
 def _watch(
     process: subprocess.Popen[bytes], *, timeout: float, wanted: Callable[[], bool]
 ) -> tuple[bool, bytes]:
-    """Whether it ended in time, and the end of what it printed. Raises GivenUp."""
+    """Whether the process ended in time, and the end of its output. Raises GivenUp."""
     assert process.stdout is not None, "it is a pipe"
     os.set_blocking(process.stdout.fileno(), False)
     printed, end, asked = b"", time.monotonic() + timeout, time.monotonic()
@@ -140,24 +140,24 @@ def _watch(
                 raise GivenUp
             asked = time.monotonic()
         printed = _more(process.stdout, printed, wait=_LOOK)
-    # Not to the end of the file: a process that it left behind may hold it open for ever.
+    # Not until end of file: a process that the scanner left behind may keep the pipe open.
     for _ in range(64):
         printed = _more(process.stdout, printed, wait=0)
     return True, printed
 
 
 def _more(stream: IO[bytes], printed: bytes, *, wait: float) -> bytes:
-    """What was printed so far and what comes within `wait` seconds, only the end of it."""
+    """The end of the output so far and of what arrives within `wait` seconds."""
     if select.select([stream], [], [], wait)[0]:
         piece = os.read(stream.fileno(), 64 * 1024)
         if not piece and wait:
-            time.sleep(wait)  # it has closed its output and goes on
+            time.sleep(wait)  # it closed its output and still runs
         printed = (printed + piece)[-KEPT_BYTES:]
     return printed
 
 
 def _remove(directory: Path) -> None:
-    """Remove a scan's directory, after every process of it that is left was killed."""
+    """Kill the remaining processes of a scan and remove its directory."""
     held = directory / "held"
     for process in leftovers.holders(held) if held.exists() else ():
         with contextlib.suppress(ProcessLookupError):

@@ -1,10 +1,10 @@
-"""A registry's storage as the directory that it is: what lies there, and taking things away beside its
-process.
+"""The storage of a registry as a directory: what it contains, and removing parts while the registry runs.
 
-A repository holds links, files that name a blob, and uploads under way; blobs lie beside all repositories.
-The process remembers nothing of them, so what is gone here is gone there. What relies on something that lies
-here already touches it first, and what was touched is not taken: docs/decisions/0075-housekeeping.md says why
-that is enough. Source: the path layout of CNCF Distribution 2.8 and its driver for file systems.
+A repository contains links (files that name a blob) and unfinished uploads. Blobs are stored once, for all
+repositories. The registry's process caches none of this, so removing a file takes effect at once. A push
+touches existing files before it relies on them, and the sweep does not remove what was touched;
+docs/decisions/0075-housekeeping.md explains why this is safe. Source: the path layout of CNCF Distribution
+2.8 and its driver for file systems.
 """
 
 import contextlib
@@ -22,23 +22,23 @@ from django.conf import settings
 from gridapps.pki.tokens import Registry
 
 STORAGE = {Registry.DEVELOPER: "registry", Registry.TRUSTED: "trusted"}  # below the data directory
-NOTE = Path("run/uploads")  # below the data directory: see `note_opened`
+NOTE = Path("run/uploads")  # below the data directory; see `note_opened`
 _STALE = 10.0  # seconds
 _LAYOUT = Path("docker/registry/v2")
 _HEX = re.compile(r"[0-9a-f]{64}")
 _digest = "sha256:{}".format
-# Whether a directory is still wanted: the place that it has, or had, and where it is now.
+# Whether a directory is still needed. The arguments are its original path and its current one.
 Wanted = Callable[[Path, Path], bool]
 
 
 @dataclass(frozen=True)
 class Upload:
-    """One that is under way, or was given up."""
+    """An upload that is in progress or was abandoned."""
 
     path: Path
     size: int  # bytes that have arrived
-    promised: int  # bytes that it may have when the request that is under way has ended
-    touched: float  # seconds since the epoch: when anything of it was written last
+    promised: int  # bytes that it may have when the current request ends
+    touched: float  # seconds since the epoch: the last write
 
 
 class Disk:
@@ -47,14 +47,14 @@ class Disk:
     def __init__(self, root: Path) -> None:
         self.top = root / _LAYOUT
         self._removed = root / "removed"
-        self._sizes: dict[str, int] = {}  # a blob is its digest: its size never changes
+        self._sizes: dict[str, int] = {}  # by digest; the size of a blob never changes
 
     def repositories(self) -> list[str]:
-        """Their names, those of Apps: the trusted registry's lie one level deeper."""
+        """The names of the developer registry's repositories, which are app-ids."""
         return sorted(name for name, _ in _directories(self.top / "repositories"))
 
     def repository(self, name: str) -> "Files":
-        """What lies in one repository, or would."""
+        """One repository, which need not exist."""
         return Files(self.top / "repositories" / name)
 
     def blobs(self) -> Iterator[str]:
@@ -65,19 +65,19 @@ class Disk:
                     yield _digest(name)
 
     def blob(self, digest: str) -> Path:
-        """The directory of a blob or manifest, whose content is the file `data`."""
+        """The directory of a blob or manifest. The content is its file `data`."""
         value = digest.removeprefix("sha256:")
         return self.top / "blobs" / "sha256" / value[:2] / value
 
     def size(self, digest: str) -> int:
-        """Bytes of a blob; 0 for one that is not there."""
+        """Bytes of a blob; 0 if it is missing."""
         return self.sizes({digest.removeprefix("sha256:")})
 
     def sizes(self, names: Set[str]) -> int:
-        """Bytes of blobs by their names, which are digests without what says of which kind they are."""
+        """Bytes of blobs. `names` are digests without their prefix."""
         known = self._sizes
         for name in names - known.keys():
-            if size := size_of(self.blob(name) / "data"):  # else perhaps the next time
+            if size := size_of(self.blob(name) / "data"):  # a missing blob may arrive later
                 known[name] = size
         return sum(map(known.get, names, repeat(0)))
 
@@ -86,7 +86,7 @@ class Disk:
         return sum(self.size(digest) for digest in self.blobs())
 
     def touch(self, name: str, *digests: str) -> None:
-        """Note that somebody relies on these blobs and manifests of a repository. Absent ones are absent."""
+        """Touch blobs and manifests of a repository that a push relies on. Missing ones are ignored."""
         files = self.repository(name)
         for digest in digests:
             for path in (files.layer(digest) / "link", files.revision(digest) / "link"):
@@ -94,35 +94,35 @@ class Disk:
             _renew(self.blob(digest) / "data")
 
     def touch_upload(self, name: str, key: str) -> None:
-        """Note that an upload of a repository goes on."""
+        """Touch an upload that continues."""
         _renew(self.repository(name).upload(key) / "startedat")
 
     def take(self, path: Path, *, wanted: Wanted) -> bool:
-        """Remove a directory, unless it is wanted after all; whether it is gone.
+        """Remove a directory unless it is still needed. Returns whether it is gone.
 
-        It is moved aside before the question is asked for good: from then on nobody can come to rely on it. A
-        process that is killed in between leaves it to `settle`.
+        The directory is moved aside before `wanted` is called, so that no push can start to rely on it
+        afterwards. If the process is killed in between, `settle` decides.
         """
         self._removed.mkdir(exist_ok=True)
         aside = self._removed / str(path.relative_to(self.top)).replace("/", ",")
         try:
             path.rename(aside)
-        except FileNotFoundError:  # somebody else was faster
+        except FileNotFoundError:  # another process has removed it
             return True
         return self._settle(aside, wanted)
 
     def settle(self, *, wanted: Wanted) -> None:
-        """Decide on what a killed process has moved aside."""
+        """Remove or restore what a killed process has moved aside."""
         for _, aside in _directories(self._removed):
             self._settle(aside, wanted)
 
     def _settle(self, aside: Path, wanted: Wanted) -> bool:
         place = self.top / aside.name.replace(",", "/")
-        # Without a file it was decided on, and half removed.
+        # A directory without files was partly removed, so the decision was made.
         if any(_files(aside)) and wanted(place, aside):
             try:
                 aside.rename(place)
-            except OSError:  # something new lies in its place by now, and that is as good
+            except OSError:  # it was created anew meanwhile
                 shutil.rmtree(aside)
             return False
         shutil.rmtree(aside)
@@ -151,15 +151,15 @@ class Files:
         return self._tags / name
 
     def layers(self) -> set[str]:
-        """Digests of the blobs that are linked."""
+        """Digests of the linked blobs."""
         return {_digest(name) for name, _ in _directories(self._layers) if _HEX.fullmatch(name)}
 
     def revisions(self) -> set[str]:
-        """Digests of the manifests that are linked."""
+        """Digests of the linked manifests."""
         return {_digest(name) for name, _ in _directories(self._revisions) if _HEX.fullmatch(name)}
 
     def tags(self) -> dict[str, str]:
-        """The digest that each tag names; empty for one that is half written."""
+        """The digest that each tag names; empty for a tag that is not completely written."""
         found = {}
         for name, path in _directories(self._tags):
             try:
@@ -169,7 +169,7 @@ class Files:
         return found
 
     def history(self, tag: str) -> Iterator[Path]:
-        """The directories that say what the tag has named, the present one's among them."""
+        """The directories of the digests that the tag names or has named."""
         return (path for _, path in _directories(self.tag(tag) / "index" / "sha256"))
 
     def upload(self, key: str) -> Path:
@@ -185,14 +185,14 @@ class Files:
                 yield Upload(path, size_of(path / "data"), promised, touched(path))
 
     def linked(self) -> set[str]:
-        """The names of blobs and manifests that are linked: digests without what says of which kind they are.
+        """Digests, without their prefix, of the linked blobs and manifests.
 
-        As quick as it can be told, because it is asked at each request of a push.
+        Each request of a push calls this, so it only lists directories.
         """
         return {*_names(self._layers), *_names(self._revisions)}
 
     def count_tags(self) -> int:
-        """How many tags there are."""
+        """The number of tags."""
         return len(_names(self._tags))
 
 
@@ -202,12 +202,12 @@ def developers() -> Disk:
 
 
 def trusted() -> Disk:
-    """The trusted registry's storage. Nothing is ever taken from it."""
+    """The trusted registry's storage. Nothing is ever removed from it."""
     return _disk(settings.DATA / STORAGE[Registry.TRUSTED])
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file; 0 for one that is not there."""
+    """Bytes of a file; 0 if it is missing."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -215,7 +215,7 @@ def size_of(path: Path) -> int:
 
 
 def touched(path: Path) -> float:
-    """When a file of the directory was written or touched last, or the directory was made.
+    """When a file in the directory was last written or touched, or when the directory was created.
 
     Seconds since the epoch. Raises FileNotFoundError.
     """
@@ -224,15 +224,15 @@ def touched(path: Path) -> float:
 
 
 def being_written(uploads: Iterable[Upload]) -> set[Path]:
-    """The directories of those uploads whose file some process has open: a request of theirs goes on."""
+    """The directories of the uploads whose file a process has open, because a request still writes to it."""
     wanted = {os.path.realpath(upload.path / "data"): upload.path for upload in uploads}
     return {wanted[path] for path in (_noted() or _opened("[0-9]*") if wanted else ()) if path in wanted}
 
 
 def note_opened(process: int, note: Path, *, group: int) -> None:
-    """Note which files of uploads a process has open, for accounts that may not look into it.
+    """Write down which files of uploads a process has open, for accounts that may not inspect the process.
 
-    The supervisor does so again and again, for the developer registry.
+    The supervisor calls this periodically for the developer registry.
     """
     paths = sorted(path for path in _opened(str(process)) if "/_uploads/" in path)
     content = os.fsencode("\n".join(["", *paths]))
@@ -246,7 +246,7 @@ def note_opened(process: int, note: Path, *, group: int) -> None:
 
 
 def _noted() -> set[str]:
-    """What was noted just now; empty when nobody does."""
+    """The paths that `note_opened` has written recently; empty if it does not run."""
     try:
         note = settings.DATA / NOTE
         return (
@@ -261,7 +261,7 @@ def _noted() -> set[str]:
 def _opened(processes: str) -> Iterator[str]:
     """The files that processes have open."""
     for link in Path("/proc").glob(f"{processes}/fd/*"):
-        with contextlib.suppress(OSError):  # it was closed meanwhile, or is not ours to look into
+        with contextlib.suppress(OSError):  # it was closed meanwhile, or belongs to another account
             yield os.readlink(link)  # noqa: PTH115 - a string is all that is needed
 
 
@@ -273,7 +273,7 @@ def _disk(root: Path) -> Disk:
 
 
 def _directories(place: Path) -> Iterator[tuple[str, Path]]:
-    """Name and path of each directory in a place. Links are followed to the place, and not in it."""
+    """Name and path of each subdirectory. Symbolic links in the directory are not followed."""
     try:
         with os.scandir(place) as found:
             names = [entry.name for entry in found if entry.is_dir(follow_symlinks=False)]

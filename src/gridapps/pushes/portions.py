@@ -1,4 +1,4 @@
-"""How much the body of an upload may be that tells no length: nginx and the judgement know the same sizes."""
+"""The sizes that a body of unknown length may have. nginx has one location for each."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ SMALLEST = 256 * 1024  # bytes
 
 
 def portions(max_image: int) -> Iterator[int]:
-    """The sizes, each twice the one before: up to twice the largest image, as where a length is told."""
+    """The sizes, each twice the previous one, up to twice the size of the largest image."""
     portion = SMALLEST
     while portion < 2 * max_image:
         yield portion

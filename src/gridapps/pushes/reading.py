@@ -1,8 +1,8 @@
-"""Reading layers in a process of its own, and the turns that developers take at it.
+"""Reads layers in a separate process, and limits how many are read at a time.
 
-At most one push of a developer is read at a time, and as many of different ones as there are processors, two
-at least: one developer's layers keep no other developer waiting. The turns are locks on files, so that they
-hold among all processes of the application and end with them.
+Of each developer one push is read at a time. Pushes of different developers are read in parallel, one for
+each processor, at least two, so that one developer's layers do not block the others. Turns are file locks:
+they hold across all processes of the application and end with them.
 """
 
 import base64
@@ -29,14 +29,14 @@ from gridapps.oci.layer_tree import TooLarge
 from gridapps.pushes.registry_client import Unavailable
 
 PATIENCE = 100.0  # seconds that a push waits for its turn
-WAITING = 4  # pushes of one developer that are read or wait
-LONGEST = 160.0  # seconds that the layers of one push are read
+WAITING = 4  # pushes of one developer that are being read or wait
+LONGEST = 160.0  # seconds for reading the layers of one push
 _READER = [sys.executable, "-I", "-m", layer_reader.__name__]
 
 
 @contextmanager
 def turn(user: User) -> Iterator[None]:
-    """Wait until it is this developer's turn. Raises Unavailable."""
+    """Wait for the developer's turn, and hold it. Raises Unavailable."""
     directory = settings.DATA / "run" / "reading"
     directory.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + PATIENCE
@@ -69,7 +69,7 @@ def _one_of(locks: list[Path], *, until: float, otherwise: str) -> Iterator[None
 
 
 def _let_go(descriptor: int) -> None:
-    """Unlock it first: a process that another thread is starting holds a copy of it until it is executed."""
+    """Unlock before closing: a process that another thread forks has a copy of the descriptor until exec."""
     fcntl.flock(descriptor, fcntl.LOCK_UN)
     os.close(descriptor)
 
@@ -83,7 +83,7 @@ def _locked(descriptor: int) -> bool:
 
 
 class LayerReader:
-    """A process that reads the layers of one push. Use it as a context manager: it ends with the block."""
+    """A process that reads the layers of one push. A context manager: the process ends with the block."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -101,17 +101,17 @@ class LayerReader:
         self._timer.cancel()
         self._process.kill()
         for pipe in (self._process.stdin, self._process.stdout):
-            with contextlib.suppress(BrokenPipeError):  # what was buffered when it ended
+            with contextlib.suppress(BrokenPipeError):  # data was buffered when the process ended
                 pipe.close()  # type: ignore[union-attr]
         self._process.wait()
 
     def examine(self, pieces: Iterable[bytes], *, max_size: int, max_files: int) -> LayerContents:
-        """The same as `layers.examine`. After a refusal the reader is of no more use.
+        """The same as `layer_contents.examine_layer`. After a refusal the reader cannot be used again.
 
-        Raises TooLarge, Invalid with half a sentence, Unavailable, and what `pieces` raises.
+        Raises TooLarge, Invalid, Unavailable, and whatever `pieces` raises.
         """
         asked = {"max_size": max_size, "max_files": max_files}
-        with contextlib.suppress(BrokenPipeError):  # it has refused the layer already, or has ended
+        with contextlib.suppress(BrokenPipeError):  # it has refused the layer already, or ended
             self._send(json.dumps(asked).encode() + b"\n", pieces)
         assert self._process.stdout is not None
         answer = json.loads(self._process.stdout.readline() or "{}")
@@ -134,7 +134,7 @@ class LayerReader:
         pipe.flush()
 
     def _ended(self) -> Exception:
-        """Why there is no answer."""
+        """The reason why there is no answer."""
         status = self._process.wait()
         if status in (-signal.SIGKILL, -signal.SIGXCPU):
             return Invalid(

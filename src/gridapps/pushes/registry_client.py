@@ -1,4 +1,4 @@
-"""A thin client of the two registries themselves, CNCF Distribution on the loopback."""
+"""A client of the two registries: CNCF Distribution on the loopback."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,21 +15,21 @@ TIMEOUT = httpx.Timeout(30, connect=2)
 
 
 class Unavailable(Refused):
-    """The registry does not answer, or not as it should. Trying again later helps."""
+    """The registry does not answer, or answers unexpectedly. The caller can try again later."""
 
     code = "unavailable"
 
 
 class NotInRegistry(LookupError):
-    """The repository does not hold this manifest or blob."""
+    """The repository does not have this manifest or blob."""
 
 
 class Rejected(Exception):
-    """The registry itself refuses a manifest or blob. The message carries its reasons."""
+    """The registry refuses a manifest or blob. The message has its reasons."""
 
 
 class Repository:
-    """One repository. Use it as a context manager; its connection is closed at the end."""
+    """One repository. A context manager, which closes the connection."""
 
     def __init__(self, name: str, registry: Registry = Registry.DEVELOPER) -> None:
         self._name = name
@@ -65,14 +65,14 @@ class Repository:
         return self._read(f"blobs/{digest}", limit=limit, accept="*/*")
 
     def manifest(self, digest: str, *, media_type: str, limit: int) -> bytes:
-        """The first `limit` bytes of a manifest, which is there only under its own media type.
+        """The first `limit` bytes of a manifest. The registry returns it only as its own media type.
 
         The caller compares the digest. Raises NotInRegistry, Unavailable.
         """
         return self._read(f"manifests/{digest}", limit=limit, accept=media_type)
 
     def put_manifest(self, reference: str, content: bytes, *, media_type: str) -> str:
-        """Store a manifest under a tag or its digest; its digest. Raises Rejected, Unavailable."""
+        """Store a manifest under a tag or its digest, and return the digest. Raises Rejected, Unavailable."""
         response = self._send(
             "PUT", f"manifests/{reference}", actions=["push", "pull"], content=content,
             headers={"Content-Type": media_type},
@@ -84,7 +84,7 @@ class Repository:
 
     @contextmanager
     def reading(self, digest: str) -> Iterator[Iterator[bytes]]:
-        """The bytes of a blob, as they come. Raises NotInRegistry, Unavailable."""
+        """The bytes of a blob as they arrive. Raises NotInRegistry, Unavailable."""
         with self._stream(f"blobs/{digest}", accept="*/*") as response:
             self._expect(response, httpx.codes.OK)
             yield response.iter_raw(CHUNK)

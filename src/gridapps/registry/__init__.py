@@ -1,1 +1,1 @@
-"""Apps, their releases, shares, and the certificates that authorise pushes: rows and rules."""
+"""Apps, releases, shares, and the certificates that authorise pushes: rows and rules."""

@@ -1,52 +1,52 @@
-"""What can be wrong with a request about Apps. Plain Python."""
+"""The refusals of operations on Apps, releases and shares. Plain Python."""
 
 from gridapps.access.refusals import Refused
 
 
 class AppNotFound(Refused):
-    """There is no such App, or it is not the user's: nobody can tell which."""
+    """There is no such App, or the user may not see it. The answer does not tell which."""
 
     code = "not-found"
 
 
 class InvalidApp(Refused):
-    """What an App shall be cannot be taken. `fields` holds pairs of JSON pointer and sentence."""
+    """The description of an App is invalid."""
 
     code = "invalid-request"
 
 
 class AppIdTaken(Refused):
-    """Another App has, or had, this app-id."""
+    """Another App has or had this app-id."""
 
     code = "conflict"
 
 
 class AppChanged(Refused):
-    """The App is not any more what the caller last saw."""
+    """The App has changed since the caller last read it."""
 
     code = "precondition-failed"
 
 
 class InvalidShare(Refused):
-    """A share or a block is asked for wrongly. `fields` holds pairs of JSON pointer and sentence."""
+    """The request for a share or a block is invalid."""
 
     code = "invalid-request"
 
 
 class NotShareable(Refused):
-    """The release cannot be shared as things are."""
+    """The release cannot be shared now."""
 
     code = "conflict"
 
 
 class ShareNotFound(Refused):
-    """There is no such share, or none that the user may see."""
+    """There is no such share, or the user may not see it."""
 
     code = "not-found"
 
 
 class ReleaseNotFound(Refused):
-    """The App has no such release for this user: nobody can tell whether there is one for others."""
+    """The App has no such release for this user. The answer does not tell whether others have one."""
 
     code = "not-found"
 

@@ -1,4 +1,4 @@
-"""What a share keeps of the attachments of its release."""
+"""The entries that a share keeps about the attachments of its release."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,9 +12,9 @@ from gridapps.registry.models import Attachment, Release
 
 
 def verify(release: Release) -> list[dict[str, Any]]:
-    """Verify the signatures of a release again; everything that is attached to it now, as `entry` has it.
+    """Verify the signatures of a release again. Returns an `entry` for each of its attachments.
 
-    Raises NotShareable when GRIDAPPS_REQUIRE_SIGNATURE asks for a signature that is not there.
+    Raises NotShareable if GRIDAPPS_REQUIRE_SIGNATURE requires a signature and there is none.
     """
     try:
         keys = known_keys()
@@ -32,13 +32,13 @@ def verify(release: Release) -> list[dict[str, Any]]:
 
 
 def entry(row: Attachment) -> dict[str, Any]:
-    """An attachment as a share remembers it."""
+    """The entry of a share for an attachment."""
     names = ("kind", "media_type", "digest", "size", "verified_by", "manifest", "tag")
     return {name: getattr(row, name) for name in names}
 
 
 def unsigned(kept: Iterable[Mapping[str, Any]]) -> str:
-    """A sentence when a signature is demanded and none of these is one by a known key; else empty."""
+    """A sentence if a signature by a known key is required and none of these is one; empty otherwise."""
     if not settings.GRIDAPPS.require_signature or any(each["verified_by"] for each in kept):
         return ""
     return (

@@ -12,7 +12,7 @@ APP_ID = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 
 class IssuedCertificate(models.Model):
-    """What is kept of every certificate that the instance issued. The private key is never stored."""
+    """The record of a certificate that the instance issued. The private key is never stored."""
 
     serial = models.CharField(max_length=40, unique=True, help_text="hexadecimal, lower case")
     fingerprint = models.CharField(max_length=64, unique=True, help_text="SHA-256 of the DER, hexadecimal")
@@ -44,12 +44,12 @@ class Certificate(IssuedCertificate):
 
     @property
     def holder(self) -> str:
-        """Who holds it."""
+        """The holder, for refusals and tokens."""
         return str(self.user.username)
 
 
 class NodeCertificate(IssuedCertificate):
-    """A client certificate with which the engine of a node pulls, and does nothing else."""
+    """A client certificate with which the engine of a node pulls images. It allows nothing else."""
 
     node = models.CharField(max_length=63)
 
@@ -67,17 +67,17 @@ class NodeCertificate(IssuedCertificate):
 
     @property
     def name(self) -> str:
-        """As a refusal names it."""
+        """The name of the certificate in refusals."""
         return self.holder
 
     @property
     def holder(self) -> str:
-        """Who holds it."""
+        """The holder, for refusals and tokens."""
         return f"node {self.node}"
 
 
 class Blockable(models.Model):
-    """What administrators can keep from starting, for a reason that users read."""
+    """Something that administrators can block, with a reason that users read."""
 
     blocked_at = models.DateTimeField(null=True, blank=True)
     blocked_by = models.ForeignKey(
@@ -138,7 +138,7 @@ class App(Blockable):
 
 
 class Release(Blockable):
-    """One pushed image of an App, known by the digest of its manifest."""
+    """One pushed image of an App, identified by the digest of its manifest."""
 
     class State(models.TextChoices):
         VALID = "valid"
@@ -186,9 +186,9 @@ class Release(Blockable):
 
 
 class Attachment(models.Model):
-    """A document that a developer attached to a release, and that is no part of it: a signature, an SBOM.
+    """A document that a developer attached to a release, such as a signature or an SBOM.
 
-    It arrived as a layer of a manifest of its own, which may hold several. It is never unpacked or run.
+    It was pushed as a layer of a separate manifest, which may have several. It is never unpacked or run.
     """
 
     class Kind(models.TextChoices):
@@ -231,7 +231,7 @@ class Attachment(models.Model):
 
 
 class Layer(models.Model):
-    """What a layer unpacks to, found when it was pushed first. The same for every image that has it."""
+    """What a layer unpacks to, determined at its first push. It holds for every image with the layer."""
 
     digest = models.CharField(max_length=71, unique=True, help_text="sha256:... of the pushed blob")
     diff_id = models.CharField(max_length=71, help_text="sha256:... of the tar in it")
@@ -246,7 +246,7 @@ class Layer(models.Model):
 
 
 class Tag(models.Model):
-    """A tag of an App's repository. It may move to another release; releases stay."""
+    """A tag of an App's repository. It may move to another release."""
 
     app = models.ForeignKey(App, on_delete=models.CASCADE, related_name="tags")
     name = models.CharField(max_length=128)
@@ -262,9 +262,9 @@ class Tag(models.Model):
 
 
 class Share(models.Model):
-    """An administrator's grant: holders of the access tag may run the release, from the trusted registry.
+    """An administrator's grant: holders of the access tag may run the release from the trusted registry.
 
-    What users see of the App is kept here as it was at that moment: the owner's later changes are not theirs.
+    The share keeps what users see of the App as it was when it was shared. Later changes do not affect them.
     """
 
     State = states.ShareState

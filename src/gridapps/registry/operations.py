@@ -34,8 +34,8 @@ def create_app(
 ) -> App:
     """Create an App of a verified developer.
 
-    `arguments` is a JSON Schema (default: any object); `resources` names cpus, memory and disk in bytes,
-    time in seconds, each with a default. Raises NotADeveloper, InvalidApp, InvalidSchema, AppIdTaken, Busy.
+    `arguments` is a JSON Schema (default: any object). `resources` are cpus, memory and disk in bytes, and
+    time in seconds; each has a default. Raises NotADeveloper, InvalidApp, InvalidSchema, AppIdTaken, Busy.
     """
     permissions.require_developer(by)
     if not re.fullmatch(APP_ID, app_id):
@@ -61,15 +61,15 @@ def create_app(
 
 
 def update_app(*, by: User, app_id: str, expected: str | None = None, changes: Mapping[str, Any]) -> App:
-    """Change title, description, arguments or resources of one's own App; what is not named stays.
+    """Change title, description, arguments or resources of the user's own App.
 
-    `expected` is the `version` that the caller saw last. A changed schema holds for new runs only. Raises
+    `expected` is the `version` that the caller last read. A changed schema applies to new runs only. Raises
     AppNotFound, AppChanged, InvalidApp, InvalidSchema, Busy.
     """
     if "arguments" in changes:
         if not queries.owned_by(by).filter(app_id=app_id).exists():
             raise _not_found(app_id)
-        # Outside of the transaction: nobody else can write while it takes its time.
+        # Before the transaction, which would block other writers during the check.
         checking.check_schema(changes["arguments"], by=by.pk)
     with transaction.atomic():
         app = _own(by, app_id)
@@ -82,7 +82,7 @@ def update_app(*, by: User, app_id: str, expected: str | None = None, changes: M
 
 
 def delete_app(*, by: User, app_id: str) -> None:
-    """Delete one's own App. Its app-id is never given out again; runs that stand in the queue still run.
+    """Delete the user's own App. Its app-id is never reused. Runs that are already queued still run.
 
     Raises AppNotFound.
     """
@@ -94,7 +94,7 @@ def delete_app(*, by: User, app_id: str) -> None:
 
 
 def version(app: App) -> str:
-    """A short text that changes whenever the App is changed."""
+    """A short text that differs after every change of the App."""
     return app.updated_at.astimezone(UTC).strftime("%Y%m%d%H%M%S%f")
 
 
@@ -110,7 +110,7 @@ def _not_found(app_id: str) -> AppNotFound:
 
 
 def _change(app: App, **changes: Any) -> None:
-    """Set what is named, after checking it. The schema of the arguments was checked before."""
+    """Check and set the given attributes. The caller has checked the schema of the arguments."""
     if "title" in changes:
         app.title = _line("/title", changes["title"], MAX_TITLE)
     if "description" in changes:

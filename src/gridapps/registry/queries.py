@@ -1,7 +1,7 @@
 """Reads: who sees which App, who may run it, and from where. No other module decides that.
 
-An App is its owner's, and the holders' of the access tags that a release of it is shared with. Owners run
-what they pushed; everybody else runs what was shared, as it was shared, from the trusted registry.
+An App is visible to its owner and to holders of the access tags with which a release of it is shared. Owners
+run what they pushed. Others run what was shared, as it was at that time, from the trusted registry.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ from gridapps.registry.models import App, Attachment, Release, Share
 
 @dataclass(frozen=True)
 class ChosenRelease:
-    """The release that a run gets, and what says what it takes: the App itself, or the share."""
+    """The release that a run gets, and the source of its terms: the App itself, or the share."""
 
     release: Release
     terms: App | Share
@@ -31,13 +31,13 @@ def owned_by(user: User) -> QuerySet[App]:
 
 
 def granted_to(user: User) -> QuerySet[App]:
-    """The Apps that are the user's own or shared with a tag that the user holds, blocked ones as well."""
+    """The user's own Apps and those shared with a tag that the user holds, including blocked ones."""
     own = Q(owner=user.pk, deleted_at__isnull=True)
     return App.objects.filter(own | Exists(_grants(user).filter(app=OuterRef("pk")))).select_related("owner")
 
 
 def runnable_by(user: User) -> QuerySet[App]:
-    """The Apps that this user may run: own ones, and shared ones with a release that is not blocked."""
+    """The Apps that this user may run: own Apps, and shared ones with a release that is not blocked."""
     own = Q(owner=user.pk, deleted_at__isnull=True)
     shared = Exists(_grants(user).filter(app=OuterRef("pk"), release__blocked_at__isnull=True))
     allowed = App.objects.filter(own | shared, blocked_at__isnull=True)
@@ -45,9 +45,9 @@ def runnable_by(user: User) -> QuerySet[App]:
 
 
 def visible_to(user: User) -> QuerySet[App]:
-    """The Apps that this user may see: those of `granted_to`, and for administrators every one.
+    """The Apps that this user may see: those of `granted_to`, or for administrators all.
 
-    A deleted App is still there for administrators once a release of it was shared.
+    Administrators also see a deleted App if a release of it was ever shared.
     """
     if permissions.is_administrator(user):
         shared = Exists(Share.objects.filter(app=OuterRef("pk")))
@@ -56,22 +56,22 @@ def visible_to(user: User) -> QuerySet[App]:
 
 
 def grants(user: User, apps: Iterable[App]) -> dict[int, Share]:
-    """By primary key of App the share that says what this user sees of it: the newest active one among the
-    user's tags. Apps of the user's own, and for administrators all, are absent: they are seen themselves."""
+    """By primary key of App, the share that determines what this user sees of it: the newest active one with
+    a tag of the user. Apps that the user sees directly (own ones; all for administrators) are absent."""
     foreign = [app.pk for app in apps if not _sees_all(user, app)]
     rows = _grants(user).filter(app__in=foreign).select_related("release")
-    # Of what is blocked only the reason is left, so anything else comes first.
+    # Users see only the reason of a blocked release, so others take precedence.
     ordered = sorted(rows, key=lambda share: (share.release.blocked_at is None, share.activated_at, share.pk))
     return {share.app_id: share for share in ordered}
 
 
 def owns(user: User, app: App) -> bool:
-    """Whether the App is the user's to change."""
+    """Whether the user may change the App."""
     return permissions.owns(user, app) and app.deleted_at is None
 
 
 def releases_visible_to(user: User, app: App) -> QuerySet[Release]:
-    """The releases of an App, refused ones as well, for its owner and administrators.
+    """The releases of an App, including refused ones, for its owner and administrators.
 
     Raises AppNotFound for everybody else.
     """
@@ -80,7 +80,7 @@ def releases_visible_to(user: User, app: App) -> QuerySet[Release]:
 
 
 def shares_visible_to(user: User, app: App) -> QuerySet[Share]:
-    """The shares of an App, also those that are over, for its owner and administrators.
+    """The shares of an App, including ended ones, for its owner and administrators.
 
     Raises AppNotFound for everybody else.
     """
@@ -89,14 +89,14 @@ def shares_visible_to(user: User, app: App) -> QuerySet[Share]:
 
 
 def newest_releases(apps: Iterable[App]) -> dict[int, str]:
-    """The digest of the newest valid release by primary key of App; Apps without one are absent."""
+    """The digest of the newest valid release, by primary key of App. Apps without one are absent."""
     valid = Release.objects.filter(app__in=[app.pk for app in apps], state=Release.State.VALID)
     rows = valid.order_by("pushed_at", "pk").values_list("app_id", "digest")
     return dict(rows)
 
 
 def attached(releases: Mapping[int, str]) -> dict[int, list[Attachment]]:
-    """What is attached to the releases that `newest_releases` gives, by primary key of App."""
+    """The attachments of the releases that `newest_releases` returns, by primary key of App."""
     rows = Attachment.objects.filter(release__app__in=releases, release__digest__in=releases.values())
     found: dict[int, list[Attachment]] = {}
     for row in rows.select_related("release").defer("payload", "signature"):
@@ -106,10 +106,10 @@ def attached(releases: Mapping[int, str]) -> dict[int, list[Attachment]]:
 
 
 def attachment(user: User, app: App, release: str, digest: str) -> tuple[Mapping[str, Any], Registry]:
-    """One attachment of a release that the user sees, and the registry that has it.
+    """An attachment of a release that the user sees, and the registry that has it.
 
-    Owner and administrators see all; holders of an access tag what was kept with the share that they run.
-    Raises ReleaseNotFound.
+    The owner and administrators see all. Holders of an access tag see those that their share keeps. Raises
+    ReleaseNotFound.
     """
     of_release = Share.objects.filter(app=app, release__digest=release, activated_at__isnull=False)
     sees_all = _sees_all(user, app)
@@ -125,9 +125,9 @@ def attachment(user: User, app: App, release: str, digest: str) -> tuple[Mapping
 
 
 def choose_release(user: User, app_id: str, wanted: str | None) -> ChosenRelease:
-    """What a run of this App by this user runs: the digest named (an owner may name a tag), or the newest.
+    """The release that this user runs: the one with the digest or, for owners, the tag; or the newest.
 
-    Raises AppNotFound, ReleaseNotFound, NothingToRun, and NotAllowed for what is blocked or was removed.
+    Raises AppNotFound, ReleaseNotFound, NothingToRun, and NotAllowed if it is blocked or was removed.
     """
     app = granted_to(user).filter(app_id=app_id).first() if user.is_active else None
     if app is None:
@@ -139,9 +139,9 @@ def choose_release(user: User, app_id: str, wanted: str | None) -> ChosenRelease
 
 
 def source_for(user: User, release: Release) -> Registry:
-    """Where this user's run of the release pulls it from, asked when it is about to start.
+    """The registry from which this user's run pulls the release, determined just before it starts.
 
-    Raises NotAllowed with a sentence when the user may not run it any more.
+    Raises NotAllowed if the user may no longer run it.
     """
     app = release.app
     _require_not_blocked(app)
@@ -155,7 +155,7 @@ def source_for(user: User, release: Release) -> Registry:
         return Registry.TRUSTED
     if permissions.owns(user, app):
         _require_not_removed(release)
-        return Registry.DEVELOPER  # a run that stood in the queue when its App was deleted
+        return Registry.DEVELOPER  # the run was queued when its App was deleted
     raise NotAllowed("The release is not shared with an access tag of yours any more.")
 
 
@@ -166,7 +166,7 @@ def require_owner_or_administrator(user: User, app: App) -> None:
 
 
 def blocked_sentence(thing: App | Release) -> str:
-    """What users read of a block; empty without one."""
+    """What users read about a block; empty if there is none."""
     if thing.blocked_at is None:
         return ""
     what = "App" if isinstance(thing, App) else "release"
@@ -204,7 +204,7 @@ def _shared_choice(user: User, app: App, wanted: str | None) -> ChosenRelease:
             raise ReleaseNotFound(f"No release {wanted!r} of the App {app.app_id} is shared with you.")
     else:
         share = shares.filter(release__blocked_at__isnull=True).first() or shares.first()
-        if share is None:  # it was revoked since
+        if share is None:  # it was revoked meanwhile
             raise AppNotFound(f"There is no App {app.app_id!r} that you may run.")
     return ChosenRelease(share.release, share)
 

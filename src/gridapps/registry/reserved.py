@@ -1,8 +1,8 @@
-"""App-ids that cannot be chosen, because addresses use these words.
+"""App-ids that cannot be chosen, because URLs use these words.
 
-An app-id is the name of a repository, `/v2/APP-ID/...` and for what is shared `/v2/grid/APP-ID/...`, and a
-part of the addresses of pages and API. Apps that have such an id already keep it: nginx and the permits tell
-them apart (docs/decisions/0092-reserved-app-ids.md).
+An app-id is the name of a repository (`/v2/APP-ID/...`, and `/v2/grid/APP-ID/...` for shared releases) and
+part of URLs of pages and the API. Apps that already have such an id keep it: nginx and the permits
+distinguish them (docs/decisions/0092-reserved-app-ids.md).
 """
 
 _REGISTRY = (
@@ -26,7 +26,7 @@ _PAGES = ("create", "delete", "edit", "index", "new", "none", "null", "search", 
 
 
 def reason(app_id: str) -> str:
-    """Why the app-id cannot be chosen, as a sentence; empty for one that can be."""
+    """A sentence that says why the app-id cannot be chosen; empty if it can."""
     if app_id in _REGISTRY:
         return "The addresses of the registry use this word; choose another one."
     if app_id in _ADDRESSES:

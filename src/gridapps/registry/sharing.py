@@ -1,4 +1,4 @@
-"""Writes of administrators: share and revoke, block and unblock."""
+"""The writes of administrators: share and revoke, block and unblock."""
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -20,11 +20,11 @@ SNAPSHOT = ("title", "description", "arguments", "cpus", "memory", "disk", "time
 
 
 def share(*, by: User, app_id: str, release: str, access_tag: str) -> tuple[Share, bool]:
-    """Grant holders of the tag a release (digest or tag). Returns the share, and whether it is new.
+    """Share a release (a digest or tag) with the holders of an access tag.
 
-    The promoter copies the image; the share is active, and the release runnable, when that is done. A share
-    of the same release with the same tag that is open is returned as it is. Raises NotAnAdministrator,
-    AppNotFound, InvalidShare, NotShareable.
+    Returns the share and whether it is new. It becomes active, and the release runnable, after the promoter
+    has copied the image. An open share of the same release with the same tag is returned unchanged. Raises
+    NotAnAdministrator, AppNotFound, InvalidShare, NotShareable.
     """
     permissions.require_administrator(by)
     with transaction.atomic():
@@ -56,13 +56,13 @@ def share(*, by: User, app_id: str, release: str, access_tag: str) -> tuple[Shar
             with transaction.atomic():
                 new.save(force_insert=True)
                 record.share_created(by=by, share=new)
-        except IntegrityError:  # another administrator was faster
+        except IntegrityError:  # another administrator created it at the same time
             return chosen.shares.get(access_tag=tag, state__in=Share.OPEN), False
         return new, True
 
 
 def _require_resources(app: App) -> None:
-    """An App that is older than the smallest amounts could be shared, and never run."""
+    """Raise NotShareable if the App, which may predate the limits, asks for resources that no run gets."""
     wanted = {name: getattr(app, name) for name in LEAST}
     faults = bounds(wanted, most=settings.GRIDAPPS.limits())
     if faults:
@@ -73,9 +73,9 @@ def _require_resources(app: App) -> None:
 
 
 def revoke(*, by: User, app_id: str, pk: int) -> None:
-    """Take a share back at once: what its holders have queued does not start any more, what runs goes on.
+    """Revoke a share. Queued runs of its holders no longer start; running ones continue. Idempotent.
 
-    Doing it again changes nothing. Raises NotAnAdministrator, ShareNotFound.
+    Raises NotAnAdministrator, ShareNotFound.
     """
     permissions.require_administrator(by)
     found = Share.objects.filter(pk=pk, app__app_id=app_id)
@@ -88,7 +88,7 @@ def revoke(*, by: User, app_id: str, pk: int) -> None:
 
 
 def block(*, by: User, app_id: str, release: str | None = None, reason: str) -> App | Release:
-    """Keep an App, or one release of it, from starting, for everybody and at once.
+    """Block an App or one of its releases: from now on no run of it starts, for any user.
 
     Raises NotAnAdministrator, AppNotFound, ReleaseNotFound, InvalidShare.
     """
@@ -101,7 +101,7 @@ def block(*, by: User, app_id: str, release: str | None = None, reason: str) -> 
 
 
 def unblock(*, by: User, app_id: str, release: str | None = None) -> App | Release:
-    """Let it run again. Raises NotAnAdministrator, AppNotFound, ReleaseNotFound."""
+    """Remove the block. Raises NotAnAdministrator, AppNotFound, ReleaseNotFound."""
     permissions.require_administrator(by)
     with transaction.atomic():
         unblocked = _set_block(app_id, release, blocked_at=None, blocked_by=None, blocked_reason="")
@@ -110,12 +110,12 @@ def unblock(*, by: User, app_id: str, release: str | None = None) -> App | Relea
 
 
 def subject_of(thing: App | Release) -> str:
-    """How the audit names it."""
+    """The subject of an App or release in the audit."""
     return f"{'app' if isinstance(thing, App) else 'release'}:{thing}"
 
 
 def checked_reason(reason: str) -> str:
-    """The reason as it is kept. Raises InvalidShare for what is not one line that users can read."""
+    """The reason as stored. Raises InvalidShare unless it is one printable line."""
     reason = reason.strip()
     if not reason or len(reason) > MAX_REASON or not reason.isprintable():
         text = f"One line of 1 to {MAX_REASON} characters, which users will read."
