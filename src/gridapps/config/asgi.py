@@ -5,4 +5,8 @@ import os
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gridapps.config.settings")
-application = get_asgi_application()
+_django = get_asgi_application()
+
+from gridapps.api.native.request_thread import with_request_threads  # noqa: E402 - needs the settings
+
+application = with_request_threads(_django)

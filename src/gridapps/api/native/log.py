@@ -15,12 +15,13 @@ from pydantic import BeforeValidator, Field
 
 from gridapps.access import permissions
 from gridapps.access.models import User
+from gridapps.api.native import request_thread
 from gridapps.api.native.answers import reads
 from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.declared import RunId, content
 from gridapps.api.native.paging import Digits
 from gridapps.api.native.runs import with_outputs
-from gridapps.api.native.watching import address_of, release_thread, watch
+from gridapps.api.native.watching import address_of, watch
 from gridapps.audit import record
 from gridapps.runs import logs, queries, store
 from gridapps.runs.models import Task
@@ -125,7 +126,7 @@ def _present(user: User, run: UUID, task: int | None) -> _Present | None:
 
 async def _lines(user: User, run: UUID, task: int | None) -> AsyncIterator[bytes]:
     present = await sync_to_async(_present)(user, run, task)
-    await release_thread()
+    await request_thread.release()
     for (index, attempt), ended in present.attempts.items() if present else ():
         tail = _Tail(index, AttemptFiles(run, index, attempt))
         while lines := await asyncio.to_thread(tail.read, ended=ended):
@@ -143,7 +144,7 @@ async def _events(user: User, address: str, run: UUID, task: int | None) -> Asyn
         while True:
             # The state is read before the files: what was written before the end is read before the end.
             present = await sync_to_async(_present)(user, run, task)
-            await release_thread()
+            await request_thread.release()
             if present is None:
                 return
             tails = {

@@ -9,7 +9,7 @@ from ninja import Body, Router, Status
 from pydantic import Field
 
 from gridapps.access.models import User
-from gridapps.api.native import run_answers
+from gridapps.api.native import request_thread, run_answers
 from gridapps.api.native.answers import reads, writes
 from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.declared import AppId, RunId, RunIds, etag, if_none_match
@@ -24,7 +24,7 @@ from gridapps.api.native.run_shapes import (
     SubmittedAnswer,
 )
 from gridapps.api.native.shapes import State
-from gridapps.api.native.watching import address_of, release_thread, watch
+from gridapps.api.native.watching import address_of, watch
 from gridapps.registry.models import APP_ID
 from gridapps.runs import models, operations, queries, retention
 from gridapps.runs.states import TERMINAL
@@ -102,7 +102,7 @@ async def show(
     if wait and known in {None, _etag(found)} and not all(run.state in TERMINAL for run in found):
         watching = watch()
         async with watching.place(user.pk, address_of(request)):
-            await release_thread()
+            await request_thread.release()
             await watching.change({UUID(run.id): run.version for run in found}, seconds=wait)
         found = await sync_to_async(whole)(user, keys)
     response["ETag"] = _etag(found)

@@ -1,7 +1,7 @@
 """Waiting for runs to change, for many clients at once, with one query for all of them.
 
-One task of the event loop looks at the versions of all runs that somebody waits for: every 25 ms at first,
-up to every 250 ms for those who have waited longer. Nobody waits: nothing runs, and no connection is open.
+One task of the event loop reads the versions of all runs that clients wait for: every 25 ms at first, up to
+every 250 ms for those that have waited longer. Without waiting clients there is no task and no connection.
 """
 
 import asyncio
@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from uuid import UUID
 
-from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connections
 from django.db.utils import Error
 from django.http import HttpRequest
@@ -23,7 +22,7 @@ from django.http import HttpRequest
 from gridapps.api.errors import ApiError
 from gridapps.runs.models import Run
 
-# Of each application process.
+# In each application process.
 MAX_WAITERS = 1024
 MAX_WAITERS_OF_A_USER = 32
 MAX_WAITERS_OF_AN_ADDRESS = 128
@@ -41,7 +40,7 @@ class _Waiter:
 
 
 class Watch:
-    """The waiters of one event loop, and the task that looks on their behalf."""
+    """The waiters of one event loop, and the task that reads the versions for them."""
 
     def __init__(self) -> None:
         self._waiters: set[_Waiter] = set()
@@ -51,7 +50,7 @@ class Watch:
 
     @asynccontextmanager
     async def place(self, user: int, address: str) -> AsyncIterator[None]:
-        """One of the places for waiting. Raises ApiError (503) when there is none left."""
+        """Occupy one of the places for waiting. Raises ApiError (503) when none is free."""
         self.check(user, address)
         names = list(_limits(user, address))
         self._taken.update(names)
@@ -59,17 +58,17 @@ class Watch:
             yield
         finally:
             self._taken.subtract(names)
-            self._taken = +self._taken  # without those that have none
+            self._taken = +self._taken  # drops zero counts
 
     def check(self, user: int, address: str) -> None:
-        """Raise ApiError (503) when there is no place left for this user at this address."""
+        """Raise ApiError (503) when no place is free for this user at this address."""
         if any(self._taken[name] >= most for name, most in _limits(user, address).items()):
             raise ApiError("unavailable", "Too many clients wait for runs; try again in a few seconds.")
 
     async def change(self, seen: Mapping[UUID, int], *, seconds: float, interval: float = _FIRST) -> bool:
-        """Return True once a run has another version than was seen (or is gone), False when time is up.
+        """Return True once a run has another version than `seen`, or is gone; False after `seconds`.
 
-        `interval`: seconds between the first looks.
+        `interval`: seconds between the first reads.
         """
         waiter = _Waiter(seen, interval=interval)
         self._waiters.add(waiter)
@@ -111,7 +110,7 @@ class Watch:
 
 
 def address_of(request: HttpRequest) -> str:
-    """Where a request comes from: of IPv6 the network, because a client has a whole one."""
+    """The address of the client; of IPv6 its /64 network, all of which one client has."""
     text = request.headers.get("X-Forwarded-For", "")  # nginx sets it
     try:
         found = ip_address(text)
@@ -129,12 +128,12 @@ def _limits(user: int, address: str) -> dict[str, int]:
 
 
 def _versions(waiters: list[_Waiter]) -> Versions | None:
-    """The present versions of all runs that are waited for; None when the database does not answer."""
+    """The versions of all runs that clients wait for; None when the database does not answer."""
     wanted = {run for waiter in waiters for run in waiter.seen}
     try:
         return dict(Run.objects.filter(pk__in=wanted).order_by().values_list("pk", "version"))
     except Error as error:
-        logger.warning("Cannot look at runs: %s", error)
+        logger.warning("Cannot read the versions of runs: %s", error)
         connections.close_all()
         return None
 
@@ -150,16 +149,3 @@ def watch() -> Watch:
             del _watches[old]
         _watches[loop] = Watch()
     return _watches[loop]
-
-
-async def release_thread() -> None:
-    """Give back the thread and the database connection of this request, until it next needs one.
-
-    The framework keeps a thread for each request from the first synchronous step to the end. A request that
-    waits for a minute has no use for it; the next synchronous step gets a new one.
-    """
-    await sync_to_async(connections.close_all)()
-    context = SyncToAsync.thread_sensitive_context.get(None)
-    executor = SyncToAsync.context_to_thread_executor.pop(context, None) if context else None
-    if executor is not None:
-        executor.shutdown(wait=False)
