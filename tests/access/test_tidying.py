@@ -46,7 +46,7 @@ def test_what_has_expired_goes() -> None:
         "2 expired refresh tokens",
         "1 expired authorization codes",
     ]
-    assert list(tidying.tidy(dry_run=True)) == expected
+    assert tidying.plan() == expected
     assert list(tidying.tidy()) == expected
     assert list(tidying.tidy()) == []
     assert [session.session_key for session in Session.objects.all()] == ["new"]

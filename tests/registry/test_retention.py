@@ -56,10 +56,10 @@ def run(of: Release, cast: Cast, *, state: State = State.SUCCESS, days: float = 
 
 
 def given_up() -> set[Release]:
-    would = set(retention.retire(used=runs.releases_used, dry_run=True))
+    would = set(retention.plan())
     assert not Release.objects.filter(state="removed", pk__in=[each.pk for each in would]).exists()
-    assert set(retention.retire(used=runs.releases_used)) == would
-    assert retention.retire(used=runs.releases_used) == []
+    assert set(retention.retire()) == would
+    assert retention.retire() == []
     return would
 
 
@@ -123,7 +123,9 @@ def test_images_of_a_deleted_app_go(app: App, cast: Cast) -> None:
 
 
 @pytest.mark.usefixtures("policy")
-def test_what_comes_to_be_needed_in_the_last_moment_stays(app: App, cast: Cast) -> None:
+def test_what_comes_to_be_needed_in_the_last_moment_stays(
+    app: App, cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = release(app, 0, days=100)
     for number in (1, 2):
         release(app, number, days=50 - number)
@@ -136,7 +138,8 @@ def test_what_comes_to_be_needed_in_the_last_moment_stays(app: App, cast: Cast) 
             run(old, cast, state=State.QUEUED)
         return runs.releases_used(since)
 
-    assert retention.retire(used=used) == []
+    monkeypatch.setattr(retention, "releases_used", used)
+    assert retention.retire() == []
     old.refresh_from_db()
     assert old.state == "valid"
 

@@ -93,7 +93,7 @@ def test_what_no_release_needs_is_gone_and_the_disk_is_free(developer: Developer
     developer.upload(orphan)
     assert sweeping.sweep() == [], "within the grace nothing goes"
     age()
-    would = sweeping.sweep(dry_run=True)
+    would = sweeping.plan().lines()
     assert whole(developer, old)
     assert Layer.objects.filter(digest=digest(old.layers[0])).exists()
     assert sweeping.sweep() == would

@@ -87,7 +87,7 @@ def test_old_outputs_go_and_the_run_stays(data: Path, make_run) -> None:
     assert young.ended_at
     assert retention.expire_at(young) == young.ended_at + timedelta(days=DAYS)
     assert retention.expire_at(active) is None
-    assert list(output_files.sweep(dry_run=True)) == [f"outputs/{old.pk}"]
+    assert list(output_files.plan()) == [f"outputs/{old.pk}"]
     assert lying() == {old.pk, young.pk}
     assert sweep() == [f"outputs/{old.pk}"]
     assert sweep() == []

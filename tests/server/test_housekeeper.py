@@ -42,18 +42,17 @@ def test_a_job_that_fails_stops_neither_the_others_nor_its_next_round(
 ) -> None:
     rounds: list[str] = []
 
-    def failing(*, dry_run: bool) -> list[str]:
+    def failing() -> list[str]:
         rounds.append("failing")
         raise OSError("the disk is gone")
 
-    def working(*, dry_run: bool) -> Iterator[str]:
-        assert not dry_run
+    def working() -> Iterator[str]:
         rounds.append("working")
         if len(rounds) == 4:
             raise Enough
         yield "a thing"
 
-    monkeypatch.setattr(housekeeper, "JOBS", (Job("first", failing), Job("second", working)))
+    monkeypatch.setattr(housekeeper, "JOBS", (Job("first", list, failing), Job("second", list, working)))
     with caplog.at_level(logging.INFO), pytest.raises(Enough):
         keep_house(impatient)
     assert rounds == ["failing", "working"] * 2

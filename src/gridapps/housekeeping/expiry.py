@@ -1,7 +1,5 @@
 """Remove expired browser sessions, tokens and unused authorization codes."""
 
-from collections.abc import Iterator
-
 from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.utils import timezone
@@ -15,17 +13,22 @@ _KINDS = {
 }
 
 
-def tidy(*, dry_run: bool = False) -> Iterator[str]:
-    """Remove them, or with `dry_run` only count them; one line for each kind.
+def plan() -> list[str]:
+    """A line for each kind that `tidy` would remove: it is done, and rolled back."""
+    with transaction.atomic():
+        lines = tidy()
+        transaction.set_rollback(True)
+    return lines
+
+
+def tidy() -> list[str]:
+    """Remove them; a line for each kind.
 
     A used refresh token is kept until it expires, because its second use reveals a theft.
     """
-    before = {kind: kind.objects.count() for kind in _KINDS}
     with transaction.atomic():
+        before = {kind: kind.objects.count() for kind in _KINDS}
         Session.objects.filter(expire_date__lt=timezone.now()).delete()
         clear_expired()
         removed = {kind: count - kind.objects.count() for kind, count in before.items()}
-        transaction.set_rollback(dry_run)
-    for kind, count in removed.items():
-        if count > 0:
-            yield f"{count} {_KINDS[kind]}"
+    return [f"{count} {_KINDS[kind]}" for kind, count in removed.items() if count > 0]

@@ -1,11 +1,10 @@
-"""Which releases keep their images in the developer registry, and giving up the others.
+"""Which releases keep their images in the developer registry.
 
-A release stays for ever, because runs name it; its image goes when nothing needs it any more. Pushing it
-again brings it back. What lies in the registry is removed afterwards, by `sweeping`.
+A release stays, because runs name it; its image is removed when nothing needs it any more. Pushing it again
+brings it back. This marks the releases; `sweeping` removes the images from the registry.
 """
 
 import logging
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -15,28 +14,27 @@ from django.utils import timezone
 
 from gridapps.audit import record
 from gridapps.registry.models import App, Release, Share
+from gridapps.runs.queries import releases_used
 
-# The releases that runs need: those that wait or run, and those that were submitted since a moment.
-Used = Callable[[datetime], QuerySet[Release]]
 log = logging.getLogger(__name__)
 
 
-def retire(*, used: Used, dry_run: bool = False) -> list[Release]:
-    """Give up the images that the policy does not keep; their releases.
+def plan() -> list[Release]:
+    """The releases whose images the policy does not keep.
 
     Of an App these stay: the newest releases; what was pushed, or ran, within the days that the settings say;
     what is shared, and what runs or waits to run. Of a deleted App only the last two. A tag keeps nothing.
     """
     apps = App.objects.filter(releases__state=Release.State.VALID).distinct().order_by("app_id")
-    return [
-        release
-        for app in apps
-        for release in _unneeded(app, used).select_related("app")
-        if dry_run or _give_up(release, used)
-    ]
+    return [release for app in apps for release in _unneeded(app).select_related("app")]
 
 
-def _unneeded(app: App, used: Used) -> QuerySet[Release]:
+def retire() -> list[Release]:
+    """Give up the images of the releases of `plan`; the releases."""
+    return [release for release in plan() if _give_up(release)]
+
+
+def _unneeded(app: App) -> QuerySet[Release]:
     valid = app.releases.filter(state=Release.State.VALID)
     now, days = timezone.now(), settings.GRIDAPPS.keep_unshared
     if app.deleted_at is not None:
@@ -49,22 +47,29 @@ def _unneeded(app: App, used: Used) -> QuerySet[Release]:
     else:
         return valid.none()
     shared = Share.objects.filter(release=OuterRef("pk"), state__in=Share.OPEN)
-    return valid.exclude(Exists(shared)).exclude(pk__in=used(since).values("pk")).order_by("pushed_at", "pk")
+    return (
+        valid.exclude(Exists(shared))
+        .exclude(pk__in=releases_used(since).values("pk"))
+        .order_by("pushed_at", "pk")
+    )
 
 
-def _give_up(release: Release, used: Used) -> bool:
-    """Unless it is needed by now: pushes and shares take the App's lock too, and a new run the release's."""
+def _give_up(release: Release) -> bool:
+    """Mark it as removed, unless it is needed by now; whether it was marked.
+
+    Pushes and shares take the App's lock too, and a new run the release's.
+    """
     with transaction.atomic():
         app = App.objects.select_for_update().get(pk=release.app_id)
         Release.objects.select_for_update().get(pk=release.pk)
-        if not _unneeded(app, used).filter(pk=release.pk).exists():
+        if not _unneeded(app).filter(pk=release.pk).exists():
             return False
         now = timezone.now()
         release.state, release.removed_at = Release.State.REMOVED, now
         release.reasons = [_why(app, now)]
         release.save(update_fields=["state", "removed_at", "reasons"])
         release.tags.all().delete()
-        release.attachments.all().delete()  # what they say lies beside the image, and goes with it
+        release.attachments.all().delete()  # the documents are removed with the image
         record.release_removed(release=str(release), reason=release.reasons[0])
     log.info("The image of %s was given up", release)
     return True

@@ -1,50 +1,54 @@
-"""Removing what no export refers to: killed imports leave it, and exports that were deleted."""
+"""Remove export files to which no export refers: those of killed imports and of deleted exports."""
 
 import os
 import shutil
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from gridapps.exports import stored_files
 from gridapps.exports.models import ExportFile
 from gridapps.storage.choice import current
 
-# An import shows each minute that it goes on; an object cannot, and the longest import has many of them.
+# An import renews its directory every minute. An object cannot be renewed, and a long import writes many.
 GRACE = timedelta(days=1)
 GRACE_OF_OBJECTS = timedelta(days=7)
+_PREFIX = "exports/"  # of the keys
 
 
-def tidy(*, dry_run: bool = False) -> list[str]:
-    """Remove it, unless its import may still go on, or with `dry_run` only find it; the keys.
-
-    Raises StorageUnavailable.
-    """
-    return _tidy_objects(dry_run) if stored_files.root() is None else _tidy_directories(dry_run)
-
-
-def _tidy_directories(dry_run: bool) -> list[str]:
+def find() -> list[str]:
+    """The keys of what no export refers to and no import may still need. Raises StorageUnavailable."""
     root = stored_files.root()
-    assert root is not None
+    return _find_objects() if root is None else _find_directories(root)
+
+
+def tidy() -> list[str]:
+    """Remove what `find` finds; the keys. Raises StorageUnavailable."""
+    found, root = find(), stored_files.root()
+    for key in found:
+        if root is None:
+            current().remove(key)
+        else:
+            shutil.rmtree(root / key.removeprefix(_PREFIX), ignore_errors=True)
+    return found
+
+
+def _find_directories(root: Path) -> list[str]:
     oldest = time.time() - GRACE.total_seconds()
     with os.scandir(root) as found:
         directories = [each for each in found if each.is_dir(follow_symlinks=False)]
         old = {each.name for each in directories if each.stat().st_mtime < oldest}
     if not old:
         return []
-    # Asked after the look: what is written meanwhile is not old.
+    # Read after the directories: what is written meanwhile is not old.
     unused = old - {path.partition("/")[0] for path in _paths()}
-    for name in () if dry_run else unused:
-        shutil.rmtree(root / name, ignore_errors=True)
-    return [f"exports/{name}" for name in sorted(unused)]
+    return sorted(f"{_PREFIX}{name}" for name in unused)
 
 
-def _tidy_objects(dry_run: bool) -> list[str]:
+def _find_objects() -> list[str]:
     oldest = datetime.now(UTC) - GRACE_OF_OBJECTS
-    old = {entry.key for entry in current().entries("exports/") if entry.modified < oldest}
-    unused = old - {stored_files.key(path) for path in _paths()} if old else old
-    for key in () if dry_run else unused:
-        current().remove(key)
-    return sorted(unused)
+    old = {entry.key for entry in current().entries(_PREFIX) if entry.modified < oldest}
+    return sorted(old - {stored_files.key(path) for path in _paths()} if old else old)
 
 
 def _paths() -> list[str]:

@@ -18,26 +18,31 @@ logger = logging.getLogger(__name__)
 BATCH = 500  # runs that are looked up at once
 
 
-def sweep(*, dry_run: bool = False) -> Iterator[str]:
-    """Remove what the policy says, and the files of all that was removed; the keys.
+def plan() -> Iterator[str]:
+    """The keys of what `sweep` would remove."""
+    return (store.run_key(pk) for pk in (*_left(), *retention.expired().iterator()))
 
-    With `dry_run` it only says what. May be stopped at any moment, and run twice at once. Raises
-    StorageUnavailable: what was not reached is the next one's.
+
+def sweep() -> Iterator[str]:
+    """Remove the outputs that the policy no longer keeps, and files that earlier removals left; the keys.
+
+    May be stopped at any moment, and run twice at once. Raises StorageUnavailable: the next call goes on.
     """
-    interrupted = Run.objects.filter(files_left=True).order_by("outputs_removed_at")
-    left = list(interrupted.values_list("pk", flat=True))
-    if dry_run:
-        yield from (store.run_key(pk) for pk in (*left, *retention.expired().iterator()))
-        return
-    yield from _cleared(left)
+    yield from _cleared(_left())
     while batch := list(retention.expired()[:BATCH]):
         for pk in batch:
             retention.forget(pk, by=INSTANCE)
             yield from _cleared([pk])
 
 
+def _left() -> list[UUID]:
+    """The runs whose outputs were removed, and whose files may still exist."""
+    interrupted = Run.objects.filter(files_left=True).order_by("outputs_removed_at")
+    return list(interrupted.values_list("pk", flat=True))
+
+
 def _cleared(runs: Iterable[UUID]) -> Iterator[str]:
-    """Remove the files of these runs, of which no row speaks any more."""
+    """Remove the files of these runs, to which no row refers any more."""
     for pk in runs:
         key = store.run_key(pk)
         try:

@@ -1,18 +1,19 @@
-"""Garbage collection of the developer registry, beside its process and beside pushes.
+"""Garbage collection of the developer registry, while its process runs and pushes go on.
 
-What a release needs stays, and what was touched within the grace: a push touches what it relies on
-first. The rest goes: tags, manifests and links from the repositories, then blobs that no repository links. It
-may be killed at any point, and done again. Nothing of the trusted registry is looked at.
-docs/decisions/0075-housekeeping.md says why a push that is under way cannot be hurt.
+`plan` decides, and changes nothing; `execute` removes. What a release needs stays, and what was touched
+within the grace period: a push touches what it relies on first. Everything else is removed: tags, manifests
+and links from the repositories, then blobs that no repository links. Each removal is checked again when it is
+done. The process may be killed at any point. The trusted registry is not touched.
+docs/decisions/0075-housekeeping.md says why a push that is under way loses nothing.
 """
 
 import logging
 import re
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 
 from gridapps.oci import stored_manifests
@@ -27,32 +28,91 @@ _ATTACHED = re.compile(r"sha256-([0-9a-f]{64})(\.[a-z]+)?")
 log = logging.getLogger(__name__)
 
 
-def sweep(*, dry_run: bool = False, without: Collection[Release] = ()) -> list[str]:
-    """Remove what no release needs; a line for each. With `dry_run` only the lines, as if the releases of
-    `without` were gone already. Raises OSError."""
-    gone = {release.pk for release in without}
-    return list(_Sweep(disk.developers(), dry_run=dry_run, without=gone).everything())
+class Kind(Enum):
+    UPLOAD = auto()
+    TAG = auto()
+    PAST = auto()  # what a tag named before: the registry writes it down, and nothing reads it
+    MANIFEST = auto()
+    LINK = auto()
+    BLOB = auto()
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A directory to remove. `repository` is empty for a blob, `line` for what operators are not told of."""
+
+    kind: Kind
+    path: Path
+    repository: str = ""
+    digest: str = ""
+    line: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to remove, in this order, judged at `made_at` (seconds since the epoch)."""
+
+    made_at: float
+    removals: list[Removal]
+
+    def lines(self) -> list[str]:
+        """A line for each thing."""
+        return [removal.line for removal in self.removals if removal.line]
+
+
+def sweep() -> list[str]:
+    """Remove what no release needs; a line for each thing. Raises OSError."""
+    there = disk.developers()
+    # What a process that was killed has moved aside is decided on first.
+    there.settle(wanted=_Wanted(there, time.time()))
+    return list(execute(plan()))
+
+
+def plan(*, without: Collection[Release] = ()) -> Plan:
+    """What to remove, as if the releases of `without` had no image. Changes nothing. Raises OSError."""
+    planner = _Planner(disk.developers(), without={release.pk for release in without})
+    return Plan(planner.now, list(planner.removals()))
+
+
+def execute(plan: Plan) -> Iterator[str]:
+    """Remove what is planned, unless something relies on it by now; a line for each thing. Raises OSError."""
+    there = disk.developers()
+    wanted = _Wanted(there, plan.made_at)
+    relied_on = set()  # repositories in which a manifest stays: so does what it names
+    for removal in plan.removals:
+        if removal.kind in {Kind.MANIFEST, Kind.LINK} and removal.repository in relied_on:
+            continue
+        if not there.take(removal.path, wanted=wanted):
+            if removal.kind is Kind.MANIFEST:
+                relied_on.add(removal.repository)
+            continue
+        if removal.kind is Kind.BLOB:
+            Layer.objects.filter(digest=removal.digest).delete()  # it is read again when it is pushed again
+        if removal.line:
+            yield removal.line
 
 
 class _Unreadable(Exception):
-    """A manifest that is kept cannot be read, so nobody knows what it needs."""
+    """A manifest that is kept cannot be read, so it is not known what it needs."""
 
 
 @dataclass(frozen=True)
 class _Needed:
-    """What some manifests need: manifests, themselves among them, and blobs."""
+    """What some manifests need: manifests, including themselves, and blobs."""
 
     manifests: set[str]
     blobs: set[str]
 
 
 class _Manifests:
-    """The manifests that lie in a repository, and what they name."""
+    """The manifests in a repository, and what they name."""
 
     def __init__(self, there: Disk, files: Files) -> None:
         self.found = files.revisions()
         self._digests: dict[str, set[str]] = {}
-        self._attached: dict[str, set[str]] = defaultdict(set)  # to which manifest: which ones
+        self._attached: dict[str, set[str]] = defaultdict(
+            set
+        )  # manifests by the one that they are attached to
         for digest in self.found:
             self._read(there, digest)
         for tag, digest in files.tags().items():
@@ -60,7 +120,7 @@ class _Manifests:
                 self._attached[f"sha256:{match[1]}"].add(digest)
 
     def needed(self, roots: Iterable[str]) -> _Needed:
-        """What these need: children of indexes as well, and what is attached to any of it.
+        """What these need, with the children of indexes and what is attached to any of them.
 
         Raises _Unreadable.
         """
@@ -70,7 +130,7 @@ class _Manifests:
             if digest in needed.manifests:
                 continue
             if digest not in self._digests:
-                raise _Unreadable(f"The manifest {digest} is not there, or no JSON.")
+                raise _Unreadable(f"The manifest {digest} is missing, or is not JSON.")
             needed.manifests.add(digest)
             needed.blobs.update(self._digests[digest])
             todo += (self._digests[digest] | self._attached[digest]) & self.found
@@ -89,20 +149,17 @@ class _Manifests:
             self._attached[target].add(digest)
 
 
-class _Sweep:
-    """One pass over everything."""
+class _Planner:
+    """Looks at every repository, and then at the blobs."""
 
-    def __init__(self, there: Disk, *, dry_run: bool, without: Collection[int]) -> None:
+    def __init__(self, there: Disk, *, without: Collection[int]) -> None:
+        self.now = time.time()
         self._disk = there
-        self._dry_run = dry_run
         self._without = without
-        self._now = time.time()
-        self._gone: dict[str, set[str]] = {}  # links, by repository: in a dry run they are still there
+        self._unlinked: dict[str, set[str]] = defaultdict(set)  # by repository: the links to be removed
 
-    def everything(self) -> Iterator[str]:
-        """Line by line, as it is done."""
-        if not self._dry_run:
-            self._disk.settle(wanted=self._wanted)
+    def removals(self) -> Iterator[Removal]:
+        """In the order in which they can be done."""
         apps = {app.app_id: app for app in App.objects.all()}
         for name in self._disk.repositories():
             files = self._disk.repository(name)
@@ -117,77 +174,70 @@ class _Sweep:
                 log.warning("The repository %s is left as it is. %s", name, error)
         yield from self._blobs()
 
-    def _uploads(self, name: str, files: Files) -> Iterator[str]:
-        idle = [each for each in files.uploads() if each.touched < self._now - GIVEN_UP]
+    def _uploads(self, name: str, files: Files) -> Iterator[Removal]:
+        idle = [each for each in files.uploads() if each.touched < self.now - GIVEN_UP]
         written = disk.being_written(idle)
         for upload in idle:
-            if upload.path not in written and self._take(upload.path):
-                yield f"upload {name}/{upload.path.name}: {upload.size} bytes"
+            if upload.path not in written:
+                line = f"upload {name}/{upload.path.name}: {upload.size} bytes"
+                yield Removal(Kind.UPLOAD, upload.path, name, line=line)
 
-    def _repository(self, name: str, files: Files, app: App) -> Iterator[str]:
+    def _repository(self, name: str, files: Files, app: App) -> Iterator[Removal]:
         valid = app.releases.filter(state=Release.State.VALID).exclude(pk__in=self._without)
         releases = list(valid.values_list("digest", flat=True))  # first: what is pushed from now on is young
         there = _Manifests(self._disk, files)
         kept = there.needed(releases)
         for tag, digest in files.tags().items():
-            if digest not in kept.manifests and self._is_old(files.tag(tag)) and self._take(files.tag(tag)):
-                yield f"tag {name}:{tag}"
-            else:
-                self._forget_past(files, tag, digest)
-        if any(each.touched > self._now - GIVEN_UP for each in files.uploads()):
-            return  # a push is under way, and may have begun longer ago than the grace
+            if digest not in kept.manifests and self._is_old(files.tag(tag)):
+                yield Removal(Kind.TAG, files.tag(tag), name, line=f"tag {name}:{tag}")
+                continue
+            for path in files.history(tag):
+                if path.name not in digest and self._is_old(path):
+                    yield Removal(Kind.PAST, path, name)
+        if any(each.touched > self.now - GIVEN_UP for each in files.uploads()):
+            return  # a push is under way, and may have begun longer ago than the grace period
         young = {digest for digest in there.found if not self._is_old(files.revision(digest))}
         needed = there.needed(kept.manifests | young)
-        gone = self._gone[name] = set()
         for digest in sorted(there.found - needed.manifests):
-            if not self._take(files.revision(digest)):
-                return  # somebody relies on it since, and so on what it names
-            gone.add(digest)
-            yield f"manifest {name}@{digest}"
+            self._unlinked[name].add(digest)
+            yield Removal(Kind.MANIFEST, files.revision(digest), name, digest, f"manifest {name}@{digest}")
         for digest in sorted(files.layers() - needed.blobs):
-            if self._is_old(files.layer(digest)) and self._take(files.layer(digest)):
-                gone.add(digest)
-                yield f"link {name}@{digest}"
+            if self._is_old(files.layer(digest)):
+                self._unlinked[name].add(digest)
+                yield Removal(Kind.LINK, files.layer(digest), name, digest, f"link {name}@{digest}")
 
-    def _forget_past(self, files: Files, tag: str, digest: str) -> None:
-        """What a tag has named once is written down by the registry, and read by nobody."""
-        for path in files.history(tag):
-            if path.name not in digest and self._is_old(path) and not self._dry_run:
-                shutil.rmtree(path)
-
-    def _blobs(self) -> Iterator[str]:
+    def _blobs(self) -> Iterator[Removal]:
         linked: set[str] = set()
         for name in self._disk.repositories():
             files = self._disk.repository(name)
-            linked |= (files.layers() | files.revisions()) - (
-                self._gone.get(name, set()) if self._dry_run else set()
-            )
+            linked |= (files.layers() | files.revisions()) - self._unlinked[name]
         for digest in self._disk.blobs():
             path = self._disk.blob(digest)
             if digest not in linked and self._is_old(path):
-                size = self._disk.size(digest)
-                if self._take(path):
-                    if not self._dry_run:  # what was read of it is read again when it comes again
-                        Layer.objects.filter(digest=digest).delete()
-                    yield f"blob {digest}: {size} bytes"
-
-    def _take(self, path: Path) -> bool:
-        return self._dry_run or self._disk.take(path, wanted=self._wanted)
-
-    def _wanted(self, place: Path, now_at: Path) -> bool:
-        """Whether somebody has come to rely on it, asked again where nobody can any more."""
-        if place.parent.name == "_uploads":
-            return disk.touched(now_at) > self._now - GIVEN_UP
-        if place == self._disk.blob(place.name) and self._is_linked(place.name):
-            return True
-        return disk.touched(now_at) > self._now - GRACE
-
-    def _is_linked(self, digest: str) -> bool:
-        every = (self._disk.repository(name) for name in self._disk.repositories())
-        return any(files.layer(digest).exists() or files.revision(digest).exists() for files in every)
+                line = f"blob {digest}: {self._disk.size(digest)} bytes"
+                yield Removal(Kind.BLOB, path, digest=digest, line=line)
 
     def _is_old(self, path: Path) -> bool:
         try:
-            return disk.touched(path) < self._now - GRACE
-        except FileNotFoundError:  # somebody else was faster
+            return disk.touched(path) < self.now - GRACE
+        except FileNotFoundError:  # another process has removed it
             return False
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Whether something relies on a directory by now. Asked when nothing can come to rely on it any more."""
+
+    there: Disk
+    since: float  # seconds since the epoch: the moment of the plan
+
+    def __call__(self, place: Path, now_at: Path) -> bool:
+        if place.parent.name == "_uploads":
+            return disk.touched(now_at) > self.since - GIVEN_UP
+        if place == self.there.blob(place.name) and self._is_linked(place.name):
+            return True
+        return disk.touched(now_at) > self.since - GRACE
+
+    def _is_linked(self, digest: str) -> bool:
+        every = (self.there.repository(name) for name in self.there.repositories())
+        return any(files.layer(digest).exists() or files.revision(digest).exists() for files in every)

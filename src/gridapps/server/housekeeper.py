@@ -15,12 +15,11 @@ from pathlib import Path
 
 from django.db import close_old_connections
 
-from gridapps.housekeeping import expiry as access
+from gridapps.housekeeping import expiry, output_files, sweeping
 from gridapps.housekeeping import image_retention as retention
 from gridapps.housekeeping import lost_exports as exports
 from gridapps.housekeeping import lost_outputs as outputs
-from gridapps.housekeeping import output_files, sweeping
-from gridapps.runs import queries as runs
+from gridapps.registry.models import Release
 from gridapps.server import layout
 
 FIRST = 60.0  # seconds after the start, when the instance is busy
@@ -31,26 +30,43 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """Removes something by a rule and yields a line for each item. `dry_run=True`: lists without removing."""
+    """Removes something by a rule. Both functions return a line for each item."""
 
     name: str
-    run: Callable[..., Iterable[str]]
+    plan: Callable[[], Iterable[str]]  # tells what would be removed
+    run: Callable[[], Iterable[str]]
     rounds: int = 1  # it runs in every round, or in every nth
 
 
-def images(*, dry_run: bool) -> Iterator[str]:
+def plan_images() -> Iterator[str]:
     """Images that no release needs: those that the retention policy gives up, and leftovers of pushes."""
-    given_up = retention.retire(used=runs.releases_used, dry_run=dry_run)
-    for release in given_up:
-        yield f"release {release}: {release.size} bytes"
-    yield from sweeping.sweep(dry_run=dry_run, without=given_up)
+    given_up = retention.plan()
+    yield from map(_line, given_up)
+    yield from sweeping.plan(without=given_up).lines()
+
+
+def remove_images() -> Iterator[str]:
+    """Remove what `plan_images` lists."""
+    yield from map(_line, retention.retire())
+    yield from sweeping.sweep()
+
+
+def _line(release: Release) -> str:
+    return f"release {release}: {release.size} bytes"
 
 
 # The last one lists all exports, so it runs once a day.
-JOBS = (Job("images", images), Job("sessions", access.tidy), Job("exports", exports.tidy, rounds=24))
+JOBS = (
+    Job("images", plan_images, remove_images),
+    Job("sessions", expiry.plan, expiry.tidy),
+    Job("exports", exports.find, exports.tidy, rounds=24),
+)
 # Workers own the outputs, so these run with a worker's rights. Workers sweep by themselves; only the second
 # job lists everything that is stored.
-OF_WORKERS = (Job("outputs", output_files.sweep), Job("lost outputs", outputs.tidy))
+OF_WORKERS = (
+    Job("outputs", output_files.plan, output_files.sweep),
+    Job("lost outputs", outputs.plan, outputs.tidy),
+)
 
 
 def keep_house(data: Path) -> None:
@@ -64,7 +80,7 @@ def keep_house(data: Path) -> None:
                     continue
                 close_old_connections()
                 try:
-                    removed = list(job.run(dry_run=False))
+                    removed = list(job.run())
                 except Exception:
                     # The other jobs and the next round go on.
                     log.exception("The job %s goes on in %.0f s", job.name, EVERY)

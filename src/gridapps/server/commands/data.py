@@ -56,7 +56,7 @@ def tidy(dry_run: bool) -> None:
         for role, jobs in (("housekeeper", JOBS), ("worker", OF_WORKERS)):
             with acting_as(ours.get(role)):
                 for job in jobs:
-                    for line in call(lambda job=job: list(job.run(dry_run=dry_run))):
+                    for line in call(lambda job=job: list(job.plan() if dry_run else job.run())):
                         click.echo(line)
                         count += 1
     click.echo(f"{count} would be removed." if dry_run else f"{count} removed.")
