@@ -37,7 +37,7 @@ DIGEST = "@sha256:" + "0" * 64
 
 
 def ask(connection: socket.socket, content: bytes, descriptors: list[int] | None = None) -> messages.Reply:
-    """Send a message as it is, and read the reply."""
+    """Send a message unchanged and read the reply."""
     channel.send(connection, content, descriptors or [])
     reply, passed = channel.receive(connection)
     channel.close(passed)
@@ -49,7 +49,7 @@ def _open_files() -> int:
 
 
 def _closes_down_to(count: int) -> bool:
-    """The other side closes its descriptors a moment after its reply."""
+    """The launcher closes its descriptors shortly after its reply."""
     end = time.monotonic() + 20
     while _open_files() > count:
         if time.monotonic() > end:
@@ -320,7 +320,7 @@ def test_a_name_is_no_path(fake_launcher: FakeLauncher, call: str, name: str) ->
 
 
 def test_images_of_others_are_out_of_reach(fake_launcher: FakeLauncher) -> None:
-    """The engine may have other users, whose images are not looked at, dropped or pulled here."""
+    """The engine may have other users, whose images cannot be described, dropped or pulled here."""
     sandbox = fake_launcher.connect()
     other = f"docker.io/library/postgres{DIGEST}"
     fake_launcher.sandbox.sizes[other] = {"layer": 7}
@@ -347,7 +347,7 @@ def test_containers_without_end_stop_at_a_number(fake_bench: Bench) -> None:
 
 
 def test_where_all_is_one_account_inputs_stay_where_they_are(tmp_path: Path) -> None:
-    """An instance that root did not start cannot mount, and there is nobody to protect from."""
+    """An instance that root did not start cannot mount, and worker and launcher have one account."""
     source = tmp_path / "in.laz"
     source.write_bytes(b"LASF")
     open_to_all(tmp_path)
@@ -371,7 +371,7 @@ def test_a_stranger_is_refused(fake_launcher: FakeLauncher) -> None:
     sandbox = fake_launcher.connect()
     with pytest.raises(EngineUnavailable, match="Permission denied"):
         as_account(STRANGER, sandbox.version)
-    # Even where the socket's mode lets it connect, its credentials do not.
+    # Even if the mode of the socket allows a connection, the credentials are refused.
     fake_launcher.socket.chmod(0o666)
     with pytest.raises(EngineUnavailable, match="does not answer"):
         as_account(STRANGER, sandbox.version)
@@ -420,7 +420,7 @@ def test_silence_and_unread_replies_hold_up_nobody(fake_launcher: FakeLauncher) 
 def test_a_call_that_hangs_holds_up_no_other(
     fake_launcher: FakeLauncher, fake_bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An engine that does not come back with one container: the others start, end and go."""
+    """The engine hangs on one container: others are started, stopped and removed."""
     hanging, released = threading.Event(), threading.Event()
     start = fake_launcher.sandbox.start
 
@@ -436,7 +436,7 @@ def test_a_call_that_hangs_holds_up_no_other(
     first.start()
     assert hanging.wait(10)
     assert fake_bench.run(reference("fail")).ended.exit_code == 3
-    # A worker that comes back meanwhile waits for it, and takes nothing away under it.
+    # A worker that restarts meanwhile waits for the start, and removes nothing during it.
     assert sandbox.wait("stuck", timeout=0.1) is None
     for refused in (lambda: sandbox.remove("stuck"), lambda: sandbox.stop("stuck", grace=0)):
         with pytest.raises(SandboxError, match="being started"):
@@ -512,7 +512,7 @@ _MESSAGES = st.builds(
 @given(content=st.binary(min_size=1, max_size=200) | _MESSAGES)
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_message_is_a_surprise(fake_launcher: FakeLauncher, content: bytes) -> None:
-    """Whatever it is, it is refused by name, or carried out: never an error that nobody foresaw."""
+    """Any message is carried out or refused with a known error."""
     with channel.new_socket() as connection:
         connection.connect(str(fake_launcher.socket))
         reply = ask(connection, content)

@@ -36,7 +36,7 @@ def opened(grid: Path) -> Iterator[int]:
 
 
 def _make(path: Path, content: bytes | None, mode: int) -> None:
-    """A file, or without content a directory, of the program's."""
+    """A file of the program, or without content a directory."""
     if content is None:
         path.mkdir()
     else:
@@ -142,7 +142,7 @@ def test_many_entries_take_seconds(grid: Path, opened: int) -> None:
 
 
 def test_what_is_swapped_for_a_link_meanwhile_harms_nobody(grid: Path, opened: int, tmp_path: Path) -> None:
-    """No program runs any more when outputs are handed over; if one did, it would gain nothing."""
+    """Normally no program runs when outputs are handed over; one that did would gain nothing."""
     victim = tmp_path / "victim"
     victim.write_bytes(b"")
     victim.chmod(0o600)

@@ -33,7 +33,7 @@ def launcher(engine: Engine, tmp_path: Path) -> Iterator[Launcher]:
 
 @pytest.fixture
 def pulled(engine: Engine, launcher: Launcher, tmp_path: Path) -> Iterator[Callable[[str], str]]:
-    """Start the launcher; the reference of a script's image, which is in the engine."""
+    """Start the launcher; returns the image of a script, which the engine has."""
     made = []
     (tmp_path / "registry").mkdir()
     with plain_registry(tmp_path / "registry") as registry:
@@ -63,7 +63,7 @@ def bench(launcher: Launcher, tmp_path: Path) -> Iterator[Bench]:
 
 
 def _starts(launcher: Launcher, source: Path, image: str) -> str:
-    """A program that starts a container, of the name that it is given."""
+    """A Python program that starts a container with the name in its argument."""
     top = Path.cwd()
     return f"""
 import sys
@@ -147,7 +147,7 @@ def test_what_a_dead_launcher_left_attached_goes_with_the_next_look(
 def test_an_account_without_privileges_does_all_of_a_workers_work(
     launcher: Launcher, bench: Bench, pulled: Callable[[str], str], tmp_path: Path
 ) -> None:
-    """A file that only the account may read, outputs that the program closed, a log: no root anywhere."""
+    """Without root: an input that only the account may read, closed outputs, and a log."""
     image = pulled(
         "cat /input/pointcloud.laz > /grid/copy; mkdir /grid/d; echo deep > /grid/d/x; echo said >&2; "
         "chmod 000 /grid/copy /grid/d/x /grid/d"
@@ -176,7 +176,7 @@ def test_an_account_without_privileges_does_all_of_a_workers_work(
 def test_an_input_of_another_mount_namespace_is_found_by_its_path(
     launcher: Launcher, pulled: Callable[[str], str], tmp_path: Path
 ) -> None:
-    """A worker that its service manager gave a mount namespace of its own."""
+    """A service manager may give the worker a mount namespace of its own."""
     source = tmp_path / "in.laz"
     source.write_bytes(INPUT)
     image = pulled("sleep 60")
@@ -188,7 +188,7 @@ def test_an_input_of_another_mount_namespace_is_found_by_its_path(
         done = subprocess.run([*command, "away"], capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "inputs" / "away").read_bytes() == INPUT
-        # A file that is elsewhere in the sender's own file systems is not to be had.
+        # A file that exists only in the sender's mount namespace is refused.
         hidden = ["sh", "-c", 'mount -t tmpfs none "$0" && cp "$1" "$0" && exec "$2" "$3" hidden']
         place = tmp_path / "own"
         place.mkdir()
@@ -204,7 +204,7 @@ def test_an_input_of_another_mount_namespace_is_found_by_its_path(
 def test_a_worker_that_is_killed_leaves_nothing_half_done(
     launcher: Launcher, bench: Bench, pulled: Callable[[str], str], tmp_path: Path
 ) -> None:
-    """Its starts are carried through, whenever it died; the next worker finds and removes them."""
+    """Its starts are completed; the next worker finds and removes the containers."""
     image = pulled("sleep 60")
     source = tmp_path / "in.laz"
     program = _starts(launcher, source, image)

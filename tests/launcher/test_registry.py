@@ -25,7 +25,7 @@ def silent_to_the_engine(fake_launcher: FakeLauncher, monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def untrusted(fake_launcher: FakeLauncher, tmp_path: Path) -> Iterator[str]:
-    """A registry whose certificate nobody has signed."""
+    """A registry with a self-signed certificate."""
     host = fake_launcher.registries[1]
     subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]

@@ -1,4 +1,4 @@
-/* Tries to make its end look like one that came from outside, or to prevent the report of it. Exits with 5. */
+/* Tries to make its end look as if it came from outside, or to prevent the report. Exits with 5. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <signal.h>
@@ -43,7 +43,7 @@ static void fill(void) {
     fill_file("/.gridapps/report/more", O_WRONLY | O_CREAT);
 }
 
-/* All of the container's memory is in /tmp at the end, where it outlives the one that wrote it. */
+/* At the end all memory of the container is in /tmp, where it outlives the process that wrote it. */
 static void memory(void) {
     truncate("/.gridapps/report/status", 0);
     if (fork() == 0) {

@@ -20,7 +20,7 @@ WORD = "0123456789abcdef" * 4
 
 
 def test_outside_a_container_it_does_nothing() -> None:
-    """It ends every process that it sees: it must never do that to a machine."""
+    """It kills every process that it sees, so it refuses to run on the host."""
     words = ["/a", "/b", "/c", "/d", "1", "2", "/", "true"]
     done = subprocess.run([str(INIT_BINARY), *words], capture_output=True, text=True, check=False)
     assert done.returncode == 125
@@ -80,7 +80,7 @@ def test_a_signal_of_the_program_is_its_exit_code(bench: Bench, script: Script) 
 def test_an_end_that_was_asked_for_from_outside_is_told(
     bench: Bench, script: Script, engine: Engine, instance: str
 ) -> None:
-    """An engine that stops sends TERM: what the program makes of it is not the program's own end."""
+    """An engine that stops sends TERM; how the program then ends is not its own doing."""
     name = bench.start(script("trap 'exit 7' TERM; echo ready >&2; while :; do sleep 0.1; done"))
     while "ready" not in bench.log(name):
         time.sleep(0.05)
@@ -101,7 +101,7 @@ def test_an_exit_code_of_137_alone_is_not_memory(bench: Bench, script: Script) -
 
 
 def test_a_file_that_stands_where_output_goes_cannot_be_there(bench: Bench, engine: Engine) -> None:
-    """An image may bring its own /grid; the empty one is mounted over it."""
+    """An image may contain /grid; an empty one is mounted over it."""
     image = engine.image(command=["ls -a /grid"], files={"/grid/stdout.txt": (b"forged", 0o666)})
     assert bench.run(image).stdout.split() == [".", "..", "stdout.txt"]
 
@@ -144,7 +144,7 @@ def test_its_own_log_can_be_spoilt_by_the_program_but_not_more(bench: Bench, scr
 
 @pytest.fixture(scope="module")
 def forger(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """Images of forge.c, by what it tries."""
+    """Images of forge.c, by the attack that it tries."""
     program = tmp_path_factory.mktemp("forge") / "forge"
     code = Path(__file__).with_name("forge.c")
     subprocess.run(["gcc", "-static", "-O1", "-o", str(program), str(code)], check=True)
@@ -156,7 +156,7 @@ def forger(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Callable
 def test_the_program_cannot_turn_its_end_into_a_failure_of_the_platform(
     bench: Bench, forger: Callable[[str], str], what: str
 ) -> None:
-    """It would be tried three times, and no output would be kept."""
+    """Otherwise it would be tried three times and lose its outputs."""
     limits = Limits(cpus=1, memory=24 * MIB, disk=8 * MIB, inodes=200, tmp=64 * MIB, processes=20, log=MIB)
     result = bench.run(forger(what), limits=limits)
     assert not result.ended.interrupted

@@ -38,7 +38,7 @@ echo '# where'; pwd
 
 @pytest.fixture(scope="module")
 def seen(engine: Engine, docker_sandbox: object, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What one program saw, by the headings of LOOK. Its image tries to get more than it should."""
+    """What a program observed, by the headings of LOOK. Its image asks for more than the profile allows."""
     source = tmp_path_factory.mktemp("input") / "in.laz"
     source.write_bytes(b"LASF")
     hostile = [
@@ -116,7 +116,7 @@ def test_there_is_no_network(seen: dict[str, str]) -> None:
 
 def test_nothing_of_the_root_file_system_can_be_written(seen: dict[str, str]) -> None:
     assert "ro" in _mounts(seen)["/"][1]
-    assert set(seen["writable"].splitlines()) == {"/tmp", "/grid"}  # where others are mounted
+    assert set(seen["writable"].splitlines()) == {"/tmp", "/grid"}  # file systems are mounted there
 
 
 def test_mounts_are_the_known_ones_with_their_flags(seen: dict[str, str]) -> None:
@@ -148,7 +148,7 @@ def _top(place: str, tops: tuple[str, ...]) -> str:
 
 
 def test_what_is_writable_is_bounded(seen: dict[str, str]) -> None:
-    """Writable mounts are the two of the quota file system, tmpfs with a size, and the kernel's own."""
+    """Writable mounts are two of the quota file system, tmpfs of a fixed size, and those of the kernel."""
     for place, (kind, flags) in _mounts(seen).items():
         if "rw" in flags:
             sized = kind == "tmpfs" and any(flag.startswith("size=") for flag in flags)
@@ -225,7 +225,7 @@ def test_only_the_own_processes_are_seen(seen: dict[str, str]) -> None:
 def tried(
     engine: Engine, docker_sandbox: object, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, str]]:
-    """What became of the attempts of probe.c."""
+    """The results of the attempts in probe.c."""
     directory = tmp_path_factory.mktemp("probe")
     source, program = directory / "in.laz", directory / "probe"
     source.write_bytes(b"LASF")
@@ -247,7 +247,7 @@ def test_plain_sockets_can_be_made(tried: dict[str, str], family: str) -> None:
 
 
 def test_interfaces_can_be_listed(tried: dict[str, str]) -> None:
-    """The C library asks NETLINK_ROUTE, with a socket of its own."""
+    """The C library uses a NETLINK_ROUTE socket."""
     assert tried["getifaddrs"] == "ok"
 
 
@@ -347,7 +347,7 @@ def test_every_container_is_below_the_instances_control_group(
 def test_the_profile_is_asked_for_in_full(
     bench: Bench, engine: Engine, script: Callable[[str], str], instance: str
 ) -> None:
-    """What cannot be seen from inside."""
+    """Properties that cannot be observed from inside."""
     name = bench.start(script("sleep 30"))
     found = engine.client.inspect_container(f"gridapps-{instance}-{name}")
     host, config = found["HostConfig"], found["Config"]
