@@ -101,12 +101,12 @@ class Service:
                 raise SandboxError(
                     f"This node already has {self._policy.containers} containers, its maximum."
                 )
-            place = self._inputs.attach(request.name, source)
+            path = self._inputs.attach(request.name, source)
             launch = Launch(
                 name=request.name,
                 image=request.image,
                 arguments=given,
-                input=place,
+                input=path,
                 input_name=request.input_name,
                 run=request.run,
                 task=request.task,

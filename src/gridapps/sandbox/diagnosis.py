@@ -17,13 +17,13 @@ _CONNECT = 10.0  # seconds
 _CERTIFICATES = Path("/etc/docker/certs.d")
 
 
-class Room:
+class DiskWatch:
     """Whether the disk below a directory was full at any time while it was watched."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._done = threading.Event()
-        self.exhausted = False
+        self.was_full = False
 
     def look(self) -> None:
         """Check the disk once. A directory that is on another machine counts as not full."""
@@ -32,17 +32,17 @@ class Room:
         except OSError:
             return
         bytes_gone = found.f_bfree * found.f_frsize < _NEARLY_FULL
-        self.exhausted |= bytes_gone or (found.f_files > 0 and found.f_ffree == 0)
+        self.was_full |= bytes_gone or (found.f_files > 0 and found.f_ffree == 0)
 
     def _watch(self) -> None:
         while not self._done.wait(_LOOK):
             self.look()
 
     @contextlib.contextmanager
-    def watched(self) -> Iterator["Room"]:
+    def watched(self) -> Iterator["DiskWatch"]:
         """Check continually: an engine that fails to unpack an image removes it, which frees the disk
         again."""
-        thread = threading.Thread(target=self._watch, name="room", daemon=True)
+        thread = threading.Thread(target=self._watch, name="disk-watch", daemon=True)
         thread.start()
         try:
             yield self
@@ -54,9 +54,9 @@ class Room:
 
 def is_full(directory: Path) -> bool:
     """Whether the disk is full now."""
-    room = Room(directory)
-    room.look()
-    return room.exhausted
+    disk = DiskWatch(directory)
+    disk.look()
+    return disk.was_full
 
 
 def distrusts(host: str) -> bool:

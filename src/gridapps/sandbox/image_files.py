@@ -56,12 +56,12 @@ def check(stat: Stat) -> None:
 
 
 def _followed(stat: Stat, path: str) -> PathStat | None:
-    place = path
+    target = path
     for _ in range(_MOST_LINKS):
-        found = stat(place)
+        found = stat(target)
         if found is None or not found.mode & _LINK:
             return found
-        place = found.link_target
+        target = found.link_target
     raise ImageUnavailable(f"The image's {path} is a chain of more than {_MOST_LINKS} symbolic links.")
 
 

@@ -36,12 +36,12 @@ def pull(engine: Engine, reference: str, *, token: str) -> None:
     the registry does not answer, NodeRefused when it refuses the credentials; NoSpace, Unexplained."""
     attempt = _Pull(engine, reference, token)
     for pause in (*_PAUSES, None):
-        room = diagnosis.Room(Path(engine.info().docker_root_dir or "/"))
-        with room.watched():
+        disk = diagnosis.DiskWatch(Path(engine.info().docker_root_dir or "/"))
+        with disk.watched():
             failure = attempt.run()
         if failure is None:
             return
-        error = attempt.explain(failure, full=room.exhausted)
+        error = attempt.explain(failure, full=disk.was_full)
         if error is not None:
             raise error
         if pause is not None:
