@@ -25,12 +25,12 @@ def test_canonical(typed: str, meant: str, registry: str) -> None:
     [
         ("http://grid.example.org", "not encrypted"),
         ("http://127.0.0.1.example.org", "not encrypted"),
-        ("ftp://x", "no address"),
-        ("https://", "no address"),
-        ("https://user:pw@host", "no address"),
+        ("ftp://x", "not the address"),
+        ("https://", "not the address"),
+        ("https://user:pw@host", "not the address"),
         ("https://host/api/v3", "has a path"),
-        ("https://host:99999", "no number"),
-        ("https://host:x", "no number"),
+        ("https://host:99999", "not a number"),
+        ("https://host:x", "not a number"),
     ],
 )
 def test_refused(typed: str, why: str) -> None:

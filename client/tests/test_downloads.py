@@ -48,7 +48,7 @@ def ranged(content: bytes = CONTENT, *, most: int | None = None) -> Callable[[Ba
 )
 def test_paths_that_lead_astray(path: str, tmp_path: Path, server: Server, client: Client) -> None:
     server.answer = ranged()
-    with pytest.raises(BadAnswer, match="no safe place"):
+    with pytest.raises(BadAnswer, match="unsafe path"):
         download(client, "run", output(path), to=tmp_path / "to")
     assert list(tmp_path.rglob("*")) == []
     assert server.requests == []
@@ -66,7 +66,7 @@ def test_no_symbolic_link_is_followed(tmp_path: Path, server: Server, client: Cl
     (to / "0").mkdir()
     (outside / "victim").write_text("kept")
     (to / "0" / "dtm.tif").symlink_to(outside / "victim")
-    with pytest.raises(GridAppsError, match="no regular file"):
+    with pytest.raises(GridAppsError, match="not a regular file"):
         download(client, "run", output(), to=to, overwrite=True)
     (to / "0" / f".gridapps-{output().sha256[:32]}.part").symlink_to(outside / "victim")
     (to / "0" / "dtm.tif").unlink()
@@ -138,7 +138,7 @@ def test_what_is_there_is_not_fetched_again(tmp_path: Path, server: Server, clie
 def test_another_content_than_promised(sent: bytes, tmp_path: Path, server: Server, client: Client) -> None:
     server.answer = ranged(sent)
     counted: list[int] = []
-    with pytest.raises(BadAnswer, match="another content"):
+    with pytest.raises(BadAnswer, match="announced size or SHA-256"):
         download(client, "run", output(), to=tmp_path / "to", progressed=counted.append)
     assert sum(counted) <= len(CONTENT), "more than the promised size was taken"
     assert [each.stat().st_size for each in (tmp_path / "to").rglob("*") if each.is_file()] == [0]
@@ -151,7 +151,7 @@ def test_a_server_that_does_not_go_on(tmp_path: Path, server: Server, client: Cl
     with pytest.raises(Unreachable):
         download(client, "run", output(), to=tmp_path)
     server.answer = lambda handler: reply(handler, 200, CONTENT)
-    with pytest.raises(BadAnswer, match="did not go on"):
+    with pytest.raises(BadAnswer, match="did not resume"):
         download(client, "run", output(), to=tmp_path)
 
 

@@ -38,20 +38,20 @@ def test_target(repository: str, url: str, reference: str) -> None:
     ],
 )
 def test_no_other_registry(repository: str) -> None:
-    with pytest.raises(GridAppsError, match=r"no repository|gridapps login https://"):
+    with pytest.raises(GridAppsError, match=r"not a repository|gridapps login https://"):
         push.target(repository=repository, tag="v1", url=URL)
 
 
 @pytest.mark.parametrize("tag", ["", "-x", "a b", "a/b", "x" * 129, "v1\n"])
 def test_no_tag(tag: str) -> None:
-    with pytest.raises(GridAppsError, match="is no tag"):
+    with pytest.raises(GridAppsError, match="is not a tag"):
         push.target(repository="10.99.0.1:5443/ground", tag=tag, url=URL)
 
 
 @pytest.mark.parametrize("image", ["--authfile=x", "", "a b", "a\nb", "$(x)"])
 def test_no_image(image: str, tmp_path: Path) -> None:
     to = push.Target(authority="10.99.0.1:5443", app="ground", tag="v1")
-    with pytest.raises(GridAppsError, match="no image's name"):
+    with pytest.raises(GridAppsError, match="not the name of an image"):
         push.push(image, to=to, certificates=tmp_path, tool="skopeo", tell=print)
 
 

@@ -69,7 +69,7 @@ def test_an_event_without_end() -> None:
 
 @pytest.mark.parametrize("data", ["", "[]", "{}", '{"task": "x", "at": "", "text": ""}'])
 def test_no_log_line(data: str) -> None:
-    with pytest.raises(BadAnswer, match="no log line"):
+    with pytest.raises(BadAnswer, match="not a log line"):
         log_line(Event("line", data))
 
 

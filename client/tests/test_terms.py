@@ -94,7 +94,7 @@ def test_sizes_and_times() -> None:
 
 @pytest.mark.parametrize("text", ["", "much", "-1", "1X", "G", "1e9"])
 def test_no_size(text: str) -> None:
-    with pytest.raises(GridAppsError, match="is no size"):
+    with pytest.raises(GridAppsError, match="is not a size"):
         terms.number_of_bytes(text)
-    with pytest.raises(GridAppsError, match="is no time"):
+    with pytest.raises(GridAppsError, match="is not a time"):
         terms.number_of_seconds(text)

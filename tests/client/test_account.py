@@ -78,7 +78,7 @@ def test_becoming_a_developer(stranger: Shell):
 
 def test_logout(stranger: Shell):
     stranger.login()
-    assert "stays good until it expires" in stranger.must("logout").err
+    assert "stays valid until it expires" in stranger.must("logout").err
     assert "gridapps login" in stranger.run("whoami").err
     assert stranger.name not in (stranger.home / "config" / "config.json").read_text()
     assert stranger.token not in (stranger.home / "config" / "config.json").read_text()

@@ -1,6 +1,4 @@
-"""A client certificate for this machine: the key is made here when openssl is installed, and then never
-leaves it.
-"""
+"""A client certificate for this machine. If openssl is installed, the key is made here and never sent."""
 
 from __future__ import annotations
 
@@ -23,14 +21,12 @@ _CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 def create(
     client: Client, configuration: Configuration, *, name: str, tell: Callable[[str], None]
 ) -> tuple[IssuedCertificate, Path]:
-    """Ask for a certificate, keep it below the configuration directory, and return it with the directory it
-    is in.
-    """
+    """Request a certificate, store it in the configuration directory, and return both."""
     key, csr = _own_key(tell)
     issued = client.create_certificate(name=name, csr=csr)
     key = key or issued.key
     if key is None or _CERTIFICATE not in issued.pem or _CERTIFICATE not in issued.ca:
-        raise BadAnswer("The instance sent a certificate that is not complete.", code="bad-answer")
+        raise BadAnswer("The instance sent an incomplete certificate.", code="bad-answer")
     if issued.authority != authority(client.url):
         tell(
             f"Note: images are pushed to {issued.authority}, but you are logged in at "
@@ -43,7 +39,7 @@ def create(
 
 
 def drop(configuration: Configuration, *, url: str, serial: str) -> bool:
-    """Remove the certificate kept for `url` if it is the one with `serial`; returns whether it was."""
+    """Remove the certificate stored for `url` if it has this serial; return whether it was removed."""
     stored = configuration.stored(url)
     if stored is None or stored.certificate != serial:
         return False
@@ -53,12 +49,12 @@ def drop(configuration: Configuration, *, url: str, serial: str) -> bool:
 
 
 def _own_key(tell: Callable[[str], None]) -> tuple[str | None, str | None]:
-    """A P-256 key and a signing request for it, as PEM, or nothing where openssl is missing."""
+    """A P-256 key and its signing request as PEM, or None without openssl."""
     if shutil.which("openssl") is None:
         tell("openssl is not installed, so the instance makes the key.")
         return None, None
     command = ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    # mkdtemp's directory is closed to others, so the key is never readable in between.
+    # Only this user can access the directory of mkdtemp.
     with tempfile.TemporaryDirectory(prefix="gridapps-") as directory:
         key, csr = Path(directory, "key"), Path(directory, "csr")
         done = subprocess.run(

@@ -23,7 +23,7 @@ from gridapps_client.text import plain
 
 
 class _Commands(click.Group):
-    """Turns what goes wrong into a sentence on standard error and an exit code."""
+    """Turns errors into a sentence on standard error and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -1,8 +1,8 @@
-"""Which instances a person has logged in to, kept below ~/.config/gridapps where only that person may read.
+"""The instances that a user has logged in to, stored in ~/.config/gridapps, which only that user may read.
 
 `config.json` holds addresses and tokens; `instances/HOST:PORT/` the authority to trust; `certs.d/HOST:PORT/`
-the client certificate in the layout that container engines read. Environment variables win: GRIDAPPS_URL,
-GRIDAPPS_TOKEN, GRIDAPPS_CA and, for the directory itself, GRIDAPPS_CONFIG.
+the client certificate in the layout that container engines read. Environment variables take precedence:
+GRIDAPPS_URL, GRIDAPPS_TOKEN, GRIDAPPS_CA and, for the directory itself, GRIDAPPS_CONFIG.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ from gridapps_client.errors import BadAnswer, GridAppsError, Unauthenticated
 
 @dataclass(frozen=True)
 class Instance:
-    """An instance and what is known of it. `ca` is the file of the authority to trust; None means the
-    system's.
-    """
+    """An instance and its credentials. `ca` is the file of the authority to trust; None: the system's."""
 
     url: str
     token: str | None = None
@@ -41,7 +39,7 @@ class _File:
 
 
 class Configuration:
-    """The directory with what is remembered between commands."""
+    """The directory with what is stored between commands."""
 
     def __init__(self, directory: Path | None = None) -> None:
         self.directory = directory or _directory()
@@ -52,9 +50,7 @@ class Configuration:
         return self.directory / "config.json"
 
     def instance(self, url: str | None = None) -> Instance:
-        """The instance at `url`, or GRIDAPPS_URL, or the one logged in to last; raises Unauthenticated when
-        there is none.
-        """
+        """The instance at `url`, at GRIDAPPS_URL, or of the last login. Raises Unauthenticated if none."""
         known = self._load()
         wanted = url or os.environ.get("GRIDAPPS_URL") or known.default
         if not wanted:
@@ -64,22 +60,22 @@ class Configuration:
         address = canonical(wanted)
         found = known.instances.get(address, Instance(url=address))
         token = _token_for(address)
-        # A token from the environment has no refresh token: what is stored belongs to another one.
+        # The stored refresh token does not belong to a token from the environment.
         found = replace(found, token=token, refresh_token=None) if token else found
         return replace(found, ca=os.environ.get("GRIDAPPS_CA") or found.ca)
 
     def stored(self, url: str) -> Instance | None:
-        """What is remembered of `url`, without the environment."""
+        """What is stored for `url`, regardless of the environment."""
         return self._load().instances.get(canonical(url))
 
     def save(self, instance: Instance, *, default: bool = False) -> None:
-        """Remember `instance`; `default`: use it when no other is named."""
+        """Store `instance`. `default`: use it when no other is named."""
         known = self._load()
         instances = known.instances | {instance.url: instance}
         self._store(_File(default=instance.url if default else known.default, instances=instances))
 
     def forget(self, url: str) -> None:
-        """Forget everything about the instance at `url`, its certificate included."""
+        """Remove everything stored for `url`, including the certificate."""
         known = self._load()
         instances = {key: value for key, value in known.instances.items() if key != url}
         self._store(_File(default=None if known.default == url else known.default, instances=instances))
@@ -87,7 +83,7 @@ class Configuration:
         shutil.rmtree(self.certificates(url), ignore_errors=True)
 
     def keep_authority(self, url: str, pem: str) -> Path:
-        """Write the authority to trust for `url`, and return its file."""
+        """Write the authority to trust for `url` and return its file."""
         path = self.directory / "instances" / authority(url) / "ca.crt"
         private_directory(path.parent)
         write_private(path, pem)
@@ -98,9 +94,7 @@ class Configuration:
         return self.directory / "certs.d" / authority(url)
 
     def keep_certificate(self, url: str, *, ca: str, certificate: str, key: str) -> Path:
-        """Write a client certificate for the registry of `url`, whole or not at all, and return its
-        directory.
-        """
+        """Write a client certificate for the registry of `url` atomically, and return its directory."""
         target = self.certificates(url)
         private_directory(target.parent)
         replace_directory(target, {"ca.crt": ca, "client.cert": certificate, "client.key": key})
@@ -112,7 +106,7 @@ class Configuration:
                 mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
                 if os.name == "posix" and mode & 0o077:
                     raise GridAppsError(
-                        f"Others may read the tokens in {self.path}; run: chmod 600 {self.path}"
+                        f"Other users may read the tokens in {self.path}; run: chmod 600 {self.path}"
                     )
                 return decode(_File, json.load(file), where=str(self.path))
         except FileNotFoundError:
@@ -128,9 +122,9 @@ class Configuration:
 
 
 def private_directory(path: Path) -> None:
-    """Make `path` and its parents; what is made is for the owner alone."""
+    """Make `path` and its missing parents, accessible to the owner only."""
     try:
-        # One by one, because the mode given to mkdir does not count for the parents it makes.
+        # One by one, because mkdir does not apply its mode to parents.
         for each in (*reversed(path.parents), path):
             if not each.is_dir():
                 each.mkdir(mode=0o700, exist_ok=True)
@@ -139,9 +133,9 @@ def private_directory(path: Path) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write `text` to `path` with mode 0600, whole or not at all."""
+    """Write `text` to `path` atomically, with mode 0600."""
     try:
-        # mkstemp makes the file 0600 under a name that nobody can foresee.
+        # mkstemp makes the file with mode 0600 and an unpredictable name.
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -157,7 +151,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def replace_directory(target: Path, files: Mapping[str, str]) -> None:
-    """Make `target` a directory (0700) of exactly `files` (0600); it never holds a part of them."""
+    """Replace `target` atomically by a directory (0700) of exactly `files` (0600)."""
     try:
         fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         try:
@@ -187,7 +181,7 @@ def _exchange(fresh: Path, target: Path) -> None:
 
 
 def _token_for(address: str) -> str | None:
-    """GRIDAPPS_TOKEN, unless GRIDAPPS_URL says that it is another instance's."""
+    """GRIDAPPS_TOKEN, unless GRIDAPPS_URL names another instance."""
     home = os.environ.get("GRIDAPPS_URL")
     return None if home and canonical(home) != address else os.environ.get("GRIDAPPS_TOKEN")
 

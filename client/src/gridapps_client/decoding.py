@@ -1,6 +1,6 @@
-"""From the JSON of an answer to the dataclasses of `models`, with a sentence for what does not fit.
+"""Decode the JSON of an answer into the dataclasses of `models`, with a sentence for what does not fit.
 
-Fields that this version does not know are passed over, so that a newer instance still works.
+Unknown fields are ignored, so that newer instances work.
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ T = TypeVar("T")
 
 
 def decode(kind: type[T], value: object, *, where: str = "answer") -> T:
-    """`value` as `kind`; `where` names it in the sentence of the BadAnswer that is raised when it does not
-    fit.
-    """
+    """`value` as `kind`. Raises BadAnswer if it does not fit; `where` names the value in its message."""
     result: T = _decode(kind, value, where)
     return result
 
 
 def member(answer: object, name: str) -> object:
-    """`answer[name]`, where `answer` should be a JSON object that has it."""
+    """`answer[name]`. Raises BadAnswer unless `answer` is a JSON object that has it."""
     if not isinstance(answer, dict) or name not in answer:
         raise _misfit("answer", f"an object with {name!r}")
     return answer[name]
@@ -54,7 +52,7 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
 def _plain(kind: type[Any], value: Any, where: str) -> Any:
     if kind is float and type(value) is int:
         return float(value)
-    # `type is`, because to Python a bool is an int.
+    # `type is`, because a bool is an int in Python.
     if type(value) is not kind:
         raise _misfit(where, kind.__name__)
     return value

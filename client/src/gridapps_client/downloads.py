@@ -1,7 +1,7 @@
-"""Outputs onto the disk: resumed after a broken connection, checked by SHA-256, there whole or not at all.
+"""Download outputs: resumed after a broken connection, verified by SHA-256, and written atomically.
 
-Paths come from programs that somebody else wrote, by way of a server: nothing is written outside the
-directory that was asked for, and no symbolic link is followed.
+The paths are untrusted, because Apps choose them: nothing is written outside the requested directory, and no
+symbolic link is followed.
 """
 
 from __future__ import annotations
@@ -25,9 +25,7 @@ Progressed = Callable[[int], None]
 
 
 def select(outputs: Iterable[Output], wanted: Iterable[str]) -> list[Output]:
-    """The outputs that `wanted` names: by path, by directory, or by a pattern such as `*.tif`; all when it is
-    empty.
-    """
+    """The outputs that `wanted` names by path, directory or pattern such as `*.tif`; all if it is empty."""
     all_of_them, patterns = list(outputs), list(wanted)
     if not patterns:
         return all_of_them
@@ -51,11 +49,11 @@ def download(
     overwrite: bool = False,
     progressed: Progressed = lambda count: None,  # noqa: ARG005 (names what it is called with)
 ) -> Path:
-    """Fetch one output below the directory `to`, and return its file. `progressed` hears of each piece, in
-    bytes.
+    """Download one output into the directory `to` and return its file. `progressed` is called with the bytes
+    of each piece.
 
-    What is already there with the right content is not fetched again; with another content it is kept and a
-    GridAppsError says so, unless `overwrite`. A download that was cut off goes on where it was.
+    A file with the right content is not downloaded again. One with other content raises a GridAppsError
+    unless `overwrite`. An interrupted download is resumed.
     """
     target = place(to, output.path)
     if _already_there(target, output, overwrite=overwrite):
@@ -75,7 +73,7 @@ def download_zip(
     target: Path,
     progressed: Progressed = lambda count: None,  # noqa: ARG005 (names what it is called with)
 ) -> Path:
-    """Fetch all outputs as one zip into the file `target`, which must not exist yet."""
+    """Download all outputs as one zip into the file `target`, which must not exist."""
     if os.path.lexists(target):
         raise GridAppsError(
             f"{target} exists already; remove it or choose another directory with --to.", code="exists"
@@ -90,20 +88,20 @@ def download_zip(
             progressed(len(chunk))
     if not zipfile.is_zipfile(part):
         part.unlink()
-        raise Unreachable("The zip came incomplete; try again.", code="broken")
+        raise Unreachable("The zip is incomplete; try again.", code="broken")
     part.replace(target)
     return target
 
 
 def place(to: Path, path: str) -> Path:
-    """Where the output `path` goes below `to`, with its directories made; raises BadAnswer for a path that
-    leads astray.
+    """The file for the output `path` below `to`, whose directories are made. Raises BadAnswer for an unsafe
+    path.
     """
     names = path.split("/")
     for name in names:
         if name in ("", ".", "..") or "\0" in name or (os.name == "nt" and set(name) & set('\\:<>|?*"')):
             raise BadAnswer(
-                f"The instance offers an output at {path!r}, which is no safe place; it was left out.",
+                f"The instance offers an output at the unsafe path {path!r}; it was not written.",
                 code="unsafe-path",
             )
     directory = to
@@ -111,10 +109,10 @@ def place(to: Path, path: str) -> Path:
         directory.mkdir(parents=True, exist_ok=True)
         for name in names[:-1]:
             directory /= name
-            # Only a link that stands there already can lead out, because nothing here ever makes one.
+            # Only an existing link can lead elsewhere, because this code makes none.
             if directory.is_symlink():
                 raise BadAnswer(
-                    f"{directory} is a symbolic link, and no output is written through it.",
+                    f"{directory} is a symbolic link; outputs are not written through links.",
                     code="unsafe-path",
                 )
             directory.mkdir(exist_ok=True)
@@ -132,7 +130,7 @@ def _already_there(target: Path, output: Output, *, overwrite: bool) -> bool:
         return False
     if target.is_symlink() or not target.is_file():
         raise GridAppsError(
-            f"{target} is there and is no regular file; choose another directory with --to.", code="exists"
+            f"{target} exists and is not a regular file; choose another directory with --to.", code="exists"
         )
     if target.stat().st_size == output.size and _digest(target) == output.sha256:
         return True
@@ -173,13 +171,13 @@ def _rest(client: Client, url: str, done: int, output: Output) -> Iterator[bytes
         wanted = f"bytes {done}-{output.size - 1}/{output.size}"
         if done and (answer.status_code != 206 or answer.headers.get("Content-Range") != wanted):
             raise BadAnswer(
-                f"The instance did not go on with {output.path!r} where it was asked to.", code="bad-answer"
+                f"The instance did not resume {output.path!r} at the requested byte.", code="bad-answer"
             )
         yield from client.transport.chunks(answer)
 
 
 def _resumed(file: BinaryIO, size: int) -> tuple[int, hashlib._Hash]:
-    """How much an earlier try has left, and its digest so far; the file then stands at its end."""
+    """The size and digest of what an earlier attempt has written. The file is then at its end."""
     digest, done = hashlib.sha256(), 0
     file.seek(0)
     while block := file.read(_BLOCK):
@@ -194,7 +192,7 @@ def _resumed(file: BinaryIO, size: int) -> tuple[int, hashlib._Hash]:
 
 @contextmanager
 def _written(part: Path, *, resume: bool) -> Iterator[BinaryIO]:
-    """`part` open for reading and writing; errors of the disk as sentences."""
+    """`part`, open for reading and writing. Errors of the disk become sentences."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -210,10 +208,10 @@ def _unwritable(path: Path, error: OSError | UnicodeEncodeError) -> GridAppsErro
 
 
 def _corrupt(file: BinaryIO, output: Output) -> GridAppsError:
-    # What is on the disk cannot be gone on with, or the next try would fail as well.
+    # Discard the data, or resuming would fail again.
     file.truncate(0)
     return BadAnswer(
-        f"{output.path!r} came with another content than promised (size or SHA-256); try again.",
+        f"{output.path!r} does not have the announced size or SHA-256; try again.",
         code="corrupt",
     )
 

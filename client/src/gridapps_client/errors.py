@@ -1,4 +1,4 @@
-"""What can go wrong between a client and an instance, each as a sentence that says what to do about it."""
+"""The errors of the client. Each message is a sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class FieldError:
-    """One fault in a request: `pointer` is a JSON pointer into the body, or `?name` for a query parameter."""
+    """An error in a request. `pointer` is a JSON pointer into the body, or `?name` for a query parameter."""
 
     pointer: str
     error: str
 
 
 class GridAppsError(Exception):
-    """A call failed. `status`: of HTTP, 0 when no answer came. `code`: stable, for programs."""
+    """A failed call. `status`: the HTTP status, 0 without an answer. `code`: stable, for programs."""
 
     def __init__(
         self, message: str, *, status: int = 0, code: str = "client", fields: tuple[FieldError, ...] = ()
@@ -31,15 +31,15 @@ class GridAppsError(Exception):
 
 
 class Unreachable(GridAppsError):
-    """No answer came: nothing listens there, the connection broke, or time was up. Trying again may help."""
+    """There was no answer: nothing listens, the connection broke, or it timed out. Trying again may help."""
 
 
 class Untrusted(GridAppsError):
-    """The instance's TLS certificate did not pass. Trying again does not help."""
+    """The instance's TLS certificate was not accepted. Trying again does not help."""
 
 
 class Unauthenticated(GridAppsError):
-    """401: there is no token, or it is no longer good."""
+    """401: there is no token, or it is not valid."""
 
 
 class NotFound(GridAppsError):
@@ -47,8 +47,8 @@ class NotFound(GridAppsError):
 
 
 class Conflict(GridAppsError):
-    """409 or 412: what is asked for does not fit the present state."""
+    """409 or 412: the request conflicts with the present state."""
 
 
 class BadAnswer(GridAppsError):
-    """The answer is not what docs/api.md promises: another kind of server, or another version."""
+    """The answer does not follow docs/api.md: another kind of server, or another version."""

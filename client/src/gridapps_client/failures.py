@@ -1,4 +1,4 @@
-"""What httpx raises and what an instance answers, as the sentences of `errors`."""
+"""Translate exceptions of httpx and error answers of an instance into the errors of `errors`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _BY_STATUS: dict[int, type[GridAppsError]] = {
 
 @contextmanager
 def translated(url: str) -> Iterator[None]:
-    """Turns what httpx raises within into errors that say what to do about `url`."""
+    """Translate exceptions of httpx into errors that name `url`."""
     try:
         yield
     except httpx.ConnectTimeout as error:
@@ -59,7 +59,7 @@ def translated(url: str) -> Iterator[None]:
 
 
 def of_answer(answer: httpx.Response) -> GridAppsError:
-    """The error in an answer that has been read and is neither 2xx nor 304."""
+    """The error of an answer that has been read and is neither 2xx nor 304."""
     status = answer.status_code
     try:
         body = answer.json()
@@ -83,7 +83,7 @@ def of_answer(answer: httpx.Response) -> GridAppsError:
     if kind is Unauthenticated:
         message += f" Log in with: gridapps login {answer.url.scheme}://{answer.url.netloc.decode()}"
     if kind is NotFound and answer.request.method == "GET":
-        # The instance does not say what there is not, lest it tell what there is.
+        # The instance does not say what is missing, because that could reveal what exists.
         message += f" (asked for {unquote(answer.url.path).removeprefix('/api/v3/')})"
     return kind(
         message, status=status, code=code if isinstance(code, str) else f"http-{status}", fields=_fields(body)

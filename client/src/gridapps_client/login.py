@@ -33,7 +33,7 @@ _PAGE = """<!doctype html><meta charset="utf-8"><title>GRiD Apps</title>
 
 @dataclass(frozen=True)
 class Tokens:
-    """What the instance gave: a bearer token, and one to renew it with."""
+    """A bearer token, and a refresh token to renew it."""
 
     token: str
     refresh_token: str | None
@@ -47,9 +47,9 @@ def in_browser(
     administer: bool = False,
     patience: float = _PATIENCE,
 ) -> Tokens:
-    """Lets the user log in at the page that is handed to `show`; gives up after `patience` seconds.
+    """Let the user log in at the page whose URL `show` receives, within `patience` seconds.
 
-    `administer` asks for an administrator's powers as well.
+    `administer`: also ask for the scope of administrators.
     """
     verifier = secrets.token_urlsafe(64)
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
@@ -80,29 +80,29 @@ def in_browser(
 
 
 def renewed(url: str, *, ca: str | None, refresh_token: str) -> Tokens:
-    """New tokens for a refresh token, which is spent by this."""
+    """New tokens for a refresh token, which becomes invalid."""
     return _ask(url, ca=ca, form={"grant_type": "refresh_token", "refresh_token": refresh_token})
 
 
 def revoke(url: str, *, ca: str | None, token: str) -> None:
-    """Make a token that came from `in_browser` worthless; a refresh token takes its bearer token along."""
+    """Revoke a token from `in_browser`. Revoking a refresh token also revokes its bearer token."""
     answer = _post(url, "/api/revoke_token", ca=ca, form={"token": token, "client_id": CLIENT_ID})
     if not answer.is_success:
         raise GridAppsError(f"{url} did not take the token back (status {answer.status_code}).", code="login")
 
 
 class Renewal:
-    """Gives a client a new token when its own has expired, and remembers it."""
+    """Renews the token of a client, and stores it."""
 
     def __init__(self, configuration: Configuration, instance: Instance) -> None:
         self._configuration = configuration
         self._instance = instance
 
     def __call__(self) -> str | None:
-        """A token other than the present one, or None."""
+        """A new token, or None."""
         if self._instance.refresh_token is None:
             return None
-        # Another command may have renewed it meanwhile, and a refresh token can be spent only once.
+        # Another command may have renewed it, and a refresh token can be used only once.
         newer = self._from_elsewhere()
         if newer is None:
             try:
@@ -125,7 +125,7 @@ class Renewal:
 
 
 class _Listener(HTTPServer):
-    """Takes the one redirect that carries our `state`; whatever else comes to the port is turned away."""
+    """Accepts the one redirect that has our `state`, and refuses all other requests."""
 
     def __init__(self, state: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -158,15 +158,15 @@ class _Handler(BaseHTTPRequestHandler):
         if parts.path != "/callback" or not hmac.compare_digest(
             given.get("state", "").encode(), self.server.state.encode()
         ):
-            self._page(HTTPStatus.NOT_FOUND, "This is not the page you are looking for.")
+            self._page(HTTPStatus.NOT_FOUND, "This page does not exist.")
             return
         self.server.answer = given
         if "code" in given:
             self._page(
-                HTTPStatus.OK, "You are logged in. You can close this page and go back to the terminal."
+                HTTPStatus.OK, "You are logged in. You can close this page and return to the terminal."
             )
         else:
-            self._page(HTTPStatus.OK, "You are not logged in. The terminal says more.")
+            self._page(HTTPStatus.OK, "You are not logged in. The terminal shows the reason.")
 
     def _page(self, status: HTTPStatus, sentence: str) -> None:
         body = _PAGE.format(sentence).encode()
@@ -178,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name is the base class's)
-        """The request line holds the code, so nothing is logged."""
+        """Log nothing, because the request line contains the code."""
 
 
 def _ask(url: str, *, ca: str | None, form: dict[str, str]) -> Tokens:
@@ -195,7 +195,7 @@ def _ask(url: str, *, ca: str | None, form: dict[str, str]) -> Tokens:
     message = (
         f"{url} gave no token ({why or f'status {answer.status_code}'}). Log in with: gridapps login {url}"
     )
-    # 4xx says that the code or the refresh token is not good; all else says nothing about it.
+    # Only 4xx means that the code or the refresh token is not valid.
     raise (Unauthenticated if answer.is_client_error else GridAppsError)(
         message, status=answer.status_code, code="login"
     )

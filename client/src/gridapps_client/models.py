@@ -1,6 +1,4 @@
-"""What an instance answers, as frozen dataclasses. The fields are those of docs/api.md; times are RFC 3339 in
-UTC.
-"""
+"""Answers of an instance as frozen dataclasses, with the fields of docs/api.md. Times are RFC 3339, UTC."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ TERMINAL = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
 
 @dataclass(frozen=True)
 class Me:
-    """Who the token belongs to. `developer`: none, requested, verified or refused."""
+    """The user whom the token belongs to. `developer`: none, requested, verified or refused."""
 
     username: str
     administrator: bool
@@ -22,8 +20,8 @@ class Me:
 
 @dataclass(frozen=True)
 class Developer:
-    """The state of a user's wish to be a developer. `images_used` and `images_limit` are bytes of disk; there
-    is no limit if it is 0.
+    """A user's request to become a developer. `images_used` and `images_limit` are bytes of disk; a limit of
+    0 means no limit.
     """
 
     state: str
@@ -50,7 +48,7 @@ class Certificate:
 
 @dataclass(frozen=True)
 class IssuedCertificate:
-    """A new certificate as PEM. `key` is there only when the instance made it, and is never shown again."""
+    """A new certificate as PEM. `key` is set only if the instance made it, and is never shown again."""
 
     certificate: Certificate
     pem: str
@@ -61,7 +59,7 @@ class IssuedCertificate:
 
 @dataclass(frozen=True)
 class Resources:
-    """What each task of a run gets: processors, bytes of memory and disk, seconds of wall-clock time."""
+    """The resources of each task: processors, bytes of memory and disk, seconds of wall-clock time."""
 
     cpus: float
     memory: int
@@ -71,8 +69,8 @@ class Resources:
 
 @dataclass(frozen=True)
 class Attachment:
-    """What belongs to a release and is no part of it. `kind`: signature, attestation, sbom or other; `size`
-    in bytes; `verified_by`: the key, known to the instance, whose signature it is.
+    """A document attached to a release. `kind`: signature, attestation, sbom or other; `size` in bytes;
+    `verified_by`: the known key that made the signature.
     """
 
     kind: str
@@ -84,7 +82,7 @@ class Attachment:
 
 @dataclass(frozen=True)
 class App:
-    """An App. `arguments` is its JSON Schema, `release` the newest valid release's digest, or None."""
+    """An App. `arguments` is its JSON Schema; `release` the digest of the newest valid release, or None."""
 
     id: str
     title: str
@@ -102,7 +100,7 @@ class App:
 
 @dataclass(frozen=True)
 class Release:
-    """One pushed image. `state`: valid, or refused or removed with `reasons`. `size` in bytes."""
+    """A pushed image. `state`: valid, refused or removed; the latter two have `reasons`. `size` in bytes."""
 
     digest: str
     tags: list[str]
@@ -118,7 +116,7 @@ class Release:
 
 @dataclass(frozen=True)
 class Tally:
-    """How many runs, and tasks of them, ended in each state."""
+    """How many runs, and how many of their tasks, ended in each state."""
 
     runs: dict[str, int]
     tasks: dict[str, int]
@@ -126,7 +124,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class ReleaseCounts:
-    """How often one release ran: by the App's owner, and by everybody else."""
+    """Runs of one release: by the App's owner, and by others."""
 
     release: str
     own: Tally
@@ -135,7 +133,7 @@ class ReleaseCounts:
 
 @dataclass(frozen=True)
 class AppCounts:
-    """Runs that ended before `until`, the last midnight; `recent`: those since `since`."""
+    """Runs that ended before `until`, the last midnight. `recent`: those since `since`."""
 
     since: str
     until: str
@@ -145,8 +143,8 @@ class AppCounts:
 
 @dataclass(frozen=True)
 class Share:
-    """A grant to the holders of an access tag. `state`: copying, active, revoked or failed; bytes `copied` of
-    `size`; `scan` is the end of what the instance's scanner printed.
+    """A share of a release with the holders of an access tag. `state`: copying, active, revoked or failed;
+    `copied` and `size` in bytes; `scan` is the end of the scanner's output.
     """
 
     pk: str
@@ -172,7 +170,7 @@ class Share:
 
 @dataclass(frozen=True)
 class ExportFile:
-    """One point cloud file. `bounds`: least x, y, z, then greatest; `geom`: WKT."""
+    """A point cloud file. `bounds`: minimum x, y, z, then maximum; `geom`: WKT."""
 
     pk: str
     name: str
@@ -200,7 +198,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try at a task."""
+    """One attempt at a task."""
 
     number: int
     node: str
@@ -214,7 +212,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An output that was not collected, and why."""
+    """An output that was not collected, and the reason."""
 
     path: str
     why: str
@@ -222,7 +220,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class RunTask:
-    """One container execution of a run, over one export file."""
+    """One container execution of a run, on one export file."""
 
     id: str
     index: int
@@ -244,8 +242,9 @@ class RunTask:
 
 @dataclass(frozen=True)
 class Run:
-    """A release applied to an export. `tasks` and `queue_position` (an estimate: how many tasks go before the
-    run's next one) are filled only when a single run is asked for."""
+    """A release applied to an export. Only the answer for a single run has `tasks` and `queue_position`, an
+    estimate of how many tasks start before the run's next one.
+    """
 
     id: str
     task_id: str
@@ -284,7 +283,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Submitted:
-    """The receipt of a run that was taken on."""
+    """The ids of an accepted run."""
 
     run_id: str
     task_id: str
@@ -292,7 +291,7 @@ class Submitted:
 
 @dataclass(frozen=True)
 class Output:
-    """A file that a task left. `path` is the task's index, then the path below /grid; `size` in bytes."""
+    """An output file. `path` is the task's index, then the path below /grid; `size` in bytes."""
 
     path: str
     task: str
@@ -305,7 +304,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Hook:
-    """Where the instance tells what happened. `event`: one, or several separated by commas."""
+    """A subscription to events, which are POSTed to `target`. `event`: one or more, separated by commas."""
 
     pk: str
     user: str
@@ -318,7 +317,7 @@ class Hook:
 
 @dataclass(frozen=True)
 class Delivery:
-    """One event for one hook. `state`: waiting, delivered or failed; `status` and `error` of the last try."""
+    """An event for a hook. `state`: waiting, delivered or failed; `status` and `error`: of the last try."""
 
     id: str
     event: str

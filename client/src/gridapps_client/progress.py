@@ -1,6 +1,4 @@
-"""How a run's progress is shown: a live bar on a terminal, a plain line for each step elsewhere. Both on
-standard error.
-"""
+"""Show a run's progress on standard error: a live bar on a terminal, otherwise a line for each step."""
 
 from __future__ import annotations
 
@@ -26,7 +24,7 @@ _STEP = 0.1
 
 
 class Watcher(Protocol):
-    """Something that is shown each new state of a run."""
+    """Shows each new state of a run."""
 
     def show(self, run: Run) -> None:
         """The run has changed."""
@@ -51,7 +49,7 @@ class Bar:
 
 
 class PlainLines:
-    """A line whenever the state changes, and for each tenth of the way."""
+    """A line for each change of state and each tenth of the progress."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -68,7 +66,7 @@ class PlainLines:
 
 
 def counts(run: Run) -> str:
-    """`3/4 tasks`, how many failed, and how many wait before it."""
+    """`3/4 tasks`, how many failed, and how many are ahead in the queue."""
     total, done = sum(run.task_counts.values()), run.task_counts.get("SUCCESS", 0)
     failed = run.task_counts.get("FAILURE", 0)
     ahead = run.queue_position if run.state == "QUEUED" else None
@@ -99,7 +97,7 @@ def watching(console: Console) -> Iterator[Watcher]:
 
 @contextmanager
 def transferring(console: Console, *, total: int | None) -> Iterator[Progress]:
-    """A bar for `total` bytes; nothing where there is no terminal. Advance its only task by what came."""
+    """A bar for `total` bytes, on terminals only. Advance its only task by the bytes received."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         progress.add_task("outputs", total=total)

@@ -1,7 +1,7 @@
-"""Pushing an image to the developer registry with whatever tool this machine has: docker, podman or skopeo.
+"""Push an image to the developer registry with docker, podman or skopeo, whichever is installed.
 
-The client certificate alone authorises. docker reads it from its own certs.d directory, and only for hosts
-that are not on the loopback; skopeo and podman are handed the directory.
+The client certificate authorises the push. docker reads it from its own certs.d directory, and not for
+loopback addresses; skopeo and podman receive the directory as an option.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _REPOSITORY = re.compile(
 )
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _IMAGE = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:/@\[\]-]*")
-# Where the registry's own words begin in what the tools print.
+# The start of the registry's message in the output of the tools.
 _REFUSAL = re.compile(r"\b(?:denied|unauthorized|manifest invalid|unsupported|unknown): *(?P<text>.+)")
 _SKOPEO = re.compile(r'level=(?:fatal|error) msg="(?P<text>(?:[^"\\]|\\.)*)"')
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where an image goes: `authority` is the registry's host and port."""
+    """The destination of an image. `authority` is the registry's host and port."""
 
     authority: str
     app: str
@@ -45,19 +45,19 @@ class Target:
 
     @property
     def reference(self) -> str:
-        """As engines write it."""
+        """The image reference."""
         return f"{self.authority}/{self.app}:{self.tag}"
 
 
 def target(*, repository: str, tag: str, url: str) -> Target:
     """The target for an App's `repository`, which must be on the instance at `url`.
 
-    The repository's host becomes the name of a directory with a trusted authority, so no server may choose
-    another's.
+    The repository's host becomes the name of a directory with a trusted authority, so a server must not be
+    able to name another host.
     """
     found = _REPOSITORY.fullmatch(repository)
     if not found:
-        raise GridAppsError(f"{repository!r} is no repository that an image can go to.", code="push")
+        raise GridAppsError(f"{repository!r} is not a repository that images can be pushed to.", code="push")
     where = found["host"] + (found["port"] or ":443")
     if where != authority(url):
         raise GridAppsError(
@@ -67,22 +67,22 @@ def target(*, repository: str, tag: str, url: str) -> Target:
         )
     if not _TAG.fullmatch(tag):
         raise GridAppsError(
-            f"{tag!r} is no tag: letters, digits, '.', '_' and '-', at most 128.", code="usage"
+            f"{tag!r} is not a tag: at most 128 letters, digits, '.', '_' and '-'.", code="usage"
         )
     return Target(authority=found["host"] + (found["port"] or ""), app=found["app"], tag=tag)
 
 
 def push(image: str, *, to: Target, certificates: Path, tool: str | None, tell: Callable[[str], None]) -> str:
-    """Push `image` and return the tool that did it. `tool`: docker, podman or skopeo; None: what fits.
+    """Push `image` and return the tool that was used. `tool`: docker, podman or skopeo; None: choose one.
 
-    `certificates` is the directory with ca.crt, client.cert and client.key. `tell` hears what is done.
+    `certificates` is the directory with ca.crt, client.cert and client.key. `tell` receives messages.
     """
     archive = image.startswith(_TRANSPORTS)
     if not archive and not _IMAGE.fullmatch(image):
-        raise GridAppsError(f"{image!r} is no image's name.", code="usage")
+        raise GridAppsError(f"{image!r} is not the name of an image.", code="usage")
     if not all((certificates / name).is_file() for name in _FILES):
         raise GridAppsError(
-            "There is no client certificate on this machine. Make one with: gridapps certificate create",
+            "There is no client certificate on this machine; create one with: gridapps certificate create",
             code="push",
         )
     tool = tool or _fitting(image, to, archive=archive, tell=tell)
@@ -113,24 +113,24 @@ def _fitting(image: str, to: Target, *, archive: bool, tell: Callable[[str], Non
         if shutil.which("skopeo"):
             tell(f"{obstacle}, so skopeo copies the image.")
             return "skopeo"
-        raise GridAppsError(f"{obstacle}; install skopeo, which needs neither.", code="push")
+        raise GridAppsError(f"{obstacle}; install skopeo, which is not affected.", code="push")
     if shutil.which("podman") and _succeeds(["podman", "image", "exists", image]):
         return "podman"
     raise GridAppsError(f"Neither docker nor podman has an image {image!r}; build it first.", code="push")
 
 
 def _obstacle(where: str) -> str | None:
-    """Why docker itself cannot push to `where`, or None when it can."""
+    """Why docker cannot push to `where`, or None if it can."""
     if os.environ.get("DOCKER_HOST", "unix:").partition(":")[0] != "unix":
         return "The docker engine is on another machine, whose certificates cannot be set up from here"
     if _on_loopback(where):
-        return "docker reads no certificates for a registry on the loopback"
+        return "docker reads no certificates for registries on loopback addresses"
     directory = _certs_d() / where
     existing = next(each for each in (directory, *directory.parents) if each.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
-        return f"{directory} may not be written by this user"
+        return f"This user may not write to {directory}"
     if directory.exists() and {each.name for each in directory.iterdir()} - set(_FILES):
-        return f"{directory} holds files that are not of this client"
+        return f"{directory} contains files of other programs"
     return None
 
 
@@ -144,7 +144,7 @@ def _with_docker(image: str, to: Target, certificates: Path, tell: Callable[[str
     try:
         _run(["docker", "push", to.reference], tell)
     finally:
-        # Takes away the name only: the image keeps the one it had.
+        # Removes the name only; the image keeps its own.
         if not named_already:
             _succeeds(["docker", "image", "rm", "--no-prune", to.reference])
 
@@ -186,12 +186,12 @@ def _on_loopback(where: str) -> bool:
         found = {ipaddress.ip_address(each[4][0]) for each in socket.getaddrinfo(host, None)}
     except (OSError, ValueError):
         return False
-    # docker goes by 127.0.0.0/8 alone, for whatever address the name has.
+    # docker treats only 127.0.0.0/8 as loopback.
     return any(address.version == 4 and address.is_loopback for address in found)
 
 
 def _identity(image: str) -> str:
-    """The image's id, because skopeo knows neither docker's default tag nor shortened ids."""
+    """The image's full id, because skopeo accepts neither docker's default tag nor shortened ids."""
     found = subprocess.run(
         ["docker", "image", "inspect", "--format", "{{.Id}}", image],
         capture_output=True,
@@ -216,7 +216,7 @@ def _succeeds(command: list[str]) -> bool:
 
 def _run(command: list[str], tell: Callable[[str], None]) -> None:
     tell("$ " + " ".join(command))
-    # The tools show their progress on standard output, which here belongs to the result.
+    # The tools print progress to standard output, which is reserved for the result.
     shown = sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, stdout=shown, stderr=subprocess.PIPE, check=False
@@ -226,9 +226,7 @@ def _run(command: list[str], tell: Callable[[str], None]) -> None:
 
 
 def refusal(printed: str, *, tool: str) -> str:
-    """Why a push failed, in one sentence, from what `tool` printed: the registry's own words where there are
-    any.
-    """
+    """Why a push failed, from the output of `tool`: the registry's message if there is one."""
     texts = [line.strip() for line in printed.splitlines() if line.strip()]
     last = texts[-1] if texts else "it printed nothing"
     logged = _SKOPEO.search(last)

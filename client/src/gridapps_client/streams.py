@@ -1,7 +1,7 @@
-"""Lines, log lines and server-sent events out of streamed bytes.
+"""Lines, log lines and server-sent events from streamed bytes.
 
-Only the line feed ends a line here: the splitting of Python and of HTTP libraries also cuts at marks that a
-log line may hold.
+Only a line feed ends a line. Python and HTTP libraries also split at other characters, which a log line may
+contain.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Event:
 
 
 def lines(chunks: Iterable[bytes]) -> Iterator[str]:
-    """The lines of a stream, without their ends; bytes that are not UTF-8 become U+FFFD.
+    """The lines of a stream, without their line feeds. Bytes that are not UTF-8 become U+FFFD.
 
-    A line of more than 4 MiB raises BadAnswer, so that an endless one cannot take all memory.
+    A line of more than 4 MiB raises BadAnswer, so that it cannot exhaust the memory.
     """
     rest = bytearray()
     for chunk in chunks:
@@ -55,7 +55,7 @@ def log_lines(text: Iterable[str]) -> Iterator[Line]:
 
 
 def events(text: Iterable[str]) -> Iterator[Event]:
-    """Server-sent events. Comments (keep-alive) and an event that was cut off are passed over."""
+    """Server-sent events. Comments (keep-alive) and an incomplete last event are ignored."""
     name, data = "message", list[str]()
     length = 0
     for each in text:
@@ -81,13 +81,13 @@ def log_line(event: Event) -> Line:
         value = json.loads(event.data)
         return Line(task=int(value["task"]), at=str(value["at"]), text=str(value["text"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise BadAnswer("The instance sent a log event that is no log line.", code="bad-answer") from error
+        raise BadAnswer("The instance sent a log event that is not a log line.", code="bad-answer") from error
 
 
 class Seen:
-    """Which log lines were already given out, so that a stream that starts again repeats none.
+    """Remembers which log lines were returned, so that a restarted stream repeats none.
 
-    Times never run backwards within a task; lines of the same time are counted.
+    Times never decrease within a task; lines with the same time are counted.
     """
 
     def __init__(self) -> None:
@@ -95,11 +95,11 @@ class Seen:
         self._again: dict[int, int] = {}
 
     def restarted(self) -> None:
-        """The stream begins again from its first line."""
+        """Note that the stream starts again from its first line."""
         self._again = {}
 
     def new(self, line: Line) -> bool:
-        """Whether `line` was not given out before; from now on it was."""
+        """Whether `line` is new. It is remembered."""
         at, count = self._last.get(line.task, ("", 0))
         if line.at < at:
             return False

@@ -1,4 +1,4 @@
-"""What people type, as what the API takes: sizes, times, and arguments typed by an App's schema."""
+"""Convert options into values of the API: sizes, times, and arguments by an App's schema."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def number_of_bytes(text: str) -> int:
     """Bytes from `512M`, `2GiB` or `1048576`. K, M, G and T are powers of 1024."""
     found = _SIZE.fullmatch(text.strip())
     if not found:
-        raise GridAppsError(f"{text!r} is no size; write for example 512M or 2GiB.", code="usage")
+        raise GridAppsError(f"{text!r} is not a size; write for example 512M or 2GiB.", code="usage")
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
 
 
@@ -34,12 +34,12 @@ def number_of_seconds(text: str) -> int:
     """Seconds from `90`, `10m`, `2h` or `1d`."""
     found = _TIME.fullmatch(text.strip().lower())
     if not found:
-        raise GridAppsError(f"{text!r} is no time; write for example 90s, 10m or 2h.", code="usage")
+        raise GridAppsError(f"{text!r} is not a time; write for example 90s, 10m or 2h.", code="usage")
     return int(float(found[1]) * _SECONDS[found[2]])
 
 
 def json_object(text: str, *, source: str) -> dict[str, Any]:
-    """The JSON object in `text`; `source` names it in the sentence when it is none."""
+    """The JSON object in `text`. `source` names the text in error messages."""
     try:
         value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
@@ -50,15 +50,15 @@ def json_object(text: str, *, source: str) -> dict[str, Any]:
 
 
 def arguments(given: Iterable[str], *, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments from `name=value` words. `schema` says which are strings; every other value is read as JSON.
+    """Arguments from `name=value` words. `schema` says which are strings; other values are read as JSON.
 
-    The instance validates; this only finds out what a word means, and says so when it can mean nothing.
+    The instance validates the arguments; this only determines their types.
     """
     result: dict[str, Any] = {}
     for word in given:
         name, equals, value = word.partition("=")
         if not equals or not name:
-            raise GridAppsError(f"{word!r} is no argument; write name=value.", code="usage")
+            raise GridAppsError(f"{word!r} is not an argument; write name=value.", code="usage")
         if name in result:
             raise GridAppsError(f"The argument {name!r} is given twice.", code="usage")
         result[name] = _typed(name, value, _kinds(schema, name))
@@ -75,7 +75,7 @@ def _typed(name: str, text: str, kinds: set[str]) -> Any:
             f"The argument {name!r} must be {_said(kinds)}, which {text!r} is not.", code="usage"
         ) from None
     if "string" in kinds and not any(_is(value, kind) for kind in kinds - {"string"}):
-        # "3" for a string stays "3"; quotes that were typed as JSON are taken off.
+        # 3 for a string becomes "3"; quotes that were typed as JSON are removed.
         return value if isinstance(value, str) else text
     if kinds and "string" not in kinds and not any(_is(value, kind) for kind in kinds):
         raise GridAppsError(
@@ -91,7 +91,7 @@ def _is(value: Any, kind: str) -> bool:
 
 
 def _kinds(schema: Mapping[str, Any], name: str) -> set[str]:
-    """The types that the schema allows for an argument; empty when it does not say."""
+    """The types that the schema allows for an argument; empty if it does not say."""
     properties = schema.get("properties")
     found = properties.get(name) if isinstance(properties, dict) else None
     reference = found.get("$ref") if isinstance(found, dict) else None
@@ -123,11 +123,11 @@ def _said(kinds: set[str]) -> str:
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
-        raise ValueError("a name stands twice in an object")
+        raise ValueError("a name occurs twice in an object")
     return result

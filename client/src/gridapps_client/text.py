@@ -1,7 +1,7 @@
-"""Text that others wrote (log lines, messages, file names) made safe for a terminal.
+"""Make untrusted text (log lines, messages, file names) safe for a terminal.
 
-A program's log may carry escape sequences that move the cursor, set the window's title or hide text, and
-marks that turn the direction of writing. They are shown as what they are instead of being obeyed.
+An App's log may contain escape sequences that move the cursor, set the window's title or hide text, and marks
+that change the direction of writing. They are shown as visible escapes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Sequence
 
 _SHOWN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-# Joiners stand in ordinary words of several scripts and in emoji, and they move nothing.
+# Joiners occur in ordinary words of several scripts and in emoji, and are harmless.
 _HARMLESS = {"\t", "\u200c", "\u200d"}
 
 
@@ -42,7 +42,7 @@ def size(number: float) -> str:
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """Left-aligned columns two spaces apart; every cell is made plain first."""
+    """Left-aligned columns, two spaces apart, of plain cells."""
     cells = [head, *(tuple(plain(cell) for cell in row) for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     return "\n".join(

@@ -1,4 +1,4 @@
-"""HTTP to one instance: TLS, the bearer token, what is tried again, and failures turned into sentences."""
+"""HTTP to one instance: TLS, the bearer token, retries, and failures as sentences."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _LONGEST_RETRY_AFTER = 10.0
 class Transport:
     """A connection pool to the instance at `url`.
 
-    `ca` is a file with the certificate authority to trust instead of the system's; there is no way to trust
-    none. `timeout` is for connecting and for silence while an answer comes, in seconds. `renew` is asked for
-    a new token once when the present one is refused; it returns None when there is none.
+    `ca` is a file with the certificate authority to trust instead of the system's; verification cannot be
+    turned off. `timeout` limits connecting and each wait for data, in seconds. `renew` is called once when
+    the token is refused, and returns a new one or None.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Transport:
         )
 
     def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         self._http.close()
 
     def json(
@@ -62,9 +62,9 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         patience: float = 0.0,
     ) -> tuple[Any, httpx.Headers, int]:
-        """The parsed answer (None when it is empty), its headers and its status.
+        """The parsed answer (None if empty), its headers and its status.
 
-        `patience`: seconds for which the instance may hold the answer back, on top of the timeout.
+        `patience`: seconds in addition to the timeout for which the instance may delay the answer.
         """
         with self.stream(
             method, path, params=params, body=body, headers=headers, patience=patience
@@ -84,7 +84,7 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         patience: float = 0.0,
     ) -> Iterator[httpx.Response]:
-        """An answer whose body is still to be read; 2xx and 304 only, all else raises a GridAppsError."""
+        """An answer whose body is not read yet. Statuses other than 2xx and 304 raise a GridAppsError."""
         request = self._http.build_request(
             method,
             path,
@@ -100,7 +100,7 @@ class Transport:
             answer.close()
 
     def chunks(self, answer: httpx.Response) -> Iterator[bytes]:
-        """The bytes of a streamed answer, as they come; a broken connection raises Unreachable."""
+        """The bytes of a streamed answer as they arrive. A broken connection raises Unreachable."""
         with failures.translated(self.url):
             yield from answer.iter_raw()
 
@@ -140,7 +140,7 @@ class Transport:
             return self._http.send(request, stream=True)
 
     def _may_repeat(self, request: httpx.Request, error: GridAppsError) -> bool:
-        # A refused connection carried nothing, so even a POST may go again.
+        # A refused connection sent nothing, so even a POST may be repeated.
         return error.code == "refused" or (
             error.code in failures.TRANSIENT and request.method in _SAFE_TO_REPEAT
         )
@@ -154,7 +154,7 @@ class Transport:
 
 
 def trust(ca: str | Path | None) -> ssl.SSLContext:
-    """A context that verifies against `ca` alone, or against the system's authorities when it is None."""
+    """A context that verifies against `ca` alone, or against the system's authorities if it is None."""
     if ca is None:
         return ssl.create_default_context()
     try:

@@ -22,16 +22,16 @@ from gridapps_client.text import plain, size
 @click.command()
 @click.argument("address", metavar="URL")
 @click.option(
-    "--token", help="Use this token instead of a browser. Others may see it in the list of processes."
+    "--token", help="Use this token instead of a browser. Other users can see it in the list of processes."
 )
 @click.option("--token-stdin", is_flag=True, help="Read the token from standard input.")
 @click.option(
     "--ca",
     type=click.Path(path_type=Path),
-    help="Trust this certificate authority (PEM), such as the instance's own.",
+    help="Trust this certificate authority (PEM file), such as the instance's own.",
 )
-@click.option("--no-browser", is_flag=True, help="Only show the page's address.")
-@click.option("--admin", "administer", is_flag=True, help="Ask for an administrator's powers as well.")
+@click.option("--no-browser", is_flag=True, help="Only print the address of the page.")
+@click.option("--admin", "administer", is_flag=True, help="Also ask for the scope of administrators.")
 @common
 def login(
     session: Session,
@@ -43,16 +43,16 @@ def login(
     no_browser: bool,
     administer: bool,
 ) -> None:
-    """Log in to the instance at URL, and use it from now on."""
+    """Log in to the instance at URL and use it from now on."""
     url = canonical(address)
     known = session.configuration.stored(url)
     authority = str(ca) if ca else (known.ca if known else None)
     if token_stdin:
         token = sys.stdin.readline().strip()
     if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
-        raise GridAppsError("The token is empty or has characters that no token has.", code="usage")
+        raise GridAppsError("The token is empty or contains invalid characters.", code="usage")
     if token is None:
-        # An instance that cannot be reached or trusted is said before anybody opens a page of it.
+        # Report an unreachable or untrusted instance before the browser opens its page.
         with Client(url, ca=authority) as client, contextlib.suppress(Unauthenticated):
             client.me()
         given = oauth.in_browser(
@@ -85,14 +85,14 @@ def login(
 @click.command()
 @common
 def logout(session: Session) -> None:
-    """Give the token back and forget the instance, its certificate on this machine included."""
+    """Revoke the token and forget the instance, including the certificate on this machine."""
     url = session.client.url
     stored = session.configuration.stored(url)
     if stored and stored.refresh_token:
         oauth.revoke(url, ca=stored.ca, token=stored.refresh_token)
     elif stored:
-        # Only the client that a token was issued to may revoke it, and nobody is that for one made by hand.
-        session.tell("The token was made by an administrator and stays good until it expires.")
+        # Only the client that a token was issued to may revoke it, and this one was made on the server.
+        session.tell("The token was made by an administrator and stays valid until it expires.")
     session.configuration.forget(url)
     session.result({"url": url}, f"Logged out of {url}.")
 
@@ -100,7 +100,7 @@ def logout(session: Session) -> None:
 @click.command()
 @common
 def whoami(session: Session) -> None:
-    """Show who one is to the instance."""
+    """Show your user name, roles and access tags."""
     me = session.client.me()
     roles = [
         word
@@ -120,10 +120,10 @@ def developer() -> None:
 
 
 @developer.command("request")
-@click.option("--statement", prompt="What do you want to develop?", help="Tells the administrators what for.")
+@click.option("--statement", prompt="What do you want to develop?", help="Tells administrators your purpose.")
 @common
 def developer_request(session: Session, statement: str) -> None:
-    """Ask to be a developer; an administrator decides."""
+    """Ask to become a developer; an administrator decides."""
     state = session.client.request_developer(statement=statement)
     session.result({"developer": state}, _described(state))
 
@@ -131,15 +131,15 @@ def developer_request(session: Session, statement: str) -> None:
 @developer.command("show")
 @common
 def developer_show(session: Session) -> None:
-    """Show how far one's request is, and what one's images take of the disk."""
+    """Show the state of your request, and the disk that your images use."""
     state = session.client.developer()
     session.result({"developer": state}, _described(state), *_images(state))
 
 
 def _described(state: Developer) -> str:
     return {
-        "none": "You are no developer; ask with: gridapps developer request",
-        "requested": "Your request waits for an administrator.",
+        "none": "You are not a developer; ask with: gridapps developer request",
+        "requested": "Your request is waiting for an administrator.",
         "verified": "You are a developer.",
         "refused": "Your request was refused.",
     }.get(state.state, plain(state.state))
@@ -149,11 +149,11 @@ def _images(state: Developer) -> list[str]:
     if state.state != "verified":
         return []
     limit = f" of {size(state.images_limit)}" if state.images_limit else ""
-    return [f"Your images take {size(state.images_used)}{limit}."]
+    return [f"Your images use {size(state.images_used)}{limit}."]
 
 
 def _show(session: Session, page: str, *, no_browser: bool) -> None:
-    session.tell("Log in at this page; the command goes on by itself:")
+    session.tell("Log in on this page; the command then continues:")
     session.tell(page)
     if not no_browser:
         webbrowser.open(page)

@@ -19,23 +19,23 @@ R = TypeVar("R")
 
 @click.group()
 def app() -> None:
-    """Apps: programs in images, run on point clouds."""
+    """Apps: container images that run on point clouds."""
 
 
 def _described_by_options(command: Callable[..., R]) -> Callable[..., R]:
     for option in reversed(
         [
-            click.option("--title", help="A line that says what the App does."),
-            click.option("--description", help="More about it."),
+            click.option("--title", help="One line about what the App does."),
+            click.option("--description", help="A longer description."),
             click.option(
                 "--arguments",
                 type=click.File(encoding="utf-8"),
-                help="File with the JSON Schema of its arguments; - for standard input.",
+                help="File with the JSON Schema of the arguments; - for standard input.",
             ),
             click.option("--cpus", type=float, help="Processors of each task."),
             click.option("--memory", help="Memory of each task, such as 2GiB."),
             click.option("--disk", help="Disk for the outputs of each task, such as 10GiB."),
-            click.option("--time", "time_", help="Longest time of each task, such as 30m."),
+            click.option("--time", "time_", help="Time limit of each task, such as 30m."),
         ]
     ):
         command = option(command)
@@ -47,16 +47,16 @@ def _described_by_options(command: Callable[..., R]) -> Callable[..., R]:
 @_described_by_options
 @common
 def app_create(session: Session, what: str, **given: Any) -> None:
-    """Make an App. ID is [a-z0-9-], unique in the instance.
+    """Create an App. ID consists of [a-z0-9-] and is unique in the instance.
 
-    FILE (something.json, or - for standard input) has id, title, description, arguments and resources as the
-    API takes them; options win over it.
+    FILE (a .json file, or - for standard input) has id, title, description, arguments and resources, as
+    in the API. Options override it.
     """
     fields = _fields(what, given)
     made = session.client.create_app(**({"title": fields["id"]} | fields))
     name = plain(made.id)
     session.result(
-        {"apps": [made]}, f"Made the App {name}. Push its image with: gridapps push IMAGE {name}:TAG"
+        {"apps": [made]}, f"Created the App {name}. Push its image with: gridapps push IMAGE {name}:TAG"
     )
 
 
@@ -65,11 +65,11 @@ def app_create(session: Session, what: str, **given: Any) -> None:
 @_described_by_options
 @common
 def app_update(session: Session, what: str, **given: Any) -> None:
-    """Change an App, named by its ID or described in FILE; what is not named stays as it is."""
+    """Change an App, given by its ID or by FILE. What is not given stays the same."""
     fields = _fields(what, given)
     app_id = fields.pop("id")
     if not fields:
-        raise GridAppsError("Nothing to change; see: gridapps app update --help", code="usage")
+        raise GridAppsError("There is nothing to change; see: gridapps app update --help", code="usage")
     if isinstance(fields.get("resources"), dict):
         present = session.client.app(app_id).resources
         fields["resources"] = vars(present) | fields["resources"]
@@ -78,14 +78,14 @@ def app_update(session: Session, what: str, **given: Any) -> None:
 
 
 @app.command("list")
-@click.option("--mine", is_flag=True, help="Only those one owns.")
+@click.option("--mine", is_flag=True, help="Only those that you own.")
 @common
 def app_list(session: Session, mine: bool) -> None:
-    """List the Apps that one may run or owns."""
+    """List the Apps that you may run or own."""
     found = list(session.client.apps(mine=mine))
     rows = [(each.id, each.owner, "yes" if each.runnable else "no", each.title) for each in found]
     session.table(
-        {"apps": found}, ("ID", "OWNER", "RUNNABLE", "TITLE"), rows, none="There are no Apps for you yet."
+        {"apps": found}, ("ID", "OWNER", "RUNNABLE", "TITLE"), rows, none="There are no Apps for you."
     )
 
 
@@ -93,7 +93,7 @@ def app_list(session: Session, mine: bool) -> None:
 @click.argument("app_id", metavar="ID")
 @common
 def app_show(session: Session, app_id: str) -> None:
-    """Show an App, its arguments, and the releases of one's own."""
+    """Show an App and its arguments, and the releases of your own Apps."""
     found = session.client.app(app_id)
     try:
         releases: list[Release] | None = list(session.client.releases(app_id))
@@ -107,13 +107,13 @@ def app_show(session: Session, app_id: str) -> None:
 @click.argument("app_id", metavar="ID")
 @common
 def app_counts(session: Session, app_id: str) -> None:
-    """Show how often an App of one's own ran, up to the last midnight (UTC)."""
+    """Show how often one of your Apps ran, up to the last midnight (UTC)."""
     found = session.client.counts(app_id)
     rows = [
         (each.release[:19], when, whose, *(_ended(tally.runs)), *(_ended(tally.tasks)))
-        for when, releases in (("since " + found.since[:10], found.recent), ("in all", found.in_all))
+        for when, releases in (("since " + found.since[:10], found.recent), ("total", found.in_all))
         for each in releases
-        for whose, tally in (("own", each.own), ("of others", each.others))
+        for whose, tally in (("own", each.own), ("others", each.others))
     ]
     states = ("SUCCESS", "FAILURE", "CANCELED")
     head = ("RELEASE", "WHEN", "RUNS", *states, *(f"TASKS {state}" for state in states))
@@ -122,10 +122,10 @@ def app_counts(session: Session, app_id: str) -> None:
 
 @app.command("delete")
 @click.argument("app_id", metavar="ID")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @common
 def app_delete(session: Session, app_id: str, yes: bool) -> None:
-    """Delete an App. Its id is never given out again."""
+    """Delete an App. Its id cannot be used again."""
     if not yes and not confirm(f"Delete the App {app_id}?"):
         raise GridAppsError("Nothing was deleted; confirm with --yes.", code="usage")
     session.client.delete_app(app_id)
@@ -133,14 +133,14 @@ def app_delete(session: Session, app_id: str, yes: bool) -> None:
 
 
 def _fields(what: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What the API takes, from an app-id or a file with a description, and the options."""
+    """The fields for the API, from an app-id or a file, and the options."""
     fields: dict[str, Any] = {"id": what}
     # No app-id looks like a file.
     if what == "-" or set(what) & set("./"):
         with _opened(what) as file:
             fields = terms.json_object(read(file), source=what)
         if not isinstance(fields.get("id"), str):
-            raise GridAppsError(f"{what} does not say which App it describes; add its id.", code="usage")
+            raise GridAppsError(f"{what} has no field `id`; add the id of the App.", code="usage")
     fields |= {name: given[name] for name in ("title", "description") if given[name] is not None}
     schema: TextIO | None = given["arguments"]
     if schema:
@@ -178,7 +178,7 @@ def _page(found: App, releases: list[Release] | None) -> list[str]:
     properties = found.arguments.get("properties")
     if isinstance(properties, dict) and properties:
         rows = [_argument(name, each) for name, each in properties.items() if isinstance(each, dict)]
-        lines += ["", table(("ARGUMENT", "TYPE", "DEFAULT", "WHAT"), rows)]
+        lines += ["", table(("ARGUMENT", "TYPE", "DEFAULT", "DESCRIPTION"), rows)]
     if releases:
         pushed = [
             (

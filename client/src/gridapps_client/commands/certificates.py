@@ -13,14 +13,14 @@ from gridapps_client.text import plain
 
 @click.group()
 def certificate() -> None:
-    """Client certificates, which authorise pushes."""
+    """Client certificates, which authorise pushes of images."""
 
 
 @certificate.command("create")
 @click.argument("name", required=False)
 @common
 def certificate_create(session: Session, name: str | None) -> None:
-    """Make a certificate for this machine. NAME tells it apart from others; the machine's name by default."""
+    """Create a certificate for this machine. NAME identifies it; the default is the machine's name."""
     issued, kept = certificates.create(
         session.client, session.configuration, name=name or socket.gethostname(), tell=session.tell
     )
@@ -28,15 +28,15 @@ def certificate_create(session: Session, name: str | None) -> None:
     session.result(
         {"certificate": shown, "directory": str(kept), "authority": issued.authority},
         f"Certificate {plain(shown.serial)} for pushes to {plain(issued.authority)}, "
-        f"good until {plain(shown.not_after)}.",
-        f"It is kept in {kept}.",
+        f"valid until {plain(shown.not_after)}.",
+        f"It is stored in {kept}.",
     )
 
 
 @certificate.command("list")
 @common
 def certificate_list(session: Session) -> None:
-    """List one's certificates."""
+    """List your certificates."""
     found = list(session.client.certificates())
     stored = session.configuration.stored(session.client.url)
     here = stored.certificate if stored else None
@@ -48,7 +48,7 @@ def certificate_list(session: Session) -> None:
         {"certificates": found},
         ("SERIAL", "NAME", "STATE", "UNTIL", ""),
         rows,
-        none="No certificates; make one with: gridapps certificate create",
+        none="You have no certificates; create one with: gridapps certificate create",
     )
 
 
@@ -56,7 +56,7 @@ def certificate_list(session: Session) -> None:
 @click.argument("serial")
 @common
 def certificate_revoke(session: Session, serial: str) -> None:
-    """Make a certificate worthless, at once."""
+    """Revoke a certificate at once."""
     session.client.revoke_certificate(serial)
     dropped = certificates.drop(session.configuration, url=session.client.url, serial=serial)
     session.result(

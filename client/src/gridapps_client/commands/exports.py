@@ -11,7 +11,7 @@ from gridapps_client.text import plain, size, table
 @click.command("list")
 @common
 def exports_list(session: Session) -> None:
-    """List one's exports."""
+    """List your exports."""
     found = list(session.client.exports())
     rows = [
         (
@@ -34,7 +34,7 @@ def exports_list(session: Session) -> None:
 
 @lists_by_default(exports_list)
 def exports() -> None:
-    """One's exports: list (the default), show."""
+    """Your exports: list (the default), show."""
 
 
 @exports.command("show")

@@ -1,4 +1,4 @@
-"""`gridapps hook`: addresses that the instance tells what happened."""
+"""`gridapps hook`: URLs that the instance POSTs events to."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from gridapps_client.text import plain
 
 @click.group()
 def hook() -> None:
-    """Hooks: addresses that the instance tells what happened."""
+    """Hooks: URLs that the instance POSTs events to."""
 
 
 @hook.command("create")
 @click.argument("target", metavar="URL")
 @click.option(
     "--event", "events", multiple=True, default=("run.complete",), show_default=True,
-    help="What to tell: run.started, run.progress, run.complete, export.complete. May be repeated.",
+    help="run.started, run.progress, run.complete or export.complete. May be repeated.",
 )  # fmt: skip
 @common
 def hook_create(session: Session, target: str, events: tuple[str, ...]) -> None:
-    """Have events POSTed to URL. The secret of their signatures is shown this once."""
+    """Have events POSTed to URL. The secret that signs them is shown only once."""
     made, secret = session.client.create_hook(target=target, events=list(events))
     session.result(
         {"hooks": [made], "secret": secret},
-        f"Hook {plain(made.pk)} tells {plain(made.target)} of {plain(made.event)}.",
-        f"Its secret, shown only now: {plain(secret)}",
+        f"Hook {plain(made.pk)} sends {plain(made.event)} to {plain(made.target)}.",
+        f"Its secret, shown only once: {plain(secret)}",
     )
 
 
 @hook.command("list")
 @common
 def hook_list(session: Session) -> None:
-    """List one's hooks."""
+    """List your hooks."""
     found = list(session.client.hooks())
     rows = [(each.pk, each.event, "active" if each.active else "not active", each.target) for each in found]
     session.table(
         {"hooks": found},
         ("PK", "EVENT", "STATE", "TARGET"),
         rows,
-        none="No hooks; make one with: gridapps hook create URL",
+        none="You have no hooks; create one with: gridapps hook create URL",
     )
 
 
@@ -48,7 +48,7 @@ def hook_list(session: Session) -> None:
 @click.argument("pk")
 @common
 def hook_delete(session: Session, pk: str) -> None:
-    """Delete a hook. Nothing more is told."""
+    """Delete a hook and its pending deliveries."""
     session.client.delete_hook(pk)
     session.result({"pk": pk}, f"Deleted {plain(pk)}.")
 
@@ -57,16 +57,19 @@ def hook_delete(session: Session, pk: str) -> None:
 @click.argument("pk")
 @common
 def hook_test(session: Session, pk: str) -> None:
-    """Have a test event delivered, once and soon; `deliveries` tells what came of it."""
+    """Send a test event once, soon. `gridapps hook deliveries` shows the result."""
     asked = session.client.test_hook(pk)
-    session.result({"deliveries": [asked]}, f"A test is on its way: gridapps hook deliveries {plain(pk)}")
+    session.result(
+        {"deliveries": [asked]},
+        f"A test event is on its way; see the result with: gridapps hook deliveries {plain(pk)}",
+    )
 
 
 @hook.command("deliveries")
 @click.argument("pk")
 @common
 def hook_deliveries(session: Session, pk: str) -> None:
-    """Show what a hook was told in the last days, the newest first."""
+    """Show the deliveries of a hook in the last days, newest first."""
     found = list(session.client.hook_deliveries(pk))
     rows = [
         (each.created_at, each.event, each.state, str(each.tries), str(each.status or ""), each.error or "")
@@ -76,5 +79,5 @@ def hook_deliveries(session: Session, pk: str) -> None:
         {"deliveries": found},
         ("WHEN", "EVENT", "STATE", "TRIES", "STATUS", "ERROR"),
         rows,
-        none="Nothing has been told yet.",
+        none="There are no deliveries.",
     )

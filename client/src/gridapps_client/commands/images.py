@@ -19,14 +19,14 @@ from gridapps_client.text import plain
     "--with",
     "tool",
     type=click.Choice(pushing.TOOLS),
-    help="The tool that pushes; the one that fits by default.",
+    help="The tool that pushes; by default a suitable one.",
 )
 @common
 def push(session: Session, image: str, name: str | None, tool: str | None) -> None:
     """Push IMAGE as a release of APP.
 
-    Without APP[:TAG] the last part of the image's name is taken. IMAGE may also be an archive, as skopeo
-    names it: docker-archive:FILE or oci:DIRECTORY.
+    APP[:TAG] defaults to the last part of the image's name. IMAGE may also be an archive in the notation of
+    skopeo: docker-archive:FILE or oci:DIRECTORY.
     """
     app_id, tag = _app_and_tag(image, name)
     client = session.client
@@ -49,7 +49,7 @@ def _app_and_tag(image: str, name: str | None) -> tuple[str, str]:
     text = name or image.rpartition("/")[2].partition("@")[0]
     app_id, _, tag = text.partition(":")
     if name is None and image.startswith(("docker-archive:", "oci:", "oci-archive:", "dir:")):
-        raise GridAppsError("Say which App the archive is for: gridapps push IMAGE APP:TAG", code="usage")
+        raise GridAppsError("An archive needs the App: gridapps push IMAGE APP:TAG", code="usage")
     return app_id, tag or "latest"
 
 
@@ -58,6 +58,6 @@ def _release(client: Client, app_id: str, tag: str) -> Release:
         if tag in release.tags:
             return release
     raise GridAppsError(
-        f"The image was pushed, but {app_id} shows no release {tag!r}; see: gridapps app show {app_id}",
+        f"The image was pushed, but {app_id} has no release {tag!r}; see: gridapps app show {app_id}",
         code="push",
     )

@@ -17,7 +17,7 @@ from gridapps_client.text import plain, size
 
 @click.group()
 def outputs() -> None:
-    """What runs left."""
+    """Outputs of runs."""
 
 
 @outputs.command("list")
@@ -41,19 +41,19 @@ def outputs_list(session: Session, run_id: str) -> None:
 @click.option(
     "--to",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Directory to write to; one named like the run by default.",
+    help="Directory to write to; by default one named after the run.",
 )
-@click.option("--zip", "as_zip", is_flag=True, help="All of them, as one zip.")
+@click.option("--zip", "as_zip", is_flag=True, help="Download all outputs as one zip.")
 @click.option("--overwrite", is_flag=True, help="Replace files that have other content.")
 @common
 def outputs_get(
     session: Session, *, run_id: str, paths: tuple[str, ...], to: Path | None, as_zip: bool, overwrite: bool
 ) -> None:
-    """Download a run's outputs: all, or those at PATH, a directory or a pattern such as '*.tif'."""
+    """Download a run's outputs: all, or those that PATH names, a directory or a pattern such as '*.tif'."""
     if as_zip:
         if paths or overwrite:
             raise GridAppsError(
-                "--zip takes all outputs, so it goes with neither PATH nor --overwrite.", code="usage"
+                "--zip downloads all outputs and cannot be combined with PATH or --overwrite.", code="usage"
             )
         _get_zip(session, run_id, to or Path())
         return
@@ -74,7 +74,7 @@ def outputs_get(
                     progressed=lambda count: progress.advance(task, count),
                 )
             except GridAppsError as error:
-                # One bad output must not cost the user the others, but one full disk or dead network does.
+                # Continue after one bad output, but not after a full disk or a network failure.
                 if error.code not in ("unsafe-path", "exists", "corrupt"):
                     raise
                 failures.append(error)
@@ -91,10 +91,10 @@ def outputs_get(
 
 @outputs.command("delete")
 @click.argument("run_id", metavar="RUN")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @common
 def outputs_delete(session: Session, run_id: str, yes: bool) -> None:
-    """Delete a run's outputs and its log, for ever. The run itself stays."""
+    """Delete a run's outputs and log permanently. The run itself stays."""
     if not yes and not confirm(f"Delete the outputs and the log of run {run_id}?"):
         raise GridAppsError("Nothing was deleted; confirm with --yes.", code="usage")
     session.client.delete_outputs(run_id)

@@ -1,4 +1,4 @@
-"""`gridapps run`: submit a run and stay with it to its end."""
+"""`gridapps run`: submit a run and watch it until it ends."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ _TASKS_WITH_LOG = 3
 @click.option("--export", metavar="PK", help="The export to run on.")
 @click.option("--exportfile", metavar="PK", help="One file of an export to run on.")
 @click.option(
-    "--argument", "-a", "words", metavar="NAME=VALUE", multiple=True, help="An argument, JSON or text."
+    "--argument", "-a", "words", metavar="NAME=VALUE", multiple=True, help="An argument, as JSON or text."
 )
 @click.option(
     "--arguments", type=click.File(encoding="utf-8"), help="JSON file with arguments; - for standard input."
 )
-@click.option("--release", help="Digest or tag; the newest valid one by default.")
+@click.option("--release", help="Digest or tag; by default the newest valid release.")
 @click.option("--cpus", type=float, help="Processors of each task instead of the App's own.")
 @click.option("--memory", help="Memory of each task, such as 2GiB.")
 @click.option("--disk", help="Disk for the outputs of each task, such as 10GiB.")
-@click.option("--time", "time_", help="Longest time of each task, such as 30m.")
+@click.option("--time", "time_", help="Time limit of each task, such as 30m.")
 @click.option(
     "--priority",
     type=click.IntRange(-10, 10),
-    help="Among one's own runs: higher goes first. Each step is worth ten minutes of waiting.",
+    help="Order among your own runs: higher starts first. A step equals ten minutes of waiting.",
 )
-@click.option("--key", type=click.UUID, help="Submitting again under the same key gives the same run.")
+@click.option("--key", type=click.UUID, help="Submitting again with the same key returns the same run.")
 @click.option("--detach", is_flag=True, help="Do not wait for the end.")
 @common
 def run(
@@ -60,7 +60,7 @@ def run(
     detach: bool,
     **resources: Any,
 ) -> None:
-    """Run APP on an export. Exit code: 0 success, 1 failure, 130 canceled or left."""
+    """Run APP on an export. Exit code: 0 success, 1 failure, 130 canceled or interrupted."""
     if (export is None) == (exportfile is None):
         raise GridAppsError(
             "Give either --export PK or --exportfile PK; see them with: gridapps exports", code="usage"
@@ -82,8 +82,8 @@ def run(
         )
     except Unreachable as error:
         raise Unreachable(
-            f"{error.message} It is not known whether the run was taken on; "
-            f"to try again without a second one, add --key {key}",
+            f"{error.message} The run may have been accepted. To try again without making a second run, "
+            f"add --key {key}",
             code=error.code,
         ) from error
     if detach:
@@ -94,7 +94,7 @@ def run(
 
 
 def stay(session: Session, run_id: str) -> None:
-    """Shows the run up to its end, tells how it ended, and ends the command with the exit code for that."""
+    """Show the run until it ends, print the result, and exit with the corresponding code."""
     ended = _watched(session, run_id)
     if ended.state == "FAILURE":
         _tell_failure(session, ended)
@@ -111,7 +111,7 @@ def _watched(session: Session, run_id: str) -> Run:
                     watcher.show(current)
         except KeyboardInterrupt:
             if asked or not _asks_to_cancel(session, run_id):
-                session.tell(f"The run goes on without you; see it with: gridapps runs show {run_id}")
+                session.tell(f"The run continues; see it with: gridapps runs show {run_id}")
                 sys.exit(130)
             asked = True
         else:
@@ -119,7 +119,7 @@ def _watched(session: Session, run_id: str) -> Run:
 
 
 def _asks_to_cancel(session: Session, run_id: str) -> bool:
-    """Whether the run is now being canceled, after the user was asked."""
+    """Ask the user whether to cancel, and return whether the run is being canceled."""
     if not sys.stdin.isatty():
         return False
     try:
@@ -129,7 +129,7 @@ def _asks_to_cancel(session: Session, run_id: str) -> bool:
     except (click.Abort, KeyboardInterrupt):
         return False
     except Conflict:
-        # It ended while the question stood there; watching on shows how.
+        # It ended in the meantime; watching shows the result.
         return True
     return True
 
@@ -141,7 +141,7 @@ def _tell_failure(session: Session, ended: Run) -> None:
         try:
             lines = deque(session.client.log(ended.id, task=task.index), maxlen=_LAST_LINES)
         except GridAppsError as error:
-            session.tell(f"(its log cannot be shown: {error})")
+            session.tell(f"(the log cannot be shown: {error})")
             continue
         for line in lines:
             session.tell(f"    {line.text}")

@@ -19,17 +19,17 @@ STATES = ("QUEUED", "RUNNING", "SUCCESS", "FAILURE", "CANCELED")
 @click.command("list")
 @click.option("--state", type=click.Choice(STATES, case_sensitive=False), help="Only those in this state.")
 @click.option("--app", "app_id", metavar="APP", help="Only those of this App.")
-@click.option("--shown", is_flag=True, help="Those that others show you as the developer of an App.")
+@click.option("--shown", is_flag=True, help="Runs of your Apps that their owners show you.")
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
     default=50,
     show_default=True,
-    help="At most so many, newest first.",
+    help="The maximum number of runs.",
 )
 @common
 def runs_list(session: Session, *, state: str | None, app_id: str | None, shown: bool, limit: int) -> None:
-    """List one's runs, newest first."""
+    """List your runs, newest first."""
     found = list(itertools.islice(session.client.runs(state=state, app=app_id, shown=shown), limit))
     rows = [
         (each.id, each.app, each.state, f"{each.progress:.0%}", counts(each), each.created_at)
@@ -42,7 +42,7 @@ def runs_list(session: Session, *, state: str | None, app_id: str | None, shown:
 
 @lists_by_default(runs_list)
 def runs() -> None:
-    """One's runs: list (the default), show, cancel, retry, show to the developer of the App."""
+    """Your runs: list (the default), show, cancel, retry, show to the developer of the App."""
 
 
 @runs.command("show")
@@ -58,9 +58,9 @@ def runs_show(session: Session, run_id: str) -> None:
 @click.argument("run_id", metavar="RUN")
 @common
 def runs_cancel(session: Session, run_id: str) -> None:
-    """Stop a run."""
+    """Cancel a run."""
     found = session.client.cancel(run_id)
-    stopping = "" if found.ended else "; it is being canceled, and its containers are stopped"
+    stopping = "" if found.ended else "; it is being canceled, and its containers are being stopped"
     session.result({"runs": [found]}, f"Run {plain(found.id)} is {plain(found.state)}{stopping}.")
 
 
@@ -69,7 +69,7 @@ def runs_cancel(session: Session, run_id: str) -> None:
 @click.option("--detach", is_flag=True, help="Do not wait for the end.")
 @common
 def runs_retry(session: Session, run_id: str, detach: bool) -> None:
-    """Run again the tasks that failed or were canceled, as a new run."""
+    """Run the tasks that failed or were canceled again, as a new run."""
     taken = session.client.retry(run_id)
     if detach:
         session.result({"runs": [taken]}, plain(taken.run_id))
@@ -84,11 +84,11 @@ def runs_retry(session: Session, run_id: str, detach: bool) -> None:
 def runs_show_to_developer(session: Session, run_id: str) -> None:
     """Let the developer of the App see one run: arguments, names of files, progress, log and outputs.
 
-    Your name is not told; your files may tell it. Take it back with: gridapps runs hide-from-developer RUN
+    Your name is not shown, but your files may contain it. To undo: gridapps runs hide-from-developer RUN
     """
     found = session.client.show_to_developer(run_id)
     session.result(
-        {"runs": [found]}, f"The developer of {plain(found.app)} sees run {plain(found.id)} from now on."
+        {"runs": [found]}, f"The developer of {plain(found.app)} can now see run {plain(found.id)}."
     )
 
 
@@ -96,18 +96,18 @@ def runs_show_to_developer(session: Session, run_id: str) -> None:
 @click.argument("run_id", metavar="RUN")
 @common
 def runs_hide_from_developer(session: Session, run_id: str) -> None:
-    """Take back what show-to-developer gave, at once. What was fetched meanwhile cannot be taken back."""
+    """Hide a run from the developer again, at once. What they have downloaded cannot be withdrawn."""
     session.client.hide_from_developer(run_id)
-    session.result({"id": run_id}, f"The developer does not see run {plain(run_id)} any more.")
+    session.result({"id": run_id}, f"The developer can no longer see run {plain(run_id)}.")
 
 
 @click.command()
 @click.argument("run_id", metavar="RUN")
-@click.option("--follow", "-f", is_flag=True, help="Go on up to the run's end.")
+@click.option("--follow", "-f", is_flag=True, help="Continue until the run ends.")
 @click.option("--task", type=click.IntRange(min=0), metavar="INDEX", help="Only this task's.")
 @common
 def logs(session: Session, run_id: str, follow: bool, task: int | None) -> None:
-    """Print a run's log: the task's index, the time, and what its program wrote."""
+    """Print a run's log: the task's index, the time and the text of each line."""
     source = session.client.follow_log if follow else session.client.log
     for line in source(run_id, task=task):
         session.record(line, f"{line.task} {plain(line.at)} {plain(line.text)}")

@@ -1,6 +1,6 @@
-"""What every command shares: the options --json and --instance, the client behind them, and where words go.
+"""What all commands share: the options --json and --instance, the client, and the output.
 
-Results go to standard output and everything else to standard error, so that a result can be piped.
+Results go to standard output and messages to standard error, so that a result can be piped.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class Session:
         return self._client
 
     def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         if self._client is not None:
             self._client.close()
 
     def result(self, value: Mapping[str, object], *lines: str) -> None:
-        """The command's result: `value` with --json, else `lines`, which must be plain already.
+        """Print the command's result: `value` with --json, otherwise `lines`, which must be plain.
 
-        `value` has the envelope of the API: `{"runs": [...]}` also for a single run.
+        `value` has the envelope of the API, such as `{"runs": [...]}` even for a single run.
         """
         if self.as_json:
             click.echo(json.dumps(_jsonable(value), indent=2))
@@ -56,7 +56,7 @@ class Session:
             click.echo(line)
 
     def record(self, value: object, line: str) -> None:
-        """One record of a stream: a line of JSON with --json, else `line`."""
+        """Print one record of a stream: a line of JSON with --json, otherwise `line`."""
         click.echo(json.dumps(_jsonable(value)) if self.as_json else line)
 
     def table(
@@ -67,25 +67,25 @@ class Session:
         *,
         none: str,
     ) -> None:
-        """A list in its envelope as a table; `none` is said when it is empty."""
+        """Print a list as a table; `none` is the message for an empty one."""
         if self.as_json or rows:
             self.result(value, table(head, rows))
         else:
             self.tell(none)
 
     def tell(self, sentence: str) -> None:
-        """Something beside the result."""
+        """Print a message to standard error."""
         click.echo(plain(sentence), err=True)
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else.")
 INSTANCE = click.option(
-    "--instance", "url", metavar="URL", help="Another instance than that of the last login."
+    "--instance", "url", metavar="URL", help="The instance, if not the one of the last login."
 )
 
 
 def common(command: Callable[..., R]) -> Callable[..., R]:
-    """Gives a command `--json` and `--instance`, and a Session as its first argument."""
+    """Give a command `--json` and `--instance`, and a Session as its first argument."""
 
     @JSON
     @INSTANCE
@@ -101,7 +101,7 @@ def common(command: Callable[..., R]) -> Callable[..., R]:
 
 
 def choose(context: click.Context, *, as_json: bool, url: str | None) -> None:
-    """Makes what a group was given hold for the commands below it."""
+    """Apply the options of a group to the commands below it."""
     context.obj = _chosen(context, as_json=as_json, url=url)
 
 
@@ -111,7 +111,7 @@ def _chosen(context: click.Context, *, as_json: bool, url: str | None) -> dict[s
 
 
 def lists_by_default(command: click.Command) -> Callable[[Callable[[], None]], click.Group]:
-    """A group that runs `command` when no other is named; its `--json` and `--instance` reach them all."""
+    """A group that runs `command` by default. Its `--json` and `--instance` apply to all its commands."""
 
     def decorate(group: Callable[[], None]) -> click.Group:
         @click.group(name=group.__name__, help=group.__doc__, invoke_without_command=True)
@@ -130,7 +130,7 @@ def lists_by_default(command: click.Command) -> Callable[[Callable[[], None]], c
 
 
 def attached(attachments: Iterable[Attachment]) -> str:
-    """What is attached to a release, in a cell of a table."""
+    """The attachments of a release, as a cell of a table."""
     words = dict.fromkeys(
         f"{each.kind} by {each.verified_by}" if each.verified_by else each.kind for each in attachments
     )
@@ -138,18 +138,18 @@ def attached(attachments: Iterable[Attachment]) -> str:
 
 
 def confirm(question: str) -> bool:
-    """Asks on the terminal; False when there is nobody to ask."""
+    """Ask on the terminal; False without a terminal."""
     return sys.stdin.isatty() and click.confirm(question, err=True)
 
 
 def read(file: TextIO, *, limit: int = 4 * 1024**2) -> str:
-    """The text in a file that was given on the command line, of at most `limit` bytes."""
+    """The text of a file from the command line, at most `limit` characters."""
     try:
         content = file.read(limit + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise GridAppsError(f"{file.name} cannot be read as UTF-8 text: {error}.", code="usage") from error
     if len(content) > limit:
-        raise GridAppsError(f"{file.name} is larger than {limit} bytes.", code="usage")
+        raise GridAppsError(f"{file.name} is longer than {limit} characters.", code="usage")
     return content
 
 

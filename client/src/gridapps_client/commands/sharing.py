@@ -1,4 +1,4 @@
-"""`gridapps share`, `gridapps block` and `gridapps unblock`: what administrators grant and forbid."""
+"""`gridapps share`, `gridapps block` and `gridapps unblock`, for administrators."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def share() -> None:
 
 @share.command("create")
 @click.argument("app_id", metavar="APP")
-@click.option("--tag", "access_tag", required=True, help="the access tag")
-@click.option("--release", required=True, help="digest or tag of the release")
+@click.option("--tag", "access_tag", required=True, help="The access tag.")
+@click.option("--release", required=True, help="Digest or tag of the release.")
 @common
 def share_create(session: Session, app_id: str, access_tag: str, release: str) -> None:
-    """Share a release of APP. It is copied first; `gridapps share list APP` tells how far that is."""
+    """Share a release of APP. It is copied first; `gridapps share list APP` shows the progress."""
     made = session.client.share(app_id, access_tag=access_tag, release=release)
     session.result(
         {"share": made},
@@ -54,19 +54,19 @@ def share_list(session: Session, app_id: str) -> None:
 @click.argument("pk", metavar="KEY")
 @common
 def share_revoke(session: Session, app_id: str, pk: str) -> None:
-    """Take the share KEY of APP back, at once."""
+    """Revoke the share KEY of APP at once."""
     session.client.revoke_share(app_id, pk)
     session.result({"pk": pk}, f"Revoked share {pk}.")
 
 
 @click.command()
 @click.argument("app_id", metavar="APP")
-@click.option("--release", help="digest of the one release to block")
-@click.option("--reason", required=True, help="one line, which users will read")
-@click.option("--stop", is_flag=True, help="stop what runs now as well")
+@click.option("--release", help="Digest of the one release to block.")
+@click.option("--reason", required=True, help="One line, which users will read.")
+@click.option("--stop", is_flag=True, help="Stop running tasks too.")
 @common
 def block(session: Session, app_id: str, release: str | None, reason: str, stop: bool) -> None:
-    """Keep APP, or one release of it, from starting, for everybody and at once. For administrators."""
+    """Block APP, or one release of it, for all users at once. For administrators."""
     session.client.block(app_id, reason=reason, release=release, stop=stop)
     session.result(
         {"app": app_id, "release": release}, f"Blocked {app_id}{f' {release}' if release else ''}."
@@ -75,10 +75,10 @@ def block(session: Session, app_id: str, release: str | None, reason: str, stop:
 
 @click.command()
 @click.argument("app_id", metavar="APP")
-@click.option("--release", help="digest of the one release")
+@click.option("--release", help="Digest of the one release.")
 @common
 def unblock(session: Session, app_id: str, release: str | None) -> None:
-    """Let APP, or one release of it, run again. For administrators."""
+    """Unblock APP, or one release of it. For administrators."""
     session.client.unblock(app_id, release=release)
     session.result(
         {"app": app_id, "release": release}, f"Unblocked {app_id}{f' {release}' if release else ''}."
