@@ -73,7 +73,7 @@ def commands() -> str:
 
 
 def walk(path: str, group: click.Group) -> Iterator[tuple[str, click.Command]]:
-    """Each command below a group with the words that call it."""
+    """Each command of a group, with the words that call it."""
     for name, command in sorted(group.commands.items()):
         words = f"{path} {name}"
         if command.hidden:
