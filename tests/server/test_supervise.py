@@ -17,18 +17,16 @@ from gridapps.server.plan import Makes, PlannedPart, Program
 from gridapps.server.supervise import NotStarted, Supervisor, end_leftovers
 
 PROGRAM = """
-import pathlib, signal, sys, time
+import pathlib, signal, sys
 name, home = sys.argv[1], pathlib.Path(sys.argv[2])
 def note(what):
     with (home / "journal").open("a") as journal:
         journal.write(f"{what} {name}\\n")
-def end(*_):
-    note("stop")
-    sys.exit(0)
-signal.signal(signal.SIGTERM, end)
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 note("start")
 (home / name).touch()
-time.sleep(600)
+signal.sigwait({signal.SIGTERM})
+note("stop")
 """
 
 

@@ -8,10 +8,16 @@ the previous version finishes its tasks. docs/cluster.md gives the order of an u
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain, repeat
 from pathlib import Path
 from pkgutil import iter_modules
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from django.db.migrations.recorder import MigrationRecorder
 
 PAUSE = 2.0  # seconds between two looks
+_FIRST_PAUSES = (0.1, 0.3, 1.0)  # seconds; several processes that open an SQLite file at once can collide
 _LOCK = 0x67726965  # PostgreSQL advisory lock for changes of the schema
 
 
@@ -37,39 +43,44 @@ def wait(*, say: Callable[[str], None]) -> None:
     from django.db import OperationalError, close_old_connections
 
     told = ""
-    while True:
+    for pause in chain(_FIRST_PAUSES, repeat(PAUSE)):
         try:
-            missing = _missing()
+            lacking = _lacking()
             text = (
-                f"its schema lacks {missing}: start the first machine, or run `gridapps-server migrate` there"
+                f"its schema lacks {lacking}: start the first machine, or run `gridapps-server migrate` there"
             )
         except OperationalError as error:
             close_old_connections()
-            missing, text = "everything", str(error).strip()
-        if not missing:
+            lacking, text = "everything", str(error).strip()
+        if not lacking:
             return
-        if text != told:
+        if text != told and pause == PAUSE:
             say(f"Waiting for the database: {text}")
             told = text
-        time.sleep(PAUSE)
+        time.sleep(pause)
 
 
 def check() -> None:
     """Raise Behind when the schema is older than this program. Reads one table; imports no migration."""
-    if name := _missing():
+    if name := _lacking():
         raise Behind(
             f"The database is older than this program: it lacks {name}. Run `gridapps-server migrate` on the "
             "first machine, or start `gridapps-server up` there again."
         )
 
 
-def _missing() -> str:
-    """The first migration that is not applied, or an empty string."""
-    from django.apps import apps
+def _lacking() -> str:
     from django.db import connection
     from django.db.migrations.recorder import MigrationRecorder
 
-    applied = MigrationRecorder(connection).applied_migrations()
+    return missing(MigrationRecorder(connection))
+
+
+def missing(recorder: "MigrationRecorder") -> str:
+    """The first migration that is not applied, or an empty string."""
+    from django.apps import apps
+
+    applied = recorder.applied_migrations()
     for application in apps.get_app_configs():
         directory = Path(application.path) / "migrations"
         for name in sorted(module.name for module in iter_modules([str(directory)])):

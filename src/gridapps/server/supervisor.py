@@ -81,7 +81,7 @@ def _supervise(planned: Plan) -> None:
 
 
 def _preload() -> None:
-    """Import what the parts need, so that they share the memory.
+    """Import what the parts need and run what all of them run first, so that they share the memory.
 
     Garbage is not collected before the fork: a part would fill the gaps with new objects and so copy the
     pages around them.
@@ -89,9 +89,31 @@ def _preload() -> None:
     gc.disable()
     for name in _MODULES:
         importlib.import_module(name)
+    _rehearse()
     if (threads := threading.active_count()) != 1:
         raise NotStarted(f"The supervisor has {threads} threads, and can fork with one only.")
     gc.freeze()
+
+
+def _rehearse() -> None:
+    """Run the first steps of a part, with an empty database in memory.
+
+    Python specialises code when it first runs, and Django computes much of a model at its first query: each
+    part would do so in 5 MB of its own.
+    """
+    from django.db.migrations.recorder import MigrationRecorder
+    from django.db.utils import ConnectionHandler
+
+    from gridapps.server import instance, schema
+
+    instance.set_up_django(instance.environment().data.absolute())
+    memory = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+    connection = ConnectionHandler({"default": memory})["default"]
+    recorder = MigrationRecorder(connection)
+    recorder.ensure_schema()
+    recorder.record_applied("supervisor", "rehearsed")
+    schema.missing(recorder)
+    connection.connection.close()  # Django keeps a database in memory open
 
 
 def _be(child: Forked, data: Path) -> None:
