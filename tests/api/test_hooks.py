@@ -43,7 +43,7 @@ def test_a_hook_from_creation_to_deletion(callers: Callers) -> None:
         (NEW | {"target": "https://10.1.1.1/"}, "/target", "not public"),
         (NEW | {"target": "https://[::ffff:169.254.169.254]/"}, "/target", "not public"),
         (NEW | {"target": "http://example.org/"}, "/target", "https only"),
-        (NEW | {"target": "https://user:word@example.org/"}, "/target", "no user"),
+        (NEW | {"target": "https://user:word@example.org/"}, "/target", "without a user"),
         (NEW | {"event": "newdata.loaded"}, "/event", "catalogue"),
         (NEW | {"event": "run.started,run.died"}, "/event", "Name one or more"),
         (NEW | {"aoi": 1}, "/aoi", ""),

@@ -111,7 +111,7 @@ def test_a_quota_is_refused_with_numbers(
     export = make_export(callers.developer.user)
     answer = callers.developer("POST", "/apps/roads/runs", {"export": str(export.pk)})
     assert (answer.status_code, answer.json()["code"]) == (409, "quota-exceeded")
-    assert "at most 1 are allowed" in answer.json()["error"]
+    assert "at most 1 bytes are allowed" in answer.json()["error"]
 
 
 def test_one_export_file_makes_one_task(callers: Callers, app: App, make_export: MakeExport) -> None:

@@ -176,7 +176,7 @@ def test_arguments_on_the_page_that_are_none(cast: Cast, app: App, arguments: st
     answer = browser(cast.analyst).post("/apps/roads/run", form, follow=True)
     assert b"not a JSON object" in answer.content
     other = browser(cast.analyst).post("/apps/roads/run", {"export": "x"}, follow=True)
-    assert b"There is no export" in other.content
+    assert b"You have no export" in other.content
 
 
 def test_the_administration_shows_shares_and_retires_users(cast: Cast, app: App) -> None:

@@ -136,7 +136,7 @@ def test_losing_the_tag_or_the_share_ends_it(cast: Cast, app: App, tag: AccessTa
     release = new_release(app)
     share = shared(cast, release)
     access.take_tag(by=None, name="city", users=[cast.analyst])
-    with pytest.raises(NotAllowed, match="not shared with an access tag of yours any more"):
+    with pytest.raises(NotAllowed, match="no longer shared with an access tag of yours"):
         queries.source_for(cast.analyst, release)
     access.give_tag(by=None, name="city", users=[cast.analyst])
     assert queries.source_for(cast.analyst, release) is Registry.TRUSTED
@@ -181,7 +181,7 @@ def test_who_is_not_active_runs_nothing(cast: Cast, app: App, tag: AccessTag) ->
         user.is_active = False
         user.save()
         assert not queries.runnable_by(user).exists()
-        with pytest.raises(NotAllowed, match="not active"):
+        with pytest.raises(NotAllowed, match="no longer active"):
             queries.source_for(user, release)
 
 

@@ -446,7 +446,7 @@ def test_who_lost_the_tag_while_queued_runs_nothing(stage, shared_with):
     with stage.worker():
         until(lambda: ended(run))
     assert (run.state, run.reason) == ("FAILURE", "not-allowed")
-    assert "not shared with an access tag of yours any more" in run.reason_text
+    assert "no longer shared with an access tag of yours" in run.reason_text
     assert stage.residents() == []
     assert [attempt.number for task in run.tasks.all() for attempt in task.attempts.all()] == [1, 1]
 

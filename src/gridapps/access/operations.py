@@ -49,7 +49,7 @@ def create_user(
             validate_password(password, user)
         except ValidationError as error:
             text = " ".join(error.messages)
-            raise InvalidUser(f"The password cannot be taken: {text}", [("/password", text)]) from None
+            raise InvalidUser(f"The password is not accepted: {text}", [("/password", text)]) from None
         user.set_password(password)
     try:
         user.full_clean(validate_unique=False)

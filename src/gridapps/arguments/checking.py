@@ -59,7 +59,7 @@ def check_schema(schema: object, *, by: int) -> None:
         _pool.ask(by, "check", schema)
     except _Gone:
         raise InvalidSchema(
-            "The argument schema cannot be taken.",
+            "The argument schema is invalid.",
             [("", f"{_TOO_LONG}. Use smaller patterns and fewer subschemas.")],
         ) from None
 

@@ -43,7 +43,7 @@ def check_schema(schema: object) -> None:
     """Raise InvalidSchema unless this is an acceptable argument schema."""
     faults = examine_shape(schema)
     if faults:
-        raise InvalidSchema("The argument schema cannot be taken.", faults)
+        raise InvalidSchema("The argument schema is invalid.", faults)
     assert isinstance(schema, dict)
     try:
         validator = _compile(text(schema))
@@ -52,7 +52,7 @@ def check_schema(schema: object) -> None:
         if error.kind.name == "format":
             sentence += ": look-around and back-references are not supported, nor are very large repetitions."
         fault = (pointer(error.instance_path), sentence)
-        raise InvalidSchema("The argument schema cannot be taken.", [fault]) from None
+        raise InvalidSchema("The argument schema is invalid.", [fault]) from None
     if costs := examine_cost(schema):
         raise InvalidSchema("The argument schema would cost too much.", costs)
     _check_defaults(schema, validator)

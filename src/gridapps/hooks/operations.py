@@ -105,7 +105,7 @@ def test(*, by: User, pk: int) -> Delivery:
 def _own(by: User, pk: int) -> Hook:
     found = Hook.objects.select_for_update().filter(owner=by, pk=pk).first()
     if found is None:
-        raise HookNotFound("There is no such hook of yours.")
+        raise HookNotFound("You have no such hook.")
     return found
 
 
@@ -117,7 +117,7 @@ def _place(target: str, pointer: str = "") -> dict[str, str]:
     try:
         return {"target": target, "site": targets.site(target, settings.GRIDAPPS.hook_rules())}
     except BadTarget as error:
-        raise InvalidHook("The target cannot be used.", [(f"{pointer}/target", str(error))]) from None
+        raise InvalidHook("The target is invalid.", [(f"{pointer}/target", str(error))]) from None
 
 
 def _events(wanted: Iterable[str], offered: Sequence[Event], pointer: str = "") -> list[str]:
@@ -129,4 +129,4 @@ def _events(wanted: Iterable[str], offered: Sequence[Event], pointer: str = "") 
         sentence = f"Name one or more of {', '.join(offered)}."
     else:
         return wanted
-    raise InvalidHook("The events cannot be taken.", [(f"{pointer}/event", sentence)])
+    raise InvalidHook("The list of events is invalid.", [(f"{pointer}/event", sentence)])

@@ -66,13 +66,13 @@ def site(target: str, rules: Rules) -> str:
     """Scheme, host and port of a URL that may be a target. Raises BadTarget."""
     if len(target) > LONGEST or not re.fullmatch(TARGET, target):
         raise BadTarget(
-            "A target is a URL such as https://example.org/hook: no user, no fragment, other than ASCII "
-            f"characters encoded, at most {LONGEST} of them."
+            "A target is a URL such as https://example.org/hook, without a user and a fragment, with encoded "
+            f"non-ASCII characters, and of at most {LONGEST} characters."
         )
     try:
         url = urlsplit(target)
     except ValueError:
-        raise BadTarget("What stands in brackets must be an IPv6 address.") from None
+        raise BadTarget("The text in brackets must be an IPv6 address.") from None
     host = (url.hostname or "").rstrip(".")
     if url.scheme == "http" and not rules.http:
         raise BadTarget("This instance delivers over https only.")

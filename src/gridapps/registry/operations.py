@@ -74,7 +74,7 @@ def update_app(*, by: User, app_id: str, expected: str | None = None, changes: M
     with transaction.atomic():
         app = _own(by, app_id)
         if expected is not None and expected != version(app):
-            raise AppChanged("The App was changed meanwhile; get it again, and then change it.")
+            raise AppChanged("The App was changed by another request; get it again, then change it.")
         _change(app, **changes)
         app.save()
         record.app_changed(by=by, app=app_id, changed=sorted(changes))
@@ -106,7 +106,7 @@ def _own(by: User, app_id: str) -> App:
 
 
 def _not_found(app_id: str) -> AppNotFound:
-    return AppNotFound(f"There is no App {app_id!r} of yours.")
+    return AppNotFound(f"You have no App {app_id!r}.")
 
 
 def _change(app: App, **changes: Any) -> None:
@@ -128,7 +128,7 @@ def _change(app: App, **changes: Any) -> None:
 def _line(pointer: str, text: str, limit: int) -> str:
     text = text.strip()
     if not text or len(text) > limit or not text.isprintable():
-        raise InvalidApp("The title cannot be taken.", [(pointer, f"One line of 1 to {limit} characters.")])
+        raise InvalidApp("The title is invalid.", [(pointer, f"One line of 1 to {limit} characters.")])
     return text
 
 
@@ -137,6 +137,6 @@ def _request(app: App, resources: Mapping[str, float]) -> None:
         (f"/resources/{name}", text) for name, text in bounds(resources, most=settings.GRIDAPPS.limits())
     ]
     if faults:
-        raise InvalidApp("The App asks for resources that this instance does not give.", faults)
+        raise InvalidApp("The App requests resources that this instance does not provide.", faults)
     for name, value in resources.items():
         setattr(app, name, value if name == "cpus" else int(value))

@@ -147,7 +147,7 @@ def source_for(user: User, release: Release) -> Registry:
     _require_not_blocked(app)
     _require_not_blocked(release)
     if not user.is_active:
-        raise NotAllowed("The user's account is not active any more.")
+        raise NotAllowed("The user's account is no longer active.")
     if owns(user, app):
         _require_not_removed(release)
         return Registry.DEVELOPER
@@ -156,13 +156,13 @@ def source_for(user: User, release: Release) -> Registry:
     if permissions.owns(user, app):
         _require_not_removed(release)
         return Registry.DEVELOPER  # the run was queued when its App was deleted
-    raise NotAllowed("The release is not shared with an access tag of yours any more.")
+    raise NotAllowed("The release is no longer shared with an access tag of yours.")
 
 
 def require_owner_or_administrator(user: User, app: App) -> None:
     """Raise AppNotFound for everybody but the App's owner and administrators."""
     if not _sees_all(user, app):
-        raise AppNotFound(f"There is no App {app.app_id!r} of yours.")
+        raise AppNotFound(f"You have no App {app.app_id!r}.")
 
 
 def blocked_sentence(thing: App | Release) -> str:

@@ -68,7 +68,7 @@ def _require_resources(app: App) -> None:
     if faults:
         text = " ".join(f"{name}: {sentence}" for name, sentence in faults)
         raise NotShareable(
-            f"The App {app.app_id} asks for resources that this instance does not give. {text}"
+            f"The App {app.app_id} requests resources that this instance does not provide. {text}"
         )
 
 
@@ -119,7 +119,7 @@ def checked_reason(reason: str) -> str:
     reason = reason.strip()
     if not reason or len(reason) > MAX_REASON or not reason.isprintable():
         text = f"One line of 1 to {MAX_REASON} characters, which users will read."
-        raise InvalidShare("The reason cannot be taken.", [("/reason", text)])
+        raise InvalidShare("The reason is invalid.", [("/reason", text)])
     return reason
 
 

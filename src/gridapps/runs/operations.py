@@ -182,7 +182,7 @@ def _require_active(run: Run) -> None:
 def _set_shown(by: User, run: Run, *, shown: bool) -> Run:
     """Increase the version, so that clients that watch the run ask again."""
     if not permissions.owns(by, run):
-        raise NotFound(f"There is no run {run.pk} of yours.")
+        raise NotFound(f"You have no run {run.pk}.")
     with transaction.atomic():
         other = Run.objects.filter(pk=run.pk, shown_to_developer=not shown)
         if other.update(shown_to_developer=shown, version=F("version") + 1):
@@ -212,7 +212,7 @@ def _submit(by: User, request: Request, request_key: UUID | None, checked: _Chec
         return known, False
     chosen = _choice(by, request)
     if chosen.terms.arguments != checked.schema:
-        raise Conflict("The App was changed at this moment; submit the run again.")
+        raise Conflict("The App was changed during the submission; submit the run again.")
     export, exportfile, files = _files(by, request)
     run = Run(
         owner=by,
@@ -245,11 +245,11 @@ def _files(by: User, request: Request) -> tuple[Export, ExportFile | None, list[
     if request.exportfile is not None:
         one = ExportFile.objects.filter(pk=request.exportfile, export__in=visible).first()
         if one is None:
-            raise NotFound(f"There is no export file {request.exportfile} of yours.")
+            raise NotFound(f"You have no export file {request.exportfile}.")
         return one.export, one, [one]
     export = visible.filter(pk=request.export or 0).first()
     if export is None:
-        raise NotFound(f"There is no export {request.export} of yours.")
+        raise NotFound(f"You have no export {request.export}.")
     return export, None, list(export.files.order_by("pk"))
 
 
@@ -274,7 +274,7 @@ def _resources(terms: App | Share, wanted: dict[str, float]) -> dict[str, Any]:
         (f"/resources/{name}", text) for name, text in bounds(resources, most=settings.GRIDAPPS.limits())
     ]
     if faults:
-        raise InvalidRequest("The run asks for resources that this instance does not give.", faults)
+        raise InvalidRequest("The run requests resources that this instance does not provide.", faults)
     return resources
 
 

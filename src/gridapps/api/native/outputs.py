@@ -72,7 +72,8 @@ def everything(request: HttpRequest, run_id: RunId) -> StreamingHttpResponse:
     run = with_outputs(user, run_id)
     if (count := queries.outputs(run).count()) > MAX_ZIPPED:
         raise errors.ApiError(
-            "too-large", f"There are {count} outputs; a zip has at most {MAX_ZIPPED}. Fetch them singly."
+            "too-large",
+            f"There are {count} outputs; a zip has at most {MAX_ZIPPED}. Download them one by one.",
         )
     _noted(user, run)
     archive = ZipStream(sized=True)

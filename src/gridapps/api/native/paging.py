@@ -59,7 +59,7 @@ def _opened(after: str, salt: str, length: int) -> list[Any]:
         values = None
     if not isinstance(values, list) or len(values) != length:
         fields = [("?after", "Take it as it stands from the `next` of the page before.")]
-        raise ApiError("invalid-request", "This list never gave out such an `after`.", fields)
+        raise ApiError("invalid-request", "The value of `after` is not from this list.", fields)
     return values
 
 

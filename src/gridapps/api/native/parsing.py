@@ -120,4 +120,4 @@ def names(parameters: Iterable[str], known: set[str]) -> None:
     unknown = sorted(set(parameters) - known)
     if unknown:
         fields = [(f"?{name[:100]}", "There is no such parameter.") for name in unknown[:20]]
-        raise ApiError("invalid-request", "The call does not take every parameter of the query.", fields)
+        raise ApiError("invalid-request", "The query has parameters that the call does not accept.", fields)
