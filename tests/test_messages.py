@@ -117,7 +117,7 @@ def _unitless(node: ast.expr) -> tuple[str, ...]:
         if isinstance(part, ast.FormattedValue) and not isinstance(part.value, ast.Call):
             follows = str(after.value) if isinstance(after, ast.Constant) else ""
             shown = ast.unparse(part.value)
-            if re.search(SIZES, shown) and not re.match(r" bytes\b", follows):
+            if re.search(SIZES, shown) and not re.match(r" (bytes|characters)\b", follows):
                 found.append(shown)
     return tuple(found)
 
