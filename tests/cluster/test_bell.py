@@ -15,16 +15,16 @@ import pytest
 from django.conf import settings as django_settings
 
 from gridapps.config.celery import TIMEOUT
-from gridapps.runs import bell
+from gridapps.runs import worker_bell
 from tests.fixtures.broker import Broker, start_broker
 
 CALL = """
 import sys, time, django
 django.setup()
-from gridapps.runs import bell
+from gridapps.runs import worker_bell
 for line in sys.stdin:
     began = time.monotonic()
-    bell.ring()
+    worker_bell.ring()
     print(time.monotonic() - began, flush=True)
 """
 
@@ -45,7 +45,7 @@ class Machine:
 
     def __enter__(self) -> "Machine":
         django_settings.DATA = self.data
-        self.bell = self._open.enter_context(bell.Bell("worker"))
+        self.bell = self._open.enter_context(worker_bell.WorkerBell("worker"))
         words = [sys.executable, "-m", "gridapps.server.listener", self.name, str(os.getpid())]
         self.listener = self._start(words)
         self.caller = self._start([sys.executable, "-c", CALL])

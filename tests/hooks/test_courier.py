@@ -13,8 +13,8 @@ from datetime import timedelta
 
 import pytest
 
-from gridapps.hooks import bell, deliveries, operations
 from gridapps.hooks import courier as couriers
+from gridapps.hooks import courier_bell, deliveries, operations
 from gridapps.hooks.courier import Courier
 from gridapps.hooks.events import OFFERED
 from gridapps.hooks.models import Delivery, Hook
@@ -225,7 +225,7 @@ def test_a_killed_courier_loses_nothing(  # noqa: PLR0917 - fixtures
         wait_until(settled)
     assert second.headers["X-GRiD-Delivery"] == str(row.key)
     assert held.deliveries.get().state == "delivered"
-    bell.ring()
+    courier_bell.ring()
     assert not list((tmp_path / "run" / "bells").glob("*.courier"))  # what the killed one left
 
 

@@ -28,7 +28,7 @@ def hook(cast) -> Hook:
     return operations.create(by=cast.analyst, target=TARGET, events=OFFERED)
 
 
-def due(*, lease: timedelta = LEASE) -> deliveries.Claim:
+def due(*, lease: timedelta = LEASE) -> deliveries.DeliveryClaim:
     """The next delivery, which must be there."""
     found = deliveries.claim(lease=lease)
     assert found is not None

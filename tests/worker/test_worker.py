@@ -16,7 +16,7 @@ from gridapps.exports.models import ExportFile
 from gridapps.housekeeping import output_files
 from gridapps.pki.tokens import Registry
 from gridapps.pushes import references
-from gridapps.runs import bell, operations, overview, queries, queue
+from gridapps.runs import operations, overview, queries, queue, worker_bell
 from gridapps.runs.errors import Conflict, NodeTaken
 from gridapps.runs.models import Node as NodeRow
 from gridapps.runs.models import Run, Task
@@ -75,7 +75,7 @@ class Stage:
                 path = self.data / "exports" / f"{file.pk}.laz"
                 path.write_bytes(b"x")
                 ExportFile.objects.filter(pk=file.pk).update(path=path.name)
-        bell.ring()
+        worker_bell.ring()
         return run
 
     @contextmanager

@@ -15,7 +15,7 @@ from django.conf import settings
 from kombu.common import Broadcast
 
 from gridapps.config.environment import Environment
-from gridapps.runs import bell
+from gridapps.runs import worker_bell
 from gridapps.runs.broker import CALL
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gridapps.config.settings")
@@ -71,4 +71,4 @@ app.conf.update(
 @app.task(name=CALL)
 def ring() -> None:
     """Ring the workers of this node."""
-    bell.ring_here()
+    worker_bell.ring_here()

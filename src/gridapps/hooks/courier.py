@@ -19,8 +19,8 @@ from django.db import DatabaseError, close_old_connections, connections
 
 from gridapps.audit import context
 from gridapps.hooks import deliveries, sealing
-from gridapps.hooks.bell import Bell
-from gridapps.hooks.deliveries import Claim
+from gridapps.hooks.courier_bell import CourierBell
+from gridapps.hooks.deliveries import DeliveryClaim
 from gridapps.hooks.posting import Poster
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Courier:
         self._stopping = threading.Event()
         self._guard = threading.Lock()
         self._active: set[UUID] = set()
-        self._bell: Bell | None = None
+        self._bell: CourierBell | None = None
 
     def stop(self) -> None:
         """Ask for the end; `run` returns when what is being tried has ended. Safe in a signal handler."""
@@ -52,7 +52,7 @@ class Courier:
         """Deliver until `stop`."""
         renewed = tidied = float("-inf")
         third = self._lease.total_seconds() / 3
-        with Bell() as self._bell, ThreadPoolExecutor(THREADS, "delivery") as pool:
+        with CourierBell() as self._bell, ThreadPoolExecutor(THREADS, "delivery") as pool:
             while not self._stopping.is_set():
                 try:
                     if time.monotonic() - renewed > third:
@@ -83,7 +83,7 @@ class Courier:
         if tokens:
             deliveries.renew(tokens=tokens, lease=self._lease)
 
-    def _deliver(self, claim: Claim) -> None:
+    def _deliver(self, claim: DeliveryClaim) -> None:
         try:
             with context.bound(hook=claim.hook, delivery=claim.key):
                 self._try(claim)
@@ -97,7 +97,7 @@ class Courier:
             if self._bell:
                 self._bell.ring()
 
-    def _try(self, claim: Claim) -> None:
+    def _try(self, claim: DeliveryClaim) -> None:
         body = _body(claim)
         try:
             headers = _headers(claim, body)
@@ -119,7 +119,7 @@ class Courier:
             deliveries.delivered(claim=claim, status=outcome.status)
 
 
-def _body(claim: Claim) -> bytes:
+def _body(claim: DeliveryClaim) -> bytes:
     told = {
         "event": claim.event,
         "hook": str(claim.hook),
@@ -130,7 +130,7 @@ def _body(claim: Claim) -> bytes:
     return json.dumps(told, separators=(",", ":")).encode()
 
 
-def _headers(claim: Claim, body: bytes) -> dict[str, str]:
+def _headers(claim: DeliveryClaim, body: bytes) -> dict[str, str]:
     """What a receiver needs to tell our events from others', old ones and repeated ones."""
     timestamp = str(int(datetime.now(UTC).timestamp()))
     signature = hmac.new(

@@ -26,7 +26,7 @@ _MANY = 5000  # rows that one tidying deletes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class DeliveryClaim:
     """The right to try one delivery, and all that it takes."""
 
     pk: int
@@ -41,7 +41,7 @@ class Claim:
     tries: int
 
 
-def claim(*, lease: timedelta) -> Claim | None:
+def claim(*, lease: timedelta) -> DeliveryClaim | None:
     """Take the delivery that has been due for longest, or None. What belongs together goes in order."""
     with transaction.atomic():
         row = _due()
@@ -52,7 +52,7 @@ def claim(*, lease: timedelta) -> Claim | None:
             token=token, lease_until=Now() + Value(lease), tries=F("tries") + 1, tried_at=Now()
         )
         hook = row.hook
-        return Claim(
+        return DeliveryClaim(
             pk=row.pk,
             token=token,
             hook=hook.pk,
@@ -71,17 +71,17 @@ def renew(*, tokens: Iterable[uuid.UUID], lease: timedelta) -> None:
     Delivery.objects.filter(token__in=list(tokens)).update(lease_until=Now() + Value(lease))
 
 
-def delivered(*, claim: Claim, status: int) -> None:
+def delivered(*, claim: DeliveryClaim, status: int) -> None:
     """Note that the target took it."""
     _settle(claim, Delivery.State.DELIVERED, status=status, error="")
 
 
-def given_up(*, claim: Claim, error: str) -> None:
+def given_up(*, claim: DeliveryClaim, error: str) -> None:
     """Note that no try can succeed."""
     _settle(claim, Delivery.State.FAILED, status=None, error=error)
 
 
-def failed(*, claim: Claim, status: int | None, error: str, pause: float) -> None:
+def failed(*, claim: DeliveryClaim, status: int | None, error: str, pause: float) -> None:
     """Note a failed try; there is another one after a pause, unless it was the last."""
     if claim.event == Event.TEST or claim.tries >= TRIES:
         _settle(claim, Delivery.State.FAILED, status=status, error=error[:300])
@@ -92,7 +92,7 @@ def failed(*, claim: Claim, status: int | None, error: str, pause: float) -> Non
     )
 
 
-def gone(*, claim: Claim) -> None:
+def gone(*, claim: DeliveryClaim) -> None:
     """Remove the hook: its target said that it is there no more."""
     with transaction.atomic():
         hook = Hook.objects.select_for_update().filter(pk=claim.hook, target=claim.target).first()
@@ -133,6 +133,6 @@ def _due() -> Delivery | None:
     )
 
 
-def _settle(claim: Claim, state: DeliveryState, **end: Any) -> None:
+def _settle(claim: DeliveryClaim, state: DeliveryState, **end: Any) -> None:
     held = Delivery.objects.filter(pk=claim.pk, token=claim.token)
     move(held, state, DELIVERY_MOVES, settled_at=Now(), token=None, lease_until=None, **end)

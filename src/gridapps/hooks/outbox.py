@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet, Value
 from django.db.models.functions import Now
 
-from gridapps.hooks import bell
+from gridapps.hooks import courier_bell
 from gridapps.hooks.events import Event
 from gridapps.hooks.models import Delivery, Hook
 
@@ -34,7 +34,7 @@ def note(*, event: Event, owner: int, subject: str, facts: Callable[[], dict[str
             # Deletions of the hooks wait for this lock. Otherwise they would make the commit fail.
             for hook in active.filter(pk__in=wanting).select_for_update(no_key=True).order_by("pk"):
                 _write(hook, event, subject, known)
-            bell.ring_on_commit()
+            courier_bell.ring_on_commit()
     if event == Event.RUN_COMPLETE:
         # What was bound to this run has told all.
         Hook.objects.filter(owner=owner, run=key).update(done_at=Now())
@@ -49,7 +49,7 @@ def note_test(*, hook: Hook) -> Delivery:
             waiting = Delivery.objects.create(
                 hook=hook, event=Event.TEST, subject=f"hook:{hook.pk}", facts={}
             )
-            bell.ring_on_commit()
+            courier_bell.ring_on_commit()
         waiting.refresh_from_db()
         return waiting
 

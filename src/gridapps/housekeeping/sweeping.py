@@ -28,7 +28,7 @@ _ATTACHED = re.compile(r"sha256-([0-9a-f]{64})(\.[a-z]+)?")
 log = logging.getLogger(__name__)
 
 
-class Kind(Enum):
+class Removable(Enum):
     UPLOAD = auto()
     TAG = auto()
     PAST = auto()  # what a tag named before: the registry writes it down, and nothing reads it
@@ -41,7 +41,7 @@ class Kind(Enum):
 class Removal:
     """A directory to remove. `repository` is empty for a blob, `line` for what operators are not told of."""
 
-    kind: Kind
+    kind: Removable
     path: Path
     repository: str = ""
     digest: str = ""
@@ -49,7 +49,7 @@ class Removal:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """What to remove, in this order, judged at `made_at` (seconds since the epoch)."""
 
     made_at: float
@@ -68,25 +68,25 @@ def sweep() -> list[str]:
     return list(execute(plan()))
 
 
-def plan(*, without: Collection[Release] = ()) -> Plan:
+def plan(*, without: Collection[Release] = ()) -> SweepPlan:
     """What to remove, as if the releases of `without` had no image. Changes nothing. Raises OSError."""
     planner = _Planner(disk.developers(), without={release.pk for release in without})
-    return Plan(planner.now, list(planner.removals()))
+    return SweepPlan(planner.now, list(planner.removals()))
 
 
-def execute(plan: Plan) -> Iterator[str]:
+def execute(plan: SweepPlan) -> Iterator[str]:
     """Remove what is planned, unless something relies on it by now; a line for each thing. Raises OSError."""
     there = disk.developers()
     wanted = _Wanted(there, plan.made_at)
     relied_on = set()  # repositories in which a manifest stays: so does what it names
     for removal in plan.removals:
-        if removal.kind in {Kind.MANIFEST, Kind.LINK} and removal.repository in relied_on:
+        if removal.kind in {Removable.MANIFEST, Removable.LINK} and removal.repository in relied_on:
             continue
         if not there.take(removal.path, wanted=wanted):
-            if removal.kind is Kind.MANIFEST:
+            if removal.kind is Removable.MANIFEST:
                 relied_on.add(removal.repository)
             continue
-        if removal.kind is Kind.BLOB:
+        if removal.kind is Removable.BLOB:
             Layer.objects.filter(digest=removal.digest).delete()  # it is read again when it is pushed again
         if removal.line:
             yield removal.line
@@ -180,7 +180,7 @@ class _Planner:
         for upload in idle:
             if upload.path not in written:
                 line = f"upload {name}/{upload.path.name}: {upload.size} bytes"
-                yield Removal(Kind.UPLOAD, upload.path, name, line=line)
+                yield Removal(Removable.UPLOAD, upload.path, name, line=line)
 
     def _repository(self, name: str, files: Files, app: App) -> Iterator[Removal]:
         valid = app.releases.filter(state=Release.State.VALID).exclude(pk__in=self._without)
@@ -189,22 +189,24 @@ class _Planner:
         kept = there.needed(releases)
         for tag, digest in files.tags().items():
             if digest not in kept.manifests and self._is_old(files.tag(tag)):
-                yield Removal(Kind.TAG, files.tag(tag), name, line=f"tag {name}:{tag}")
+                yield Removal(Removable.TAG, files.tag(tag), name, line=f"tag {name}:{tag}")
                 continue
             for path in files.history(tag):
                 if path.name not in digest and self._is_old(path):
-                    yield Removal(Kind.PAST, path, name)
+                    yield Removal(Removable.PAST, path, name)
         if any(each.touched > self.now - GIVEN_UP for each in files.uploads()):
             return  # a push is under way, and may have begun longer ago than the grace period
         young = {digest for digest in there.found if not self._is_old(files.revision(digest))}
         needed = there.needed(kept.manifests | young)
         for digest in sorted(there.found - needed.manifests):
             self._unlinked[name].add(digest)
-            yield Removal(Kind.MANIFEST, files.revision(digest), name, digest, f"manifest {name}@{digest}")
+            yield Removal(
+                Removable.MANIFEST, files.revision(digest), name, digest, f"manifest {name}@{digest}"
+            )
         for digest in sorted(files.layers() - needed.blobs):
             if self._is_old(files.layer(digest)):
                 self._unlinked[name].add(digest)
-                yield Removal(Kind.LINK, files.layer(digest), name, digest, f"link {name}@{digest}")
+                yield Removal(Removable.LINK, files.layer(digest), name, digest, f"link {name}@{digest}")
 
     def _blobs(self) -> Iterator[Removal]:
         linked: set[str] = set()
@@ -215,7 +217,7 @@ class _Planner:
             path = self._disk.blob(digest)
             if digest not in linked and self._is_old(path):
                 line = f"blob {digest}: {self._disk.size(digest)} bytes"
-                yield Removal(Kind.BLOB, path, digest=digest, line=line)
+                yield Removal(Removable.BLOB, path, digest=digest, line=line)
 
     def _is_old(self, path: Path) -> bool:
         try:

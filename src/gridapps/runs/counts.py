@@ -25,7 +25,7 @@ def _nothing() -> dict[State, int]:
 
 
 @dataclass
-class Tally:
+class RunCount:
     """How many runs, and tasks of them, ended in each state."""
 
     runs: dict[State, int] = field(default_factory=_nothing)
@@ -37,8 +37,8 @@ class ReleaseCounts:
     """The runs of one release: by the App's owner, and by everybody else."""
 
     release: str
-    own: Tally = field(default_factory=Tally)
-    others: Tally = field(default_factory=Tally)
+    own: RunCount = field(default_factory=RunCount)
+    others: RunCount = field(default_factory=RunCount)
 
 
 @dataclass(frozen=True)

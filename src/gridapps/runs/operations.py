@@ -27,7 +27,7 @@ from gridapps.registry import sharing
 from gridapps.registry.errors import AppNotFound, NotAllowed, NothingToRun, ReleaseNotFound
 from gridapps.registry.models import App, Release, Share
 from gridapps.registry.queries import ChosenRelease
-from gridapps.runs import bell, lanes, queue
+from gridapps.runs import lanes, queue, worker_bell
 from gridapps.runs.errors import Blocked, Conflict, InvalidRequest, NotFound, QuotaExceeded, TooManyQueued
 from gridapps.runs.models import Output, Run, Task
 from gridapps.runs.states import ACTIVE, State
@@ -92,7 +92,7 @@ def cancel(*, by: User, run: Run) -> Run:
         with transaction.atomic():
             queue.cancel(run=run.pk)
             record.run_canceled(by=by, run=run.pk)
-            bell.ring_on_commit()
+            worker_bell.ring_on_commit()
         run.refresh_from_db()
     return run
 
@@ -108,7 +108,7 @@ def stop(*, by: User, run: Run, reason: str) -> Run:
         _require_active(run)
         queue.cancel(run=run.pk, text=f"Canceled by an administrator: {kept}")
         record.run_canceled(by=by, run=run.pk, reason=kept)
-        bell.ring_on_commit()
+        worker_bell.ring_on_commit()
     run.refresh_from_db()
     return run
 
@@ -146,7 +146,7 @@ def block(
             with transaction.atomic():
                 queue.cancel(run=pk, text=registry.blocked_sentence(blocked))
                 record.run_canceled(by=by, run=pk, reason="blocked")
-        bell.ring()
+        worker_bell.ring()
     return blocked
 
 
@@ -323,7 +323,7 @@ def _enqueue(by: User, run: Run, files: list[ExportFile]) -> Run:
         retry_of=run.retry_of_id,
     )
     transaction.on_commit(lambda: _log_submission(run, len(files)), robust=True)
-    bell.ring_on_commit()
+    worker_bell.ring_on_commit()
     return run
 
 

@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 
 from gridapps.access.models import User
 from gridapps.audit import record
-from gridapps.runs import bell, overview
+from gridapps.runs import overview, worker_bell
 from gridapps.runs.errors import Conflict, OutputsRemoved
 from gridapps.runs.models import Output, Run
 from gridapps.runs.states import ACTIVE
@@ -27,7 +27,7 @@ def remove(*, by: User, run: Run) -> None:
     """
     with transaction.atomic():
         if forget(run.pk, by=by):
-            bell.ring_on_commit()
+            worker_bell.ring_on_commit()
 
 
 def has_files_left() -> bool:

@@ -19,11 +19,11 @@ from django.db import connections
 
 from gridapps.audit import context
 from gridapps.runs import queue, retention
-from gridapps.runs.bell import Bell
 from gridapps.runs.capacity import Capacity
 from gridapps.runs.errors import NodeTaken
 from gridapps.runs.queue import Claim
 from gridapps.runs.store import clear_workshop
+from gridapps.runs.worker_bell import WorkerBell
 from gridapps.sandbox.protocol import SandboxError
 from gridapps.worker import registration
 from gridapps.worker.attempt_signals import Signals
@@ -72,7 +72,7 @@ class Worker:
         self._lock = lock
         self._sweep = sweep
         self._stopping = threading.Event()
-        self._bell: Bell | None = None
+        self._bell: WorkerBell | None = None
         self._taken: NodeTaken | None = None
         self._given_up: list[str] = []  # containers, when another worker has taken the node
         self._attempts = RunningAttempts()
@@ -104,7 +104,7 @@ class Worker:
             ]
             for thread in threads:
                 thread.start()
-            with Bell(self._node.name) as self._bell, ThreadPoolExecutor(THREADS, "task") as pool:
+            with WorkerBell(self._node.name) as self._bell, ThreadPoolExecutor(THREADS, "task") as pool:
                 self._loop(self._jobs(pool, place), self._bell)
                 self._signal_stop()
             for thread in threads:
@@ -150,7 +150,7 @@ class Worker:
             Periodic(fill, every=0),
         ]
 
-    def _loop(self, jobs: list[Periodic], bell: Bell) -> None:
+    def _loop(self, jobs: list[Periodic], bell: WorkerBell) -> None:
         while not self._stopping.is_set():
             try:
                 for job in jobs:

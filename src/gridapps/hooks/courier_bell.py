@@ -23,7 +23,7 @@ def ring() -> None:
             path.unlink(missing_ok=True)  # a killed one left it
 
 
-class Bell(doorbell.Doorbell):
+class CourierBell(doorbell.Doorbell):
     """A courier's end. Any number of them may run on a machine."""
 
     def __init__(self) -> None:

@@ -35,7 +35,7 @@ def ring_here() -> None:
             doorbell.ring(path)
 
 
-class Bell(doorbell.Doorbell):
+class WorkerBell(doorbell.Doorbell):
     """The worker's end, named after its node."""
 
     def __init__(self, node: str) -> None:
