@@ -62,7 +62,7 @@ def test_ten_bells_are_one(embedded: Rig):
 def test_a_second_worker_of_the_node_is_refused_and_the_first_goes_on(embedded: Rig):
     run = embedded.submit(seconds=2)
     await_begin(embedded, run)
-    assert "runs already" in embedded.instance.run_server_command("worker", check=False)
+    assert "is running already" in embedded.instance.run_server_command("worker", check=False)
     assert embedded.assert_nothing_lost(run) == 1
 
 

@@ -170,5 +170,5 @@ def test_an_interrupt_in_the_middle_of_the_start_leaves_nothing(make_instance: M
 
 
 def test_a_second_start_beside_the_first_is_refused(instance: Instance, stage: Stage):
-    assert "runs already" in instance.run_server_command("up", check=False)
+    assert "is running already" in instance.run_server_command("up", check=False)
     stage.developer.wait(stage.submit("summary"), "SUCCESS")

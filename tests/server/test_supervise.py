@@ -98,7 +98,7 @@ def test_a_part_that_dies_is_started_again(tmp_path):
 
 
 def test_a_part_that_ignores_the_request_is_killed(tmp_path):
-    deaf = PROGRAM.replace("def end(*_):", "def end(*_):\n    return")
+    deaf = PROGRAM.replace("signal.sigwait({signal.SIGTERM})", "signal.pause()")
     supervisor = Supervisor(parts=[part("one", tmp_path, deaf)], data=tmp_path, say=print, patience=1.5)
     supervisor.start()
     supervisor.shut_down()

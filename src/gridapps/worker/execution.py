@@ -153,7 +153,7 @@ class Execution:
             text = f"Node {self.node.name} cannot pull images. {error}"
             return GivenBack(reason=RELEASED, text=text, node_refused=True)
         except NameTaken:
-            logger.info("%s runs already: adopted", self.name)
+            logger.info("%s is running already: adopted", self.name)
         except ImageGone as error:  # removed after the pull
             return GivenBack(reason="platform", text=str(error))
         except ImageUnavailable as error:

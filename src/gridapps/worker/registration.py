@@ -28,7 +28,7 @@ def locked(lock: Path, *, node: str) -> Iterator[str]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise NodeTaken(f"A worker of node {node!r} runs already.") from None
+            raise NodeTaken(f"A worker of node {node!r} is running already.") from None
         yield _place(file)
 
 
