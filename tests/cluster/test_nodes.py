@@ -283,7 +283,7 @@ def test_a_node_pushes_nothing_and_once_removed_pulls_nothing(site: Site, engine
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode != 0
-    assert "node a pulls and does nothing else" in done.stderr
+    assert "node a only allows pulls" in done.stderr
 
     site.first.run_server_command("node", "remove", "a")
     site.developer.push(image, APP, tag="v2")  # an image that no node has

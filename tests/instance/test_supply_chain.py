@@ -119,7 +119,7 @@ def test_what_is_signed_and_scanned_is_shared(instance: Instance, developer: Per
 
     scans = instance.data / "scanner"
     instance.wait_until(lambda: list(scans.glob("share-*/held")), what="scanned")
-    assert (share()["state"], share()["reason"]) == ("copying", "The scanner looks at the release.")
+    assert (share()["state"], share()["reason"]) == ("copying", "The scanner examines the release.")
     left = [path.parent for path in scans.glob("share-*/held")]
     os.kill(instance.part("promoter"), signal.SIGKILL)
     instance.wait_until(

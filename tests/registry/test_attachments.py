@@ -178,7 +178,7 @@ def test_only_for_a_release_of_the_same_app(developer: Developer, release: str, 
 
 def test_signatures_over_something_else(developer: Developer, release: str, keys: Path) -> None:
     elsewhere, content = signed("sha256:" + "0" * 64, KEY)
-    assert "is over 'sha256:0000" in refused(developer, elsewhere, tag_of(release), content)
+    assert "is of 'sha256:0000" in refused(developer, elsewhere, tag_of(release), content)
     good, bad = payload(release), payload(release)[:-1] + b', "critical": {}}'
     for spoiled, words in (
         (signature(bad, sign(KEY, bad)), "has a name twice"),
@@ -186,7 +186,7 @@ def test_signatures_over_something_else(developer: Developer, release: str, keys
         (signature(good, "A" * 9000), "is not base64, or too long"),
         (descriptor(good, SIMPLE_SIGNING), "has no annotation"),
         (descriptor(good, SIMPLE_SIGNING, annotations={attachments.SIGNATURE: 1}), "has no annotation"),
-        (descriptor(good, SIMPLE_SIGNING, annotations=[]), "something else than an object as 'annotations'"),
+        (descriptor(good, SIMPLE_SIGNING, annotations=[]), "value other than an object as 'annotations'"),
         (descriptor(SBOM, SPDX), "is of type 'text/spdx+json', not"),
     ):
         # One that is good beside it does not help.
@@ -226,7 +226,7 @@ def test_an_attachment_is_no_image(developer: Developer, release: str) -> None:
                         kind="application/vnd.oci.empty.v1+json")  # fmt: skip
     assert developer.push(hidden, digest(hidden)).status_code == 201
     answer = developer.push(encoded(index(entry(hidden))), "run-me", media_type=OCI_INDEX)
-    assert "An image has no subject" in answer.json()["details"]
+    assert "An image must not have a subject" in answer.json()["details"]
 
 
 @pytest.mark.parametrize(
@@ -237,16 +237,16 @@ def test_an_attachment_is_no_image(developer: Developer, release: str) -> None:
         (attachment(), "has 0 documents"),
         (attachment(descriptor(SBOM, SPDX) | {"size": 5}), "the manifest says 5"),
         (attachment(descriptor(b"absent", SPDX)), "was not pushed"),
-        (attachment(descriptor(SBOM, SPDX, urls=["https://elsewhere.example"])), "be fetched from elsewhere"),
+        (attachment(descriptor(SBOM, SPDX, urls=["https://elsewhere.example"])), "another location"),
         (attachment(descriptor(SBOM, SPDX), annotations={"a": "x" * 300_000}), "larger than 262144 bytes"),
         (attachment(descriptor(SBOM, SPDX), artifactType=5), "artifactType is not a string"),
-        (attachment(descriptor(SBOM, SPDX), manifests=[]), "is an index as well"),
+        (attachment(descriptor(SBOM, SPDX), manifests=[]), "is also an index"),
         (attachment(descriptor(SBOM, SPDX), Layers=[]), "only 'layers' is meant"),
         (attachment(descriptor(SBOM, SPDX), subject=subject_of("sha256:" + "3" * 64)), "names the subject"),
-        (attachment(descriptor(SBOM, SPDX), subject=5), "something else than an object as 'subject'"),
+        (attachment(descriptor(SBOM, SPDX), subject=5), "value other than an object as 'subject'"),
         (attachment(descriptor(SBOM, SIMPLE_SIGNING)), "its tag ends with .sig"),
         (b"{", "not valid JSON"),
-        (encoded({"schemaVersion": 2, "mediaType": OCI_INDEX}), "is not the Content-Type"),
+        (encoded({"schemaVersion": 2, "mediaType": OCI_INDEX}), "differs from its Content-Type"),
     ],
 )  # fmt: skip
 def test_attachments_that_are_none(developer: Developer, release: str, manifest: bytes, words: str) -> None:
@@ -261,9 +261,9 @@ def test_a_type_or_tag_that_is_none(developer: Developer, release: str) -> None:
         developer, manifest, tag_of(release, ".sbom"), SBOM, media_type="application/json"
     )
     for suffix in (".exe", "-v1", ".sig.sig", "."):
-        assert "kept for attachments" in refused(developer, manifest, tag_of(release, suffix), SBOM)
+        assert "reserved for attachments" in refused(developer, manifest, tag_of(release, suffix), SBOM)
     subject = attachment(descriptor(SBOM, SPDX), subject=subject_of(release))
-    assert "not the one that it was sent under" in refused(developer, subject, digest(manifest), SBOM)
+    assert "differs from the one in the request" in refused(developer, subject, digest(manifest), SBOM)
     faulty = attachment(descriptor(SBOM, SPDX), subject={"digest": "nothing"})
     assert "The subject has no" in refused(developer, faulty, digest(faulty), SBOM)
     for fault in (

@@ -119,11 +119,11 @@ def test_nothing_is_shared_without_a_valid_signature_by_a_known_key(
     assert [each["verified_by"] for each in share.attachments] == ["", "other"]
     (keys / "broken.pub").write_text("nothing")
     access.create_tag(name="other", by=None)
-    with pytest.raises(NotShareable, match=r"broken\.pub is no public key"):
+    with pytest.raises(NotShareable, match=r"broken\.pub is not a public key"):
         sharing.share(by=cast.administrator, app_id=developer.name, release=release, access_tag="other")
     assert not promoting.promote(share)
     share.refresh_from_db()
-    assert (share.state, "broken.pub is no public key" in share.reason) == ("failed", True)
+    assert (share.state, "broken.pub is not a public key" in share.reason) == ("failed", True)
 
 
 def test_a_key_that_is_removed_before_the_copy_counts_no_more(

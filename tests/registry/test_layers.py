@@ -80,10 +80,10 @@ def _with(block: int, at: int, value: bytes) -> bytes:
         (b"\x28\xb5\x2f\xfd" + bytes(600), "compressed with zstd"),
         (b"\x50\x2a\x4d\x18" + bytes(600), "compressed with zstd"),
         (gzip.compress(tar(("a", {}, b"")))[:-9], "in the middle of its gzip"),
-        (gzip.compress(tar(("a", {}, b""))) + b"more", "not sound gzip"),
-        (gzip.compress(tar(("a", {}, b"")))[:-8] + b"12345678", "not sound gzip"),
-        (b"no tar at all" * 100, "not a tar"),
-        (gzip.compress(b"no tar at all" * 100), "not a tar"),
+        (gzip.compress(tar(("a", {}, b""))) + b"more", "not valid gzip"),
+        (gzip.compress(tar(("a", {}, b"")))[:-8] + b"12345678", "not valid gzip"),
+        (b"no tar at all" * 100, "not a valid tar"),
+        (gzip.compress(b"no tar at all" * 100), "not a valid tar"),
         (tar(("a", {}, b"x" * 2000))[:1024], "in the middle of a file"),
         (tar(("a", {}, b"x"))[:1536] + tar(("b", {}, b"x")), "goes on after the end"),
         (tar(("a", {}, b"x")) + bytes(2 * MIB), "goes on after the end"),
@@ -96,7 +96,7 @@ def _with(block: int, at: int, value: bytes) -> bytes:
         (_with(0, 156, b"S"), "a sparse file: 'a'"),
         (_with(0, 156, b"7"), "unknown type"),
         (_with(0, 124, b"\xff" * 12), "without a size"),
-        (_with(0, 124, b"zzzzzzzzzzz\0"), "not a tar"),
+        (_with(0, 124, b"zzzzzzzzzzz\0"), "not a valid tar"),
         (_with(0, 156, b"x"), "headers of two forms"),
         (_with(0, 124, b"77777777777\0")[:512], "in the middle of a file|TooLarge"),
     ],
@@ -203,14 +203,14 @@ def test_a_layer_is_read_once(developer: Developer, monkeypatch: pytest.MonkeyPa
 @pytest.mark.django_db
 def test_a_configuration_that_lies_about_its_layers_is_refused(developer: Developer) -> None:
     image = Image(config=encoded(config(layers=[layer("other")])))
-    assert "something else than the image says" in refusal(push(developer, image))
+    assert "content that the image configuration does not name" in refusal(push(developer, image))
 
 
 @pushing
 @pytest.mark.django_db
 def test_a_layer_that_is_none_is_named(developer: Developer) -> None:
     image = Image(layers=[layer(), b"no layer at all" * 99])
-    assert f"Layer 2 ({digest(image.layers[1])}) is not a tar" in refusal(push(developer, image))
+    assert f"Layer 2 ({digest(image.layers[1])}) is not a valid tar" in refusal(push(developer, image))
 
 
 @pushing

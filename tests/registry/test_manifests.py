@@ -77,12 +77,12 @@ def test_the_manifest_of_dockers_own_format_is_taken() -> None:
     [
         (changed(schemaVersion=1), "schema version 2"),
         (changed(fsLayers=[]), "schema version 2"),
-        (changed(mediaType=DOCKER_MANIFEST), "mediaType is not the Content-Type"),
-        (changed(manifests=[]), "an index as well"),
+        (changed(mediaType=DOCKER_MANIFEST), "mediaType differs from its Content-Type"),
+        (changed(manifests=[]), "also an index"),
         (changed(layers=[]), "no layers"),
         (changed(layers=None), "no layers"),
-        (changed(layers={}), "something else than a list"),
-        (changed(layers=["x"]), "something else than objects"),
+        (changed(layers={}), "value other than a list"),
+        (changed(layers=["x"]), "values other than objects"),
         (changed(layers=[descriptor(b"x", LAYER)] * 6), "has 6 layers; this instance takes 5"),
         (changed(config=None), "no media type"),
         (changed(config=descriptor(b"x", "application/vnd.oci.empty.v1+json")), "not a container image"),
@@ -107,7 +107,7 @@ def test_the_manifest_of_dockers_own_format_is_taken() -> None:
         (with_layer(digest="sha512:" + "0" * 128), "no sha256 digest"),
         (with_layer(digest="sha256:" + "A" * 64), "no sha256 digest"),
         (with_layer(digest="sha256:" + "0" * 64 + "\n"), "no sha256 digest"),
-        (with_layer(urls=["https://elsewhere.example/layer"]), "fetched from elsewhere"),
+        (with_layer(urls=["https://elsewhere.example/layer"]), "refers to another location"),
         (with_layer(mediaType="application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"), "foreign layer"),
         (with_layer(mediaType="application/vnd.oci.image.layer.nondistributable.v1.tar"), "foreign layer"),
         (with_layer(mediaType="application/vnd.oci.image.layer.v1.tar+zstd"), "only tar and tar with gzip"),
@@ -145,7 +145,7 @@ def test_what_is_no_document_is_refused(text: bytes, words: str) -> None:
     "media_type", ["", "text/html", "application/vnd.docker.distribution.manifest.v1+prettyjws"]
 )
 def test_other_media_types_are_refused(media_type: str) -> None:
-    assert "is not taken" in refusal(Image().document, media_type=media_type)
+    assert "is not supported" in refusal(Image().document, media_type=media_type)
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_labels_may_be_named_like_fields() -> None:
 def test_a_configuration_of_another_image_is_refused() -> None:
     parsed = parse(Image().document)
     assert isinstance(parsed, ImageManifest)
-    with pytest.raises(Invalid, match="not the one that the manifest names"):
+    with pytest.raises(Invalid, match="differs from the one that the manifest names"):
         configurations.judge_configuration(encoded(config(os="linux ")), manifest=parsed)
 
 
@@ -350,9 +350,9 @@ AMD64 = for_platform(os="linux", architecture="amd64")
         (index(AMD64, for_platform(os="linux", architecture="amd64", variant="v2")), "variant 'v2'"),
         (index(*[AMD64] * 65), "65 entries"),
         (index(AMD64 | {"mediaType": OCI_INDEX}), "only images can be in it"),
-        (index(AMD64 | {"urls": ["https://elsewhere.example"]}), "fetched from elsewhere"),
-        (index(AMD64) | {"layers": [{}]}, "a manifest as well"),
-        (index(AMD64) | {"config": {}}, "a manifest as well"),
+        (index(AMD64 | {"urls": ["https://elsewhere.example"]}), "refers to another location"),
+        (index(AMD64) | {"layers": [{}]}, "also a manifest"),
+        (index(AMD64) | {"config": {}}, "also a manifest"),
     ],
 )
 def test_indexes_are_refused_with_the_reason(document: dict[str, Any], words: str) -> None:

@@ -90,7 +90,7 @@ def test_a_node_pushes_nothing(node: Node, developer: Developer, method: str, wh
     answer = node.authorize(method, f"/v2/{developer.name}/{what}")
     assert answer.status_code == 401
     if method != "DELETE":
-        assert "node b pulls and does nothing else" in answer.json()["details"]
+        assert "node b only allows pulls" in answer.json()["details"]
 
 
 def test_a_manifest_from_a_node_is_refused_by_the_application_too(node: Node, developer: Developer) -> None:

@@ -144,7 +144,7 @@ def test_a_manifest_of_more_than_4_mib(developer: Developer) -> None:
 def test_a_digest_has_to_be_that_of_the_bytes(developer: Developer) -> None:
     image = Image()
     developer.upload(*image.blobs)
-    assert "not the one that it was sent under" in refusal(developer.push(image.manifest, digest(b"other")))
+    assert "differs from the one in the request" in refusal(developer.push(image.manifest, digest(b"other")))
 
 
 def test_a_manifest_without_a_tag_is_a_part_and_no_release(developer: Developer) -> None:
@@ -220,7 +220,7 @@ def test_who_may_not_push(developer: Developer, cast: Cast) -> None:
     certificates.revoke(by=developer.issued.certificate.user, certificate=developer.issued.certificate)
     assert "revoked" in refusal(developer.push(image.manifest), **denied)  # type: ignore[arg-type]
     developer.presented = ""
-    assert "No client certificate" in refusal(developer.push(image.manifest), **denied)  # type: ignore[arg-type]
+    assert "no client certificate" in refusal(developer.push(image.manifest), **denied)  # type: ignore[arg-type]
     assert not Release.objects.exists()
 
 

@@ -206,7 +206,7 @@ def test_a_scan_that_nobody_waits_for_is_given_up(
         nonlocal asked
         asked += 1
         reason = Share.objects.get(pk=share.pk).reason
-        assert reason == "The scanner looks at the release."
+        assert reason == "The scanner examines the release."
         if why == "revoked":
             sharing.revoke(by=cast.administrator, app_id=share.app.app_id, pk=share.pk)
         return why == "stopping"

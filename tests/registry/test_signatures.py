@@ -53,11 +53,11 @@ def test_what_cosign_writes_is_taken_whatever_name_the_image_had() -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (payload("sha256:" + "2" * 64), "is over 'sha256:2222"),
+        (payload("sha256:" + "2" * 64), "is of 'sha256:2222"),
         (payload(RELEASE, image={"Docker-manifest-digest": RELEASE}), "'docker-manifest-digest' is meant"),
-        (payload(RELEASE, image={}), "is over 'None'"),
-        (payload(RELEASE, image=[RELEASE]), "something else than an object as 'image'"),
-        (payload(RELEASE, image={"docker-manifest-digest": {"a": RELEASE}}), "is over"),
+        (payload(RELEASE, image={}), "is of 'None'"),
+        (payload(RELEASE, image=[RELEASE]), "value other than an object as 'image'"),
+        (payload(RELEASE, image={"docker-manifest-digest": {"a": RELEASE}}), "is of"),
         (payload(RELEASE, type="atomic container signature"), "not of the type 'cosign container image"),
         (payload(RELEASE, Type="cosign container image signature"), "only 'type' is meant"),
         (GOOD[:-1] + b', "critical": {}}', "a name twice"),
@@ -88,11 +88,11 @@ def weak_rsa() -> Any:
 @pytest.mark.parametrize(
     ("make", "name", "words"),
     [
-        (weak_rsa, "a.pub", "of a kind that is not taken"),
-        (lambda: ec.generate_private_key(ec.SECP256K1()), "a.pub", "of a kind that is not taken"),
-        (lambda: ec.generate_private_key(ec.SECP256R1()), "a key\n.pub", "a name that cannot be shown"),
-        (None, "a.pub", "is no public key in PEM"),
-        (None, "a.txt", "holds no public key"),
+        (weak_rsa, "a.pub", "of an unsupported kind"),
+        (lambda: ec.generate_private_key(ec.SECP256K1()), "a.pub", "of an unsupported kind"),
+        (lambda: ec.generate_private_key(ec.SECP256R1()), "a key\n.pub", "an invalid name"),
+        (None, "a.pub", "is not a public key in PEM"),
+        (None, "a.txt", "contains no public key"),
     ],
 )
 def test_keys_that_cannot_be_used_are_said_to_be_so(tmp_path: Path, make: Any, name: str, words: str) -> None:

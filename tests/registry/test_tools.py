@@ -112,7 +112,10 @@ def test_no_certificate(place: Place, push: Push, busybox_image: str) -> None:
     bare = directory({"ca.crt": place.instance.ca.read_text()})
     pushed = push(busybox_image, f"{place.repository}:v1", bare)
     refused(
-        place, pushed, "No client certificate of this instance arrived", f"certs.d/{place.instance.authority}"
+        place,
+        pushed,
+        "The request has no client certificate of this instance",
+        f"certs.d/{place.instance.authority}",
     )
 
 
@@ -139,7 +142,7 @@ def test_a_certificate_of_another_authority(
     foreign = made_by_hand(place, stranger, issuer=stranger.ca.subject, **lasting)
     # The tools send no certificate of an authority that nginx does not list.
     pushed = push(busybox_image, f"{place.repository}:v1", foreign)
-    refused(place, pushed, "No client certificate of this instance arrived")
+    refused(place, pushed, "The request has no client certificate of this instance")
     # One that only claims to be of ours is sent.
     ours = x509.load_pem_x509_certificate(place.instance.ca.read_bytes())
     forged = made_by_hand(place, stranger, issuer=ours.subject, **lasting)
@@ -271,7 +274,7 @@ def test_the_limit_on_a_developers_disk(crowded: Place, push: Push, busybox_imag
     refused(
         crowded,
         pushed,
-        f"There is no room for this: the images of {crowded.developer.name}'s Apps take",
+        f"The quota is exceeded: the images of {crowded.developer.name}'s Apps take",
         f"this instance gives a developer {MAX_REGISTRY}",
     )
     assert crowded.states("v1") == []

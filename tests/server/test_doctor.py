@@ -35,7 +35,7 @@ def test_keys_and_scanner_that_are_there(tmp_path: Path) -> None:
 
 def test_keys_and_scanner_that_are_not(tmp_path: Path) -> None:
     found = findings(tmp_path, signature_keys=str(tmp_path), scanner="no-such-program --input {}")
-    assert "holds no public key" in found["signature keys"].fault
+    assert "contains no public key" in found["signature keys"].fault
     assert "There is no program no-such-program" in found["scanner"].fault
 
 

@@ -81,7 +81,7 @@ def ends_at_its_portion(place: Place, client: httpx.Client) -> None:
     location = client.post(uploads).headers["Location"]
     refusal = client.patch(location, content=bytes(LIMIT))
     assert refusal.status_code == 401
-    assert "There is no room for this" in refusal.json()["details"]
+    assert "The quota is exceeded" in refusal.json()["details"]
 
 
 @pytest.mark.system

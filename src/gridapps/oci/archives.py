@@ -191,18 +191,18 @@ def rounded(size: int, unit: int = BLOCK) -> int:
 def _form(block: bytes) -> bytes:
     """The form of a sound header."""
     if _octal(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * 32:
-        raise Invalid("is not a tar, or a broken one.")
+        raise Invalid("is not a valid tar archive.")
     form = block[257:265]
     if form == _POSIX:
         if block[500:].strip(b"\0"):
-            raise Invalid("has a header of another form than POSIX and GNU.")
+            raise Invalid("has a header that is neither POSIX nor GNU.")
     elif form == _GNU:
         _octal(block[345:357]), _octal(block[357:369])  # times, which Go takes for a name otherwise
         if block[369:].strip(b"\0"):
             what = "a sparse file" if block[386:495].strip(b"\0") else "a header of an unknown form"
             raise Invalid(f"has {what}.")
     else:
-        raise Invalid("has a header of another form than POSIX and GNU.")
+        raise Invalid("has a header that is neither POSIX nor GNU.")
     return form
 
 
@@ -220,7 +220,7 @@ def _entry(block: bytes, form: bytes, extended: _Extended) -> TarEntry:
             raise Invalid(f"has {_shown(name)} with two sizes.")
         size = given
     if size and kind is not EntryKind.FILE:
-        raise Invalid(f"has {_shown(name)}, which is no file, with a content.")
+        raise Invalid(f"has {_shown(name)}, which is not a file, with content.")
     path = _path(name, what="a file")
     if not path and kind is not EntryKind.DIRECTORY:
         raise Invalid("has a file without a name.")
@@ -242,7 +242,7 @@ def _kind(written: bytes, name: bytes) -> EntryKind:
         what = "a sparse file" if written == b"S" else f"an entry of the unknown type {_shown(written)}"
         raise Invalid(f"has {what}: {_shown(name)}.") from None
     if name.endswith(b"/") and kind is not EntryKind.DIRECTORY:
-        raise Invalid(f"has {_shown(name)}, which is a directory by its name and none by its type.")
+        raise Invalid(f"has {_shown(name)}, which is a directory by its name but not by its type.")
     return kind
 
 
@@ -289,7 +289,7 @@ def _judge_record(key: bytes, value: bytes) -> None:
     else:
         sound = bool(_IGNORED.fullmatch(key)) and b"\0" not in value
     if not sound:
-        raise Invalid(f"has an extended header with {_shown(key)}, which is not taken: {_shown(value)}.")
+        raise Invalid(f"has an extended header with {_shown(key)}, which is not supported: {_shown(value)}.")
 
 
 def _size(field: bytes) -> int:
@@ -314,7 +314,7 @@ def _number(field: bytes) -> int:
 
 def _octal(field: bytes) -> int:
     if (found := _OCTAL.fullmatch(field)) is None:
-        raise Invalid("is not a tar, or a broken one.")
+        raise Invalid("is not a valid tar archive.")
     return int(found[1] or b"0", 8)
 
 
@@ -326,7 +326,7 @@ def _name(block: bytes, form: bytes) -> bytes:
 def _text(field: bytes) -> bytes:
     text, _, rest = field.partition(b"\0")
     if rest.strip(b"\0"):
-        raise Invalid(f"has a name with something behind its end: {_shown(text)}.")
+        raise Invalid(f"has a name with data after its end: {_shown(text)}.")
     return text
 
 

@@ -89,7 +89,7 @@ def target_of(received: Received, reference: str) -> Target | None:
     if found := _RESERVED.fullmatch(reference):
         suffix = found[2]
         if suffix and suffix not in _KINDS:
-            raise Invalid("Tags that begin with a digest are kept for attachments: .sig, .att and .sbom.")
+            raise Invalid("Tags that begin with a digest are reserved for attachments: .sig, .att and .sbom.")
         return Target(f"sha256:{found[1]}", reference, _KINDS.get(suffix, ""))
     document = received.document
     if ":" not in reference or not isinstance(document, Document) or document.get("subject") is None:
@@ -108,7 +108,7 @@ def _list(received: Received, target: Target) -> ReferrersList:
         raise Invalid(f"A list of attachments is of type {OCI_INDEX}, not {received.media_type[:200]!r}.")
     document = received.opened(limit=MAX_MANIFEST)
     if any(document.get(name) is not None for name in ("layers", "config", "subject")):
-        raise Invalid("The list of attachments is something else as well.")
+        raise Invalid("The list of attachments is also something else.")
     entries = document.documents("manifests")
     listed = [manifests.described(entry, "An entry of the list").digest for entry in entries]
     return ReferrersList(target, listed)
@@ -119,7 +119,7 @@ def _manifest(received: Received, target: Target) -> AttachmentManifest:
         raise Invalid(f"An attachment is of type {OCI_MANIFEST}, not {received.media_type[:200]!r}.")
     document = received.opened(limit=MAX_MANIFEST)
     if document.get("manifests") is not None:
-        raise Invalid("The manifest is an index as well; it has to be one of the two.")
+        raise Invalid("The manifest is also an index; it must be one of the two.")
     if document.get("subject") is not None:
         subject = manifests.described(document.document("subject"), "The subject").digest
         if subject != target.release:

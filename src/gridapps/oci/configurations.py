@@ -29,7 +29,7 @@ class ImageProgram:
 def judge_configuration(content: bytes, *, manifest: ImageManifest) -> ImageProgram:
     """Judge the configuration that belongs to the manifest. Raises Invalid with every reason."""
     if len(content) != manifest.config.size or digest_of(content) != manifest.config.digest:
-        raise Invalid("The image configuration is not the one that the manifest names.")
+        raise Invalid("The image configuration differs from the one that the manifest names.")
     image = typed(read_document(content, what="The image configuration"), ImageConfiguration)
     container = image.config or ContainerConfiguration()
     diff_ids = (image.rootfs and image.rootfs.diff_ids) or []

@@ -63,7 +63,7 @@ class Document:
         if value is None:
             return Document([], self.what)
         if not isinstance(value, Document):
-            raise Ambiguous(f"{self.what} has something else than an object as {name!r}.")
+            raise Ambiguous(f"{self.what} has a value other than an object as {name!r}.")
         value.what = self.what
         return value
 
@@ -73,14 +73,14 @@ class Document:
         if value is None:
             return []
         if not isinstance(value, list):
-            raise Ambiguous(f"{self.what} has something else than a list as {name!r}.")
+            raise Ambiguous(f"{self.what} has a value other than a list as {name!r}.")
         return value
 
     def documents(self, name: str) -> list["Document"]:
         """A list of objects. Raises Ambiguous."""
         found = self.entries(name)
         if not all(isinstance(entry, Document) for entry in found):
-            raise Ambiguous(f"{self.what} has something else than objects in {name!r}.")
+            raise Ambiguous(f"{self.what} has values other than objects in {name!r}.")
         for entry in found:
             entry.what = self.what
         return found
@@ -129,7 +129,7 @@ def _judge(document: Document) -> None:
             elif isinstance(value, list):
                 below += value
             elif isinstance(value, str) and not _is_unicode(value):
-                raise Ambiguous("has a character that is none: half of a surrogate pair.")
+                raise Ambiguous("has an invalid character: half of a surrogate pair.")
         if not below:
             return
         level = below

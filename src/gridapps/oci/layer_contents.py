@@ -59,9 +59,9 @@ def _uncompressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
             break
     for magic, name in _UNSUPPORTED.items():
         if first.startswith(magic):
-            raise Invalid(f"is compressed with {name}; only gzip is taken.")
+            raise Invalid(f"is compressed with {name}; only gzip is supported.")
     if first[:4] and 0x50 <= first[0] <= 0x5F and first[1:4] == b"\x2a\x4d\x18":
-        raise Invalid("is compressed with zstd; only gzip is taken.")
+        raise Invalid("is compressed with zstd; only gzip is supported.")
     if first.startswith(b"\x1f\x8b"):
         yield from _gunzipped(first, pieces)
     else:
@@ -83,6 +83,6 @@ def _gunzipped(first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
                 left = member.unconsumed_tail or member.unused_data
             left = next(pieces, None)
     except zlib.error:
-        raise Invalid("is not sound gzip.") from None
+        raise Invalid("is not valid gzip.") from None
     if not member.eof:
         raise Invalid("ends in the middle of its gzip.")

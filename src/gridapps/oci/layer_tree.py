@@ -89,7 +89,7 @@ class _Paths:
             if found in (_Is.DIRECTORY, _Is.IMPLIED):
                 return
             if found is not None:
-                raise Invalid(f"has something below {quote(path)}, which is no directory in it.")
+                raise Invalid(f"has entries below {quote(path)}, which is not a directory.")
             above, _, name = path.rpartition(b"/")
             if name.startswith(_WHITEOUT):
                 raise Invalid(f"has a whiteout that is a directory: {quote(path)}.")
@@ -140,7 +140,7 @@ class LayerTree:
 
     def _add_directory(self, path: bytes) -> None:
         if path in WATCHED:
-            raise Invalid(f"has a directory where a file has to be: {quote(path)}.")
+            raise Invalid(f"has a directory in place of a file: {quote(path)}.")
         if self._paths.declare(path):
             self._index.declared(path)
 
@@ -168,7 +168,9 @@ class LayerTree:
     def _kind_of_hard_link(self, path: bytes, target: bytes) -> _Is:
         found = self._paths.at(target)
         if found not in (_Is.FILE, _Is.SPECIAL):
-            raise Invalid(f"has the hard link {quote(path)} to what is no file in front of it in the layer.")
+            raise Invalid(
+                f"has the hard link {quote(path)} to something that is not an earlier file of the layer."
+            )
         if found is _Is.SPECIAL:
             self._index.same(path, target)
         return found
@@ -177,10 +179,10 @@ class LayerTree:
 def _removed_by(entry: TarEntry, parent: bytes, name: bytes) -> bytes:
     """The path that a whiteout removes from lower layers; its own for an opaque directory. Raises Invalid."""
     if entry.kind is not EntryKind.FILE or entry.size:
-        raise Invalid(f"has the whiteout {quote(entry.path)}, which is no empty file.")
+        raise Invalid(f"has the whiteout {quote(entry.path)}, which is not an empty file.")
     if name == _OPAQUE:
         return entry.path
     removed = name.removeprefix(_WHITEOUT)
     if removed in (b"", b".", b"..") or removed.startswith(_WHITEOUT):
-        raise Invalid(f"has a whiteout of nothing: {quote(entry.path)}.")
+        raise Invalid(f"has a whiteout that removes nothing: {quote(entry.path)}.")
     return parent + b"/" + removed if parent else removed

@@ -113,7 +113,7 @@ class Received:
         declared = self.document.get("mediaType")
         optional = self.media_type in (OCI_MANIFEST, OCI_INDEX)
         if declared != self.media_type and not (declared is None and optional):
-            raise Invalid("The manifest's mediaType is not the Content-Type that it was sent with.")
+            raise Invalid("The manifest's mediaType differs from its Content-Type.")
         return self.document
 
 
@@ -136,11 +136,12 @@ def parse_image(received: Received, *, max_image: int, max_layers: int) -> Image
     """Judge an image's manifest or index by itself. Raises Invalid."""
     if received.media_type not in MANIFESTS + INDEXES:
         raise Invalid(
-            f"The media type {received.media_type[:200]!r} is not taken: push a schema 2 or OCI image."
+            f"The media type {received.media_type[:200]!r} is not supported: "
+            "push a Docker schema 2 or OCI image."
         )
     document = received.opened(limit=MAX_MANIFEST)
     if document.get("subject") is not None:
-        raise Invalid("An image has no subject: what is attached to a release is pushed by its digest.")
+        raise Invalid("An image must not have a subject. Attachments are pushed by their digest.")
     parsed: ImageManifest | ImageIndex
     if received.media_type in INDEXES:
         parsed = _index(document)
@@ -152,7 +153,7 @@ def parse_image(received: Received, *, max_image: int, max_layers: int) -> Image
 
 def _manifest(document: Document, *, max_image: int, max_layers: int) -> ImageManifest:
     if document.get("manifests") is not None:
-        raise Invalid("The manifest is an index as well; it has to be one of the two.")
+        raise Invalid("The manifest is also an index; it must be one of the two.")
     config = described(document.document("config"), "The configuration")
     if config.media_type not in CONFIGS:
         raise Invalid(f"This is not a container image: its configuration is of type {config.media_type!r}.")
@@ -175,7 +176,7 @@ def _layer(entry: Document, number: int) -> Blob:
     layer = described(entry, f"Layer {number}")
     if "foreign" in layer.media_type or "nondistributable" in layer.media_type:
         raise Invalid(
-            f"Layer {number} is a foreign layer, which lies elsewhere; every layer has to be pushed here."
+            f"Layer {number} is a foreign layer, which is stored elsewhere; every layer must be pushed here."
         )
     if layer.media_type not in LAYERS:
         raise Invalid(
@@ -186,7 +187,7 @@ def _layer(entry: Document, number: int) -> Blob:
 
 def _index(document: Document) -> ImageIndex:
     if document.get("layers") is not None or document.get("config") is not None:
-        raise Invalid("The index is a manifest as well; it has to be one of the two.")
+        raise Invalid("The index is also a manifest; it must be one of the two.")
     children = document.documents("manifests")
     if len(children) > MAX_CHILDREN:
         raise Invalid(f"The index has {len(children)} entries; at most {MAX_CHILDREN} are taken.")
@@ -231,5 +232,5 @@ def described(entry: Document, what: str) -> Blob:
     if not isinstance(size, int) or isinstance(size, bool) or not 0 < size < 2**63:
         raise Invalid(f"{what} has no size.")
     if entry.get("urls"):
-        raise Invalid(f"{what} is to be fetched from elsewhere (urls); everything has to be pushed here.")
+        raise Invalid(f"{what} refers to another location (urls); everything has to be pushed here.")
     return Blob(media_type, digest, size)

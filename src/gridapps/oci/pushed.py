@@ -56,4 +56,4 @@ def decode_image(
 
 def _require_digest(content: bytes, reference: str) -> None:
     if ":" in reference and reference != manifests.digest_of(content):
-        raise Invalid("The manifest's digest is not the one that it was sent under.")
+        raise Invalid("The manifest's digest differs from the one in the request.")

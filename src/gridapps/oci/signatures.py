@@ -45,9 +45,9 @@ def load_keys(location: str) -> Mapping[str, Verify]:
     except OSError as error:
         raise UnusableKeys(f"{error.filename or path} cannot be read: {error.strerror}.") from None
     if not found:
-        raise UnusableKeys(f"{path} holds no public key: a file that ends with {' or '.join(SUFFIXES)}.")
+        raise UnusableKeys(f"{path} contains no public key: a file that ends with {' or '.join(SUFFIXES)}.")
     if len(found) < len(files):
-        raise UnusableKeys(f"{path} holds two keys of one name.")
+        raise UnusableKeys(f"{path} contains two keys of one name.")
     return found
 
 
@@ -66,7 +66,7 @@ def require_signature_of(release: str, payload: bytes, signature: str) -> None:
     if critical.get("type") != COSIGN:
         raise Invalid(f"The signature's payload is not of the type {COSIGN!r}.")
     if digest != release:
-        raise Invalid(f"The signature is over {str(digest)[:80]!r}, not over {release}.")
+        raise Invalid(f"The signature is of {str(digest)[:80]!r}, not over {release}.")
 
 
 def signing_key(payload: bytes, signature: str, *, keys: Mapping[str, Verify]) -> str:
@@ -92,11 +92,11 @@ def decoded(signature: str) -> bytes:
 
 def _key(path: Path) -> Verify:
     if not _NAME.fullmatch(path.stem):
-        raise UnusableKeys(f"{path} has a name that cannot be shown: rename it to letters, digits, '.-_'.")
+        raise UnusableKeys(f"{path} has an invalid name: rename it to letters, digits, '.-_'.")
     try:
         key = serialization.load_pem_public_key(path.read_bytes())
     except (ValueError, UnsupportedAlgorithm):
-        raise UnusableKeys(f"{path} is no public key in PEM.") from None
+        raise UnusableKeys(f"{path} is not a public key in PEM.") from None
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, _CURVES):
         return lambda signature, payload: key.verify(signature, payload, ec.ECDSA(hashes.SHA256()))
     if isinstance(key, rsa.RSAPublicKey) and key.key_size >= LEAST_RSA:
@@ -104,5 +104,5 @@ def _key(path: Path) -> Verify:
     if isinstance(key, ed25519.Ed25519PublicKey):
         return key.verify
     raise UnusableKeys(
-        f"{path} is of a kind that is not taken: ECDSA on a NIST curve, RSA of {LEAST_RSA} bits, Ed25519."
+        f"{path} is of an unsupported kind:  ECDSA on a NIST curve, RSA of {LEAST_RSA} bits, Ed25519."
     )

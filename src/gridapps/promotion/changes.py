@@ -57,7 +57,9 @@ def _configuration(repository: Repository, manifest: ImageManifest) -> dict[str,
     """
     content = repository.blob(manifest.config.digest, limit=MAX_CONFIG + 1)
     if digest_of(content) != manifest.config.digest:
-        raise contents.Spoiled(f"The configuration {manifest.config.digest} is not the one that was pushed.")
+        raise contents.Spoiled(
+            f"The configuration {manifest.config.digest} differs from the one that was pushed."
+        )
     run = read_document(content, what="The configuration").document("config")
     found = {name: run.get(name) for name in ("Entrypoint", "Cmd", "WorkingDir")}
     variables = (str(word).partition("=") for word in run.entries("Env"))

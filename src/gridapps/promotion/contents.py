@@ -87,7 +87,9 @@ def manifest(source: Repository, digest: str, media_type: str, *, size: int | No
     except NotInRegistry:
         raise Spoiled(f"The developer registry has no manifest {digest} any more.") from None
     if manifests.digest_of(content) != digest or (size is not None and len(content) != size):
-        raise Spoiled(f"The manifest {digest} in the developer registry is not the one that was pushed.")
+        raise Spoiled(
+            f"The manifest {digest} in the developer registry differs from the one that was pushed."
+        )
     return content
 
 

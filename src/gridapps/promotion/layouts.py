@@ -41,4 +41,6 @@ def _write_blob(path: Path, source: Repository, digest: str, size: int) -> None:
             hashed.update(chunk)
             file.write(chunk)
     if length != size or f"sha256:{hashed.hexdigest()}" != digest:
-        raise Spoiled(f"The blob {digest} in the trusted registry is not the one that was copied there.")
+        raise Spoiled(
+            f"The blob {digest} in the trusted registry differs from the one that was copied there."
+        )

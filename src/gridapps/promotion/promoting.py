@@ -70,7 +70,7 @@ def promote(share: Share, *, stopping: Callable[[], bool] = lambda: False) -> bo
         return False
     except (NotInRegistry, Invalid, Rejected) as error:
         text = str(error) or "A part of the release is gone."
-        fail(share, f"The developer registry does not hold the release as it was pushed: {text}")
+        fail(share, f"The developer registry does not have the release as it was pushed: {text}")
         return False
     return _end(share, kept, verdict)
 
@@ -87,7 +87,7 @@ def _scan(
     limits = settings.GRIDAPPS
     if not limits.scanner:
         return None
-    if not _copying(share).update(reason="The scanner looks at the release."):
+    if not _copying(share).update(reason="The scanner examines the release."):
         raise _Over
     try:
         with scanning.place(scans(), f"share-{share.pk}", size=release.size) as directory:
@@ -170,7 +170,9 @@ class _Copy:
                 self._add(len(held))
             held = chunk
         if length != size or f"sha256:{hashed.hexdigest()}" != digest:
-            raise Spoiled(f"The blob {digest} in the developer registry is not the one that was pushed.")
+            raise Spoiled(
+                f"The blob {digest} in the developer registry differs from the one that was pushed."
+            )
         yield held
         self._add(len(held))
 

@@ -118,7 +118,7 @@ def payloads_in(repository: Repository, pieces: Iterable[Piece]) -> dict[str, by
     for blob in {piece.blob.digest: piece.blob for piece in pieces if piece.signature}.values():
         content = repository.blob(blob.digest, limit=signatures.MAX_PAYLOAD + 1)
         if len(content) <= signatures.MAX_PAYLOAD and manifests.digest_of(content) != blob.digest:
-            raise Invalid(f"The blob {blob.digest} is not what its digest says.")
+            raise Invalid(f"The blob {blob.digest} does not match its digest.")
         found[blob.digest] = content
     return found
 

@@ -70,7 +70,7 @@ def of_request(*, method: str, uri: str) -> Access:
             sources = _mounted_from(query) if kind == "uploads" else []
             return {**dict.fromkeys(sources, PULL), match["name"]: actions}
         if method == "DELETE":
-            raise Denied("Images are not deleted here: releases stay. Delete the App instead.")
+            raise Denied("Images cannot be deleted from the registry. Delete the App instead.")
     raise Denied(
         "This registry takes pushes to, and pulls from, HOST:PORT/APP-ID and nothing else: the repository's "
         "name must be an app-id."
@@ -106,7 +106,7 @@ def of_scopes(given: Sequence[str]) -> Access:
     """What the `scope` parameters of a token request need. Raises Denied."""
     words = " ".join(given).split()
     if len(words) > MAX_SCOPES:
-        raise Denied(f"A token is for at most {MAX_SCOPES} scopes.")
+        raise Denied(f"A token can have at most {MAX_SCOPES} scopes.")
     access: dict[str, Sequence[str]] = {}
     for word in words:
         kind, _, rest = word.partition(":")
@@ -115,7 +115,7 @@ def of_scopes(given: Sequence[str]) -> Access:
             raise Denied(f"The scope {word[:200]!r} is not available here.")
         asked = {action for action in actions.split(",") if action}
         if not asked <= set(PUSH):
-            raise Denied("Images can be pushed and pulled, but not deleted: releases stay.")
+            raise Denied("Images can be pushed and pulled, but not deleted.")
         access[name] = sorted(asked | set(access.get(name, ())))
     return access
 
@@ -134,7 +134,7 @@ def require_allowed(access: Access, *, certificate: Certificate | NodeCertificat
     for name in names:
         if name not in apps:
             raise Denied(
-                f"{certificate.user.username} has no App {name[:100]!r}. A repository is named like an App "
+                f"{certificate.user.username} has no App {name[:100]!r}. A repository has the name of an App "
                 "of yours: create the App first, or push to another name."
             )
     return [apps[name] for name in names]
@@ -143,7 +143,7 @@ def require_allowed(access: Access, *, certificate: Certificate | NodeCertificat
 def _pulled_by(certificate: NodeCertificate, access: Access) -> list[App]:
     if any(list(actions) != list(PULL) for actions in access.values()):
         raise Denied(
-            f"The certificate of {certificate.holder} pulls and does nothing else: push with a developer's."
+            f"The certificate of {certificate.holder} only allows pulls. Push with a developer's certificate."
         )
     ids = {name: name.removeprefix(TRUSTED_PREFIX) for name in access}
     apps = {app.app_id: app for app in App.objects.filter(app_id__in=list(ids.values()))}
@@ -157,7 +157,7 @@ def registry_of(access: Access) -> Registry:
     """The registry that the request concerns. Raises Denied if it concerns both."""
     trusted = {name.startswith(TRUSTED_PREFIX) for name in access}
     if len(trusted) > 1:
-        raise Denied("Nothing is moved between what developers push and what is shared.")
+        raise Denied("Blobs cannot be mounted between the developer registry and the trusted registry.")
     return Registry.TRUSTED if trusted == {True} else Registry.DEVELOPER
 
 

@@ -87,9 +87,9 @@ def _portion(left: int) -> int | None:
 
 def _full(user: User) -> Denied:
     return Denied(
-        f"There is no room for this: the images of {user.username}'s Apps take {used(user)} bytes, and this "
-        f"instance gives a developer {settings.GRIDAPPS.max_registry}. Delete Apps that you do not need any "
-        "more, or ask an administrator; what no release needs goes by itself within two days."
+        f"The quota is exceeded: the images of {user.username}'s Apps take {used(user)} bytes, and this "
+        f"instance allows a developer {settings.GRIDAPPS.max_registry} bytes. Delete Apps that you no longer "
+        "need, or ask an administrator. Content that no release needs is removed within two days."
     )
 
 

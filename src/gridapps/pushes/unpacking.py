@@ -44,7 +44,8 @@ def judge_layers(manifest: ImageManifest, program: ImageProgram, repository: Rep
                 raise Invalid(f"Layer {number} ({blob.digest}) {why}") from None
             if layer.diff_id != diff_id:
                 raise Invalid(
-                    f"Layer {number} ({blob.digest}) unpacks to something else than the image says."
+                    f"Layer {number} ({blob.digest}) unpacks to content that the image configuration "
+                    "does not name."
                 )
             size, files = size - layer.size, files - layer.files
             if size < 0 or files < 0:

@@ -104,8 +104,9 @@ def presented_by(presented: str) -> Certificate | NodeCertificate:
     """
     if not presented:
         raise NotTrusted(
-            "No client certificate of this instance arrived. Create one in your application settings and put "
-            f"client.cert and client.key into your engine's directory certs.d/{settings.GRIDAPPS.authority}."
+            "The request has no client certificate of this instance. Create one in your application "
+            "settings, and put client.cert and client.key into your engine's directory "
+            f"certs.d/{settings.GRIDAPPS.authority}."
         )
     found = _parsed(presented)
     if not authority.current().has_issued(found):
@@ -117,7 +118,7 @@ def presented_by(presented: str) -> Certificate | NodeCertificate:
         raise NotTrusted(f"The client certificate {row.name!r} was revoked on {row.revoked_at:%Y-%m-%d}.")
     if not found.not_valid_before_utc <= datetime.now(UTC) < found.not_valid_after_utc:
         raise NotTrusted(
-            f"The client certificate {row.name!r} has expired or is not valid yet: it holds from "
+            f"The client certificate {row.name!r} has expired or is not valid yet: it is valid from "
             f"{row.not_before:%Y-%m-%d} to {row.not_after:%Y-%m-%d}. Create a new one."
         )
     if isinstance(row, Certificate) and not permissions.is_developer(row.user):

@@ -40,9 +40,9 @@ def create_app(
     permissions.require_developer(by)
     if not re.fullmatch(APP_ID, app_id):
         sentence = "1 to 63 of a-z, 0-9 and -, neither beginning nor ending with -."
-        raise InvalidApp(f"{app_id!r} cannot be an app-id.", [("/id", sentence)])
+        raise InvalidApp(f"{app_id!r} is not a valid app-id.", [("/id", sentence)])
     if sentence := reserved.reason(app_id):
-        raise InvalidApp(f"{app_id!r} cannot be an app-id.", [("/id", sentence)])
+        raise InvalidApp(f"{app_id!r} is not a valid app-id.", [("/id", sentence)])
     limits = settings.GRIDAPPS.limits()
     wanted = {name: min(value, limits[name]) for name, value in DEFAULTS.items()} | dict(resources or {})
     app = App(owner=by, app_id=app_id)
