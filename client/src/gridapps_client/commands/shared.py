@@ -18,7 +18,7 @@ from gridapps_client.client import Client
 from gridapps_client.configuration import Configuration
 from gridapps_client.errors import GridAppsError
 from gridapps_client.models import Attachment
-from gridapps_client.text import plain, table
+from gridapps_client.text import plain, size, table
 
 R = TypeVar("R")
 
@@ -149,7 +149,7 @@ def read(file: TextIO, *, limit: int = 4 * 1024**2) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise GridAppsError(f"{file.name} cannot be read as UTF-8 text: {error}.", code="usage") from error
     if len(content) > limit:
-        raise GridAppsError(f"{file.name} is longer than {limit} characters.", code="usage")
+        raise GridAppsError(f"{file.name} is larger than {size(limit)}.", code="usage")
     return content
 
 
