@@ -1,10 +1,12 @@
-"""The form of the messages and pages that users read.
+"""The form of what users and engineers read: messages, pages, docstrings and comments.
 
 Messages are collected from the syntax tree of the source. A placeholder of an f-string is shown as `{...}`.
 """
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -214,6 +216,29 @@ def _banned(text: str) -> Iterator[str]:
 
 def test_messages_are_plain():
     assert [f"{message}: {fault}" for message in messages() for fault in _banned(message.text)] == []
+
+
+def _prose(path: Path) -> Iterator[tuple[int, str]]:
+    """Docstrings and comments, each with its line."""
+    text = path.read_text()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            docstring = ast.get_docstring(node, clean=False)
+            if docstring:
+                yield node.body[0].lineno, docstring
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+
+
+def test_docstrings_and_comments_are_plain():
+    faults = [
+        f"{path.relative_to(TOP)}:{line}: {fault}"
+        for path in SOURCES
+        for line, text in _prose(path)
+        for fault in _banned(text)
+    ]
+    assert faults == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(TOP).as_posix())

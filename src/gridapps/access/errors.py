@@ -22,7 +22,7 @@ class NotAnAdministrator(Refused):
 
 
 class LastAdministrator(Refused):
-    """Without this user nobody would administer the instance."""
+    """The change would leave the instance without an administrator."""
 
     code = "conflict"
 

@@ -69,8 +69,8 @@ def create_user(
 def request_developer(*, user: User, statement: str) -> tuple[Developer, bool]:
     """Ask to be a developer; an administrator decides. Returns the request, and whether it is new.
 
-    Asking again replaces the statement while nobody has decided, starts over after a refusal, and changes
-    nothing once verified.
+    Asking again replaces the statement of a waiting request, starts over after a refusal, and changes nothing
+    once verified.
     """
     with transaction.atomic():
         developer, new = Developer.objects.select_for_update().get_or_create(

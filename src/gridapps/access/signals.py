@@ -19,7 +19,7 @@ def logged_in(user: User, **_: object) -> None:
 
 @receiver(user_login_failed)
 def login_failed(credentials: dict[str, Any], **_: object) -> None:
-    """A password was wrong. A name that nobody has may be a password in the wrong field: it is not kept."""
+    """A password was wrong. An unknown name is not recorded, because it may be a password."""
     user = User.objects.filter(username=credentials.get("username", "")).first()
     if user is not None:
         record.user_login_failed(user=user)

@@ -52,7 +52,7 @@ def _load() -> None:
 
 
 def _confine() -> None:
-    """As root, leave the network and become nobody. In a container, leaving the network may fail."""
+    """As root, leave the network and change to the account `nobody`. In a container, the former may fail."""
     kernel = ctypes.CDLL(None, use_errno=True)
     if os.geteuid() == 0:
         kernel.unshare(_CLONE_NEWNET)

@@ -19,7 +19,7 @@ from gridapps.moves import move
 PAUSES = (1, 6, 30, 180)  # between the tries, in units of the setting: 10 s, 1 min, 5 min, 30 min
 TRIES = len(PAUSES) + 1
 PER_SITE = 2  # deliveries at once to one site, so that it is not run over
-PER_OWNER = 4  # deliveries at once of one user, so that slow targets hold up nobody else's
+PER_OWNER = 4  # concurrent deliveries of one user, so that slow targets delay only their owner
 KEPT = timedelta(days=7)  # what is settled, to be looked at
 PROGRESS_KEPT = timedelta(hours=1)
 _MANY = 5000  # rows that one tidying deletes

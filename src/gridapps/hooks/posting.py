@@ -1,7 +1,7 @@
-"""One POST to a target nobody trusts: to an address that was judged, in bounded time, reading little back.
+"""One POST to an untrusted target: to a checked address, in bounded time, reading little of the response.
 
 httpcore below httpx, because its network backend is where the address is chosen: the name is resolved once,
-and the connection goes to what was judged. There is no proxy, no redirect and no retry at this level.
+and the connection goes to the checked address. There is no proxy, no redirect and no retry at this level.
 """
 
 import socket
@@ -75,7 +75,7 @@ def _judge(answer: httpcore.Response) -> Outcome:
     for chunk in answer.iter_stream():
         read += len(chunk)
         if read > LARGEST_ANSWER:
-            break  # the status is known; the rest is nobody's business
+            break  # the status is known; the rest is ignored
     if 200 <= answer.status < 300:
         return Outcome(answer.status)
     if 300 <= answer.status < 400:

@@ -4,7 +4,7 @@ from gridapps.access.refusals import Refused
 
 
 class NotFound(Refused):
-    """There is no such thing, or it is not the user's: nobody can tell which."""
+    """There is no such object, or it is not the user's. The caller cannot tell which."""
 
     code = "not-found"
 

@@ -116,7 +116,7 @@ def stop(*, by: User, run: Run, reason: str) -> Run:
 def show_to_developer(*, by: User, run: Run) -> Run:
     """Show this one run to the owner of the App: arguments, names of files, log, outputs.
 
-    Doing it again changes nothing. Raises NotFound for another's run, Conflict when nobody is there to see.
+    Repeating it changes nothing. Raises NotFound for another user's run, Conflict if there is no developer.
     """
     app = run.release.app
     if permissions.owns(by, app):

@@ -1,7 +1,7 @@
-"""Reads: which runs a user has, which one sees, and what a run consists of.
+"""Queries: the runs that a user owns, the runs that a user can see, and the parts of a run.
 
-Seeing is more than having: a user may show a run to the developer of its App, who then sees it and changes
-nothing. What changes a run asks `owned_by`, what reads one `visible_to`; nobody else decides.
+A user can show a run to the developer of its App, who can then read it but not change it. Code that changes a
+run uses `owned_by`, code that reads one `visible_to`; no other code decides.
 """
 
 from collections.abc import Iterable

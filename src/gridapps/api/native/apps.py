@@ -71,7 +71,7 @@ def show(request: HttpRequest, response: HttpResponse, app_id: AppId) -> AppsAns
     openapi_extra=etag(200) | if_match(),
 )
 def change(request: HttpRequest, response: HttpResponse, app_id: AppId, body: AppChanges) -> AppsAnswer:
-    """Change one's own App. With `If-Match` only if nobody else has changed it meanwhile."""
+    """Change one's own App. With `If-Match` only if it has not changed since."""
     user = user_of(request)
     changes: dict[str, Any] = {name: getattr(body, name) for name in body.model_fields_set}
     if "resources" in changes:

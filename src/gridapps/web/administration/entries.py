@@ -1,4 +1,4 @@
-"""The audit in the administration. Administrators can search and download it; nobody can change it."""
+"""The audit in the administration. Administrators can search and download it, but not change it."""
 
 from django.contrib import admin
 from django.contrib.auth import get_user_model
