@@ -1,4 +1,4 @@
-"""Fixtures of the client's tests: none of them touches the configuration of whoever runs them."""
+"""Fixtures of the client's tests. None touches the configuration of the user who runs them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def client(server: Server) -> Iterator[Client]:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A configuration directory of the test's own."""
+    """A configuration directory for the test."""
     for name in ("GRIDAPPS_URL", "GRIDAPPS_TOKEN", "GRIDAPPS_CA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("gridapps_client.transport._PAUSES", (0.01, 0.01, 0.01))

@@ -1,4 +1,4 @@
-"""A server on the loopback that answers exactly what a test tells it to: broken, hostile, slow.
+"""A server on the loopback interface whose answers a test determines: broken, hostile, slow.
 
 What a sound instance does is tested against a real one, in tests/client.
 """
@@ -40,11 +40,11 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _any  # noqa: N815 (the base class looks for these)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (as in the base class)
-        """Quiet."""
+        """Log nothing."""
 
 
 def reply(handler: BaseHTTPRequestHandler, status: int, body: bytes, **headers: str) -> None:
-    """A whole answer."""
+    """A complete answer."""
     handler.send_response(status)
     for name, value in headers.items():
         handler.send_header(name.replace("_", "-"), value)

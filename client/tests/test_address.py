@@ -1,4 +1,4 @@
-"""Addresses of instances, as people type them."""
+"""Addresses of instances, as users type them."""
 
 import pytest
 from gridapps_client import GridAppsError

@@ -1,4 +1,4 @@
-"""What is remembered is for its owner alone, and whole or not there."""
+"""The stored configuration is readable by its owner only, and written atomically."""
 
 import os
 import stat
@@ -63,7 +63,7 @@ def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRIDAPPS_URL", "https://other")
     monkeypatch.setenv("GRIDAPPS_CA", "/other")
     assert configuration.instance() == Instance(url="https://other", token="given", ca="/other")
-    # The token belongs to the instance that is named beside it, and goes to no other.
+    # The token belongs to the instance of GRIDAPPS_URL and is sent to no other.
     assert configuration.instance(URL).token == "stored"
     assert configuration.instance("https://third").token is None
 

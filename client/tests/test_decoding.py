@@ -1,4 +1,4 @@
-"""An answer that does not fit is a sentence, never a traceback."""
+"""An answer that does not fit raises an error with a sentence."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Downloads: never outside the directory, whole or not there, and going on where they were."""
+"""Downloads stay inside the directory, are atomic, and are resumed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def output(path: str = "0/dtm.tif", content: bytes = CONTENT) -> Output:
 
 
 def ranged(content: bytes = CONTENT, *, most: int | None = None) -> Callable[[BaseHTTPRequestHandler], None]:
-    """Serves ranges; breaks each answer off after `most` bytes."""
+    """Serves ranges; closes the connection after `most` bytes of each answer."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         start = int(handler.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))

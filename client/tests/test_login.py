@@ -1,4 +1,4 @@
-"""Logging in: only the answer to our own question counts, and an expired token renews itself once."""
+"""Logging in: only the redirect with our state is accepted, and an expired token is renewed once."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_code_with_pkce(server: Server) -> None:
         back = asked["redirect_uri"]
         assert page.path == "/api/authorize"
         assert back.startswith("http://127.0.0.1:")
-        # Guesses of others on this machine get nothing and end nothing.
+        # Guesses by other users of this machine are refused and do not end the login.
         assert visit(f"{back}?code=stolen&state=guess") == 404
         assert visit(f"{back}?code=stolen") == 404
         assert visit(back.replace("/callback", "/other") + f"?code=stolen&state={asked['state']}") == 404
@@ -99,7 +99,7 @@ def test_a_silent_visitor_does_not_hold_it_up(server: Server, monkeypatch: pytes
 
 
 def expiring(handler: BaseHTTPRequestHandler) -> None:
-    """`old` has expired, `r1` may be spent once for `new`."""
+    """`old` has expired; `r1` can be used once to get `new`."""
     if handler.path == "/api/token":
         server = handler.server
         assert isinstance(server, Server)
@@ -117,7 +117,7 @@ def test_an_expired_token_is_renewed_and_remembered(server: Server) -> None:
     Configuration().save(Instance(url=server.url, token="old", refresh_token="r1"), default=True)
     with Client.configured() as early, Client.configured() as late:
         assert early.me().username == "ada"
-        # The second one's refresh token is spent, but the first one has left a good token behind.
+        # The second client's refresh token is used up, but the first has stored a valid token.
         assert late.me().username == "ada"
     assert Configuration().instance() == Instance(url=server.url, token="new", refresh_token="r2")
     assert sum(path == "/api/token" for _, path, _, _ in server.requests) == 1

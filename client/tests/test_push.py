@@ -1,4 +1,4 @@
-"""Where an image may go, what is set up for it, and how a refusal reads."""
+"""The target of a push, the directory of certificates, and the message of a refusal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people type becomes what the API takes, or a sentence."""
+"""Options are converted into values of the API, or refused with a sentence."""
 
 from typing import Any
 

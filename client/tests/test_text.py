@@ -1,4 +1,4 @@
-"""What others wrote cannot steer the terminal."""
+"""Untrusted text cannot control the terminal."""
 
 import pytest
 from gridapps_client.text import plain, size, table

@@ -1,4 +1,4 @@
-"""Faults of the network and of servers: a sentence for each, and nothing twice."""
+"""Failures of the network and of servers: a sentence for each, and no request is made twice."""
 
 import json
 import ssl
@@ -157,7 +157,7 @@ def test_a_new_token(server: Server) -> None:
 
 
 def _dropping(server: Server, times: int) -> None:
-    """Breaks off the first `times` requests after they have been read, then answers."""
+    """Closes the connection after reading each of the first `times` requests, then answers."""
     left = [times]
 
     def answer(handler: BaseHTTPRequestHandler) -> None:

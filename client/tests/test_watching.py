@@ -1,4 +1,4 @@
-"""Waiting for a run and following its log, over breaks; and what is shown meanwhile."""
+"""Waiting for a run and following its log, over broken connections, and what is shown meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `gridapps` command as a user types it: a process, with a configuration directory of its own."""
+"""The `gridapps` command as a process, with a configuration directory of its own."""
 
 import json
 import os
@@ -57,7 +57,7 @@ class Ended:
 
 @dataclass
 class Shell:
-    """A person at a terminal: `home` is that person's."""
+    """A user's shell with the home directory `home`."""
 
     instance: Instance
     name: str
@@ -84,14 +84,14 @@ class Shell:
         )
 
     def run(self, *words: str, typed: str = "") -> Ended:
-        """Run `gridapps WORDS` to its end."""
+        """Run `gridapps WORDS` until it ends."""
         done = commands.run(
             "gridapps", *words, environment=self.environment, directory=self.home, typed=typed
         )
         return Ended(done.returncode, done.stdout, done.stderr)
 
     def must(self, *words: str, typed: str = "") -> Ended:
-        """The same, for a command that has to succeed."""
+        """The same, for a command that must succeed."""
         done = self.run(*words, typed=typed)
         assert done.status == 0, f"gridapps {' '.join(words)}: {done.err}\n{self.instance.tail()}"
         return done
@@ -103,7 +103,7 @@ class Shell:
         )
 
     def submit(self, app: str, export: str, *arguments: str) -> str:
-        """Submit a run and do not wait; its id."""
+        """Submit a run without waiting, and return its id."""
         words = [word for each in arguments for word in ("--argument", each)]
         return self.must("run", app, "--export", export, *words, "--detach").out.strip()
 
@@ -119,7 +119,7 @@ class Terminal:
             os.execve(COMMAND, [str(COMMAND), *words], shell.environment)
 
     def wait_for(self, text: str, *, seconds: float = 60) -> None:
-        """Read the screen until `text` stands on it."""
+        """Read the screen until `text` is on it."""
         end = time.monotonic() + seconds
         while text not in self.screen:
             assert time.monotonic() < end, f"no {text!r} on the screen:\n{self.screen}"
@@ -132,7 +132,7 @@ class Terminal:
         os.write(self._master, keys.encode())
 
     def close(self) -> int:
-        """Read to the end; the exit status."""
+        """Read to the end, and return the exit status."""
         while self._read():
             pass
         os.close(self._master)
@@ -190,7 +190,7 @@ def bench(instance: Instance, command_image: str) -> Bench:
 
 @pytest.fixture
 def outsider(instance: Instance) -> Shell:
-    """Somebody else, logged in."""
+    """Another user, logged in."""
     made = new_shell(instance, "outsider")
     made.login()
     return made

@@ -1,4 +1,4 @@
-"""Logging in, and being told what is wrong."""
+"""Logging in, and the messages when that fails."""
 
 import json
 import re

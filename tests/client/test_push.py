@@ -1,4 +1,4 @@
-"""Certificates and pushes with each tool, and what its user reads when the registry refuses."""
+"""Certificates and pushes with each tool, and the messages when the registry refuses."""
 
 import json
 import secrets
@@ -62,7 +62,7 @@ def test_docker(elsewhere: Bench):
     name = f"{elsewhere.shell.instance.authority}/{elsewhere.app}:docker"
     left = subprocess.run(["docker", "image", "inspect", name], capture_output=True, check=False)
     assert left.returncode != 0, "the name that was made for the push is still there"
-    # A new certificate takes the place of the old one.
+    # A new certificate replaces the old one.
     elsewhere.shell.must("certificate", "create", "another")
     elsewhere.shell.must("push", elsewhere.image, f"{elsewhere.app}:docker2")
     kept = elsewhere.shell.home / "config" / "certs.d" / elsewhere.shell.instance.authority

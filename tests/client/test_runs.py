@@ -1,4 +1,4 @@
-"""Running, watching, canceling, and fetching what came out, as a user does it."""
+"""Submitting, watching and canceling runs, and downloading outputs, as a user does it."""
 
 import json
 import signal
@@ -48,7 +48,7 @@ def test_an_interrupted_download_goes_on(bench: Bench):
     shell.must("outputs", "get", run, "0/sub/numbers.txt", "--to", "again")
     assert (directory / "numbers.txt").read_bytes() == NUMBERS
     assert not part.exists()
-    # What an earlier try has left is of no use when it is wrong, and never becomes the result.
+    # Wrong data of an earlier attempt never becomes part of the result.
     (directory / "numbers.txt").unlink()
     part.write_bytes(b"x" * 1_000_000)
     refused = shell.run("outputs", "get", run, "0/sub/numbers.txt", "--to", "again")
@@ -105,7 +105,7 @@ def test_a_failed_run(bench: Bench):
 
 
 def test_the_log_is_followed_live(bench: Bench):
-    # The task runs until it is canceled: what comes before that comes while it runs.
+    # The task runs until it is canceled, so lines that arrive before arrive while it runs.
     run = bench.shell.submit(bench.app, bench.export, "do=sleep", "seconds=110")
     process = bench.shell.start("logs", run, "--follow", "--task", "0", "--json")
     assert process.stdout is not None

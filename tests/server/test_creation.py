@@ -1,4 +1,4 @@
-"""Who makes an instance, and that what lies in its data directory is closed to others, whatever the umask."""
+"""Which commands make an instance, and that its data is closed to other accounts, whatever the umask."""
 
 import os
 import sqlite3
@@ -85,7 +85,7 @@ def test_the_data_directory_of_an_older_version_is_closed() -> None:
 
 
 def _make_old(data: Path) -> None:
-    """As version 0.1 left it under umask 022, killed: with a log that is not in the database yet."""
+    """A data directory of version 0.1 under umask 022, killed with a write-ahead log that is not merged."""
     for name in ("gridapps.sqlite3", "gridapps.sqlite3-wal", "gridapps.sqlite3-shm"):
         if (place := data / "database" / name).exists():
             place.rename(data / name)
@@ -98,7 +98,7 @@ def _make_old(data: Path) -> None:
 
 
 def open_to_others(data: Path) -> list[str]:
-    """What any account of the machine reads or lists below a directory, by the modes on the way to it."""
+    """What any account of the machine can read or list below a directory, by the modes along the path."""
     if not data.stat().st_mode & stat.S_IXOTH:
         return [str(data)] if data.stat().st_mode & 0o006 else []
     found = []

@@ -1,4 +1,4 @@
-"""What the doctor says of the settings around what is shared: keys, and the scanner."""
+"""The doctor's checks of settings: signature keys, the scanner, limits of the engine."""
 
 import fcntl
 import os
@@ -57,7 +57,7 @@ def test_settings_that_cannot_be_meant(settings: dict[str, object]) -> None:
 def test_the_limit_of_an_engines_memory_is_the_least_above_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As both versions of control groups say it."""
+    """In both versions of control groups."""
     monkeypatch.setattr(engine_limits, "_PROC", tmp_path / "proc")
     monkeypatch.setattr(engine_limits, "_CGROUPS", tmp_path / "groups")
     (tmp_path / "proc" / "7").mkdir(parents=True)

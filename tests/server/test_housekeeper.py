@@ -1,4 +1,4 @@
-"""The housekeeper of a running instance, and the same by hand."""
+"""The housekeeper of a running instance, and `gridapps-server tidy`."""
 
 import contextlib
 import logging
@@ -24,7 +24,7 @@ LIMIT = 4 * 1024**2
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A data directory, and no pauses."""
+    """A data directory, without pauses between rounds."""
     (tmp_path / "run" / "housekeeper").mkdir(parents=True)
     monkeypatch.setattr(housekeeper, "FIRST", 0.0)
     monkeypatch.setattr(housekeeper, "EVERY", 0.0)
@@ -33,7 +33,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 class Enough(BaseException):
-    """Ends the process, as a signal would."""
+    """Ends the process like a signal."""
 
 
 @pytest.mark.django_db
@@ -61,9 +61,9 @@ def test_a_job_that_fails_stops_neither_the_others_nor_its_next_round(
 
 
 def ends_at_its_portion(place: Place, client: httpx.Client) -> None:
-    """A body that tells no length is ended by nginx, and one that tells too much of it is not begun.
+    """nginx ends a body of unknown length at its limit, and refuses a length beyond it at once.
 
-    What was sent until then stays for now, and counts.
+    What has arrived is kept for now and counts towards the quota.
     """
     sent: list[int] = []
 
@@ -113,7 +113,7 @@ def test_what_it_does_in_an_instance(make_instance: Callable[..., Any] | MakeIns
     assert rest == [
         f"link {place.app}@{digest(orphan)}", f"blob {digest(orphan)}: 6 bytes", "4 would be removed.",
     ]  # fmt: skip
-    # While the housekeeper is at it, another one waits.
+    # While the housekeeper works, another one waits.
     with housekeeper.alone(instance.data):
         waiting = subprocess.Popen(
             [SERVER, "tidy"], env=instance.environment, stdout=subprocess.PIPE, text=True

@@ -1,4 +1,4 @@
-"""Log lines: JSON with the ids of where they come from, and no secrets in them."""
+"""Log lines: JSON with the ids of request or task, and without secrets."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 
 
 class Kept(logging.Handler):
-    """Keeps what the instance's own formatter makes of each record, in the thread that logged it."""
+    """Keeps each record as the instance's formatter writes it, in the thread that logged it."""
 
     def __init__(self) -> None:
         super().__init__()

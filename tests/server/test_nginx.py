@@ -1,4 +1,4 @@
-"""Where nginx's configuration sends requests to the registries."""
+"""To which registry nginx's configuration sends requests."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ DIGEST = "sha256:" + "0" * 64
 
 
 def chosen(uri: str) -> str:
-    """Where the request goes by the expressions: nginx takes the first that matches."""
+    """The upstream of a request by the regular expressions: nginx uses the first that matches."""
     text = nginx.configuration(Environment(data=Path("/data")))
     for expression, body in re.findall(r"location ~ (\S+) \{(.*?)\n        \}", text, re.DOTALL):
         if re.search(expression, uri):
@@ -22,7 +22,7 @@ def chosen(uri: str) -> str:
 
 @pytest.mark.parametrize("app", ["roads", "manifests", "blobs", "tags", "grid", "uploads", "v2"])
 def test_every_app_id_reaches_its_registry(app: str) -> None:
-    """Apps that have a reserved app-id from earlier times go on."""
+    """Apps that have a reserved app-id from an older version continue to work."""
     assert chosen(f"/v2/grid/{app}/manifests/{DIGEST}") == "trusted"
     assert chosen(f"/v2/grid/{app}/blobs/{DIGEST}") == "trusted"
     assert chosen(f"/v2/{app}/manifests/v1") == "$manifests"

@@ -1,4 +1,4 @@
-"""What one address takes from nginx: others are answered meanwhile. Against a real nginx."""
+"""Limits of one address, against a real nginx: other addresses are answered meanwhile."""
 
 import json
 import os
@@ -29,7 +29,7 @@ FLOOD = 600
 
 
 class Application(BaseHTTPRequestHandler):
-    """Answers every request with what it was sent."""
+    """Answers every request with the request itself."""
 
     def address_string(self) -> str:
         return ""
@@ -130,7 +130,7 @@ def test_many_slow_connections_of_one_address_leave_room_for_others(door: Door, 
             connection.sendall(sent)
             assert other.get("/", timeout=10).status_code == 200
         if b"Content-Length" in sent:
-            # The last one came beyond the limit, and is told so at once.
+            # The last one exceeds the limit and is refused at once.
             answer = connection.recv(4096)
             assert b" 429 " in answer or b"connections" in answer
         assert other.get("/login", timeout=10).status_code == 200
@@ -192,7 +192,7 @@ def test_the_workers_may_open_the_files_that_their_connections_need(door: Door) 
 
 
 def test_an_answer_may_repeat_a_long_address(door: Door) -> None:
-    """As a redirect to the login does. nginx answers 502 for headers that it cannot hold."""
+    """Like a redirect to the login. nginx answers 502 for headers that exceed its buffers."""
     with door.client("127.0.0.10") as client:
         answer = client.get("/?" + "\u00e9" * 1300)
         assert answer.status_code == 302

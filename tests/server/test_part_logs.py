@@ -1,4 +1,4 @@
-"""The logs of the parts: nothing is lost at a rotation, and lines and files have a bounded size."""
+"""The logs of the parts: rotations lose nothing, and lines and files are limited in size."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ def log(tmp_path: Path):
 
 
 def written(directory: Path, name: str = "one") -> str:
-    """All files, the oldest first."""
+    """All files, oldest first."""
     files = sorted(directory.glob(f"{name}.log.*"), reverse=True)
     return "".join(file.read_text() for file in [*files, directory / f"{name}.log"])
 

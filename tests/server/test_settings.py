@@ -1,4 +1,4 @@
-"""Settings are checked at the start, and what is wrong is said in a sentence."""
+"""Settings are validated at the start, with a sentence for each error."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""`gridapps-server status`: what it says of rows, of parts that are down, and while the database is away."""
+"""`gridapps-server status`: rows, parts that are down, and a database that does not answer."""
 
 import json
 import os

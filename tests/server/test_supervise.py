@@ -1,4 +1,4 @@
-"""The process tree: order, readiness, restart, and an end that leaves nothing, even after kill -9."""
+"""The process tree: order, readiness, restart, and a stop that leaves no process, even after kill -9."""
 
 import fcntl
 import os
@@ -32,7 +32,7 @@ note("stop")
 
 @pytest.fixture(autouse=True)
 def directories(tmp_path):
-    """Those of an instance that the supervisor writes to."""
+    """The directories of an instance that the supervisor writes to."""
     for name in ("log", "run"):
         (tmp_path / name).mkdir()
 

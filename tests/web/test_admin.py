@@ -1,4 +1,4 @@
-"""The administration: for administrators only, and what its actions do."""
+"""The administration: who may use it, and what its actions do."""
 
 import uuid
 from datetime import timedelta
@@ -43,7 +43,7 @@ def browser(user: User) -> Client:
 
 
 def act(user: User, model: str, action: str, *pks: object, **form: str) -> str:
-    """Choose rows and an action, and confirm it where that is asked. The page that is shown then."""
+    """Choose rows and an action, confirm it if asked, and return the resulting page."""
     chosen = {"action": action, "_selected_action": pks, **({"confirmed": "yes"} | form if form else {})}
     answer = browser(user).post(reverse(f"admin:{model}_changelist"), chosen, follow=True)
     assert answer.status_code == 200
@@ -51,7 +51,7 @@ def act(user: User, model: str, action: str, *pks: object, **form: str) -> str:
 
 
 def told() -> list[tuple[str, str]]:
-    """Event and subject of each entry of the audit, logins apart."""
+    """Event and subject of each entry of the audit, except logins."""
     entries = Entry.objects.exclude(event="user.logged-in").order_by("pk")
     return list(entries.values_list("event", "subject"))
 
@@ -122,7 +122,7 @@ def release(cast: Cast) -> Release:
 
 @pytest.fixture
 def run(cast: Cast, release: Release) -> Run:
-    """A run of the developer's that waits, with two tasks."""
+    """A queued run of the developer with two tasks."""
     export = Export.objects.create(owner=cast.developer, name="city")
     for index in range(2):
         ExportFile.objects.create(
@@ -167,7 +167,7 @@ def test_a_block_stops_what_runs_if_chosen(cast: Cast, release: Release, run: Ru
     act(cast.administrator, "registry_release", "block", release.pk, reason="leaks", running="stop")
     run.refresh_from_db()
     assert run.cancel_requested_at is not None
-    # What the owner reads, also of the task that ran.
+    # The owner reads this, also for the task that was running.
     assert run.cancel_text == "An administrator has blocked this release: leaks"
     assert Task.objects.get(run=run, state=State.CANCELED).reason_text == run.cancel_text
     assert queue.release(claim=mine, reason="platform", text="x") == State.CANCELED

@@ -1,4 +1,4 @@
-"""The pages of hooks: one's own only, the secret shown once, faults beside the form."""
+"""The pages of hooks: only the user's own hooks, the secret shown once, errors beside the form."""
 
 import html
 import re

@@ -1,4 +1,4 @@
-"""The pages: who sees what, what a form does, and what the browser is told to forbid."""
+"""The pages: who sees what, what forms do, and which headers restrict the browser."""
 
 import base64
 import html
@@ -189,7 +189,7 @@ def test_codes_travel_only_where_nobody_reads_them(cast: Cast, address: str) -> 
 
 @pytest.fixture
 def ended(cast: Cast, app: App) -> Run:
-    """A run of the developer that has succeeded and left an output."""
+    """A successful run of the developer with an output."""
     release = Release.objects.create(
         app=app, digest="sha256:" + "7" * 64, media_type="m", state="valid", size=1, layers=1,
         pushed_at=timezone.now(),
