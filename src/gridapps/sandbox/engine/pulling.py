@@ -108,6 +108,9 @@ class _Pull:
         status, text = self._ask_registry(f"{repository}@{_NO_SUCH_DIGEST}")
         if status in {200, 404}:
             return None
+        # The engine reports status 500 when the registry refused it a token.
+        if refused := _NO_TOKEN.match(text):
+            status, text = 403, refused["words"]
         if status in {401, 403}:
             return NodeRefused(f"The registry {host} does not accept the credentials of this node: {text}")
         if diagnosis.distrusts(host):
@@ -122,9 +125,6 @@ class _Pull:
             seconds=self._engine.act,
             headers=self._headers,
         )
-        # The engine reports status 500 when the registry refused it a token.
-        if response.failed and (refused := _NO_TOKEN.match(response.text)):
-            return 403, refused["words"]
         return response.status, response.text if response.failed else ""
 
     def _can_unpack(self) -> bool:
