@@ -143,13 +143,13 @@ def test_what_no_layer_holds_is_refused(parts: list[bytes], words: str) -> None:
 
 @pytest.mark.parametrize("tail", [b"x", bytes(512) + entry(b"more"), bytes(MIB + 1)])
 def test_what_follows_the_end_is_refused(tail: bytes) -> None:
-    assert "goes on after the end" in refusal(FILE, END, tail)
+    assert "continues after the end" in refusal(FILE, END, tail)
 
 
 def test_members_of_gzip_are_one_archive() -> None:
     """Whole archives in a row are not: one reader stops where the other goes on."""
     members = gzip.compress(FILE + END) + gzip.compress(entry(b"other") + END)
-    with pytest.raises(Invalid, match="goes on after the end"):
+    with pytest.raises(Invalid, match="continues after the end"):
         examine_layer([members], max_size=MIB, max_files=10)
 
 

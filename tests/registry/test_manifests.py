@@ -83,7 +83,7 @@ def test_the_manifest_of_dockers_own_format_is_taken() -> None:
         (changed(layers=None), "no layers"),
         (changed(layers={}), "value other than a list"),
         (changed(layers=["x"]), "values other than objects"),
-        (changed(layers=[descriptor(b"x", LAYER)] * 6), "has 6 layers; this instance takes 5"),
+        (changed(layers=[descriptor(b"x", LAYER)] * 6), "has 6 layers; this instance allows 5"),
         (changed(config=None), "no media type"),
         (changed(config=descriptor(b"x", "application/vnd.oci.empty.v1+json")), "not a container image"),
         (changed(config=descriptor(b"x", CONFIG, size=5_000_000) | {"size": 5_000_000}), "larger than"),

@@ -79,7 +79,7 @@ def test_what_tells_its_length_is_refused_before_it_is_sent(
     assert answer.status_code == 401
     sentence = answer.json()["details"]
     assert (
-        f"developer's Apps take {AROUND} bytes, and this instance gives a developer {1000 * KIB}" in sentence
+        f"developer's Apps take {AROUND} bytes, and this instance allows a developer {1000 * KIB}" in sentence
     )
     assert answer.json()["errors"][0] == {"code": "DENIED", "message": sentence}
     assert judge(developer, location, room_left).status_code == 204

@@ -213,7 +213,7 @@ def test_another_platform(place: Place, push: Push, odd_images: dict[str, str]) 
 
 def test_too_large(place: Place, push: Push, odd_images: dict[str, str]) -> None:
     pushed = push(odd_images["large"], f"{place.repository}:large", place.developer.certificate())
-    refused(place, pushed, "The image is too large", f"this instance takes {MAX_IMAGE}")
+    refused(place, pushed, "The image is too large", f"this instance allows {MAX_IMAGE} bytes")
 
 
 def test_one_request_does_not_fill_the_disk(place: Place) -> None:
@@ -275,6 +275,6 @@ def test_the_limit_on_a_developers_disk(crowded: Place, push: Push, busybox_imag
         crowded,
         pushed,
         f"The quota is exceeded: the images of {crowded.developer.name}'s Apps take",
-        f"this instance gives a developer {MAX_REGISTRY}",
+        f"this instance allows a developer {MAX_REGISTRY}",
     )
     assert crowded.states("v1") == []

@@ -175,12 +175,12 @@ def _truncated() -> Invalid:
 def _require_end(stream: _Stream) -> None:
     """Raise Invalid unless what follows the first block of zeros ends the archive."""
     if stream.take(BLOCK, or_end=True).strip(b"\0"):
-        raise Invalid("goes on after the end of its archive.")
+        raise Invalid("continues after the end of its archive.")
     size = 0
     for piece in stream.rest():
         size += len(piece)
         if size > LARGEST_TAIL or piece.count(0) != len(piece):
-            raise Invalid("goes on after the end of its archive.")
+            raise Invalid("continues after the end of its archive.")
 
 
 def rounded(size: int, unit: int = BLOCK) -> int:

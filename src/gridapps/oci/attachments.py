@@ -134,14 +134,14 @@ def _parsed(document: Document, target: Target) -> AttachmentManifest:
         raise Invalid("The artifactType is not a string.")
     entries = document.documents("layers")
     if not 0 < len(entries) <= MAX_DOCUMENTS:
-        raise Invalid(f"The attachment has {len(entries)} documents; 1 to {MAX_DOCUMENTS} are taken.")
+        raise Invalid(f"The attachment has {len(entries)} documents; 1 to {MAX_DOCUMENTS} are allowed.")
     pieces = [_piece(entry, number, target, artifact) for number, entry in enumerate(entries, 1)]
     parsed = AttachmentManifest(target, config, pieces)
     if config.media_type in manifests.CONFIGS and any(_is_layer(piece.blob) for piece in pieces):
         raise Invalid("This is an image, not an attachment: push it under a tag of its own.")
     size = sum(blob.size for blob in parsed.blobs)
     if size > MAX_SIZE:
-        raise Invalid(f"The attachment is too large: {size} bytes; this instance takes {MAX_SIZE}.")
+        raise Invalid(f"The attachment is too large: {size} bytes; this instance allows {MAX_SIZE} bytes.")
     return parsed
 
 

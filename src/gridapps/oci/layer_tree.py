@@ -160,8 +160,8 @@ class LayerTree:
         else:
             what = "a named pipe" if entry.kind is EntryKind.FIFO else "a device"
             raise Invalid(
-                f"has {what}, {quote(path)}. Files, directories and links are taken, and in /dev the devices "
-                "that every root file system has; make what else is needed when the program starts."
+                f"has {what}, {quote(path)}. Files, directories and links are allowed, and in /dev the "
+                "devices that every root file system has; create others when the program starts."
             )
         return _Is.SPECIAL
 

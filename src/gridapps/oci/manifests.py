@@ -163,11 +163,12 @@ def _manifest(document: Document, *, max_image: int, max_layers: int) -> ImageMa
     if not layers:
         raise Invalid("The image has no layers.")
     if len(layers) > max_layers:
-        raise Invalid(f"The image has {len(layers)} layers; this instance takes {max_layers}.")
+        raise Invalid(f"The image has {len(layers)} layers; this instance allows {max_layers}.")
     manifest = ImageManifest(config, layers)
     if manifest.size > max_image:
         raise Invalid(
-            f"The image is too large: {manifest.size} bytes compressed; this instance takes {max_image}."
+            f"The image is too large: {manifest.size} bytes compressed; this instance allows "
+            f"{max_image} bytes."
         )
     return manifest
 
@@ -190,7 +191,7 @@ def _index(document: Document) -> ImageIndex:
         raise Invalid("The index is also a manifest; it must be one of the two.")
     children = document.documents("manifests")
     if len(children) > MAX_CHILDREN:
-        raise Invalid(f"The index has {len(children)} entries; at most {MAX_CHILDREN} are taken.")
+        raise Invalid(f"The index has {len(children)} entries; at most {MAX_CHILDREN} are allowed.")
     images = [image for child in children if (image := _amd64(child)) is not None]
     named = [described(child, "An entry of the index") for child in children]
     if len(images) != 1:

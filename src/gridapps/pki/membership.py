@@ -70,10 +70,10 @@ def unpack(bundle: bytes) -> tuple[Membership, dict[str, bytes]]:
         certificate = x509.load_pem_x509_certificate(files["client.cert"])
         certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(files["ca.crt"]))
     except Exception as error:
-        raise InvalidBundle(f"This is no bundle of `gridapps-server node add` ({error}).") from error
+        raise InvalidBundle(f"This is not a bundle of `gridapps-server node add` ({error}).") from error
     if key.public_key() != certificate.public_key():
         raise InvalidBundle("The bundle's key does not belong to its certificate.")
     # The authority is used in paths and in references of images.
     if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+:[0-9]{1,5}", membership.authority):
-        raise InvalidBundle(f"The bundle names {membership.authority!r}, which is no host and port.")
+        raise InvalidBundle(f"The bundle names {membership.authority!r}, which is not a host and port.")
     return membership, files

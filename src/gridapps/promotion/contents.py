@@ -85,7 +85,7 @@ def manifest(source: Repository, digest: str, media_type: str, *, size: int | No
     try:
         content = source.manifest(digest, media_type=media_type, limit=manifests.MAX_MANIFEST + 1)
     except NotInRegistry:
-        raise Spoiled(f"The developer registry has no manifest {digest} any more.") from None
+        raise Spoiled(f"The developer registry no longer has the manifest {digest}.") from None
     if manifests.digest_of(content) != digest or (size is not None and len(content) != size):
         raise Spoiled(
             f"The manifest {digest} in the developer registry differs from the one that was pushed."

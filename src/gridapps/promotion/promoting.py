@@ -155,7 +155,7 @@ class _Copy:
             with self._source.reading(digest) as chunks:
                 self._target.put_blob(digest, self._checked(chunks, digest, size), size=size)
         except NotInRegistry:
-            raise Spoiled(f"The developer registry has no blob {digest} any more.") from None
+            raise Spoiled(f"The developer registry no longer has the blob {digest}.") from None
 
     def _checked(self, chunks: Iterator[bytes], digest: str, size: int) -> Iterator[bytes]:
         """The same bytes. The last chunk is yielded only after the digest of all has been verified."""

@@ -55,7 +55,7 @@ class Repository:
         try:
             return int(response.headers["Content-Length"])
         except (KeyError, ValueError):
-            raise Unavailable(f"{self._what} does not tell the size of a blob.") from None
+            raise Unavailable(f"{self._what} does not report the size of a blob.") from None
 
     def blob(self, digest: str, *, limit: int) -> bytes:
         """The first `limit` bytes of a blob. The caller compares the digest.

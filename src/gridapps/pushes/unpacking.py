@@ -57,7 +57,7 @@ def judge_layers(manifest: ImageManifest, program: ImageProgram, repository: Rep
 def _too_large() -> str:
     limits = settings.GRIDAPPS
     return (
-        f"The image is too large when unpacked: this instance takes {limits.max_unpacked} bytes "
+        f"The image is too large when unpacked: this instance allows {limits.max_unpacked} bytes "
         f"in {limits.max_image_files} files."
     )
 
