@@ -104,7 +104,7 @@ def test_no_further_upload_or_manifest_without_room(
     set_limits(max_registry=used(developer) + len(image.manifest) - 1)
     answer = developer.push(image.manifest)
     assert answer.status_code == 401
-    assert "no room" in answer.json()["details"]
+    assert "quota is exceeded" in answer.json()["details"]
     assert not developer.app.releases.exists(), "nothing is known to be wrong with the image"
     set_limits(max_registry=0)
     assert developer.push(image.manifest).status_code == 201
