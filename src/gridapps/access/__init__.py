@@ -1,1 +1,1 @@
-"""Who is who: users, developers, access tags."""
+"""Users, developers, access tags, permissions, and the base of errors."""

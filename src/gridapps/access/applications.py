@@ -1,4 +1,4 @@
-"""OAuth applications that users register: programs that ask users, and machines that act by themselves."""
+"""OAuth applications of users: programs that ask for authorization, and machines."""
 
 import re
 from collections.abc import Sequence
@@ -21,15 +21,15 @@ from gridapps.audit import record
 MAX_APPLICATIONS = 50
 MAX_NAME = 100  # characters
 MAX_REDIRECTS = 10
-# Host and port: nothing that has a meaning where the address is written into a header.
+# Host and port, without characters that have a meaning in a header.
 PLACE = r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?"
 
 
 class Kind(StrEnum):
     """How an application gets its tokens."""
 
-    PUBLIC = "public"  # asks users, and cannot keep a secret: on a desktop, in a browser
-    CONFIDENTIAL = "confidential"  # asks users, and keeps a secret on a server
+    PUBLIC = "public"  # asks for authorization, and cannot keep a secret: on a desktop, in a browser
+    CONFIDENTIAL = "confidential"  # asks for authorization, and keeps a secret on a server
     MACHINE = "machine"  # acts as the user who registered it
 
 
@@ -42,7 +42,7 @@ def registered_by(user: User) -> "QuerySet[Any]":
 def register(
     *, by: User, name: str, kind: Kind, redirect_uris: str = "", scopes: Sequence[str] = DEFAULT
 ) -> tuple[Application, str | None]:
-    """Register an application. Returns it, and its secret, which is known only now; a public one has none.
+    """Register an application. Returns it, and its secret, which is known only now. Public ones have none.
 
     `redirect_uris`: separated by white space. `scopes`: the most that it may ask for. Raises
     InvalidApplication.
@@ -67,7 +67,7 @@ def register(
 
 
 def delete(*, by: User, pk: int) -> bool:
-    """Delete one's own application with every token of it. False when there is none."""
+    """Delete an application of the user, with its tokens. False if there is none."""
     with transaction.atomic():
         deleted, _ = registered_by(by).filter(pk=pk).delete()
         if deleted:
@@ -98,7 +98,7 @@ def _check_scopes(by: User, scopes: Sequence[str]) -> None:
 
 
 def _check_redirects(addresses: list[str]) -> None:
-    """A code must not travel where others can read it: TLS, or this very machine."""
+    """Codes must not be readable on the way: TLS, or the user's own machine."""
     if not 1 <= len(addresses) <= MAX_REDIRECTS:
         raise InvalidApplication(f"1 to {MAX_REDIRECTS} redirect addresses are needed.")
     for address in addresses:

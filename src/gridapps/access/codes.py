@@ -1,4 +1,4 @@
-"""Authorization codes: stored as hashes; one that is used again revokes its tokens (RFC 6749, 4.1.2)."""
+"""Authorization codes: stored as hashes. A second use revokes the tokens of the first (RFC 6749, 4.1.2)."""
 
 import hashlib
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ from gridapps.access.models import SpentCode
 
 
 def stored(code: str) -> str:
-    """What is stored of a code."""
+    """The hash that is stored."""
     return hashlib.sha256(code.encode()).hexdigest()
 
 
 @contextmanager
 def _still_there() -> Iterator[None]:
-    """Another request may use the code up between two questions about it."""
+    """Another request may use the code between two calls of the validator."""
     try:
         yield
     except Grant.DoesNotExist:
@@ -32,7 +32,7 @@ def _still_there() -> Iterator[None]:
 
 
 class Validator(OAuth2Validator):  # type: ignore[misc]
-    """Knows codes by their hashes."""
+    """Finds codes by their hashes."""
 
     def _create_authorization_code(self, request: Any, code: Any, expires: Any = None) -> Any:
         return super()._create_authorization_code(request, {**code, "code": stored(code["code"])}, expires)
@@ -40,7 +40,7 @@ class Validator(OAuth2Validator):  # type: ignore[misc]
     def confirm_redirect_uri(
         self, client_id: str, code: str, redirect_uri: str, client: Any, *args: Any, **kwargs: Any
     ) -> bool:
-        """Whether the code was given to this address."""
+        """Whether the code was issued for this address."""
         return bool(
             super().confirm_redirect_uri(client_id, stored(code), redirect_uri, client, *args, **kwargs)
         )
@@ -48,7 +48,7 @@ class Validator(OAuth2Validator):  # type: ignore[misc]
     def validate_code(
         self, client_id: str, code: str, client: Any, request: Any, *args: Any, **kwargs: Any
     ) -> bool:
-        """Whether the code is good. One that was used before revokes its tokens."""
+        """Whether the code is valid. A code that was used before revokes its tokens."""
         if super().validate_code(client_id, stored(code), client, request, *args, **kwargs):
             return True
         _revoke_issued_for(code, client)
@@ -82,7 +82,7 @@ class Validator(OAuth2Validator):  # type: ignore[misc]
     def invalidate_authorization_code(
         self, client_id: str, code: str, request: Any, *args: Any, **kwargs: Any
     ) -> None:
-        """Use the code up. When two requests use it at once, none of their tokens stays valid."""
+        """Mark the code as used. If two requests use it at once, none of their tokens stays valid."""
         access_token, family = request.issued
         try:
             with transaction.atomic():

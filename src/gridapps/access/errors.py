@@ -1,10 +1,10 @@
-"""What can be wrong with a request about users and developers. Plain Python."""
+"""Errors of requests about users and developers. Plain Python."""
 
 from gridapps.access.refusals import Refused
 
 
 class InvalidUser(Refused):
-    """A name or password that cannot be taken. `fields` holds pairs of JSON pointer and sentence."""
+    """The name or the password is invalid. `fields` holds pairs of JSON pointer and sentence."""
 
     code = "invalid-request"
 
@@ -22,7 +22,7 @@ class NotAnAdministrator(Refused):
 
 
 class LastAdministrator(Refused):
-    """The change would leave the instance without an administrator."""
+    """The user is the only administrator of the instance."""
 
     code = "conflict"
 
@@ -34,19 +34,19 @@ class NotADeveloper(Refused):
 
 
 class InvalidApplication(Refused):
-    """An OAuth application cannot be registered so."""
+    """The registration of an OAuth application is invalid."""
 
     code = "invalid-request"
 
 
 class InvalidTag(Refused):
-    """An access tag cannot be called so, or there is none of this name."""
+    """The name of the access tag is invalid, or there is no such tag."""
 
     code = "invalid-request"
 
 
 class TagInUse(Refused):
-    """Something carries the access tag, or carried it."""
+    """Something has, or had, the access tag."""
 
     code = "conflict"
 

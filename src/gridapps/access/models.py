@@ -36,7 +36,7 @@ class User(AbstractUser):
         return same
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """As every model does it. Raises TypeError for a restricted user, LastAdministrator."""
+        """Save the user. Raises TypeError for a restricted user, LastAdministrator."""
         if self._restricted:
             raise TypeError("A restricted user is not saved: load the user again.")
         with transaction.atomic():
@@ -48,14 +48,14 @@ class User(AbstractUser):
         administrators = User.objects.filter(is_active=True, is_superuser=True)
         if not administrators.filter(pk=self.pk).exists():
             return
-        # All of them are locked, so that two who give up at once do not rely on each other.
+        # All are locked, so that two administrators who resign at once do not rely on each other.
         present = list(administrators.select_for_update().order_by("pk"))
         if [each.pk for each in present] == [self.pk]:
             raise LastAdministrator(f"{present[0]} is the last administrator: name another one first.")
 
 
 class AccessTag(models.Model):
-    """A named group permission: products and shared Apps carry tags, users hold them."""
+    """A named group permission: shared Apps have tags, users hold them."""
 
     name = models.CharField(max_length=63, unique=True, validators=[RegexValidator(TAG_NAME)])
     description = models.TextField(blank=True)
@@ -93,7 +93,7 @@ class Developer(models.Model):
 
 
 class SpentCode(models.Model):
-    """An authorization code that was used, and what was issued for it: revoked when it is used again."""
+    """A used authorization code and its tokens, which are revoked when it is used again."""
 
     code = models.CharField(max_length=64, primary_key=True, help_text="its hash")
     application = models.ForeignKey(

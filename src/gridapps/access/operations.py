@@ -29,7 +29,7 @@ MAX_TAG = 63  # characters
 
 
 class Decision(Protocol):
-    """Verifying and refusing have one form."""
+    """The type of `verify_developer` and `refuse_developer`."""
 
     def __call__(self, *, user: User, by: User | None) -> Developer: ...
 
@@ -69,8 +69,8 @@ def create_user(
 def request_developer(*, user: User, statement: str) -> tuple[Developer, bool]:
     """Ask to be a developer; an administrator decides. Returns the request, and whether it is new.
 
-    Asking again replaces the statement of a waiting request, starts over after a refusal, and changes nothing
-    once verified.
+    A second request replaces the statement of an undecided one, starts over after a refusal, and changes
+    nothing once the user is verified.
     """
     with transaction.atomic():
         developer, new = Developer.objects.select_for_update().get_or_create(
@@ -100,7 +100,7 @@ def verify_developer(*, user: User, by: User | None) -> Developer:
 
 
 def refuse_developer(*, user: User, by: User | None) -> Developer:
-    """Refuse a user as a developer, or take a verification back: the certificates stop working at once.
+    """Refuse a user as a developer, or withdraw a verification: certificates stop working at once.
 
     Raises NotAnAdministrator.
     """
@@ -108,7 +108,7 @@ def refuse_developer(*, user: User, by: User | None) -> Developer:
 
 
 def issue_token(*, by: User | None, user: User, lifetime: timedelta, scopes: Sequence[str] = DEFAULT) -> str:
-    """A bearer token with which the user can call the API. It is shown once: the caller hands it over."""
+    """Issue a bearer token for the API. Only its hash is stored, so the caller must hand it over."""
     token = secrets.token_urlsafe(32)
     row = AccessToken(user=user, scope=" ".join(scopes), expires=timezone.now() + lifetime)
     set_token_value(row, token)  # only its hash is stored
@@ -145,7 +145,7 @@ def give_tag(*, by: User | None, name: str, users: Iterable[User]) -> None:
 
 
 def take_tag(*, by: User | None, name: str, users: Iterable[User]) -> None:
-    """Take an access tag from users: what they queued with it does not start any more.
+    """Take an access tag from users: tasks that they queued with it no longer start.
 
     `by` None is the operator of the instance. Raises InvalidTag.
     """
@@ -158,10 +158,9 @@ def take_tag(*, by: User | None, name: str, users: Iterable[User]) -> None:
 
 
 def delete_tag(*, by: User | None, name: str) -> None:
-    """Delete an access tag that nothing ever carried.
+    """Delete an access tag that no share uses or used, because shares and the audit refer to it.
 
-    One that a share names stays, also when the share is over: the audit and the share speak of it. `by` None
-    is the operator of the instance. Raises InvalidTag, TagInUse.
+    `by` None is the operator of the instance. Raises InvalidTag, TagInUse.
     """
     tag = _tag(name)
     try:
@@ -175,9 +174,9 @@ def delete_tag(*, by: User | None, name: str) -> None:
 
 
 def retire_user(*, user: User, by: User) -> None:
-    """Deactivate a user for good and forget who it was. Runs, Apps and what is shared of them stay.
+    """Deactivate a user and delete the personal data. Runs, Apps and shares stay, and so does the row.
 
-    The row stays because runs, Apps and shares name it. Raises NotAnAdministrator, LastAdministrator.
+    Raises NotAnAdministrator, LastAdministrator.
     """
     require_administrator(by, "Only administrators retire users.")
     with transaction.atomic():

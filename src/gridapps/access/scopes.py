@@ -1,4 +1,4 @@
-"""What a token may be used for: the OAuth scopes, what each covers, and which an application may ask for."""
+"""The OAuth scopes: what each covers, and which an application may ask for."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,7 +9,7 @@ from gridapps.access.models import ApplicationScopes
 
 ADMIN = "admin"
 API = "api"
-# The sentences stand on the page where users allow an application to act for them.
+# Shown on the page where users authorise an application.
 SCOPES = {
     API: "Do everything as you, except administer the instance",
     "apps:read": "See your Apps and their releases",
@@ -29,18 +29,18 @@ def covered_by(granted: Iterable[str]) -> set[str]:
 
 
 class OfApplication(BaseScopes):  # type: ignore[misc]
-    """Gives an application no more than what was chosen when it was registered."""
+    """Limits an application to the scopes chosen at its registration."""
 
     def get_all_scopes(self) -> dict[str, str]:
-        """Every scope with its sentence."""
+        """All scopes with their sentences."""
         return SCOPES
 
     def get_available_scopes(self, application: Any = None, *_: Any, **__: Any) -> list[str]:
-        """What the application may ask for."""
+        """The scopes that the application may ask for."""
         return sorted(covered_by(_chosen(application)))
 
     def get_default_scopes(self, application: Any = None, *_: Any, **__: Any) -> list[str]:
-        """What it gets when it names nothing: what was chosen, but never `admin` unasked."""
+        """The scopes without a request for any: those chosen at its registration, except `admin`."""
         return [scope for scope in _chosen(application) if scope != ADMIN]
 
 

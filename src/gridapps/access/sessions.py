@@ -1,4 +1,4 @@
-"""Sessions whose keys are stored as hashes: the database, or a copy of it, holds no cookie that works."""
+"""Sessions whose keys are stored as hashes, so that a copy of the database has no usable cookie."""
 
 import hashlib
 from typing import Any
@@ -8,12 +8,12 @@ from django.utils import timezone
 
 
 def stored(session_key: str) -> str:
-    """The key under which a session is stored. A cookie is random, so that a fast hash is enough."""
+    """The key under which a session is stored. Cookies are random, so a fast hash is enough."""
     return hashlib.sha256(session_key.encode()).hexdigest()[:40]
 
 
 class SessionStore(Plain):
-    """As Django's, apart from the key under which a session is stored."""
+    """Django's store, with hashed keys."""
 
     def _get_session_from_db(self) -> Any:
         found = self._alive().first()

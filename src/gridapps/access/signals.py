@@ -1,4 +1,4 @@
-"""What the framework says of logins and tokens, for the audit."""
+"""Records logins and tokens in the audit, from the signals of the framework."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ from gridapps.audit import record
 
 @receiver(user_logged_in)
 def logged_in(user: User, **_: object) -> None:
-    """Somebody logged in with a password."""
+    """A user logged in with a password."""
     record.user_logged_in(user=user)
 
 
 @receiver(user_login_failed)
 def login_failed(credentials: dict[str, Any], **_: object) -> None:
-    """A password was wrong. An unknown name is not recorded, because it may be a password."""
+    """A password was wrong. Unknown names are not recorded: they may be passwords in the wrong field."""
     user = User.objects.filter(username=credentials.get("username", "")).first()
     if user is not None:
         record.user_login_failed(user=user)
@@ -27,7 +27,7 @@ def login_failed(credentials: dict[str, Any], **_: object) -> None:
 
 @receiver(app_authorized)
 def authorized(request: HttpRequest, token: Any, **_: object) -> None:  # noqa: ARG001 - the signal names it
-    """An application got a token, by a code, a refresh token or by itself."""
+    """An application got a token, with a code, a refresh token or its own credentials."""
     user = token.user or token.application.user
     record.token_issued(
         by=user,

@@ -1,4 +1,4 @@
-"""What the API says when something goes wrong: status, stable code, sentence, fields."""
+"""Errors of the API: status, stable code, sentence and fields."""
 
 import logging
 import uuid
@@ -42,17 +42,17 @@ CODES = {
 
 
 class ApiError(Refused):
-    """A fault of the request as such, found by the API itself; `code` is one of CODES."""
+    """An invalid request, found by the API itself; `code` is one of CODES."""
 
     def __init__(self, code: str, message: str, fields: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(message, fields)
         self.code = code
 
 
-# Faults whose own words are not for users.
+# Exceptions whose own messages are not for users.
 _SENTENCES: dict[type[Exception], tuple[str, str]] = {
     Http404: ("not-found", "There is nothing here."),
-    RequestDataTooBig: ("too-large", "The body is larger than the 2 MiB that the API takes."),
+    RequestDataTooBig: ("too-large", "The body is larger than 2 MiB, which is the limit."),
     SuspiciousOperation: ("invalid-request", "The request is malformed."),
     OperationalError: ("unavailable", "The database does not answer; try again in a few seconds."),
     InterfaceError: ("unavailable", "The database does not answer; try again in a few seconds."),
@@ -70,7 +70,7 @@ class Answer:
 
 
 def answer(error: Exception) -> Answer:
-    """What to send for this exception. Of an unknown one nothing is told but the id of its log entry."""
+    """The answer for this exception. Of an unknown one it has only the id of its log entry."""
     if isinstance(error, Refused):
         return say(error.code, str(error), _fields(error))
     if isinstance(error, StorageUnavailable):
@@ -96,7 +96,7 @@ def say(code: str, sentence: str, fields: list[tuple[str, str]] | None = None) -
 
 
 def unexpected(error: Exception | None) -> Answer:
-    """A fault of the instance itself: an id for the user, everything else for the log."""
+    """An internal error: an id for the user, everything else for the log."""
     number = uuid.uuid4().hex
     logger.error("Internal error %s", number, exc_info=error)
     sentence = (
@@ -106,6 +106,6 @@ def unexpected(error: Exception | None) -> Answer:
 
 
 def _fields(error: Refused) -> list[tuple[str, str]]:
-    # Schemas and arguments know where in themselves a fault is; in the request they stand at /arguments.
+    # The pointers of schemas and arguments start at /arguments in the request.
     inside = "/arguments" if isinstance(error, InvalidSchema | InvalidArguments) else ""
     return [(inside + pointer, text) for pointer, text in error.fields]

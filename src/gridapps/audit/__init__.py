@@ -1,1 +1,1 @@
-"""The audit: who did what, and who was refused, in one table to which is only ever added."""
+"""The audit: who did what, and who was refused, in one append-only table."""

@@ -1,4 +1,4 @@
-"""What keeps the table append-only: triggers in the database, so that no code of ours needs to be trusted."""
+"""Triggers of the database that keep the table append-only, whatever the application does."""
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -23,13 +23,15 @@ _REMOVE = {
 
 
 def install(connection: BaseDatabaseWrapper) -> None:
-    """Close the table. Idempotent. SQLite forgets triggers when a migration rebuilds the table: call it there
-    again."""
+    """Install the triggers. Idempotent.
+
+    A migration that rebuilds the table on SQLite drops them, and must call this again.
+    """
     _execute(connection, _INSTALL[connection.vendor])
 
 
 def remove(connection: BaseDatabaseWrapper) -> None:
-    """Open the table again: for a migration that rebuilds it, and for tests that empty the database."""
+    """Remove the triggers: for migrations that rebuild the table, and tests that empty the database."""
     _execute(connection, [_REMOVE[connection.vendor]])
 
 

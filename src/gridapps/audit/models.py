@@ -1,4 +1,4 @@
-"""The one table of the audit. Triggers of the database refuse to change or delete what is in it."""
+"""The table of the audit. Triggers of the database refuse to change or delete its rows."""
 
 from enum import StrEnum
 

@@ -1,4 +1,4 @@
-"""Reads of the audit, and how an entry is written as JSON."""
+"""Reads of the audit, and its entries as JSON."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ from gridapps.audit.models import Entry
 
 
 def entries(*, since: datetime | None = None, until: datetime | None = None) -> QuerySet[Entry]:
-    """The entries of a time, `until` not included, in the order in which they were written."""
+    """The entries from `since` until before `until`, in the order in which they were written."""
     found = Entry.objects.order_by("pk")
     if since is not None:
         found = found.filter(at__gte=since)
@@ -19,7 +19,7 @@ def entries(*, since: datetime | None = None, until: datetime | None = None) -> 
 
 
 def facts(entry: Entry) -> dict[str, Any]:
-    """An entry as JSON has it."""
+    """An entry as a JSON object."""
     return {
         "id": entry.pk,
         "at": entry.at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
@@ -33,6 +33,6 @@ def facts(entry: Entry) -> dict[str, Any]:
 
 
 def lines(found: Iterable[Entry]) -> Iterator[str]:
-    """JSON lines."""
+    """The entries as JSON lines."""
     for entry in found:
         yield json.dumps(facts(entry), ensure_ascii=False, separators=(",", ":")) + "\n"

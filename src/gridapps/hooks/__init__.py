@@ -1,1 +1,1 @@
-"""Hooks: events of the instance, POSTed to addresses that users name. Nothing here knows what a run is."""
+"""Hooks: events of the instance, POSTed to URLs of users. Nothing here depends on runs."""

@@ -1,7 +1,7 @@
-"""The courier: delivers what the outbox holds. Any number of them may run, on any machine of the instance.
+"""The courier: delivers the events of the outbox. Any number may run, on any machine of the instance.
 
-Each delivery is claimed under a lease, tried in a thread, and settled with the claim's token. A courier that
-dies leaves leases that run out, and another one tries again: at least once, never never.
+Each delivery is claimed under a lease, tried in a thread, and settled with the claim's token. When a
+courier dies, its leases expire and another one tries again: delivery is at least once.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 THREADS = 32
 SLEEP = 2.0  # seconds; poll interval: retries fall due, and other machines cannot ring
-TIDY = 3600.0  # seconds between two tidyings
+TIDY = 3600.0  # seconds between two removals of old rows
 
 
 class Courier:
@@ -43,7 +43,7 @@ class Courier:
         self._bell: CourierBell | None = None
 
     def stop(self) -> None:
-        """Ask for the end; `run` returns when what is being tried has ended. Safe in a signal handler."""
+        """Ask it to stop; `run` returns when the present tries have ended. Safe in a signal handler."""
         self._stopping.set()
         if self._bell:
             self._bell.ring()
@@ -88,7 +88,7 @@ class Courier:
             with context.bound(hook=claim.hook, delivery=claim.key):
                 self._try(claim)
         except Exception:
-            # The lease runs out, and it is tried again.
+            # The lease expires, and the delivery is tried again.
             logger.exception("delivery %s: its thread died", claim.key)
         finally:
             connections.close_all()
@@ -131,7 +131,7 @@ def _body(claim: DeliveryClaim) -> bytes:
 
 
 def _headers(claim: DeliveryClaim, body: bytes) -> dict[str, str]:
-    """What a receiver needs to tell our events from others', old ones and repeated ones."""
+    """Headers by which a receiver recognises forged, old and repeated events."""
     timestamp = str(int(datetime.now(UTC).timestamp()))
     signature = hmac.new(
         sealing.opened(claim.sealed_secret).encode(), timestamp.encode() + b"." + body, hashlib.sha256

@@ -1,4 +1,4 @@
-"""Wakes the couriers of this machine. Those of others look by themselves every few seconds."""
+"""Wakes the couriers of this machine. Those of other machines poll every few seconds."""
 
 import os
 from pathlib import Path
@@ -20,11 +20,11 @@ def ring() -> None:
         try:
             doorbell.ring(path)
         except OSError:
-            path.unlink(missing_ok=True)  # a killed one left it
+            path.unlink(missing_ok=True)  # left by a killed courier
 
 
 class CourierBell(doorbell.Doorbell):
-    """A courier's end. Any number of them may run on a machine."""
+    """The socket of a courier, of which a machine may run several."""
 
     def __init__(self) -> None:
         super().__init__(_directory() / f"{os.getpid()}.courier")

@@ -16,18 +16,18 @@ from gridapps.hooks.models import Delivery, Hook
 from gridapps.hooks.states import DELIVERY_MOVES, DeliveryState
 from gridapps.moves import move
 
-PAUSES = (1, 6, 30, 180)  # between the tries, in units of the setting: 10 s, 1 min, 5 min, 30 min
+PAUSES = (1, 6, 30, 180)  # between tries, in units of the setting; by default 10 s, 1 min, 5 min, 30 min
 TRIES = len(PAUSES) + 1
-PER_SITE = 2  # deliveries at once to one site, so that it is not run over
-PER_OWNER = 4  # concurrent deliveries of one user, so that slow targets delay only their owner
-KEPT = timedelta(days=7)  # what is settled, to be looked at
+PER_SITE = 2  # concurrent deliveries to one site, so that it is not overloaded
+PER_OWNER = 4  # concurrent deliveries of one user, so that slow targets do not delay those of others
+KEPT = timedelta(days=7)  # settled deliveries, for the list of deliveries
 PROGRESS_KEPT = timedelta(hours=1)
-_MANY = 5000  # rows that one tidying deletes
+_MANY = 5000  # rows that one call deletes
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryClaim:
-    """The right to try one delivery, and all that it takes."""
+    """The right to try one delivery, and the data for it."""
 
     pk: int
     token: uuid.UUID
@@ -42,7 +42,7 @@ class DeliveryClaim:
 
 
 def claim(*, lease: timedelta) -> DeliveryClaim | None:
-    """Take the delivery that has been due for longest, or None. What belongs together goes in order."""
+    """Claim the delivery that has been due for longest, or None. Those of one subject keep their order."""
     with transaction.atomic():
         row = _due()
         if row is None:
@@ -67,22 +67,22 @@ def claim(*, lease: timedelta) -> DeliveryClaim | None:
 
 
 def renew(*, tokens: Iterable[uuid.UUID], lease: timedelta) -> None:
-    """Heartbeat of the deliveries that are being tried."""
+    """Renew the leases of the deliveries that are being tried."""
     Delivery.objects.filter(token__in=list(tokens)).update(lease_until=Now() + Value(lease))
 
 
 def delivered(*, claim: DeliveryClaim, status: int) -> None:
-    """Note that the target took it."""
+    """Mark it as delivered."""
     _settle(claim, Delivery.State.DELIVERED, status=status, error="")
 
 
 def given_up(*, claim: DeliveryClaim, error: str) -> None:
-    """Note that no try can succeed."""
+    """Mark it as failed without further tries."""
     _settle(claim, Delivery.State.FAILED, status=None, error=error)
 
 
 def failed(*, claim: DeliveryClaim, status: int | None, error: str, pause: float) -> None:
-    """Note a failed try; there is another one after a pause, unless it was the last."""
+    """Record a failed try. The next one is due after a pause, unless this was the last."""
     if claim.event == Event.TEST or claim.tries >= TRIES:
         _settle(claim, Delivery.State.FAILED, status=status, error=error[:300])
         return
@@ -93,7 +93,7 @@ def failed(*, claim: DeliveryClaim, status: int | None, error: str, pause: float
 
 
 def gone(*, claim: DeliveryClaim) -> None:
-    """Remove the hook: its target said that it is there no more."""
+    """Remove the hook, because its target answered 410 Gone."""
     with transaction.atomic():
         hook = Hook.objects.select_for_update().filter(pk=claim.hook, target=claim.target).first()
         if hook is not None and hook.deliveries.filter(token=claim.token).exists():
@@ -101,7 +101,7 @@ def gone(*, claim: DeliveryClaim) -> None:
 
 
 def tidy() -> None:
-    """Delete what was settled long ago, and the hooks of runs that have told all."""
+    """Delete old settled deliveries, and hooks of single runs that have delivered everything."""
     old = Delivery.objects.filter(settled_at__lt=Now() - Value(KEPT))
     told = Delivery.objects.filter(event=Event.RUN_PROGRESS, settled_at__lt=Now() - Value(PROGRESS_KEPT))
     for rows in (old, told):
@@ -109,7 +109,7 @@ def tidy() -> None:
     with transaction.atomic():
         done = Hook.objects.filter(done_at__lt=Now() - Value(KEPT), deliveries=None)
         locked = list(done.select_for_update(skip_locked=True, of=("self",)).values_list("pk", flat=True))
-        done.filter(pk__in=locked).delete()  # without those for which an event was noted before the lock
+        done.filter(pk__in=locked).delete()  # not those for which an event was written before the lock
 
 
 def _due() -> Delivery | None:

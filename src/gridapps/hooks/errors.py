@@ -1,16 +1,16 @@
-"""What can be wrong with a request about hooks. Plain Python."""
+"""Errors of requests about hooks. Plain Python."""
 
 from gridapps.access.refusals import Refused
 
 
 class HookNotFound(Refused):
-    """There is no such hook, or it is not the user's. The caller cannot tell which."""
+    """It does not exist, or belongs to another user: the error does not tell which."""
 
     code = "not-found"
 
 
 class InvalidHook(Refused):
-    """What a hook shall be cannot be taken. `fields` holds pairs of JSON pointer and sentence."""
+    """A field of the hook is invalid. `fields` holds pairs of JSON pointer and sentence."""
 
     code = "invalid-request"
 

@@ -1,10 +1,10 @@
-"""The events, as data."""
+"""The events of hooks, as data."""
 
 from enum import StrEnum
 
 
 class Event(StrEnum):
-    """What is told. GRiD v3's own names where it has one."""
+    """An event. Names are those of GRiD v3 where it has one."""
 
     RUN_STARTED = "run.started"
     RUN_PROGRESS = "run.progress"
@@ -14,5 +14,5 @@ class Event(StrEnum):
 
 
 OF_A_RUN = (Event.RUN_STARTED, Event.RUN_PROGRESS, Event.RUN_COMPLETE)
-OFFERED = (*OF_A_RUN, Event.EXPORT_COMPLETE)  # a hook may be told of these; a test is asked for
+OFFERED = (*OF_A_RUN, Event.EXPORT_COMPLETE)  # hooks can subscribe to these; tests are requested
 EVENTS = f"^({'|'.join(OFFERED)})(,({'|'.join(OFFERED)})){{0,3}}$".replace(".", "[.]")

@@ -1,4 +1,4 @@
-"""Hooks, and the outbox: what is to be told, written together with what happened."""
+"""Hooks, and the outbox of events for them."""
 
 import uuid
 
@@ -43,7 +43,7 @@ class Hook(models.Model):
 
 
 class Delivery(models.Model):
-    """One event for one hook: waiting, until it is delivered or has failed for good."""
+    """One event for one hook."""
 
     State = DeliveryState
 

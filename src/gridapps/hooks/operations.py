@@ -1,4 +1,4 @@
-"""Writes: create, change and delete hooks, renew their secrets, bind one to a run, ask for a test."""
+"""Writes: create, change and delete hooks, renew their secrets, bind one to a run, deliver a test."""
 
 import secrets
 from collections.abc import Iterable, Sequence
@@ -19,23 +19,23 @@ SHORTEST_SECRET, LONGEST_SECRET = 16, 200
 
 
 def create(*, by: User, target: str, events: Sequence[str]) -> Hook:
-    """Subscribe to events; the hook's secret is made here. Raises InvalidHook, HookConflict."""
+    """Subscribe to events, with a new secret. Raises InvalidHook, HookConflict."""
     hook = Hook(owner=by, **_place(target), events=_events(events, OFFERED))
     hook.secret = _secret()
     most = settings.GRIDAPPS.max_hooks
     with transaction.atomic():
         User.objects.select_for_update().get(pk=by.pk)
         if Hook.objects.filter(owner=by, run=None).count() >= most:
-            raise HookConflict(f"You have {most} hooks, and no more are allowed. Delete one first.")
+            raise HookConflict(f"You have {most} hooks, which is the limit. Delete one first.")
         hook.save(force_insert=True)
     hook.refresh_from_db()
     return hook
 
 
 def bind(*, by: User, run: UUID, target: str, secret: str, events: Sequence[str]) -> Hook:
-    """A hook for one run, with a secret that the client chose. Raises InvalidHook, with pointers below /hook.
+    """Create a hook for one run, with the client's secret. Raises InvalidHook, with pointers below /hook.
 
-    Call it in the transaction that makes the run.
+    Call it in the transaction that creates the run.
     """
     if not SHORTEST_SECRET <= len(secret) <= LONGEST_SECRET:
         sentence = f"A secret has {SHORTEST_SECRET} to {LONGEST_SECRET} characters."
@@ -48,8 +48,9 @@ def bind(*, by: User, run: UUID, target: str, secret: str, events: Sequence[str]
 
 
 def change(*, by: User, pk: int, changes: dict[str, Any]) -> Hook:
-    """Change `target`, `events` or `active`. What waits is dropped when a hook is made inactive, and goes to
-    the new target when that was changed. Raises HookNotFound, InvalidHook.
+    """Change `target`, `events` or `active`. Raises HookNotFound, InvalidHook.
+
+    Waiting deliveries go to the new target, and are deleted when the hook becomes inactive.
     """
     with transaction.atomic():
         hook = _own(by, pk)
@@ -66,7 +67,7 @@ def change(*, by: User, pk: int, changes: dict[str, Any]) -> Hook:
 
 
 def renew_secret(*, by: User, pk: int) -> Hook:
-    """A new secret, with which everything is signed from now on. Raises HookNotFound."""
+    """Create a new secret, which signs all events from now on. Raises HookNotFound."""
     with transaction.atomic():
         hook = _own(by, pk)
         hook.secret = _secret()
@@ -75,7 +76,7 @@ def renew_secret(*, by: User, pk: int) -> Hook:
 
 
 def seal_again() -> int:
-    """Encrypt with the present key what an older one encrypted. Returns how many secrets those were."""
+    """Encrypt again the secrets that older keys encrypted. Returns how many there were."""
     count = 0
     for hook in Hook.objects.only("pk", "sealed_secret").iterator():
         before = hook.sealed_secret
@@ -88,13 +89,13 @@ def seal_again() -> int:
 
 
 def delete(*, by: User, pk: int) -> None:
-    """Delete a hook with all that it has to tell. Raises HookNotFound."""
+    """Delete a hook with its deliveries. Raises HookNotFound."""
     with transaction.atomic():
         _own(by, pk).delete()
 
 
 def test(*, by: User, pk: int) -> Delivery:
-    """Have a test event delivered, once and soon. Raises HookNotFound, HookConflict."""
+    """Deliver a test event, once. Raises HookNotFound, HookConflict."""
     with transaction.atomic():
         hook = _own(by, pk)
         if not hook.active:
@@ -124,7 +125,7 @@ def _events(wanted: Iterable[str], offered: Sequence[Event], pointer: str = "") 
     wanted = list(dict.fromkeys(wanted))
     unknown = [name for name in wanted if name not in offered]
     if "newdata.loaded" in unknown:
-        sentence = "This instance loads no data into a catalogue yet, so it never tells of newdata.loaded."
+        sentence = "This instance has no catalogue yet, so there is no event newdata.loaded."
     elif unknown or not wanted:
         sentence = f"Name one or more of {', '.join(offered)}."
     else:

@@ -1,6 +1,6 @@
-"""The outbox: what happened is noted here in the transaction in which it happens, for each hook that asked.
+"""The outbox: events are written here for each subscribed hook, in the transaction that they describe.
 
-So nothing is told that was rolled back, and nothing that was committed is forgotten.
+So no event of a rolled back transaction is delivered, and none of a committed one is lost.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from gridapps.hooks import courier_bell
 from gridapps.hooks.events import Event
 from gridapps.hooks.models import Delivery, Hook
 
-PACE = timedelta(seconds=5)  # between two notes of the progress of one run
+PACE = timedelta(seconds=5)  # between two progress events of one run
 
 
 def note(*, event: Event, owner: int, subject: str, facts: Callable[[], dict[str, Any]]) -> None:
-    """Note an event of `owner`'s for those of their hooks that asked for it.
+    """Write an event for those hooks of `owner` that subscribe to it.
 
-    `subject` is a kind and a key (`run:UUID`): what belongs to one is told in order. `facts` is called only
-    when somebody wants to know.
+    `subject` is a kind and a key (`run:UUID`). Events of one subject are delivered in order. `facts` is
+    called only if there is such a hook.
     """
     kind, _, key = subject.partition(":")
     mine = Q(run__isnull=True) | Q(run=key) if kind == "run" else Q(run__isnull=True)
@@ -31,17 +31,17 @@ def note(*, event: Event, owner: int, subject: str, facts: Callable[[], dict[str
     if wanting:
         known = facts()
         with transaction.atomic():
-            # Deletions of the hooks wait for this lock. Otherwise they would make the commit fail.
+            # Deletions of the hooks wait for this lock. Without it, they would make the commit fail.
             for hook in active.filter(pk__in=wanting).select_for_update(no_key=True).order_by("pk"):
                 _write(hook, event, subject, known)
             courier_bell.ring_on_commit()
     if event == Event.RUN_COMPLETE:
-        # What was bound to this run has told all.
+        # Hooks of this run have no further events.
         Hook.objects.filter(owner=owner, run=key).update(done_at=Now())
 
 
 def note_test(*, hook: Hook) -> Delivery:
-    """Note a test event; one that waits already is the answer to being asked again."""
+    """Write a test event, unless one is waiting; returns it in both cases."""
     with transaction.atomic():
         Hook.objects.select_for_update().get(pk=hook.pk)
         waiting = hook.deliveries.filter(event=Event.TEST, state=Delivery.State.WAITING).first()
@@ -68,7 +68,7 @@ def _write(hook: Hook, event: Event, subject: str, facts: dict[str, Any]) -> Non
 
 
 def _unclaimed(hook: Hook, subject: str) -> QuerySet[Delivery]:
-    """The note of a run's progress that no courier has taken: a newer one takes its place."""
+    """The progress event of a run that no courier has claimed. A newer one replaces it."""
     return Delivery.objects.filter(
         hook=hook, subject=subject, event=Event.RUN_PROGRESS, state=Delivery.State.WAITING, token__isnull=True
     )

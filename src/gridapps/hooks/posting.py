@@ -1,7 +1,7 @@
-"""One POST to an untrusted target: to a checked address, in bounded time, reading little of the response.
+"""POSTs to untrusted targets: to checked addresses only, in bounded time, reading little of the answer.
 
-httpcore below httpx, because its network backend is where the address is chosen: the name is resolved once,
-and the connection goes to the checked address. There is no proxy, no redirect and no retry at this level.
+Uses httpcore, below httpx, because its network backend chooses the address: the name is resolved once, and
+the connection goes to an address that was checked. There are no proxies, redirects or retries here.
 """
 
 import socket
@@ -15,11 +15,11 @@ import httpcore
 
 from gridapps.hooks.targets import Rules
 
-LARGEST_ANSWER = 4096  # bytes of a body that are read; nothing of it is kept
+LARGEST_ANSWER = 4096  # bytes of a body that are read, and discarded
 
 
-# The same for a name that does not resolve, an address that is refused, and one on a network of the
-# operator's where nothing answers: users must not learn from it which names and machines are there.
+# The same sentence for a name that does not resolve, a refused address, and an internal address that does not
+# answer, so that users cannot probe the operator's network.
 NOT_REACHED = (
     "The target was not reached. Its name must resolve to an address that hooks may reach, and a web server "
     "with a trusted certificate must answer there in time."
@@ -32,7 +32,7 @@ class ForbiddenAddress(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a try: a status, or an error's sentence. `detail` is for the operator's log."""
+    """The result of a try: a status, or the sentence of an error. `detail` is for the operator's log."""
 
     status: int | None = None
     error: str = ""
@@ -57,7 +57,7 @@ class Poster:
                 ) as pool,
                 pool.stream(
                     "POST", target, headers=list(headers.items()), content=body,
-                    extensions={"timeout": {"pool": self._timeout}},  # the network keeps the time
+                    extensions={"timeout": {"pool": self._timeout}},  # _Network enforces the time limit
                 ) as answer,
             ):  # fmt: skip
                 return _judge(answer)
@@ -75,7 +75,7 @@ def _judge(answer: httpcore.Response) -> Outcome:
     for chunk in answer.iter_stream():
         read += len(chunk)
         if read > LARGEST_ANSWER:
-            break  # the status is known; the rest is ignored
+            break  # the status is known, and the body is not needed
     if 200 <= answer.status < 300:
         return Outcome(answer.status)
     if 300 <= answer.status < 400:
@@ -84,7 +84,7 @@ def _judge(answer: httpcore.Response) -> Outcome:
 
 
 def _sentence(error: Exception) -> str:
-    """Why there was no answer, without the words of libraries about their own insides."""
+    """Why there was no answer, without internal messages of libraries."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -96,17 +96,17 @@ def _sentence(error: Exception) -> str:
         if isinstance(cause, ConnectionRefusedError):
             return "It refused the connection."
         cause = cause.__cause__ or cause.__context__
-    return "The connection broke, or what came was no HTTP."
+    return "The connection broke, or the answer was not HTTP."
 
 
 class _Network(httpcore.NetworkBackend):
-    """Connects to judged addresses only, until a moment after which nothing is waited for."""
+    """Connects to checked addresses only, and enforces a deadline."""
 
     def __init__(self, rules: Rules, *, until: float) -> None:
         self._rules = rules
         self._until = until
         self._sockets = httpcore.SyncBackend()
-        self.public = False  # whether the name led to public addresses alone
+        self.public = False  # whether the name resolved to public addresses only
 
     def connect_tcp(
         self,
@@ -135,7 +135,7 @@ class _Network(httpcore.NetworkBackend):
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connection on which no single read or write, nor all of them together, outlast the moment."""
+    """A connection whose reads and writes all end before the deadline."""
 
     def __init__(self, stream: httpcore.NetworkStream, until: float) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""Reads: one's hooks, and what became of their deliveries."""
+"""Reads: hooks and their deliveries."""
 
 from django.db.models import QuerySet
 
@@ -7,10 +7,10 @@ from gridapps.hooks.models import Delivery, Hook
 
 
 def visible_to(user: User) -> QuerySet[Hook]:
-    """The hooks that this user may see: their own, those of single runs as well."""
+    """The hooks that this user may see: the user's own, including those of single runs."""
     return Hook.objects.filter(owner=user.pk).select_related("owner")
 
 
 def deliveries(hook: Hook) -> QuerySet[Delivery]:
-    """What is to be told and what was, the newest first."""
+    """The deliveries of a hook, newest first."""
     return hook.deliveries.order_by("-pk")

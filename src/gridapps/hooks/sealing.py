@@ -19,7 +19,7 @@ def sealed(secret: str) -> str:
 
 
 def opened(text: str) -> str:
-    """What was encrypted with the present key or an older one. Raises CannotOpen."""
+    """The decrypted secret, with the present key or an older one. Raises CannotOpen."""
     try:
         return _box().decrypt(text.removeprefix(_VERSION)).decode()
     except InvalidToken:
@@ -30,7 +30,7 @@ def opened(text: str) -> str:
 
 
 def is_sealed(text: str) -> bool:
-    """Whether this is encrypted, rather than a secret of an older version."""
+    """Whether this is encrypted; secrets of older versions were not."""
     return text.startswith(_VERSION + "gAAAA")
 
 
@@ -44,7 +44,7 @@ def is_present(text: str) -> bool:
 
 
 def _box() -> MultiFernet:
-    """The present key, and after it older ones, which only decrypt."""
+    """The present key, followed by older ones, which only decrypt."""
     return MultiFernet([Fernet(_key(key)) for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)])
 
 

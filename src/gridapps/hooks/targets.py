@@ -1,4 +1,4 @@
-"""Where hooks may lead: the form of a target's URL, and the addresses that may be connected to."""
+"""Rules for targets of hooks: the form of the URL, and the addresses that may be connected to."""
 
 import re
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from urllib.parse import urlsplit
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-# Strictly what RFC 3986 allows in each place, so that no two readers of the URL can differ about the host.
+# Only what RFC 3986 allows in each part, so that all parsers of the URL agree about the host.
 TARGET = (
     r"^https?://([A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*"
     r"|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?][!$%&'()*+,./0-9:;=?@A-Z_a-z~-]*)?$"
 )
 LONGEST = 1000
-# Global unicast addresses are allowed, apart from IANA's special purposes. Python's own idea of these changes
+# Global unicast addresses are allowed, except IANA's special purposes. Python's own list of these changes
 # from release to release.
 _NOT_PUBLIC_4 = tuple(
     IPv4Network(each)
@@ -26,13 +26,13 @@ _NOT_PUBLIC_4 = tuple(
     )
 )  # fmt: skip
 _UNICAST_6 = IPv6Network("2000::/3")
-# Teredo and 6to4 among them: the translating gateway decides what such an address leads to.
+# Including Teredo and 6to4: the translating gateway decides where such an address leads.
 _NOT_PUBLIC_6 = tuple(
     IPv6Network(each)
     for each in ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20")
 )
-# The well-known prefix alone has its IPv4 address in the last 32 bits (RFC 6052). In 64:ff9b:1::/48 and in
-# prefixes of a network's own it may be anywhere (RFC 8215): they are refused like all that is not public.
+# Only the well-known prefix has its IPv4 address in the last 32 bits (RFC 6052). In 64:ff9b:1::/48 and in
+# local prefixes it may be anywhere (RFC 8215): they are refused like other addresses that are not public.
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
@@ -48,7 +48,7 @@ class Rules:
     http: bool = False
 
     def public(self, address: str) -> bool:
-        """Whether everybody can reach this address, so that nothing is learned about it here."""
+        """Whether the address is public, so that errors about it reveal nothing of the operator's network."""
         found = _plain(address)
         return found is not None and _public(found)
 
@@ -87,13 +87,13 @@ def _port(target: str) -> int | None:
     except ValueError:
         port = 0
     if port is not None and port not in {80, 443} and not 1024 <= port <= 65535:
-        # What listens below is no web server, and would be sent what it might understand.
+        # Services on other ports below are not web servers, and might interpret the request.
         raise BadTarget("The port must be 80, 443, or one from 1024 to 65535.")
     return port
 
 
 def _check_host(host: str, rules: Rules) -> None:
-    """Refuse at once what can be refused without a resolver. What a name leads to is judged at delivery."""
+    """Refuse what can be refused without resolving the name. Its addresses are checked at delivery."""
     last = host.rpartition(".")[2]
     if ":" not in host and not re.fullmatch(r"[0-9]+|0[xX][0-9A-Fa-f]*", last):
         if host == "localhost" or host.endswith(".localhost"):
@@ -102,15 +102,15 @@ def _check_host(host: str, rules: Rules) -> None:
             raise BadTarget("The host's name is too long.")
         else:
             return
-    # Readers take 0177.1 and 2130706433 for addresses as well, each in its own way.
+    # Some parsers read 0177.1 and 2130706433 as addresses, in different ways.
     if _plain(host) is None:
-        raise BadTarget(f"{host} is neither a name nor an address written in full.")
+        raise BadTarget(f"{host} is neither a name nor a complete address.")
     if not rules.allow(host):
-        raise BadTarget("Hooks must not lead to private addresses, nor to any other that is not public.")
+        raise BadTarget("Hooks cannot lead to private addresses, or to others that are not public.")
 
 
 def _plain(address: str) -> Address | None:
-    """The address that is meant: the IPv4 address inside an IPv6 address that only wraps one."""
+    """The address itself, or the IPv4 address that an IPv6 address wraps."""
     try:
         found = ip_address(address)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Calls to the other nodes, through the broker.
+"""Rings the workers of other nodes, through the broker.
 
-A thread of its own publishes them, so that a broker that is slow, dead or unreachable costs a request
-nothing. Calls that pile up are one call, and one that fails is dropped: the nodes look by themselves.
+A thread publishes the calls, so a slow or unreachable broker does not delay requests. Calls that are waiting
+are merged into one, and a call that fails is dropped: workers poll as well.
 """
 
 import functools
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-if TYPE_CHECKING:  # an instance without a broker does without its memory
+if TYPE_CHECKING:  # without a broker Celery is never imported, which saves memory
     from celery import Celery
 
 logger = logging.getLogger(__name__)
 
-CALL = "gridapps.ring"  # the name of the task
-PAUSE = 1.0  # seconds after a failure in which the broker is left alone
+CALL = "gridapps.ring"  # name of the Celery task
+PAUSE = 1.0  # seconds between a failure and the next attempt
 
 
 class Caller:
-    """Publishes for this process. The thread starts with the first call; it imports Celery, too."""
+    """Publishes for this process. The thread starts with the first call, and imports Celery."""
 
     def __init__(self, application: Callable[[], "Celery"]) -> None:
         self._application = application
@@ -32,7 +32,7 @@ class Caller:
         self._thread: threading.Thread | None = None
 
     def call(self) -> None:
-        """Ring every node soon. Returns at once."""
+        """Ring every node. Returns at once; the thread publishes."""
         with self._start:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._publish, name="broker", daemon=True)
@@ -47,7 +47,7 @@ class Caller:
             try:
                 self._application().send_task(CALL)
             except Exception as error:
-                # Once, not for each call: the broker may be away for hours.
+                # Logged once: the broker may be unreachable for hours.
                 if not away:
                     logger.warning("The broker does not answer (%s): nodes look by themselves.", error)
                 away = True
@@ -60,5 +60,5 @@ class Caller:
 
 @functools.cache
 def caller() -> Caller:
-    """The one of this process."""
+    """The caller of this process."""
     return Caller(lambda: import_string(settings.CELERY_APPLICATION))

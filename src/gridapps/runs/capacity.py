@@ -1,4 +1,4 @@
-"""What a node has for tasks. It needs neither settings nor database."""
+"""The capacity of a node. Uses neither settings nor the database."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from typing import Self
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:
-    """What a node has for tasks. Sizes in bytes."""
+    """What a node offers to tasks. Sizes in bytes."""
 
     slots: int
     cpus: float
@@ -27,9 +27,9 @@ class Capacity:
         disk: int = 0,
         held: int = 0,
     ) -> Self:
-        """What is given, and for each 0 what this machine has: a slot per processor, all processors (or one
-        per slot, where more slots are wanted), 3/4 of the memory, what is free where `directory` lies and
-        what a predecessor's workspaces hold (`held`): their tasks are counted by themselves."""
+        """The given values. For each 0, the value of this machine: one slot per processor, all processors (at
+        least one per slot), 3/4 of the memory, and the free space of the file system of `directory` plus
+        `held`, the space that workspaces of an earlier worker use: their tasks are counted separately."""
         slots = slots or os.cpu_count() or 1
         return cls(
             slots=slots,

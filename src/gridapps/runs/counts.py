@@ -1,8 +1,8 @@
-"""Reads: how often an App was run. All that its developer learns of other users' runs.
+"""How often an App was run. Its developer learns nothing else of other users' runs.
 
-Only whole days are counted, up to the last midnight (UTC): a developer who asks every second learns no more
-than one who asks once a day, and not at which time of the day a user works. Ended runs never change, so an
-answer holds until the next midnight.
+Counts include whole days only, up to the last midnight (UTC). So frequent requests reveal no more than one a
+day, and not at which time of day a user works. Ended runs never change, so a result holds until the next
+midnight.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,7 +26,7 @@ def _nothing() -> dict[State, int]:
 
 @dataclass
 class RunCount:
-    """How many runs, and tasks of them, ended in each state."""
+    """How many runs, and how many of their tasks, ended in each state."""
 
     runs: dict[State, int] = field(default_factory=_nothing)
     tasks: dict[State, int] = field(default_factory=_nothing)
@@ -34,7 +34,7 @@ class RunCount:
 
 @dataclass
 class ReleaseCounts:
-    """The runs of one release: by the App's owner, and by everybody else."""
+    """The runs of one release: those of the App's owner, and those of all others."""
 
     release: str
     own: RunCount = field(default_factory=RunCount)
@@ -52,9 +52,9 @@ class AppCounts:
 
 
 def of_app(app: App) -> AppCounts:
-    """The counts of an App, for users to whom `registry.queries.releases_visible_to` shows its releases.
+    """The counts of an App, for users who may see its releases (`registry.queries.releases_visible_to`).
 
-    Of a million runs it takes seconds, so each process keeps what it has counted until midnight.
+    Counting a million runs takes seconds, so each process caches its result until midnight.
     """
     until = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
     return _counted(app.pk, app.owner_id, until, made=app.created_at)
@@ -62,7 +62,7 @@ def of_app(app: App) -> AppCounts:
 
 @lru_cache(maxsize=1000)
 def _counted(app: int, owner: int, until: datetime, *, made: datetime) -> AppCounts:  # noqa: ARG001
-    """`made`: a database that is set up anew gives the same keys again."""
+    """`made` is part of the cache's key, because a new database assigns the same primary keys again."""
     since = until - RECENT
     pushed = Release.objects.filter(app=app).order_by("-pushed_at", "-pk")
     releases = dict(pushed.values_list("pk", "digest"))
@@ -76,14 +76,14 @@ def _counted(app: int, owner: int, until: datetime, *, made: datetime) -> AppCou
 
 
 def _used(counts: Mapping[int, ReleaseCounts]) -> list[ReleaseCounts]:
-    """Those that were run at all."""
+    """The releases that were run at least once."""
     return [each for each in counts.values() if any((*each.own.runs.values(), *each.others.runs.values()))]
 
 
 def _rows(
     owner: int, releases: list[int], *, since: datetime, until: datetime
 ) -> dict[str, Iterable[tuple[int, bool, bool, str, int]]]:
-    """Release, whether the owner's own, whether recent, state, how many: of runs and of tasks."""
+    """Release, whether by the owner, whether recent, state, number of runs and of tasks."""
 
     def flag(**condition: object) -> Case:
         return Case(When(**condition, then=Value(True)), default=Value(False), output_field=BooleanField())

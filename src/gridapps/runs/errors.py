@@ -1,28 +1,28 @@
-"""What can be wrong with a request about runs. Plain Python."""
+"""Errors of requests about runs. Plain Python."""
 
 from gridapps.access.refusals import Refused
 
 
 class NotFound(Refused):
-    """There is no such object, or it is not the user's. The caller cannot tell which."""
+    """It does not exist, or belongs to another user: the error does not tell which."""
 
     code = "not-found"
 
 
 class InvalidRequest(Refused):
-    """The request is at fault. `fields` holds pairs of JSON pointer and sentence."""
+    """The request is invalid. `fields` holds pairs of JSON pointer and sentence."""
 
     code = "invalid-request"
 
 
 class Conflict(Refused):
-    """The request is well formed, but the state of things does not allow it."""
+    """The request is valid, but the present state does not allow it."""
 
     code = "conflict"
 
 
 class Blocked(Conflict):
-    """The user may not run it now: an administrator has blocked it, or it is not shared any more."""
+    """The user may not run it now: it is blocked, or no longer shared."""
 
     code = "conflict"
 
@@ -40,14 +40,14 @@ class QuotaExceeded(Refused):
 
 
 class OutputsRemoved(Refused):
-    """The run's outputs and its log were there, and are not any more."""
+    """The run's outputs and its log were removed."""
 
     code = "gone"
 
 
 class LostLease(Exception):
-    """The task belongs to another attempt now; what this one found out no longer counts."""
+    """The task belongs to another attempt now; results of this one are discarded."""
 
 
 class NodeTaken(Exception):
-    """Another worker works in this node's name."""
+    """Another worker acts for this node."""

@@ -1,4 +1,4 @@
-"""What hooks are told of runs."""
+"""Events of runs for hooks."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from gridapps.runs.states import TERMINAL, State
 
 
 def announce(run: Run, *, started: bool, before: tuple[str, float]) -> None:
-    """Note what became of a run, in the transaction that changed it.
+    """Write the event of a change to the outbox, in the transaction of the change.
 
-    `started`: it runs for the first time; `before`: its state and progress until now.
+    `started`: the run starts for the first time. `before`: its state and progress before the change.
     """
     if run.state in TERMINAL:
         event = Event.RUN_COMPLETE
@@ -27,7 +27,7 @@ def announce(run: Run, *, started: bool, before: tuple[str, float]) -> None:
 
 
 def _facts(run: Run) -> dict[str, Any]:
-    """Which run, and how it stands. Everything else is behind the URL, which asks for a login."""
+    """The run and its state. Everything else needs a login at the URL."""
     return {
         "run": {
             "id": str(run.pk),

@@ -1,4 +1,4 @@
-"""Nodes, runs, tasks, attempts and outputs. The row is the truth; the queue is only a bell."""
+"""Nodes, lanes, runs, tasks, attempts and outputs."""
 
 import uuid
 
@@ -15,8 +15,10 @@ _TERMINAL = Q(state__in=["SUCCESS", "FAILURE", "CANCELED"])
 
 
 class Node(models.Model):
-    """A machine with a container engine, as its worker describes it. Written at the worker's start and every
-    few seconds from then on; only `draining` is the administrators'."""
+    """A machine with a container engine, as its worker describes it.
+
+    The worker writes the row at its start and every few seconds. Administrators set `draining`.
+    """
 
     name = models.CharField(max_length=63, primary_key=True)
     session = models.UUIDField(
@@ -65,8 +67,11 @@ class Node(models.Model):
 
 
 class Lane(models.Model):
-    """Queued tasks that are alike: of one user, of one App, asking for the same. What keeps the head of a
-    lane waiting keeps all of it waiting, so a claim looks at lanes, of which there are few, not at tasks."""
+    """Queued tasks that are alike: of one user and one App, with the same resources.
+
+    What holds back the first task of a lane holds back all of them. So a claim reads lanes, which are few,
+    and not tasks.
+    """
 
     owner = models.ForeignKey(get_user_model(), on_delete=models.CASCADE, related_name="+")
     app = models.ForeignKey(App, on_delete=models.CASCADE, related_name="+")
@@ -90,7 +95,7 @@ class Lane(models.Model):
 
 
 class Turn(models.Model):
-    """When a task of a user was claimed last. Users whose turn is longest ago are next."""
+    """When a task of a user was last claimed. The user with the earliest time is next."""
 
     owner = models.OneToOneField(
         get_user_model(), primary_key=True, on_delete=models.CASCADE, related_name="+"
@@ -267,7 +272,7 @@ class Task(models.Model):
 
 
 class Attempt(models.Model):
-    """One try at a task."""
+    """One attempt at a task."""
 
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="attempts")
     number = models.PositiveSmallIntegerField()
@@ -289,7 +294,7 @@ class Attempt(models.Model):
 
 
 class Tally(models.Model):
-    """How many rows of a kind have ended: see `runs.tallies`."""
+    """How many rows of a kind have ended (`runs.tallies`)."""
 
     metric = models.CharField(max_length=40)
     labels = models.CharField(max_length=200, blank=True, help_text="their values, as a JSON list")
@@ -304,7 +309,7 @@ class Tally(models.Model):
 
 
 class Output(models.Model):
-    """A file that a task left in /grid and that passed collection."""
+    """A file that a task wrote to /grid and that was collected."""
 
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="outputs")
     path = models.CharField(max_length=1024, help_text="relative to /grid, with / between names")

@@ -1,8 +1,8 @@
-"""Nodes: what each has for tasks, and which worker may speak in a node's name.
+"""Nodes: the capacity of each, and which worker may act for it.
 
-One worker does at a time. On one machine a lock file sees to that; among machines the node's row does: it
-holds the session of the worker that spoke last, and a worker elsewhere is refused until that one was silent
-for a whole lease.
+One worker acts for a node at a time. On one machine a lock file ensures that. Among machines the node's row
+does: it holds the session of the worker that reported last, and a worker elsewhere is refused until that one
+has been silent for a lease.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from gridapps.runs.models import Node
 
 @dataclass(frozen=True, kw_only=True)
 class Speaker:
-    """A worker, as it introduces itself. `place` is the same for all workers that share one lock file."""
+    """A worker that acts for a node. `place` is the same for all workers that share one lock file."""
 
     node: str
     session: UUID
@@ -36,10 +36,10 @@ class Speaker:
 
 
 def register(speaker: Speaker) -> None:
-    """Speak for the node from now on. Idempotent. Raises NodeTaken while a worker elsewhere does.
+    """Let this worker act for the node. Idempotent. Raises NodeTaken while a worker elsewhere acts for it.
 
-    A predecessor in the same place is dead for certain, because the lock is held; one elsewhere is taken for
-    dead when it was silent for a lease.
+    An earlier worker in the same place has ended, because the lock is held. One elsewhere counts as ended
+    once it has been silent for a lease.
     """
     said: dict[str, Any] = {
         **asdict(speaker.capacity),
@@ -67,7 +67,7 @@ def register(speaker: Speaker) -> None:
 def report(
     speaker: Speaker, *, engine_version: str, engine_latency: float | None, stuck: Sequence[str] = ()
 ) -> None:
-    """Say that the node is alive. Raises NodeTaken when another worker speaks for it by now.
+    """Report that the node is alive. Raises NodeTaken when another worker acts for it now.
 
     `stuck` has a sentence for each container that the engine cannot remove.
     """
@@ -82,7 +82,7 @@ def report(
 
 
 def set_draining(*, by: User, node: Node, draining: bool) -> bool:
-    """Have a node claim no more tasks, or claim again; what runs there goes on. Whether that is new.
+    """Let a node claim no more tasks, or claim again; running tasks go on. Returns whether that changed.
 
     Raises NotAnAdministrator.
     """
@@ -95,5 +95,5 @@ def set_draining(*, by: User, node: Node, draining: bool) -> bool:
 
 
 def sign_off(speaker: Speaker) -> None:
-    """Speak for the node no more: a worker elsewhere need not wait."""
+    """Stop acting for the node, so that a worker elsewhere need not wait for a lease."""
     Node.objects.filter(pk=speaker.node, session=speaker.session).update(session=None, last_seen_at=Now())

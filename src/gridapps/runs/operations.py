@@ -1,6 +1,6 @@
 """Writes: submit, cancel, block, retry, show to the developer.
 
-Each is one transaction; what changes the queue rings the bell when it has committed.
+Each is one transaction. Those that change the queue ring the workers after the commit.
 """
 
 import hashlib
@@ -38,10 +38,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a user asks for. `release` is a digest or a tag; `resources` may name cpus, memory, disk, time.
+    """A submission. `release` is a digest or a tag; `resources` may name cpus, memory, disk, time.
 
-    `priority` (-10 to 10) counts among the user's own runs. `hook` has a target, a secret and events, for
-    this run alone.
+    `priority` (-10 to 10) orders the user's own runs. `hook` has a target, a secret and events, for this run
+    only.
     """
 
     app: str
@@ -54,8 +54,8 @@ class Request:
     hook: dict[str, Any] | None = None
 
     def digest(self) -> str:
-        """SHA-256 of the request, to tell a repeated submission from another one under the same key."""
-        # Keys that were given out before there were priorities and hooks stay good.
+        """SHA-256 of the request: tells a repeated submission from a different one with the same key."""
+        # Left out at their defaults, so that digests from before these fields existed still match.
         later = {"priority": 0, "hook": None}
         asked = {name: value for name, value in vars(self).items() if value != later.get(name, ...)}
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
@@ -75,7 +75,7 @@ def submit(*, by: User, request: Request, request_key: UUID | None = None) -> tu
         with transaction.atomic():
             return _submit(by, request, request_key, checked)
     except IntegrityError:
-        # Two submissions under one key met: the other one has committed.
+        # A concurrent submission with the same key has committed.
         known = _known(by, request, request_key)
         if known is None:
             raise
@@ -83,7 +83,7 @@ def submit(*, by: User, request: Request, request_key: UUID | None = None) -> tu
 
 
 def cancel(*, by: User, run: Run) -> Run:
-    """Ask for the end of a run: queued tasks end now, running ones when their containers are gone.
+    """Cancel a run: queued tasks end now, running ones when their containers have stopped.
 
     Raises Conflict when the run has ended.
     """
@@ -98,9 +98,9 @@ def cancel(*, by: User, run: Run) -> Run:
 
 
 def stop(*, by: User, run: Run, reason: str) -> Run:
-    """End another user's run, who reads the reason: what `cancel` is to the run's owner.
+    """Cancel another user's run. The user reads the reason.
 
-    Raises NotAnAdministrator, InvalidShare for such a reason, Conflict when the run has ended.
+    Raises NotAnAdministrator, InvalidShare for an invalid reason, Conflict when the run has ended.
     """
     permissions.require_administrator(by)
     kept = sharing.checked_reason(reason)
@@ -114,9 +114,9 @@ def stop(*, by: User, run: Run, reason: str) -> Run:
 
 
 def show_to_developer(*, by: User, run: Run) -> Run:
-    """Show this one run to the owner of the App: arguments, names of files, log, outputs.
+    """Show this run to the owner of the App: arguments, names of files, log, outputs. Idempotent.
 
-    Repeating it changes nothing. Raises NotFound for another user's run, Conflict if there is no developer.
+    Raises NotFound for another user's run, Conflict when the App has no other owner to show it to.
     """
     app = run.release.app
     if permissions.owns(by, app):
@@ -127,15 +127,14 @@ def show_to_developer(*, by: User, run: Run) -> Run:
 
 
 def hide_from_developer(*, by: User, run: Run) -> Run:
-    """Take back what `show_to_developer` gave, at once. Doing it again changes nothing. Raises NotFound."""
+    """Undo `show_to_developer`, at once. Idempotent. Raises NotFound."""
     return _set_shown(by, run, shown=False)
 
 
 def block(
     *, by: User, app_id: str, release: str | None = None, reason: str, stop: bool = False
 ) -> App | Release:
-    """Block an App or a release at once: what is queued never starts. What runs goes on to its end, or with
-    `stop` it is stopped.
+    """Block an App or a release. Queued tasks never start. Running ones go on, or are canceled with `stop`.
 
     Raises NotAnAdministrator, AppNotFound, ReleaseNotFound, InvalidShare.
     """
@@ -201,7 +200,7 @@ class _Checked:
 
 
 def _checked(by: User, request: Request) -> _Checked:
-    """Outside of the transaction of a submission: nothing else is written while checking takes its time."""
+    """Check the arguments before the transaction, because checking takes time and would block writers."""
     schema = _choice(by, request).terms.arguments
     return _Checked(schema, checking.complete(schema, request.arguments, by=by.pk))
 
@@ -268,7 +267,7 @@ def _choice(by: User, request: Request) -> ChosenRelease:
 
 
 def _resources(terms: App | Share, wanted: dict[str, float]) -> dict[str, Any]:
-    """The resources of App or share where the request names none. What is out of bounds is refused."""
+    """The requested resources, by default those of the App or share. Raises InvalidRequest out of bounds."""
     resources = {"cpus": terms.cpus, "memory": terms.memory, "disk": terms.disk, "time": terms.time, **wanted}
     faults = [
         (f"/resources/{name}", text) for name, text in bounds(resources, most=settings.GRIDAPPS.limits())
@@ -285,13 +284,13 @@ def _priority(wanted: int) -> int:
 
 
 def _log_submission(run: Run, tasks: int) -> None:
-    """The line that joins the request's id with the run's."""
+    """Log the id of the request and of the run in one line."""
     with context.bound(run=run.pk):
         logger.info("Run %s is submitted, with %s tasks", run.pk, tasks)
 
 
 def _enqueue(by: User, run: Run, files: list[ExportFile]) -> Run:
-    # The user's row is the lock under which limits are counted; rows that only refer to it need not wait.
+    # Limits are counted under a lock on the user's row. Rows that only refer to it need not wait.
     User.objects.select_for_update(no_key=True).get(pk=run.owner_id)
     active = Task.objects.filter(owner=run.owner_id, state__in=ACTIVE).count()
     if active + len(files) > settings.GRIDAPPS.max_queued:
@@ -301,7 +300,9 @@ def _enqueue(by: User, run: Run, files: list[ExportFile]) -> Run:
         )
     _reserve_outputs(run, len(files))
     if lanes.too_large_for_all(run):
-        run.message = "Waits for a larger node: none that this instance has could hold a task of this run."
+        run.message = (
+            "Waits for a larger node: no node of this instance has the resources of a task of this run."
+        )
     run.save(force_insert=True)
     lane, rank = lanes.lane_of(run), lanes.rank(run)
     Task.objects.bulk_create(
@@ -328,8 +329,10 @@ def _enqueue(by: User, run: Run, files: list[ExportFile]) -> Run:
 
 
 def _reserve_outputs(run: Run, tasks: int) -> None:
-    """What is kept, and what may still come of every active task, must stay below the limit. Call it under
-    the lock on the user's row: the tasks that are queued then are the reservation."""
+    """Raise QuotaExceeded when stored outputs and the disk of all active tasks would exceed the limit.
+
+    Call it under the lock on the user's row: the active tasks are the reservation.
+    """
     limit = settings.GRIDAPPS.max_outputs
     if not limit:
         return

@@ -1,6 +1,6 @@
-"""How the instance stands, in a few cheap questions: for metrics, and for `gridapps-server status`.
+"""The state of the instance in a few cheap queries, for metrics and `gridapps-server status`.
 
-What is asked grows with what waits and runs, with nodes and users, never with the history.
+Their cost grows with waiting and running tasks, nodes and users, and not with the history.
 """
 
 from collections.abc import Iterable
@@ -16,13 +16,13 @@ from gridapps.hooks.models import Delivery
 from gridapps.runs.models import Lane, Node, Task
 from gridapps.runs.states import State
 
-SILENT = 60.0  # seconds after which a worker that should report is taken for gone; it does every few
+SILENT = 60.0  # seconds without a report after which a worker counts as gone; it reports every few seconds
 CLASSES = ("administrator", "developer", "user")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
-    """What waits: how much, and the age of the oldest in seconds (0 when nothing waits)."""
+    """How many things wait, and the age of the oldest in seconds (0 when nothing waits)."""
 
     count: int = 0
     oldest: float = 0.0
@@ -30,7 +30,7 @@ class Waiting:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeLoad:
-    """A node, and what its running tasks asked for. `silent` is in seconds; sizes are in bytes."""
+    """A node, and the resources of its running tasks. `silent` is in seconds; sizes are in bytes."""
 
     name: str
     slots: int
@@ -51,7 +51,7 @@ class NodeLoad:
 
     @property
     def standing(self) -> str:
-        """A word or two on how it is."""
+        """Its state in one or two words."""
         if not self.speaks:
             return "stopped"
         if self.silent > SILENT:
@@ -63,8 +63,8 @@ class NodeLoad:
 
 @dataclass(frozen=True, kw_only=True)
 class LaneLoad:
-    """Tasks that wait because they are alike, and the run of the next of them. `since` is in seconds: how
-    long that one has waited; `passed_over`: for how long it is its turn and no node has the room."""
+    """A lane, and the run of its first task. In seconds: `since`, for how long that task has waited, and
+    `passed_over`, for how long no node had room for it although it was next."""
 
     user: str
     app: str
@@ -79,7 +79,7 @@ class LaneLoad:
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """A task that runs. `age`, and `lease` until that runs out (below 0 when it has), are in seconds."""
+    """A running task. In seconds: its `age`, and the rest of its `lease` (negative once that has expired)."""
 
     task: str
     run: str
@@ -103,7 +103,7 @@ def now() -> datetime:
 
 
 def queue() -> dict[str, Waiting]:
-    """What waits to run, by the class of its owner."""
+    """Queued tasks, by the class of their owner."""
     at = now()
     rows = list(
         Task.objects.filter(state=State.QUEUED)
@@ -148,12 +148,12 @@ def lanes(*, limit: int) -> list[LaneLoad]:
 
 
 def nodes() -> list[NodeLoad]:
-    """Every node that there ever was, with what it does now."""
+    """All nodes that ever registered, with their load."""
     return loads_of(Node.objects.order_by("name"))
 
 
 def loads_of(rows: Iterable[Node]) -> list[NodeLoad]:
-    """What these nodes do now."""
+    """The load of these nodes."""
     at = now()
     used = {
         name: rest
@@ -166,7 +166,7 @@ def loads_of(rows: Iterable[Node]) -> list[NodeLoad]:
 
 
 def running(*, limit: int) -> list[Running]:
-    """The tasks that run, the oldest first; at most `limit`."""
+    """The running tasks, the oldest first; at most `limit`."""
     at = now()
     rows = Task.objects.filter(state=State.RUNNING).select_related("run__release__app", "owner")
     return [
@@ -186,7 +186,7 @@ def running(*, limit: int) -> list[Running]:
 
 
 def hooks() -> Waiting:
-    """The deliveries of hooks that wait, also for another try."""
+    """The waiting deliveries of hooks, including those that will be retried."""
     found = Delivery.objects.filter(state=Delivery.State.WAITING).aggregate(
         n=Count("pk"), since=Min("created_at")
     )
@@ -217,7 +217,7 @@ def _load(node: Node, used: list[float], at: datetime) -> NodeLoad:
 
 
 def _classes(owners: list[int]) -> dict[int, str]:
-    """The class of each user: what an administrator is and a developer too counts as administrator."""
+    """The class of each user. A developer who is also an administrator counts as administrator."""
     found: dict[int, str] = dict.fromkeys(owners, "user")
     developers = Developer.objects.filter(user__in=owners, state=Developer.State.VERIFIED)
     found |= dict.fromkeys(developers.values_list("user", flat=True), "developer")

@@ -1,7 +1,7 @@
-"""How many tasks go before the first waiting task of a run, by the rule of `lanes`.
+"""How many tasks are before the first queued task of a run, in the order of `lanes`.
 
-An estimate: it takes every user's tasks to be alike, counts no limit, and knows neither when a task ends nor
-who comes meanwhile. What it counts is bounded, so the longest queue costs no more than a long one.
+An estimate: it assumes that all tasks of a user are alike, ignores limits, and cannot foresee when tasks end
+or what is submitted meanwhile. The counted rows are bounded, and so is the cost.
 """
 
 from django.db import connection
@@ -11,7 +11,7 @@ from gridapps.runs.models import Lane, Run, Task, Turn
 from gridapps.runs.states import State
 
 _COUNTED = 100_000  # tasks, over all users
-_USERS = 1000  # others who wait
+_USERS = 1000  # other users with queued tasks
 _WAITING = """
 SELECT others.owner_id, (
     SELECT COUNT(*) FROM (
@@ -23,11 +23,11 @@ SELECT others.owner_id, (
 
 
 def position(run: Run) -> int | None:
-    """0 for a run whose next task is next of all; None when none of its tasks waits."""
+    """0 for a run whose first task is next; None when none of its tasks is queued."""
     head = Task.objects.filter(run=run.pk, state=State.QUEUED).order_by("index").first()
     if head is None:
         return None
-    # One that was given back is put into its lane by the next claim, at the place of its rank.
+    # A task that was given back gets a rank with the next claim.
     at = head.rank or head.queued_at
     earlier = Q(rank__lt=at) | Q(rank=at, index__lt=head.index, run=run.pk)
     mine = Task.objects.filter(earlier, owner=run.owner_id, state=State.QUEUED)[:_COUNTED].count()
@@ -35,8 +35,8 @@ def position(run: Run) -> int | None:
 
 
 def _before(run: Run, mine: int) -> dict[int, int]:
-    """For each other user who waits, how many of the user's tasks go before the task that comes after `mine`
-    of the owner's own: users are served so that each has as many tasks started as the others."""
+    """For each other user with queued tasks, how many of them start before the task that follows `mine` tasks
+    of the owner: turns give each user as many started tasks as the others."""
     rows = Task.objects.filter(state=State.RUNNING).order_by().values_list("owner").annotate(n=Count("pk"))
     running = dict(rows)
     turns = dict(Turn.objects.values_list("owner", "at"))

@@ -1,7 +1,7 @@
-"""Queries: the runs that a user owns, the runs that a user can see, and the parts of a run.
+"""Reads: which runs a user owns, which the user may see, and what a run consists of.
 
-A user can show a run to the developer of its App, who can then read it but not change it. Code that changes a
-run uses `owned_by`, code that reads one `visible_to`; no other code decides.
+A user may show a run to the developer of its App, who then sees it and cannot change it. Code that changes
+runs starts from `owned_by`, code that reads them from `visible_to`. No other module decides that.
 """
 
 from collections.abc import Iterable
@@ -22,10 +22,9 @@ def owned_by(user: User) -> QuerySet[Run]:
 
 
 def shown_to(user: User) -> QuerySet[Run]:
-    """The runs of others that they show to this user, as the developer of an App.
+    """The runs of other users that they show to this user as the developer of the App.
 
-    That is who owns the App now, while it is not deleted and the developer is verified: a user trusts with a
-    run whom the administrators trust.
+    The developer must own the App, which must not be deleted, and must be verified.
     """
     return Run.objects.filter(_shown_to(user)).exclude(owner=user.pk).select_related("release__app")
 
@@ -36,7 +35,7 @@ def visible_to(user: User) -> QuerySet[Run]:
 
 
 def releases_used(since: datetime) -> QuerySet[Release]:
-    """The releases of the runs that wait or run, and of those that were submitted since this moment."""
+    """The releases of active runs, and of those submitted since this moment."""
     runs = Run.objects.filter(Q(state__in=ACTIVE) | Q(created_at__gte=since))
     return Release.objects.filter(pk__in=runs.order_by().values("release"))
 

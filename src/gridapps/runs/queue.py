@@ -1,7 +1,7 @@
 """The queue: claim, heartbeat, progress, finish, release. Every write is fenced by the claim's token.
 
-A claim is one short transaction. Times that decide something are the database's, so that the clocks of nodes
-do not matter. Terminal states never change: each update names the states that it may leave.
+A claim is one short transaction. Leases use the database's clock, so the clocks of nodes do not matter.
+Terminal states never change: each update names the states that it may leave.
 """
 
 import uuid
@@ -22,11 +22,11 @@ from gridapps.runs.models import Attempt, Node, Output, Run, Task
 from gridapps.runs.reasons import NOT_ALLOWED
 from gridapps.runs.states import MOVES, TERMINAL, State, run_state
 
-MAX_ATTEMPTS = 3  # tries that the platform failed; a program's own failure is final
+MAX_ATTEMPTS = 3  # attempts that failed because of the platform; a failure of the program is final
 CANCELED = "Canceled."
-# What a run has from its tasks, besides its state.
+# What is derived from the tasks of a run, besides its state.
 _DERIVED = ("progress", "message", "version", "started_at", "ended_at", "reason", "reason_text")
-_QUEUE_LOCK = 0x67726964  # PostgreSQL's advisory lock of what takes tasks out of the queue
+_QUEUE_LOCK = 0x67726964  # the advisory lock of PostgreSQL for taking tasks out of the queue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +41,9 @@ class Claim:
 
 
 def claim(*, node: str, lease: timedelta, session: uuid.UUID | None = None) -> Claim | None:
-    """Take the next task for this node, or None: `lanes` says who is next.
+    """Claim the next task for this node, in the order of `lanes`; None when there is none.
 
-    A node that drains gets none, nor does a worker whose `session` is not the one that speaks for the node.
+    A draining node gets none, and neither does a worker whose `session` does not act for the node.
     """
     with transaction.atomic():
         _lock()
@@ -78,7 +78,7 @@ def claim(*, node: str, lease: timedelta, session: uuid.UUID | None = None) -> C
 
 
 def adopt(*, task: uuid.UUID, attempt: int, node: str, lease: timedelta) -> Claim | None:
-    """Take over a running attempt of this node whose worker is gone; None when it does not run any more."""
+    """Take over a running attempt of this node whose worker has ended; None if it no longer runs."""
     token = uuid.uuid4()
     running = Task.objects.filter(pk=task, state=State.RUNNING, attempt=attempt, node=node)
     if not running.update(token=token, lease_until=_from_now(lease)):
@@ -97,19 +97,19 @@ def renew(*, claims: Iterable[Claim], lease: timedelta) -> set[uuid.UUID]:
 
 
 def cancel_requested(*, claims: Iterable[Claim]) -> set[uuid.UUID]:
-    """The tokens among the claims whose run shall be canceled."""
+    """The tokens of those claims whose run is to be canceled."""
     tokens = [claim.token for claim in claims]
     wanted = Task.objects.filter(token__in=tokens, run__cancel_requested_at__isnull=False)
     return {token for token in wanted.values_list("token", flat=True) if token}
 
 
 def starting(*, claim: Claim, deadline: datetime) -> None:
-    """Note the deadline of the container that is about to start. Raises LostLease."""
+    """Store the deadline of the container that is about to start. Raises LostLease."""
     _fenced(claim, deadline=deadline)
 
 
 def progress(*, claim: Claim, fraction: float | None, message: str) -> None:
-    """Note how far the task is, 0 to 1 (None: as far as before), and what it is at. Raises LostLease."""
+    """Store the progress, 0 to 1 (None leaves it), and its message. Raises LostLease."""
     changes = {} if fraction is None else {"progress": min(max(fraction, 0), 1)}
     with transaction.atomic():
         _fenced(claim, message=message[:200], **changes)
@@ -127,9 +127,9 @@ def finish(
     outputs: Iterable[Output] = (),
     left_out: Iterable[dict[str, str]] = (),
 ) -> None:
-    """End the task, once and for all, and make its outputs visible. Raises LostLease.
+    """End the task, and make its outputs visible. Raises LostLease.
 
-    May be called again when the answer to the first call was lost: an end that stands already is accepted.
+    Idempotent: it may be called again when the result of the first call was lost.
     """
     with transaction.atomic():
         task = Task.objects.select_for_update().filter(pk=claim.task).first()
@@ -158,10 +158,11 @@ def finish(
 
 
 def release(*, claim: Claim, reason: str, text: str) -> State:
-    """Give a task back that could not be worked on; return its new state.
+    """Return a task to the queue; returns its new state.
 
-    `reason` "platform" counts as a failed attempt, and the last of them ends the task; "released" does not:
-    the node was told to stop. A run that shall be canceled is canceled instead. Raises LostLease.
+    With `reason` "platform" the attempt counts as failed, and MAX_ATTEMPTS of them end the task. With
+    "released" it does not: the node was told to stop. If the run is to be canceled, the task is canceled
+    instead. Raises LostLease.
     """
     with transaction.atomic():
         _end_attempt(claim.task, claim.attempt, reason=reason, reason_text=text)
@@ -171,9 +172,9 @@ def release(*, claim: Claim, reason: str, text: str) -> State:
 
 
 def cancel(*, run: uuid.UUID, text: str = CANCELED) -> None:
-    """Ask for the end of a run, and end its queued tasks now. Running ones end when their workers see it.
+    """Cancel a run: its queued tasks end now, running ones when their workers read the request.
 
-    `text` is what the owner reads; of the running tasks that of who asked first.
+    `text` is for the owner. Running tasks get the text of the first call.
     """
     with transaction.atomic():
         _lock()
@@ -187,7 +188,7 @@ def cancel(*, run: uuid.UUID, text: str = CANCELED) -> None:
 
 
 def expire() -> list[tuple[uuid.UUID, int, State]]:
-    """Give back the tasks whose worker let the lease run out; return each with its attempt and new state."""
+    """Return the tasks with expired leases to the queue; returns each with its attempt and new state."""
     expired = Task.objects.filter(state=State.RUNNING, lease_until__lt=Now())
     given_back = []
     for task in list(expired[:1000]):
@@ -204,7 +205,7 @@ def expire() -> list[tuple[uuid.UUID, int, State]]:
 
 
 def lost(*, node: str, present: set[tuple[uuid.UUID, int]]) -> list[Claim]:
-    """Attempts that this node runs according to the rows, but that are not among those `present`."""
+    """Attempts that run on this node according to the database, and are not in `present`."""
     rows = Task.objects.filter(state=State.RUNNING, node=node)
     return [
         Claim(task=row.id, run=row.run_id, index=row.index, attempt=row.attempt, token=row.token)
@@ -216,11 +217,11 @@ def lost(*, node: str, present: set[tuple[uuid.UUID, int]]) -> list[Claim]:
 def refresh_run(run_id: uuid.UUID, *, message: str | None = None, moved: bool = True) -> None:
     """Derive a run's state and progress from its tasks. Call it in the transaction that changed a task.
 
-    `moved` is whether progress may have changed: to weigh it costs more the more tasks the run has.
+    `moved` is whether progress may have changed: its cost grows with the number of tasks.
     """
     run = Run.objects.select_for_update().get(pk=run_id)
     tasks = Task.objects.filter(run=run_id)
-    # A look for each state, because counting would cost more as well.
+    # One EXISTS for each state, because counting costs more as well.
     looks = [Exists(tasks.filter(state=state)) for state in State]
     found = Run.objects.filter(pk=run_id).values_list(*looks).get()
     before = run.state, run.progress
@@ -297,7 +298,7 @@ def _end_attempt(task: uuid.UUID, number: int, **end: Any) -> None:
 
 
 def _lock() -> None:
-    """Wait for everybody else who takes tasks out of the queue. SQLite's transactions do so by themselves."""
+    """Serialise the transactions that take tasks out of the queue. SQLite serialises all of them anyway."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_QUEUE_LOCK])

@@ -6,8 +6,8 @@ from typing import get_args
 from gridapps.runs.states import State
 from gridapps.sandbox.ending import Reason
 
-NOT_ALLOWED = "not-allowed"  # the user may not run the release any more
-RELEASED = "released"  # given back by a worker that stops; no failure
+NOT_ALLOWED = "not-allowed"  # the user may no longer run the release
+RELEASED = "released"  # returned by a worker that stops; not a failure
 
 OF_ATTEMPTS: Sequence[str] = ("", *get_args(Reason), NOT_ALLOWED, RELEASED)
 OF_RUNS: Sequence[tuple[State, str]] = (

@@ -1,8 +1,7 @@
 """Retention: which runs lose their outputs and logs, by the operator's policy or at their user's request.
 
-The rows are removed here, in one transaction for each run: from then on the outputs are invisible and count
-for no quota. A run whose files may still exist is marked; `housekeeping.output_files` removes the files. The
-run itself stays.
+The rows are removed here, in one transaction for each run: from then on the outputs are invisible and do not
+count for the quota. The run stays. It is marked until `housekeeping.output_files` has removed the files.
 """
 
 from datetime import datetime, timedelta
@@ -22,8 +21,9 @@ from gridapps.runs.states import ACTIVE
 
 
 def remove(*, by: User, run: Run) -> None:
-    """Remove the outputs and the log of a run that has ended: for everybody at once, their files soon after
-    (`housekeeping.output_files`). Doing it again changes nothing. Raises Conflict while the run is active.
+    """Remove the outputs and the log of a run that has ended. Idempotent. Raises Conflict while it is active.
+
+    They are invisible at once; a worker removes the files soon after (`housekeeping.output_files`).
     """
     with transaction.atomic():
         if forget(run.pk, by=by):
@@ -36,7 +36,7 @@ def has_files_left() -> bool:
 
 
 def forget(pk: UUID, *, by: User | str) -> bool:
-    """Remove the rows of a run's outputs; False when that was done already. Raises Conflict."""
+    """Remove the rows of a run's outputs; False when they had been removed. Raises Conflict."""
     with transaction.atomic():
         row = Run.objects.select_for_update().get(pk=pk)
         if row.state in ACTIVE:
@@ -50,7 +50,7 @@ def forget(pk: UUID, *, by: User | str) -> bool:
 
 
 def expired() -> QuerySet[Run, UUID]:
-    """The runs whose outputs the policy removes, those that ended first before the others."""
+    """The runs whose outputs the policy removes, in the order of their ends."""
     days = settings.GRIDAPPS.keep_outputs
     kept = Run.objects.filter(ended_at__isnull=False, outputs_removed_at__isnull=True)
     old = kept.filter(ended_at__lt=overview.now() - timedelta(days=days)) if days else kept.none()
@@ -58,7 +58,7 @@ def expired() -> QuerySet[Run, UUID]:
 
 
 def expire_at(run: Run) -> datetime | None:
-    """When the policy removes the outputs of a run; None when it does not, or when they are gone."""
+    """When the policy removes the outputs of a run; None if it does not, or they were removed."""
     days = settings.GRIDAPPS.keep_outputs
     if not days or run.ended_at is None or run.outputs_removed_at is not None:
         return None
@@ -66,7 +66,7 @@ def expire_at(run: Run) -> datetime | None:
 
 
 def require_kept(run: Run) -> None:
-    """Raise OutputsRemoved if there is nothing to see any more."""
+    """Raise OutputsRemoved if the outputs were removed."""
     if run.outputs_removed_at is not None:
         raise OutputsRemoved(
             f"The outputs and the log of this run were removed on {run.outputs_removed_at:%Y-%m-%d}."

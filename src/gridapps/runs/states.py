@@ -6,7 +6,7 @@ from gridapps.moves import Moves, ends
 
 
 class State(StrEnum):
-    """GRiD v3's words."""
+    """The names of GRiD v3."""
 
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"

@@ -1,6 +1,6 @@
-"""What has ended, counted once: the counters of the metrics.
+"""Counters of the metrics: each row that has ended is counted once.
 
-The totals are rows, because every application process answers for all, and each must say the same.
+The totals are stored in the database, because every application process must return the same values.
 """
 
 import json
@@ -13,7 +13,7 @@ from django.db.models import Count, F, Model, QuerySet
 from gridapps.runs import overview
 from gridapps.runs.models import Tally
 
-_CLOCK = ""  # in place of labels: the row that says until when the metric is counted
+_CLOCK = ""  # in place of labels: the row with the time up to which the metric is counted
 
 
 def update(
@@ -21,7 +21,7 @@ def update(
 ) -> Mapping[tuple[str, ...], int]:
     """Count what has ended since the last call. Returns the totals by the values of the labels.
 
-    What ended within `settle` is left for the next time: its transaction may not have committed yet.
+    Rows that ended within `settle` are left for the next call: their transactions may not have committed.
     """
     with transaction.atomic():
         begin = _locked(metric)
@@ -35,7 +35,7 @@ def update(
 
 
 def _locked(metric: str) -> datetime:
-    """Until when it is counted. The row is locked: of two processes the second one finds nothing to add."""
+    """The time up to which it is counted. The row is locked, so that no two processes count the same rows."""
     begin = Tally(metric=metric, labels=_CLOCK, until=overview.now())
     Tally.objects.bulk_create([begin], ignore_conflicts=True)
     until = Tally.objects.select_for_update().get(metric=metric, labels=_CLOCK).until

@@ -1,6 +1,5 @@
-"""The bell: tells sleeping workers to look at the queue, those of this machine through datagram sockets,
-those of other nodes through the broker where there is one. Losing a ring costs seconds, never a run, because
-the rows are the truth and every worker looks by itself now and then."""
+"""Wakes sleeping workers: those of this machine through datagram sockets, those of other nodes through the
+broker if there is one. A lost ring delays a run by seconds, because every worker also polls."""
 
 import contextlib
 from pathlib import Path
@@ -36,7 +35,7 @@ def ring_here() -> None:
 
 
 class WorkerBell(doorbell.Doorbell):
-    """The worker's end, named after its node."""
+    """The socket of a worker, named after its node."""
 
     def __init__(self, node: str) -> None:
         super().__init__(_directory() / f"{node}.bell")

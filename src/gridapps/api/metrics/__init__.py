@@ -1,1 +1,1 @@
-"""`GET /metrics`: how the instance stands, for Prometheus."""
+"""`GET /metrics`: metrics of the instance for Prometheus."""

@@ -1,7 +1,7 @@
-"""Asks the database when Prometheus does. Labels are few and known: never the name of a user or of an App.
+"""Reads the metrics from the database at each scrape. Labels never name a user or an App.
 
-Counters are rows that every application process adds to (`runs.tallies`). Each combination of labels that can
-occur is there from the beginning, with 0: Prometheus takes no notice of a series that begins with 1.
+Counters are rows that every application process adds to (`runs.tallies`). Each possible combination of labels
+starts at 0, because Prometheus ignores the first increase of a series that starts at 1.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,7 +42,7 @@ _OF_A_NODE = {
 
 
 class Instance(Collector):
-    """Every metric of the instance. Give it to one registry."""
+    """All metrics of the instance. Register it once."""
 
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily("gridapps", "The instance's program.", value={"version": version("gridapps")})
@@ -79,7 +79,7 @@ def _ended() -> Iterator[Metric]:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows that end; their fields that are labels, and every combination of values that can occur."""
+    """Rows that end, the fields that are labels, and every possible combination of their values."""
 
     rows: "QuerySet[Model]"
     ended_at: str
@@ -96,7 +96,7 @@ def _counter(name: str, text: str, of: _Rows) -> CounterMetricFamily:
 
 
 def registry() -> CollectorRegistry:
-    """A registry with the instance's metrics. Those of one process among several would say nothing."""
+    """A registry with the metrics of the instance, and none of this process, which is one of several."""
     made = CollectorRegistry(auto_describe=False)
     made.register(Instance())
     return made

@@ -1,4 +1,4 @@
-"""The page of metrics, and who may read it: holders of the operator's token, and administrators."""
+"""The page of metrics, for administrators and for holders of the operator's token."""
 
 import hmac
 from functools import cache

@@ -1,1 +1,1 @@
-"""The native API below /api/v3: one module of calls per noun, `shapes` for what they answer."""
+"""The native API below /api/v3: a module of calls for each noun, and `shapes` of their answers."""

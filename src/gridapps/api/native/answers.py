@@ -1,4 +1,4 @@
-"""The answers of a call, as OpenAPI declares them: its own, and every error that it can end with."""
+"""The responses of a call for its OpenAPI declaration: its own, and all possible errors."""
 
 from typing import Any, Literal
 
@@ -8,13 +8,13 @@ from gridapps.api.errors import CODES
 
 
 def _without_defaults(schema: dict[str, Any]) -> None:
-    # The defaults of the models only mark what may be absent; they are not what absence means.
+    # Defaults mark fields that may be absent. They are not the meaning of their absence.
     for member in schema.get("properties", {}).values():
         member.pop("default", None)
 
 
 class Shape(BaseModel):
-    """What the API sends or takes. It has the fields that are declared, and no others."""
+    """An object that the API sends or accepts. It has no other fields than those declared."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=_without_defaults)
 
@@ -40,12 +40,12 @@ ERRORS = {status: _error(status) for status in sorted(set(CODES.values())) if st
 
 
 def reads(*others: int, ok: Any) -> dict[int, Any]:
-    """A call that changes nothing: its answer, and the errors that it may end with besides the usual ones."""
+    """A call that changes nothing: its response, and errors besides the usual ones."""
     return {200: ok} | {status: ERRORS[status] for status in (400, 401, 403, *others, 500, 503)}
 
 
 def writes(*others: int, body: bool, **ok: Any) -> dict[int, Any]:
-    """A call that changes something; `ok` names the answers as `status_201=...`."""
+    """A call that changes something. `ok` has its responses as `status_201=...`."""
     usual = (400, 401, 403, *((413, 415) if body else ()), *others, 500, 503)
     own = {int(name.removeprefix("status_")): shape for name, shape in ok.items()}
     return own | {status: ERRORS[status] for status in sorted(usual)}

@@ -1,4 +1,4 @@
-"""The native API put together: its routers, its strictness, and its errors."""
+"""The native API: its routers, its errors, and the check of query parameters."""
 
 import inspect
 from collections.abc import Callable
@@ -36,7 +36,7 @@ from gridapps.api.native.parsing import JsonParser, names
 from gridapps.audit import record
 from gridapps.runs.errors import Blocked
 
-# Who is known and asks for what is not theirs to do: the audit hears of it.
+# Refusals of known users, which the audit records.
 _FORBIDDEN = (NotAnAdministrator, NotADeveloper, Blocked)
 
 api = NinjaAPI(
@@ -45,14 +45,14 @@ api = NinjaAPI(
     description="Algorithms in container images, run where the point clouds are.",
     openapi_url=None,
     docs_url=None,
-    auth=with_scope(API),  # what a router does not say otherwise
+    auth=with_scope(API),  # for routers that declare no scope
     parser=JsonParser(),
     urls_namespace="native",
 )
 
 
 def answered(answer: errors.Answer) -> HttpResponse:
-    """The answer of an error as a response."""
+    """The response for the answer of an error."""
     return JsonResponse(answer.body, status=answer.status, headers=answer.headers)
 
 
@@ -66,7 +66,7 @@ def _on_error(request: HttpRequest, error: Any) -> HttpResponse:
 
 
 def _on_http_error(request: HttpRequest, error: Any) -> HttpResponse:
-    # The framework wraps what reading the body raised.
+    # The framework wraps exceptions raised while the body is read.
     if isinstance(error.__cause__, ApiError):
         return _on_error(request, error.__cause__)
     if isinstance(error, AuthenticationError):
@@ -76,7 +76,7 @@ def _on_http_error(request: HttpRequest, error: Any) -> HttpResponse:
 
 def _on_invalid(_: HttpRequest, error: Any) -> HttpResponse:
     fields = [_field(fault) for fault in error.errors[:20]]
-    # Which of two bodies was meant is told by neither: the same fault would be said twice.
+    # A body of either of two forms has the same fault in both: report it once.
     unique = list(dict.fromkeys(fields))
     return answered(errors.say("invalid-request", "The request does not have the right form.", unique))
 

@@ -1,4 +1,4 @@
-"""`/apps`: what one may run, and what one has made."""
+"""`/apps`: the Apps that a user may run, and the user's own."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -22,7 +22,7 @@ router = Router(tags=["apps"], auth=with_scope("apps:read", "apps:write"))
 
 @router.get("/apps", response=reads(ok=AppsAnswer), operation_id="list_apps", exclude_unset=True)
 def index(request: HttpRequest, mine: Flag = False, limit: Limit = 100, after: After = None) -> AppsAnswer:
-    """The Apps that one may run or owns; `mine`: only those that one owns. Administrators see all."""
+    """The Apps that you may run or own; `mine`: only those that you own. Administrators see all."""
     user = user_of(request)
     apps = queries.owned_by(user) if mine else queries.visible_to(user)
     found, following = page(request, apps, ("app_id",), limit=limit, after=after)
@@ -37,7 +37,7 @@ def index(request: HttpRequest, mine: Flag = False, limit: Limit = 100, after: A
     openapi_extra=etag(201),
 )
 def create(request: HttpRequest, response: HttpResponse, body: NewApp) -> Status[AppsAnswer]:
-    """Create an App. Only verified developers may."""
+    """Create an App. Only for verified developers."""
     user = user_of(request)
     app = operations.create_app(
         by=user,
@@ -71,7 +71,7 @@ def show(request: HttpRequest, response: HttpResponse, app_id: AppId) -> AppsAns
     openapi_extra=etag(200) | if_match(),
 )
 def change(request: HttpRequest, response: HttpResponse, app_id: AppId, body: AppChanges) -> AppsAnswer:
-    """Change one's own App. With `If-Match` only if it has not changed since."""
+    """Change your own App. With `If-Match`, only if it has not changed since."""
     user = user_of(request)
     changes: dict[str, Any] = {name: getattr(body, name) for name in body.model_fields_set}
     if "resources" in changes:
@@ -90,7 +90,7 @@ def change(request: HttpRequest, response: HttpResponse, app_id: AppId, body: Ap
     "/apps/{slug:app_id}", response=writes(404, body=False, status_204=None), operation_id="delete_app"
 )
 def delete(request: HttpRequest, app_id: AppId) -> Status[None]:
-    """Delete one's own App. Its id is never given out again."""
+    """Delete your own App. Its id cannot be used again."""
     operations.delete_app(by=user_of(request), app_id=app_id)
     return Status(204, None)
 
@@ -104,7 +104,7 @@ def visible(user: User, app_id: str) -> models.App:
 
 
 def shown(user: User, apps: Iterable[models.App]) -> list[App]:
-    """The Apps as the API shows them to this user: of a shared one what was shared, and nothing newer."""
+    """The Apps as the API shows them to this user: a shared App as it was when it was shared."""
     apps = list(apps)
     releases, grants = queries.newest_releases(apps), queries.grants(user, apps)
     attached = queries.attached({pk: release for pk, release in releases.items() if pk not in grants})

@@ -1,4 +1,4 @@
-"""What is attached to a release: as the API shows it, and its bytes."""
+"""Attachments of releases, as the API shows them."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""`/audit`: who did what, for administrators' own tools."""
+"""`/audit`: entries of the audit, for tools of administrators."""
 
 from django.http import HttpRequest
 from ninja import Query, Router
@@ -17,7 +17,7 @@ router = Router(tags=["audit"], auth=with_scope("admin"))
 def index(
     request: HttpRequest, wanted: Query[AuditFilter], limit: Limit = 100, after: After = None
 ) -> AuditAnswer:
-    """The entries of a time, oldest first: of an event, an actor or a subject. Only administrators may."""
+    """The entries of a period, oldest first; of an event, an actor or a subject. Only for administrators."""
     require_administrator(user_of(request))
     rows = queries.entries(since=wanted.since, until=wanted.until).filter(**wanted.names())
     found, following = page(request, rows, ("pk",), limit=limit, after=after)

@@ -1,5 +1,7 @@
-"""Who is asking, and for what: an OAuth bearer token with its scopes, or the browser's session with its CSRF
-token. A session may do what its user may; a token only what its scopes cover."""
+"""Authentication: an OAuth bearer token with its scopes, or the browser's session with its CSRF token.
+
+A session has all rights of its user, a token only those that its scopes cover.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -21,10 +23,10 @@ ANY = ""  # the scope of calls that every token may use
 
 
 class Bearer(HttpBearer):
-    """`Authorization: Bearer ...`. A header that does not fit is an error: no session is tried."""
+    """`Authorization: Bearer ...`. An invalid header is an error, and no session is tried."""
 
     def __init__(self, *, read: str, write: str) -> None:
-        """The scopes that calls need which read, and which change something."""
+        """`read`: the scope for calls that read. `write`: the scope for calls that change something."""
         super().__init__()
         self._read = read
         self._write = write
@@ -43,7 +45,7 @@ class Bearer(HttpBearer):
         return self.authenticate(request, token.strip())
 
     def authenticate(self, request: HttpRequest, token: str) -> User:
-        """The token's user, an administrator only if the token says so. Raises ApiError."""
+        """The token's user, as an administrator only with the scope `admin`. Raises ApiError."""
         checksum = hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
         found = (
             AccessToken.objects.select_related("user", "application__user")
@@ -66,7 +68,7 @@ class Bearer(HttpBearer):
 
 
 class Session(APIKeyCookie):
-    """The browser's session. Whatever changes something needs the CSRF token as well."""
+    """The browser's session. Calls that change something need the CSRF token as well."""
 
     param_name = settings.SESSION_COOKIE_NAME
 
@@ -75,7 +77,7 @@ class Session(APIKeyCookie):
         if not isinstance(user, User) or not user.is_authenticated:
             return None
         if request.content_type == "multipart/form-data":
-            # The check below would read it as a form, and leave nothing for the call.
+            # The check below would parse the body as a form, and the call could not read it again.
             raise ApiError("unsupported-media-type", "The body must be application/json.")
         if request.method not in _SAFE and check_csrf(request) is not None:
             raise ApiError("csrf-failed", "The page is out of date: load it again, and then try again.")
@@ -83,7 +85,7 @@ class Session(APIKeyCookie):
         return User.objects.get(pk=user.pk)
 
     def authenticate(self, request: HttpRequest, key: str | None) -> None:
-        """Not used: the session itself says who is asking."""
+        """Unused: the middleware has authenticated the session."""
 
 
 def user_of(request: HttpRequest) -> User:
@@ -105,5 +107,5 @@ def _user_of(token: Any) -> User | None:
 
 
 def with_scope(read: str, write: str | None = None) -> list[Callable[[HttpRequest], User | None]]:
-    """What a router's calls need of a token: one scope to read, another (or the same) to change something."""
+    """Authentication for a router: a scope to read, and another or the same one to change something."""
     return [Bearer(read=read, write=write or read), Session()]

@@ -26,7 +26,7 @@ router = Router(tags=["developer"])
     exclude_unset=True,
 )
 def index(request: HttpRequest, limit: Limit = 100, after: After = None) -> CertificatesAnswer:
-    """One's client certificates, newest first; revoked and expired ones as well."""
+    """Your client certificates, newest first, including revoked and expired ones."""
     rows = certificates.held_by(user_of(request))
     found, following = page(request, rows, ("-created_at", "-pk"), limit=limit, after=after)
     now = timezone.now()
@@ -40,7 +40,7 @@ def index(request: HttpRequest, limit: Limit = 100, after: After = None) -> Cert
     exclude_unset=True,
 )
 def issue(request: HttpRequest, body: CertificateRequest) -> Status[IssuedAnswer]:
-    """Issue a certificate, for the key of a CSR, or for a generated one that is shown this once."""
+    """Issue a certificate for the key of a CSR, or for a generated key, which is shown only now."""
     issued = certificates.issue(user=user_of(request), name=body.name, csr=body.csr)
     return Status(
         201,
@@ -72,7 +72,7 @@ def show(request: HttpRequest, serial: Serial) -> CertificatesAnswer:
     operation_id="revoke_certificate",
 )
 def revoke(request: HttpRequest, serial: Serial) -> Status[None]:
-    """Revoke a certificate: it authorises nothing from now on. Again: nothing changes."""
+    """Revoke a certificate: it authorises nothing from now on. Idempotent."""
     user = user_of(request)
     certificates.revoke(by=user, certificate=_own(user, serial))
     return Status(204, None)

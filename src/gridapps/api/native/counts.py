@@ -20,7 +20,7 @@ router = Router(tags=["apps"], auth=with_scope("apps:read"))
     "/apps/{slug:app_id}/counts", response=reads(404, ok=AppCountsAnswer), operation_id="count_app_runs"
 )
 def show(request: HttpRequest, app_id: AppId) -> AppCountsAnswer:
-    """How many runs of an App ended how, by release, up to the last midnight. Of users nothing is told."""
+    """The number of runs of an App by state and release, up to the last midnight. Users are not shown."""
     app = visible(user_of(request), app_id)
     queries.require_owner_or_administrator(user_of(request), app)
     return AppCountsAnswer(counts=AppCounts(**asdict(counts.of_app(app))))

@@ -1,4 +1,4 @@
-"""Parts of the OpenAPI document that signatures of calls do not give: keys in paths, headers, contents."""
+"""Parts of the OpenAPI document that the signatures of calls lack: path keys, headers, content types."""
 
 from typing import Annotated, Any
 
@@ -10,7 +10,7 @@ from gridapps.registry.models import APP_ID
 
 
 def _key(pattern: str, description: str) -> Any:
-    # Only described, not validated: a key that cannot be any is answered as one that is not there, with 404.
+    # Described, not validated: an impossible key gets the response of an absent one, 404.
     return WithJsonSchema({"type": "string", "pattern": pattern, "description": description})
 
 
@@ -26,23 +26,23 @@ Pks = Annotated[str, Path(), _key(PKS_PATTERN, "key, or several separated by com
 
 
 def etag(status: int) -> dict[str, Any]:
-    """Declares the ETag header of an answer."""
+    """Declare the ETag header of a response."""
     header = {"description": "changes with every change", "required": True, "schema": {"type": "string"}}
     return {"responses": {status: {"headers": {"ETag": header}}}}
 
 
 def if_match() -> dict[str, Any]:
-    """Declares the If-Match header of a request."""
-    return {"parameters": [_header("If-Match", "the ETag that was seen last, or *")]}
+    """Declare the If-Match header of a request."""
+    return {"parameters": [_header("If-Match", "the last known ETag, or *")]}
 
 
 def if_none_match() -> dict[str, Any]:
-    """Declares the If-None-Match header of a request."""
-    return {"parameters": [_header("If-None-Match", "the ETag that was seen last")]}
+    """Declare the If-None-Match header of a request."""
+    return {"parameters": [_header("If-None-Match", "the last known ETag")]}
 
 
 def content(status: int, **types: Any) -> dict[str, Any]:
-    """Declares an answer that is not JSON."""
+    """Declare a response that is not JSON."""
     return {"responses": {status: {"content": types}}}
 
 

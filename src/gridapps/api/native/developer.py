@@ -1,4 +1,4 @@
-"""`/developer`: asking to be a developer."""
+"""`/developer`: the request to be a developer."""
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -16,7 +16,7 @@ router = Router(tags=["developer"])
 
 @router.get("/developer", response=reads(ok=DeveloperAnswer), operation_id="show_developer")
 def show(request: HttpRequest) -> DeveloperAnswer:
-    """How far one's request to be a developer is."""
+    """The state of your request to be a developer."""
     user = user_of(request)
     return _answer(user, queries.developer_of(user))
 
@@ -27,7 +27,7 @@ def show(request: HttpRequest) -> DeveloperAnswer:
     operation_id="request_developer",
 )
 def ask(request: HttpRequest, body: DeveloperRequest) -> Status[DeveloperAnswer]:
-    """Ask to be a developer; an administrator decides. 200 when one has asked before."""
+    """Ask to be a developer; an administrator decides. 200 if you have asked before."""
     user = user_of(request)
     developer, new = operations.request_developer(user=user, statement=body.statement)
     return Status(201 if new else 200, _answer(user, developer))

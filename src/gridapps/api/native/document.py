@@ -31,7 +31,7 @@ def document(api: NinjaAPI) -> dict[str, Any]:
 
 
 class _Document(OpenAPISchema):
-    """As the framework makes it, with the scope that each call needs of a token."""
+    """The document of the framework, with the scope that each call needs."""
 
     def operation_security(self, operation: Operation) -> list[dict[str, Any]] | None:
         declared: list[dict[str, Any]] | None = super().operation_security(operation)
@@ -42,7 +42,7 @@ class _Document(OpenAPISchema):
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A parameter that may be left out is not one that may be null."""
+    """An optional parameter is not one that may be null."""
     kinds: list[dict[str, Any]] = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
     if len(kinds) != 1:
         return schema

@@ -1,4 +1,4 @@
-"""Answers that are files: to be saved, never to be shown, because strangers made what is in them."""
+"""Responses that are files. Browsers must save and not show them, because their content is not trusted."""
 
 from typing import TypeVar
 from urllib.parse import quote
@@ -10,7 +10,8 @@ BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
 def as_file(answer: T, name: str) -> T:
-    """The same answer, saved under this name by browsers, which neither guess its type nor keep it."""
+    """The same response with headers that let browsers save it under this name, without guessing its type or
+    caching it."""
     answer["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
     answer["X-Content-Type-Options"] = "nosniff"
     answer["Cache-Control"] = "private, no-cache"

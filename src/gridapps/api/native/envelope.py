@@ -15,14 +15,17 @@ _BY_STATUS = {
     400: ("invalid-request", "The request is malformed."),
     403: ("csrf-failed", "The page is out of date: load it again, and then try again."),
     404: ("not-found", "There is nothing here."),
-    405: ("method-not-allowed", "The call does not know this method; the Allow header lists those it knows."),
-    413: ("too-large", "The body is larger than the API takes."),
+    405: (
+        "method-not-allowed",
+        "This path does not support the method; the Allow header lists the supported ones.",
+    ),
+    413: ("too-large", "The body is larger than the API accepts."),
 }
 
 
 @sync_and_async_middleware
 def json_errors(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
-    """Replace the framework's own error pages."""
+    """Replace the error pages of the framework."""
     if iscoroutinefunction(get_response):
 
         async def later(request: HttpRequest) -> HttpResponseBase:

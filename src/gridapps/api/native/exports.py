@@ -1,4 +1,4 @@
-"""`/exports`: the exports that one may run Apps on."""
+"""`/exports`: the exports on which a user may run Apps."""
 
 import shapely
 from django.http import HttpRequest
@@ -17,7 +17,7 @@ router = Router(tags=["exports"], auth=with_scope("exports"))
 
 @router.get("/exports", response=reads(ok=ExportsAnswer), operation_id="list_exports", exclude_unset=True)
 def index(request: HttpRequest, limit: Limit = 100, after: After = None) -> ExportsAnswer:
-    """One's exports, newest first."""
+    """Your exports, newest first."""
     rows = queries.visible_to(user_of(request))
     found, following = page(request, rows, ("-pk",), limit=limit, after=after)
     return ExportsAnswer(exports=[_shown(export) for export in found], **following)

@@ -1,4 +1,4 @@
-"""What the API sends and takes about hooks: GRiD v3's Hook, and what became of its deliveries."""
+"""Shapes of hooks: GRiD v3's Hook, and its deliveries."""
 
 from typing import Annotated, Any, Literal
 
@@ -11,7 +11,7 @@ from gridapps.hooks.targets import LONGEST, TARGET
 
 
 def _described(pattern: str, longest: int, description: str) -> Any:
-    # The operations judge them, with sentences that say more than that a pattern does not match.
+    # The operations validate them, with better messages than that a pattern does not match.
     return WithJsonSchema(
         {"type": "string", "pattern": pattern, "maxLength": longest, "description": description}
     )
@@ -22,7 +22,7 @@ Events = Annotated[Text, _described(EVENTS, 100, "an event, or several separated
 
 
 class Hook(Shape):
-    """`event`: one, or several separated by commas. `run`: the one run that it tells of."""
+    """`event`: one, or several separated by commas. `run`: the only run that it is for."""
 
     pk: str
     version: Literal["3"]
@@ -41,7 +41,7 @@ class HooksAnswer(Shape):
 
 
 class HookSecretAnswer(Shape):
-    """`secret` is the key of the signatures; it is shown this once."""
+    """`secret` is the key of the signatures; it is shown only now."""
 
     hooks: list[Hook]
     secret: str
@@ -53,7 +53,7 @@ class NewHook(Shape):
 
 
 class HookChanges(Shape):
-    """What is not named stays as it is."""
+    """Absent fields do not change."""
 
     event: Events = ""
     target: Target = ""
@@ -61,7 +61,7 @@ class HookChanges(Shape):
 
 
 class Delivery(Shape):
-    """`due_at`: the next try. `status` and `error`: what came of the last one."""
+    """`due_at`: the next try. `status` and `error`: the result of the last one."""
 
     id: str
     event: str

@@ -1,4 +1,4 @@
-"""`/hooks`: where the instance tells what happened, and how that went."""
+"""`/hooks`: webhook subscriptions, and their deliveries."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ router = Router(tags=["hooks"])
 
 @router.get("/hooks", response=reads(ok=HooksAnswer), operation_id="list_hooks", exclude_unset=True)
 def index(request: HttpRequest, limit: Limit = 100, after: After = None) -> HooksAnswer:
-    """One's hooks, those of single runs as well."""
+    """Your hooks, including those of single runs."""
     found, following = page(request, queries.visible_to(user_of(request)), ("pk",), limit=limit, after=after)
     return HooksAnswer(hooks=[_shown(hook) for hook in found], **following)
 
@@ -38,7 +38,7 @@ def index(request: HttpRequest, limit: Limit = 100, after: After = None) -> Hook
     operation_id="create_hook",
 )
 def create(request: HttpRequest, body: NewHook) -> Status[HookSecretAnswer]:
-    """Have events POSTed to a URL. The secret with which they are signed is shown this once."""
+    """Subscribe a URL to events. The secret that signs them is shown only now."""
     hook = operations.create(by=user_of(request), target=body.target, events=body.event.split(","))
     return Status(201, HookSecretAnswer(hooks=[_shown(hook)], secret=hook.secret))
 
@@ -60,7 +60,7 @@ def show(request: HttpRequest, pk: Pks) -> HooksAnswer:
     exclude_unset=True,
 )
 def change(request: HttpRequest, pk: Pk, body: HookChanges) -> HooksAnswer:
-    """Change a hook. One that is made inactive forgets what it has not told yet."""
+    """Change a hook. Making it inactive drops its waiting deliveries."""
     changes: dict[str, Any] = {name: getattr(body, name) for name in body.model_fields_set}
     if "event" in changes:
         changes["events"] = changes.pop("event").split(",")
@@ -69,7 +69,7 @@ def change(request: HttpRequest, pk: Pk, body: HookChanges) -> HooksAnswer:
 
 @router.delete("/hooks/{pk}", response=writes(404, body=False, status_204=None), operation_id="delete_hook")
 def delete(request: HttpRequest, pk: Pk) -> Status[None]:
-    """Delete a hook. Nothing more is told."""
+    """Delete a hook and its deliveries."""
     operations.delete(by=user_of(request), pk=_only(pk))
     return Status(204, None)
 
@@ -80,7 +80,7 @@ def delete(request: HttpRequest, pk: Pk) -> Status[None]:
     operation_id="renew_hook_secret",
 )
 def renew_secret(request: HttpRequest, pk: Pk) -> HookSecretAnswer:
-    """A new secret, shown this once. Everything is signed with it from now on."""
+    """Create a new secret, shown only now. It signs all events from now on."""
     hook = operations.renew_secret(by=user_of(request), pk=_only(pk))
     return HookSecretAnswer(hooks=[_shown(hook)], secret=hook.secret)
 
@@ -92,7 +92,7 @@ def renew_secret(request: HttpRequest, pk: Pk) -> HookSecretAnswer:
     exclude_unset=True,
 )
 def test(request: HttpRequest, pk: Pk) -> Status[DeliveriesAnswer]:
-    """Have a test event delivered, once and soon. The deliveries tell what came of it."""
+    """Deliver a test event, once. The deliveries show the result."""
     delivery = operations.test(by=user_of(request), pk=_only(pk))
     return Status(202, DeliveriesAnswer(deliveries=[_delivery(delivery)]))
 
@@ -104,7 +104,7 @@ def test(request: HttpRequest, pk: Pk) -> Status[DeliveriesAnswer]:
     exclude_unset=True,
 )
 def deliveries(request: HttpRequest, pk: Pk, limit: Limit = 100, after: After = None) -> DeliveriesAnswer:
-    """What the hook was told in the last days, and what it will be, the newest first."""
+    """The deliveries of the last days and those that wait, newest first."""
     rows = queries.deliveries(_own(user_of(request), pk))
     found, following = page(request, rows, ("-pk",), limit=limit, after=after)
     return DeliveriesAnswer(deliveries=[_delivery(each) for each in found], **following)

@@ -38,9 +38,9 @@ Follow = Annotated[
     BeforeValidator(lambda value: {"0": 0, "1": 1}.get(value, value) if isinstance(value, str) else value),
 ]
 _CHUNK = 256 * 1024
-_LOOK = 0.3  # seconds between looks at the files
-_LOOK_AT_OBJECTS = 1.0  # that often there are new ones
-_KEEP_ALIVE = 15.0  # seconds of silence that no proxy takes for death
+_LOOK = 0.3  # seconds between reads of the files
+_LOOK_AT_OBJECTS = 1.0  # seconds between reads where new pieces come less often
+_KEEP_ALIVE = 15.0  # seconds of silence after which a proxy may close the connection
 _TEXT = {"schema": {"type": "string"}}
 
 
@@ -55,8 +55,8 @@ async def show(
 ) -> StreamingHttpResponse:
     """Lines `INDEX TIMESTAMP TEXT`, task by task, as far as they are written.
 
-    With `follow` server-sent events: `line` with `{"task", "at", "text"}` for each line now and to come, and
-    `end` with `{"state"}`. A task that is tried again starts its log again.
+    With `follow`, server-sent events: `line` with `{"task", "at", "text"}` for each present and future line,
+    and `end` with `{"state"}`. A new attempt of a task starts its log again.
     """
     user = user_of(request)
     run = await sync_to_async(_opened)(user, run_id)
@@ -73,7 +73,7 @@ async def show(
 
 
 def _opened(user: User, run_id: str) -> UUID:
-    """The run whose log is read. Of somebody else's the audit hears."""
+    """The run whose log is read. Reading another user's is recorded in the audit."""
     run = with_outputs(user, run_id)
     if not permissions.owns(user, run):
         record.log_read(by=user, run=run.pk)
@@ -82,7 +82,7 @@ def _opened(user: User, run_id: str) -> UUID:
 
 @dataclass
 class _Tail:
-    """Reads the complete lines of a growing log, a piece at a time."""
+    """Reads the complete lines of a growing log, piece by piece."""
 
     index: int
     place: AttemptFiles
@@ -90,29 +90,29 @@ class _Tail:
     done: bool = False
 
     def read(self, *, ended: bool) -> list[str]:
-        """The next complete lines; none when there are none yet. `ended`: there will be no others."""
+        """The next complete lines, if any. `ended`: the log grows no more."""
         if self.done:
             return []
         piece = logs.read(self.place, self.offset, _CHUNK, ended=ended)
-        # A line longer than a piece is cut; it cannot end otherwise.
+        # A line longer than a piece is cut into several.
         end = piece.rfind(b"\n") + 1 or (len(piece) if len(piece) == _CHUNK else 0)
         self.offset += end
-        self.done = ended and not end and not store.is_shared()  # S3 is not asked in vain again
-        # Only the line feed ends a line here: a program may write the other marks into one.
+        self.done = ended and not end and not store.is_shared()  # saves useless requests to S3
+        # Only a line feed ends a line: programs may write other separators into one.
         return piece[:end].decode("utf-8", "replace").removesuffix("\n").split("\n") if end else []
 
 
 @dataclass(frozen=True)
 class _Present:
-    """What of a run can have a log, at one moment."""
+    """The attempts of a run that can have a log, at one moment."""
 
     state: State
     version: int
-    attempts: dict[tuple[int, int], bool]  # index of the task, number of its last attempt: whether it ended
+    attempts: dict[tuple[int, int], bool]  # whether it ended, by the task's index and its last attempt
 
 
 def _present(user: User, run: UUID, task: int | None) -> _Present | None:
-    """None when there is no such run for the user any more: one that was shown may be hidden again."""
+    """None when the user may no longer see the run: its owner may have hidden it again."""
     tasks = Task.objects.filter(run=run, attempt__gt=0).order_by("index")
     if task is not None:
         tasks = tasks.filter(index=task)
@@ -142,7 +142,7 @@ async def _events(user: User, address: str, run: UUID, task: int | None) -> Asyn
         yield b": the log begins\n\n"
         last = loop.time()
         while True:
-            # The state is read before the files: what was written before the end is read before the end.
+            # The state is read before the files, so that nothing written before the end is missed.
             present = await sync_to_async(_present)(user, run, task)
             await request_thread.release()
             if present is None:
@@ -172,9 +172,9 @@ async def _drain(
             while lines := await asyncio.to_thread(tail.read, ended=ended[key]):
                 yield b"".join(_event(tail.index, line) for line in lines)
         except StorageUnavailable as error:
-            if all(ended.values()):  # there is no later
+            if all(ended.values()):  # there is no later read
                 raise
-            logger.warning("The log is asked for again: %s", error)
+            logger.warning("The log is read again later: %s", error)
 
 
 def _event(index: int, line: str) -> bytes:

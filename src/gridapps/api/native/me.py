@@ -1,4 +1,4 @@
-"""`/me`: who is asking."""
+"""`/me`: the authenticated user."""
 
 from django.http import HttpRequest
 from ninja import Router

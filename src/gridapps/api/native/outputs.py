@@ -32,7 +32,7 @@ from gridapps.storage.interface import Missing
 
 router = Router(tags=["runs"], auth=with_scope("runs:read", "runs:write"))
 MAX_ZIPPED = 200_000  # outputs in one zip, whose directory is kept in memory: 600 bytes each
-_PIECE = 1024**2  # bytes of a zip that are made in one step
+_PIECE = 1024**2  # bytes of a zip that are produced at a time
 
 
 @router.get(
@@ -42,7 +42,7 @@ _PIECE = 1024**2  # bytes of a zip that are made in one step
     exclude_unset=True,
 )
 def index(request: HttpRequest, run_id: RunId, limit: Limit = 100, after: After = None) -> OutputsAnswer:
-    """What the tasks that have ended left, task by task."""
+    """The outputs of the tasks that have ended, task by task."""
     run = with_outputs(user_of(request), run_id)
     found, following = page(request, queries.outputs(run), ("task__index", "path"), limit=limit, after=after)
     return OutputsAnswer(outputs=[_shown(run, output) for output in found], **following)
@@ -54,7 +54,7 @@ def index(request: HttpRequest, run_id: RunId, limit: Limit = 100, after: After 
     operation_id="delete_outputs",
 )
 def delete(request: HttpRequest, run_id: RunId) -> Status[None]:
-    """Remove the outputs and the log of a run that has ended, for ever. The run itself stays."""
+    """Remove the outputs and the log of a run that has ended. This cannot be undone. The run stays."""
     user = user_of(request)
     retention.remove(by=user, run=only(user, run_id))
     return Status(204, None)
@@ -67,7 +67,7 @@ def delete(request: HttpRequest, run_id: RunId) -> Status[None]:
     openapi_extra=content(200, **{"application/zip": BINARY}),
 )
 def everything(request: HttpRequest, run_id: RunId) -> StreamingHttpResponse:
-    """Every output in one zip, streamed, not compressed again; names are those of the list."""
+    """All outputs in one streamed zip, without compression, under their names of the list."""
     user = user_of(request)
     run = with_outputs(user, run_id)
     if (count := queries.outputs(run).count()) > MAX_ZIPPED:
@@ -84,7 +84,7 @@ def everything(request: HttpRequest, run_id: RunId) -> StreamingHttpResponse:
             else:
                 archive.add(_content(output), _zip_name(output), size=output.size)
     answer = StreamingHttpResponse(_pieces(iter(archive)), content_type="application/zip")
-    # The length lets a client see that a download broke off.
+    # With the length, clients detect an incomplete download.
     answer["Content-Length"] = str(len(archive))
     return as_file(answer, f"{run.release.app.app_id}-{run.pk}.zip")
 
@@ -96,7 +96,7 @@ def everything(request: HttpRequest, run_id: RunId) -> StreamingHttpResponse:
     openapi_extra=content(200, **{"application/octet-stream": BINARY}),
 )
 def single(request: HttpRequest, run_id: RunId, path: OutputPath) -> HttpResponseBase:
-    """The bytes of one output; ranges are possible. `path` is the task's index and the path below /grid."""
+    """The bytes of one output; ranges are supported. `path` is the task's index and the path below /grid."""
     user = user_of(request)
     run = with_outputs(user, run_id)
     number, _, inner = path.partition("/")
@@ -121,7 +121,7 @@ def _noted(user: User, run: models.Run) -> None:
 
 
 def _streamed(request: HttpRequest, output: models.Output) -> HttpResponseBase:
-    """An output that is an object, through here: as nginx answers for a file."""
+    """Stream an output that is an object, with the response that nginx would give for a file."""
     tag = f'"{output.sha256}"'
     answer: HttpResponseBase
     span = ranges.requested(request.headers, size=output.size, tag=tag)
@@ -146,7 +146,7 @@ def _streamed(request: HttpRequest, output: models.Output) -> HttpResponseBase:
 
 @contextmanager
 def _unless_removed(run: models.Run) -> Iterator[None]:
-    """What is missing because it was removed since the rows were read is no fault of the instance."""
+    """Outputs that were removed after their rows were read are not an internal error."""
     try:
         yield
     except (Missing, FileNotFoundError):
@@ -156,7 +156,7 @@ def _unless_removed(run: models.Run) -> Iterator[None]:
 
 
 def _content(output: models.Output) -> Iterator[bytes]:
-    """Asked for when the zip has come to it."""
+    """Opened when the zip reaches it."""
     yield from store.read(output)
 
 
@@ -174,7 +174,7 @@ def _shown(run: models.Run, output: models.Output) -> Output:
 
 
 def _zip_name(output: models.Output) -> str:
-    # Some programs that unpack take a backslash for a separator, and would write elsewhere.
+    # Some programs treat a backslash as a separator, and would extract to another directory.
     return f"{output.task.index}/{output.path}".replace("\\", "%5C")
 
 

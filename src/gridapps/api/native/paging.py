@@ -1,4 +1,4 @@
-"""Lists by key set: a page goes on after the last row of the one before, whatever came in between."""
+"""Key set pagination: a page starts after the last row of the previous one, even if rows were added."""
 
 import re
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ T = TypeVar("T", bound=Model)
 
 
 def _digits(value: Any) -> Any:
-    # int() would take spaces and underscores as well.
+    # int() accepts spaces and underscores as well.
     return int(value) if isinstance(value, str) and re.fullmatch("-?[0-9]{1,10}", value) else value
 
 
@@ -25,11 +25,11 @@ def _truth(value: Any) -> Any:
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
-# Query parameters, taken literally.
+# Query parameters, without conversions.
 Digits = BeforeValidator(_digits)
 Flag = Annotated[bool, Field(strict=True), BeforeValidator(_truth)]
 Limit = Annotated[int, Field(strict=True, ge=1, le=1000, description="rows on a page"), Digits]
-After = Annotated[str | None, Field(max_length=500, description="where the page before ended; opaque")]
+After = Annotated[str | None, Field(max_length=500, description="the end of the previous page; opaque")]
 
 
 def page(
@@ -37,8 +37,8 @@ def page(
 ) -> tuple[list[T], dict[str, str]]:
     """One page of rows, and `{"next": URL}` unless it is the last one.
 
-    `keys` are what the rows are ordered by, a leading `-` for downwards; the last one is unique. Raises
-    ApiError for an `after` that this list never gave out.
+    `keys` are the fields of the order, with a leading `-` for descending; the last one is unique. Raises
+    ApiError for an `after` that is not from this list.
     """
     salt = f"after:{request.path}"
     if after is not None:
@@ -58,19 +58,19 @@ def _opened(after: str, salt: str, length: int) -> list[Any]:
     except signing.BadSignature:
         values = None
     if not isinstance(values, list) or len(values) != length:
-        fields = [("?after", "Take it as it stands from the `next` of the page before.")]
+        fields = [("?after", "Copy it from the `next` of the previous page.")]
         raise ApiError("invalid-request", "The value of `after` is not from this list.", fields)
     return values
 
 
 def _beyond(keys: Sequence[str], values: Sequence[Any]) -> Q:
-    """Rows whose keys, compared one after the other, come later than the values."""
+    """Rows whose keys follow the values in the order of the list."""
     condition = Q()
     for key, value in reversed(list(zip(keys, values, strict=True))):
         name = key.removeprefix("-")
         further = Q(**{f"{name}__{'lt' if key.startswith('-') else 'gt'}": value})
         condition = further | (Q(**{name: value}) & condition) if condition else further
-    # Said once more, because no database finds the beginning of a range in an index by a disjunction.
+    # A redundant condition: databases cannot find the start of an index range from a disjunction.
     name, value = keys[0].removeprefix("-"), values[0]
     return Q(**{f"{name}__{'lte' if keys[0].startswith('-') else 'gte'}": value}) & condition
 

@@ -1,4 +1,4 @@
-"""Reading what clients send: strict JSON, and the keys in a path. Nothing here trusts its input."""
+"""Parsing of untrusted input: strict JSON, and the keys in a path."""
 
 import json
 import re
@@ -21,10 +21,10 @@ PKS_PATTERN = f"^{PK_PATTERN}(,{PK_PATTERN}){{0,{MAX_KEYS - 1}}}$"
 
 
 class JsonParser(Parser):
-    """JSON as RFC 8259 has it, in UTF-8: no NaN, no doubled names, no NUL, nothing that UTF-8 cannot hold."""
+    """JSON of RFC 8259 in UTF-8, without NaN, duplicate names, NUL and unpaired surrogates."""
 
     def parse_body(self, request: HttpRequest) -> Any:
-        """The body's value. Raises ApiError."""
+        """The value of the body. Raises ApiError."""
         if request.content_type != "application/json":
             raise ApiError("unsupported-media-type", "The body must be application/json.")
         if (request.content_params or {}).get("charset", "utf-8").lower() not in {"utf-8", "utf8"}:
@@ -49,21 +49,21 @@ def parse(body: bytes) -> Any:
 
 
 def uuids(keys: str) -> list[UUID]:
-    """The keys of a path segment such as `a,b`, each once. Raises ApiError (404) when they cannot be any."""
+    """The keys of a path segment such as `a,b`, each once. Raises ApiError (404) for impossible keys."""
     if not re.fullmatch(UUIDS_PATTERN, keys):
         raise not_found()
     return [UUID(key) for key in dict.fromkeys(keys.split(","))]
 
 
 def pks(keys: str) -> list[int]:
-    """The keys of a path segment such as `1,2`, each once. Raises ApiError (404) when they cannot be any."""
+    """The keys of a path segment such as `1,2`, each once. Raises ApiError (404) for impossible keys."""
     if not re.fullmatch(PKS_PATTERN, keys):
         raise not_found()
     return [int(key) for key in dict.fromkeys(keys.split(","))]
 
 
 def not_found() -> ApiError:
-    """The one answer for what does not exist and for what is not yours."""
+    """The same response for what does not exist and for what belongs to another user."""
     return ApiError("not-found", "There is nothing here, or it is not yours.")
 
 
@@ -83,12 +83,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         count = Counter(name for name, _ in pairs)
         double = next(name for name in count if count[name] > 1)
-        raise ValueError(f"the name {double!r} stands twice in one object")
+        raise ValueError(f"the name {double!r} occurs twice in one object")
     return value
 
 
 def _check_strings(value: Any) -> None:
-    """Refuse too deep nesting, and strings that no database or terminal can take; level by level."""
+    """Refuse too deep nesting, and strings that databases or terminals cannot handle; level by level."""
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         following: list[Any] = []
@@ -116,7 +116,7 @@ def _check_string(text: str) -> None:
 
 
 def names(parameters: Iterable[str], known: set[str]) -> None:
-    """Refuse query parameters that a call does not know. Raises ApiError."""
+    """Refuse unknown query parameters. Raises ApiError."""
     unknown = sorted(set(parameters) - known)
     if unknown:
         fields = [(f"?{name[:100]}", "There is no such parameter.") for name in unknown[:20]]

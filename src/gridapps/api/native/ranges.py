@@ -1,6 +1,6 @@
-"""One range of a body, as RFC 9110 has it: what a client asks for with Range, If-Range and If-None-Match.
+"""Range requests for one range (RFC 9110): Range, If-Range and If-None-Match.
 
-Several ranges at once are answered with the whole, which the standard allows.
+A request for several ranges gets the whole body, which the standard allows.
 """
 
 import re
@@ -13,7 +13,7 @@ UNSATISFIABLE: Final = (-1, -1)
 
 
 def requested(headers: Mapping[str, str], *, size: int, tag: str) -> tuple[int, int] | None:
-    """First byte and the one after the last; None for the whole; UNSATISFIABLE beyond its end."""
+    """The first byte and the one after the last; None for the whole; UNSATISFIABLE beyond the end."""
     match = _ONE.fullmatch(headers.get("Range", "").strip())
     if match is None or headers.get("If-Range", tag) != tag:
         return None
@@ -30,6 +30,6 @@ def requested(headers: Mapping[str, str], *, size: int, tag: str) -> tuple[int, 
 
 
 def known(headers: Mapping[str, str], *, tag: str) -> bool:
-    """Whether the client has this content already."""
+    """Whether the client already has this content."""
     tags = [each.strip().removeprefix("W/") for each in headers.get("If-None-Match", "").split(",")]
     return tag in tags or "*" in tags

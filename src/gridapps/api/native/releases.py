@@ -1,4 +1,4 @@
-"""`/apps/{app_id}/releases`: the images that were pushed for an App."""
+"""`/apps/{app_id}/releases`: the pushed images of an App."""
 
 import re
 
@@ -27,7 +27,7 @@ router = Router(tags=["apps"], auth=with_scope("apps:read"))
     exclude_unset=True,
 )
 def index(request: HttpRequest, app_id: AppId, limit: Limit = 100, after: After = None) -> ReleasesAnswer:
-    """The releases of an App, newest first, refused ones as well: for its owner and administrators."""
+    """The releases of an App, newest first, including refused ones. For its owner and administrators."""
     user = user_of(request)
     rows = queries.releases_visible_to(user, visible(user, app_id))
     found, following = page(request, rows, ("-pushed_at", "-pk"), limit=limit, after=after)
@@ -43,9 +43,9 @@ def index(request: HttpRequest, app_id: AppId, limit: Limit = 100, after: After 
 def download(
     request: HttpRequest, app_id: AppId, digest: DigestKey, attachment: AttachmentKey
 ) -> HttpResponse:
-    """The bytes of what is attached to a release.
+    """The bytes of an attachment of a release.
 
-    Holders of an access tag get what was kept with the share that they run; owner and administrators all.
+    Holders of an access tag get the attachments kept with their share; owner and administrators get all.
     """
     user = user_of(request)
     app = visible(user, app_id)

@@ -1,4 +1,4 @@
-"""The thread in which a request's synchronous steps run, and which a waiting request gives back.
+"""The thread that runs the synchronous steps of a request. A waiting request gives it back.
 
 Django runs all of them in one thread, from the first step to the end of the request, and a thread holds a
 connection to the database. A request that waits for a minute needs neither.

@@ -34,20 +34,20 @@ def visible(user: User, keys: Sequence[UUID], *, tasks: bool = False) -> list[mo
 
 
 def owned(user: User, keys: Sequence[UUID]) -> list[models.Run]:
-    """The same for what changes runs: raises ApiError (404) unless all of them are the user's own."""
+    """The same for calls that change runs: raises ApiError (404) unless the user owns all of them."""
     return _all(queries.owned_by(user), keys)
 
 
 def submitted(run: models.Run) -> SubmittedAnswer:
-    """The receipt for a run."""
+    """The answer to a submission."""
     return SubmittedAnswer(runs=[Submitted(run_id=str(run.pk), task_id=str(run.pk))])
 
 
 def shown(user: User, runs: Iterable[models.Run], *, tasks: bool) -> list[Run]:
     """The runs as this user sees them, with their tasks (which must have been fetched) or without.
 
-    Of a run that is shown to its App's developer, other runs are not told: neither which one it repeats, nor
-    how many go before it.
+    A developer to whom a run is shown learns nothing of other runs: neither which one it repeats, nor its
+    position in the queue.
     """
     runs = list(runs)
     keys = [run.pk for run in runs]

@@ -1,4 +1,4 @@
-"""What the API sends and takes about runs."""
+"""Shapes of runs."""
 
 import re
 from typing import Annotated, Any
@@ -37,7 +37,7 @@ Priority = Annotated[int, Field(strict=True, ge=-10, le=10), BeforeValidator(who
 
 
 class Usage(Shape):
-    """Of what has ended so far: processor seconds, highest memory of a task, bytes of outputs and logs."""
+    """Of ended tasks: processor seconds, the highest memory of a task, bytes of outputs and logs."""
 
     cpu_seconds: float
     memory_bytes: int
@@ -89,7 +89,7 @@ class Urls(Shape):
 
 
 class Run(Shape):
-    """`tasks` and `queue_position` are there only in the answers about single runs."""
+    """`tasks` and `queue_position` occur only in answers about single runs."""
 
     id: str
     task_id: str
@@ -118,7 +118,7 @@ class Run(Shape):
     usage: Usage
     urls: Urls
     queue_position: Annotated[
-        int | None, Field(ge=0, description="estimate: tasks that go before the run's next one")
+        int | None, Field(ge=0, description="estimate: tasks that are claimed before the run's next one")
     ] = None
     tasks: list[RunTask] = []
 
@@ -138,7 +138,7 @@ class SubmittedAnswer(Shape):
 
 
 class RunHook(Shape):
-    """Tells of this run alone: without `event`, all. Signed with a secret that the client chose."""
+    """A hook for this run only; without `event`, for all its events. Signed with a secret of the client."""
 
     target: Target
     secret: Annotated[Text, Field(min_length=SHORTEST_SECRET, max_length=LONGEST_SECRET)]
@@ -159,7 +159,7 @@ class _Submission(Shape):
         Text, Field(pattern=TAG_OR_DIGEST, description="digest or tag; the newest by default")
     ] = ""
     resources: ResourceRequest = Field(default_factory=ResourceRequest)
-    priority: Annotated[Priority, Field(description="among one's own runs; higher goes first")] = 0
+    priority: Annotated[Priority, Field(description="among your own runs; higher goes first")] = 0
     hook: RunHook | None = None
 
 

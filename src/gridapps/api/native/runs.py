@@ -55,7 +55,7 @@ def submit(request: HttpRequest, app_id: AppId, body: Body[Submission]) -> Statu
 def submit_once(
     request: HttpRequest, app_id: AppId, key: RunId, body: Body[Submission]
 ) -> Status[SubmittedAnswer]:
-    """The same under a key that the client chose: the same request again gives the same run."""
+    """Submit a run under a key that the client chose. Repeating the request returns the same run."""
     run, new = operations.submit(by=user_of(request), request=_request(app_id, body), request_key=_only(key))
     return Status(202 if new else 200, run_answers.submitted(run))
 
@@ -70,7 +70,7 @@ def index(
     limit: Limit = 100,
     after: After = None,
 ) -> RunsAnswer:
-    """One's runs, newest first, without their tasks; `shown`: those that others show one as a developer."""
+    """Your runs, newest first, without tasks; `shown`: those that users show to you as a developer."""
     user = user_of(request)
     rows = queries.shown_to(user) if shown else queries.owned_by(user)
     if state:
@@ -93,8 +93,8 @@ async def show(
 ) -> Status[RunsAnswer | None]:
     """One run, or several with their keys separated by commas.
 
-    `wait` answers at the next change, or when the time is up. With `If-None-Match` it answers at once when
-    there was a change already, and 304 when there was none.
+    `wait` delays the answer until the next change, or until the time is up. With `If-None-Match`, a change
+    since then is answered at once, and no change with 304.
     """
     user, keys = user_of(request), uuids(run_id)
     found = await sync_to_async(whole)(user, keys)
@@ -118,7 +118,7 @@ async def show(
     exclude_unset=True,
 )
 def cancel(request: HttpRequest, run_id: RunId) -> Status[RunsAnswer]:
-    """Stop a run. Its containers are gone when it says CANCELED."""
+    """Cancel a run. Its state is CANCELED when its containers have stopped."""
     user, key = user_of(request), _only(run_id)
     operations.cancel(by=user, run=run_answers.owned(user, [key])[0])
     return Status(202, RunsAnswer(runs=whole(user, [key])))
@@ -130,7 +130,7 @@ def cancel(request: HttpRequest, run_id: RunId) -> Status[RunsAnswer]:
     operation_id="retry_run",
 )
 def retry(request: HttpRequest, run_id: RunId) -> Status[SubmittedAnswer]:
-    """Run the tasks that failed or were canceled again, as a new run."""
+    """Run failed and canceled tasks again, as a new run."""
     user = user_of(request)
     return Status(202, run_answers.submitted(operations.retry(by=user, run=only(user, run_id))))
 
@@ -141,7 +141,7 @@ def only(user: User, run_id: str) -> models.Run:
 
 
 def readable(user: User, run_id: str) -> models.Run:
-    """The one run of this key, if the user may see it: for what changes nothing. Raises ApiError (404)."""
+    """The one run of this key, if the user may see it. For calls that read. Raises ApiError (404)."""
     return run_answers.visible(user, [_only(run_id)])[0]
 
 

@@ -1,4 +1,4 @@
-"""What the API sends and takes: the objects of docs/api.md."""
+"""Shapes of everything but runs and hooks: the objects of docs/api.md."""
 
 import re
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from gridapps.registry.sharing import MAX_REASON
 _MOMENT = (
     r"(19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
-MAX_INTEGER = 2**53 - 1  # the largest that every reader of JSON holds exactly
+MAX_INTEGER = 2**53 - 1  # the largest integer that every JSON reader holds exactly
 
 
 def rfc3339(time: datetime) -> str:
@@ -50,7 +50,7 @@ class MeAnswer(Shape):
 
 
 class Developer(Shape):
-    """`images_used`: bytes of disk; `images_limit`: the most that they may be, 0 for no limit."""
+    """`images_used`: bytes of disk; `images_limit`: their limit, 0 for none."""
 
     state: DeveloperState
     statement: str
@@ -78,7 +78,7 @@ class Resources(Shape):
 
 
 class ResourceRequest(Shape):
-    """Per task; what is not named stays as it is, or gets a default."""
+    """Per task. Absent fields do not change, or get a default."""
 
     cpus: Annotated[float, Field(strict=True, gt=0, le=MAX_INTEGER)] = 1
     memory: Positive = 1
@@ -86,12 +86,12 @@ class ResourceRequest(Shape):
     time: Positive = 1
 
     def named(self) -> dict[str, float]:
-        """Only what the request names."""
+        """Only the fields in the request."""
         return self.model_dump(exclude_unset=True)
 
 
 class Attachment(Shape):
-    """`verified_by`: the known key whose signature it is."""
+    """`verified_by`: the known key that made the signature."""
 
     kind: Literal["signature", "attestation", "sbom", "other"]
     digest: Digest
@@ -132,7 +132,7 @@ class NewApp(Shape):
 
 
 class AppChanges(Shape):
-    """What is not named stays as it is."""
+    """Absent fields do not change."""
 
     title: Annotated[Text, Field(min_length=1, max_length=MAX_TITLE)] = "-"
     description: Annotated[Text, Field(max_length=MAX_DESCRIPTION)] = ""
@@ -174,7 +174,7 @@ class Tally(Shape):
 
 
 class ReleaseCounts(Shape):
-    """`own`: runs of the App's owner; `others`: of everybody else."""
+    """`own`: runs of the App's owner; `others`: runs of all others."""
 
     release: Digest
     own: Tally
@@ -195,9 +195,9 @@ class AppCountsAnswer(Shape):
 
 
 class Share(Shape):
-    """`copied` of `size` bytes are in the trusted registry. Users see the App as it was at that moment.
+    """`copied` of `size` bytes are in the trusted registry. Users see the App as it was when it was shared.
 
-    `scan` is the end of what the scanner printed.
+    `scan` is the end of the scanner's output.
     """
 
     pk: str
@@ -227,21 +227,21 @@ class SharesAnswer(Shape):
 
 
 class NewShare(Shape):
-    """`release`: a digest, or a tag, which is looked up now and not followed."""
+    """`release`: a digest, or a tag, which is resolved now."""
 
     access_tag: Annotated[Text, Field(min_length=1, max_length=63)]
     release: Annotated[Text, Field(min_length=1, max_length=128)]
 
 
 class Block(Shape):
-    """`running`: what happens to what runs now."""
+    """`running`: what happens to running tasks."""
 
     reason: Annotated[Text, Field(min_length=1, max_length=MAX_REASON)]
     running: Literal["finish", "stop"] = "finish"
 
 
 def _moment(value: Any) -> Any:
-    # A number would be taken for seconds since 1970.
+    # A number would be read as seconds since 1970.
     if isinstance(value, str) and not re.fullmatch(_MOMENT, value):
         raise ValueError("A time in RFC 3339, such as 2026-01-31T00:00:00Z")
     return value
@@ -263,7 +263,7 @@ class AuditFilter(Shape):
     subject: Name | None = None
 
     def names(self) -> dict[str, str]:
-        """What an entry shall have."""
+        """The conditions on entries."""
         found = {"event": self.event, "actor": self.actor, "subject": self.subject}
         return {name: value for name, value in found.items() if value is not None}
 
@@ -352,7 +352,7 @@ class CertificateRequest(Shape):
 
 
 class IssuedAnswer(Shape):
-    """`key` is there only when the instance generated it, and is never shown again."""
+    """`key` is present only if the instance generated it, and is never shown again."""
 
     certificate: Certificate
     pem: str

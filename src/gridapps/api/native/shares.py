@@ -1,4 +1,4 @@
-"""`/apps/{app_id}/shares` and blocks: what administrators grant and forbid."""
+"""`/apps/{app_id}/shares`, and blocks of Apps and releases."""
 
 from django.http import HttpRequest
 from ninja import Router, Status
@@ -35,7 +35,7 @@ router = Router(tags=["shares"], auth=with_scope("apps:read", "admin"))
     exclude_unset=True,
 )
 def index(request: HttpRequest, app_id: AppId, limit: Limit = 100, after: After = None) -> SharesAnswer:
-    """The shares of an App, newest first, also those that are over: for its owner and administrators."""
+    """The shares of an App, newest first, including ended ones. For its owner and administrators."""
     user = user_of(request)
     rows = queries.shares_visible_to(user, visible(user, app_id))
     found, following = page(request, rows, ("-created_at", "-pk"), limit=limit, after=after)
@@ -49,9 +49,9 @@ def index(request: HttpRequest, app_id: AppId, limit: Limit = 100, after: After 
     exclude_unset=True,
 )
 def create(request: HttpRequest, app_id: AppId, body: NewShare) -> Status[SharesAnswer]:
-    """Let the holders of an access tag run a release, once it is copied. Only administrators may.
+    """Let the holders of an access tag run a release, once it is copied. Only for administrators.
 
-    200 when it is shared so already.
+    200 if there is such a share already.
     """
     share, new = sharing.share(
         by=user_of(request), app_id=app_id, release=body.release, access_tag=body.access_tag
@@ -80,7 +80,7 @@ def show(request: HttpRequest, app_id: AppId, pk: Pk) -> SharesAnswer:
     operation_id="revoke_share",
 )
 def revoke(request: HttpRequest, app_id: AppId, pk: Pk) -> Status[None]:
-    """Take a share back: what its holders have queued does not start any more. Only administrators may."""
+    """Revoke a share: queued tasks of its holders no longer start. Only for administrators."""
     user = user_of(request)
     permissions.require_administrator(user)
     sharing.revoke(by=user, app_id=app_id, pk=_only(pk))
@@ -94,7 +94,7 @@ def revoke(request: HttpRequest, app_id: AppId, pk: Pk) -> Status[None]:
     exclude_unset=True,
 )
 def block_app(request: HttpRequest, app_id: AppId, body: Block) -> AppsAnswer:
-    """Keep an App from starting, for everybody and at once. Only administrators may."""
+    """Block an App for all users, at once. Only for administrators."""
     user = user_of(request)
     app = runs.block(by=user, app_id=app_id, reason=body.reason, stop=body.running == "stop")
     assert isinstance(app, models.App), "no release was named"
@@ -105,7 +105,7 @@ def block_app(request: HttpRequest, app_id: AppId, body: Block) -> AppsAnswer:
     "/apps/{slug:app_id}/block", response=writes(404, body=False, status_204=None), operation_id="unblock_app"
 )
 def unblock_app(request: HttpRequest, app_id: AppId) -> Status[None]:
-    """Let an App run again. Only administrators may."""
+    """Unblock an App. Only for administrators."""
     sharing.unblock(by=user_of(request), app_id=app_id)
     return Status(204, None)
 
@@ -117,7 +117,7 @@ def unblock_app(request: HttpRequest, app_id: AppId) -> Status[None]:
     exclude_unset=True,
 )
 def block_release(request: HttpRequest, app_id: AppId, digest: DigestKey, body: Block) -> ReleasesAnswer:
-    """Keep a release from starting, for everybody and at once. Only administrators may."""
+    """Block a release for all users, at once. Only for administrators."""
     release = runs.block(
         by=user_of(request), app_id=app_id, release=digest, reason=body.reason, stop=body.running == "stop"
     )
@@ -131,7 +131,7 @@ def block_release(request: HttpRequest, app_id: AppId, digest: DigestKey, body: 
     operation_id="unblock_release",
 )
 def unblock_release(request: HttpRequest, app_id: AppId, digest: DigestKey) -> Status[None]:
-    """Let a release run again. Only administrators may."""
+    """Unblock a release. Only for administrators."""
     sharing.unblock(by=user_of(request), app_id=app_id, release=digest)
     return Status(204, None)
 

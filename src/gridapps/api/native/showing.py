@@ -1,4 +1,4 @@
-"""`/runs/{id}/developer`: a user shows one run to the developer of its App, or no longer."""
+"""`/runs/{id}/developer`: show a run to the developer of its App, or hide it again."""
 
 from django.http import HttpRequest
 from ninja import Router, Status
@@ -20,9 +20,9 @@ router = Router(tags=["runs"], auth=with_scope("runs:read", "runs:write"))
     exclude_unset=True,
 )
 def show(request: HttpRequest, run_id: RunId) -> RunsAnswer:
-    """Let the owner of the App see this run, until taken back: arguments, names of files, log and outputs.
+    """Show this run to the owner of the App until it is hidden: arguments, names of files, log and outputs.
 
-    The owner changes nothing of it, and is not told whose it is.
+    The owner of the App cannot change it, and does not learn whose it is.
     """
     user = user_of(request)
     run = operations.show_to_developer(by=user, run=only(user, run_id))
@@ -35,7 +35,7 @@ def show(request: HttpRequest, run_id: RunId) -> RunsAnswer:
     operation_id="hide_run_from_developer",
 )
 def hide(request: HttpRequest, run_id: RunId) -> Status[None]:
-    """Take it back, at once."""
+    """Hide it again, at once."""
     user = user_of(request)
     operations.hide_from_developer(by=user, run=only(user, run_id))
     return Status(204, None)

@@ -19,7 +19,7 @@ router = Router(tags=["tasks"], auth=with_scope("runs:read"))
 def index(
     request: HttpRequest, state: State | None = None, limit: Limit = 100, after: After = None
 ) -> TasksAnswer:
-    """One's runs as tasks, newest first."""
+    """Your runs as tasks, newest first."""
     rows = queries.owned_by(user_of(request))
     if state:
         rows = rows.filter(state=state)

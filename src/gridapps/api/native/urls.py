@@ -1,4 +1,4 @@
-"""URLs below /api/v3/. What is not among the calls is answered as one that is not there."""
+"""URLs below /api/v3/. Other paths get a 404 in the form of the API."""
 
 import json
 from functools import cache
@@ -18,7 +18,7 @@ def _document() -> bytes:
 
 
 def openapi(_: HttpRequest) -> HttpResponse:
-    """Show the OpenAPI document. No login is needed."""
+    """The OpenAPI document. It needs no login."""
     return HttpResponse(_document(), content_type="application/json")
 
 
