@@ -76,7 +76,7 @@ def test_a_certificate_of_another_name_is_not_trusted(
 
 
 def test_what_is_no_http_is_an_outcome(receiver: Receiver, poster: Poster) -> None:
-    assert "no HTTP" in post(poster, receiver.url("/nonsense")).detail
+    assert "not HTTP" in post(poster, receiver.url("/nonsense")).detail
     assert "refused the connection" in post(poster, "https://localhost:1/").detail
 
 
