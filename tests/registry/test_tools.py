@@ -221,7 +221,8 @@ def test_one_request_does_not_fill_the_disk(place: Place) -> None:
         location = client.post(f"/v2/{place.app}/blobs/uploads/").headers["Location"]
         answer = client.patch(location, content=bytes(2 * MAX_IMAGE + 1))
     assert answer.status_code == 413
-    assert answer.json()["errors"][0]["message"] == f"This is too large: an image may have {MAX_IMAGE} bytes."
+    message = f"The upload is too large: an image may have at most {MAX_IMAGE} bytes."
+    assert answer.json()["errors"][0]["message"] == message
 
 
 def test_an_image_for_many_platforms(place: Place, tmp_path: Path) -> None:

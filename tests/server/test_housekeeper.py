@@ -77,7 +77,7 @@ def ends_at_its_portion(place: Place, client: httpx.Client) -> None:
     with contextlib.suppress(httpx.WriteError):  # perhaps it is still sending when the answer comes
         answer = client.patch(location, content=endless())
         assert answer.status_code == 413
-        assert "half of what your images leave" in answer.json()["details"]
+        assert "half of your remaining quota" in answer.json()["details"]
     location = client.post(uploads).headers["Location"]
     refusal = client.patch(location, content=bytes(LIMIT))
     assert refusal.status_code == 401

@@ -70,14 +70,14 @@ def clean_environment() -> Mapping[str, str]:
 def _refusals(environment: Environment) -> dict[str, dict[str, object]]:
     """The bodies that nginx itself sends; those for registry clients in the form that these print."""
     limit = environment.max_image
-    unavailable = "The instance is starting or in trouble; try again in a moment."
+    unavailable = "The instance is not available; try again in a moment."
     connections = f"Too many connections from your address at once; at most {environment.max_connections}."
     return {
         "certificate": refusal("The client certificate cannot be used: $ssl_client_verify."),
-        "image_too_large": refusal(f"This is too large: an image may have {limit} bytes."),
+        "image_too_large": refusal(f"The upload is too large: an image may have at most {limit} bytes."),
         "portion_used_up": refusal(
-            f"This is too large: an image may have {limit} bytes, and one upload may have at most half of "
-            "what your images leave of their limit. `gridapps developer show` tells how much that is."
+            f"The upload is too large: an image may have at most {limit} bytes, and an upload of "
+            "unknown length at most half of your remaining quota (`gridapps developer show`)."
         ),
         "registry_unavailable": refusal(unavailable, code="UNAVAILABLE"),
         "registry_too_many_connections": refusal(connections, code="TOOMANYREQUESTS"),
