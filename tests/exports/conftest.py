@@ -1,4 +1,4 @@
-"""Point clouds for the tests of exports: small ones made here, and the shared ones where they are present."""
+"""Point clouds for the tests of exports: small generated ones, and the shared ones if they are present."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +30,7 @@ def owner(db: None) -> User:
 
 @pytest.fixture(autouse=True)
 def data(tmp_path: Path, settings: Any) -> Path:
-    """A data directory for this test alone, on the same disk as its point clouds."""
+    """A data directory on the same disk as the point clouds of the test."""
     directory = settings.DATA = tmp_path / "data"
     directory.mkdir()
     return directory

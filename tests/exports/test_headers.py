@@ -1,4 +1,4 @@
-"""The raw header check: each lie in a header has its sentence, and no library sees it."""
+"""The check of headers: each false field has its message, and no library reads the file."""
 
 import json
 import os
@@ -118,7 +118,7 @@ def test_a_cut_file_is_found_wherever_it_was_cut(make_cloud, ending):
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.integers(0, 480), st.integers(0, 255)), min_size=1, max_size=8))
 def test_random_damage_gives_a_header_or_a_sentence(make_cloud, changes):
-    """No other exception, however the header is damaged."""
+    """Damaged headers raise no other exception."""
     path = make_cloud("cloud.laz", points=10)
     for at, value in changes:
         patch(path, at, bytes([value]))
@@ -128,7 +128,7 @@ def test_random_damage_gives_a_header_or_a_sentence(make_cloud, changes):
 
 @pytest.mark.parametrize("place", ["before the points", "behind the points"])
 def test_millions_of_records_are_refused_at_once(make_cloud, place):
-    """A sparse file costs nothing and has room for as many heads as a header may claim."""
+    """A sparse file takes no disk and can hold as many records as a header may claim."""
     path = make_cloud("cloud.las")
     content = path.read_bytes()
     if place == "before the points":
@@ -144,7 +144,7 @@ def test_millions_of_records_are_refused_at_once(make_cloud, place):
 
 
 def test_points_are_read_without_privileges(make_cloud):
-    """Libraries in C and Rust decode what strangers made: they do so as nobody, and without a network."""
+    """Libraries in C and Rust decode untrusted files, so they run as nobody and without a network."""
     if os.geteuid() != 0:
         pytest.skip("only root can become somebody else")
     path = make_cloud("cloud.laz", points=800_000)

@@ -1,4 +1,4 @@
-"""Importing files as an export: good ones whole, bad ones with a sentence, never half."""
+"""Importing exports: valid files are imported, invalid ones are named, and no export is imported in part."""
 
 import hashlib
 import json
@@ -66,7 +66,7 @@ def files_in_storage() -> list[Path]:
 
 
 def refused(owner: User, *files: Path, name: str = "city") -> str:
-    """The sentence; asserts that nothing was kept."""
+    """Import invalid files; return the message after checking that nothing was kept."""
     with pytest.raises(BadPointCloud) as caught:
         operations.import_export(owner=owner, name=name, files=list(files))
     assert not Export.objects.exists()
@@ -220,7 +220,7 @@ def test_a_file_that_takes_too_long_is_given_up(owner, make_cloud, monkeypatch):
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_files_get_a_sentence_within_10_s_and_1_gb(shared, name):
-    """Seconds of the processor: the clock says how busy the machine is, not how long a file takes."""
+    """Limits are on processor time, because wall-clock time depends on how busy the machine is."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, str(shared / "bad" / name)],
         capture_output=True,

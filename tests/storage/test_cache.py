@@ -1,4 +1,4 @@
-"""The node's cache: one fetch for each content, a limit that holds, and nothing left by a crash."""
+"""The node's cache: each content is fetched once, the limit holds, and a crash leaves nothing."""
 
 import fcntl
 import hashlib
@@ -27,7 +27,7 @@ def wanted(data: bytes) -> Wanted:
 
 
 class Origin:
-    """Where files come from; counts how often."""
+    """The source of files. Counts the reads."""
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
@@ -63,7 +63,7 @@ def test_a_file_is_fetched_once_and_can_be_read_by_anybody(origin: Origin) -> No
 
 
 def test_many_at_once_fetch_once(origin: Origin, tmp_path: Path) -> None:
-    """As threads of one worker and as other processes: each with a cache of its own over one directory."""
+    """Like threads of one worker and other processes, each has a cache object on the same directory."""
     others = [Origin(Cache(tmp_path / "cache", limit=10 * KB, node=f"n{number}")) for number in range(4)]
     found: list[bytes] = []
 
@@ -88,7 +88,7 @@ def test_the_least_recently_used_goes_first(origin: Origin) -> None:
         time.sleep(0.01)
     origin.use(content(1), by="x")
     origin.cache.release("x")
-    origin.use(content(3), by="x")  # 2 has to go
+    origin.use(content(3), by="x")  # 2 has to be removed
     origin.cache.release("x")
     assert origin.fetched == 3
     origin.use(content(1), by="x")

@@ -1,4 +1,4 @@
-"""One contract for every storage: the directory, and S3 as a real server speaks it."""
+"""One contract for every storage: a directory, and S3 with a real server."""
 
 import hashlib
 import io
@@ -89,7 +89,7 @@ def test_a_second_put_replaces(storage: Storage) -> None:
 
 
 class Breaks:
-    """Reads for a while, and then cannot."""
+    """A source that fails after some reads."""
 
     def __init__(self, good: int) -> None:
         self._good = good
@@ -125,7 +125,7 @@ def test_entries_and_removal(storage: Storage) -> None:
 
 
 def test_more_entries_than_a_page(tmp_path: Path, monkeypatch) -> None:
-    """The objects lie there before the server starts: it remembers what it has listed for a moment."""
+    """The objects exist before the server starts, because it caches listings for a moment."""
     server = S3Server(tmp_path)
     top = server.bucket / "many" / "outputs"
     top.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""A storage apart from the data directory, as on a file server that every node mounts."""
+"""A storage outside the data directory, such as a file server that every node mounts."""
 
 import os
 
@@ -76,7 +76,7 @@ def test_an_instance_takes_the_shared_directory_as_its_own(tmp_path):
         instance.run_server_command("import", str(cloud), "--owner", "analyst", "--name", "city")
         assert {path.name for path in (tmp_path / "shared").iterdir()} == {"exports", "outputs"}
         assert not {"exports", "outputs"} & {path.name for path in instance.data.iterdir()}
-        # Without accounts of its own the instance gives no group anything; never anybody writes or reads.
+        # The group cannot write, and others have no rights.
         assert not (tmp_path / "shared" / "exports").stat().st_mode & 0o027
         (tmp_path / "shared" / "exports").rename(tmp_path / "away")
         refused = instance.run_server_command("user", "create", "other", check=False)

@@ -1,4 +1,4 @@
-"""The rows of the tests of runs."""
+"""The fixtures of tests/runs."""
 
 from tests.runs.conftest import make_run, release, shared_with
 

@@ -1,8 +1,8 @@
-"""Workers that go on only when they are told to, over a clock that is set: so that a test decides who is
-where when something dies. Real code, real database; of the threads only one runs at a time.
+"""Workers that advance step by step, on a clock that the test sets.
 
-A thread stops before each call of the queue and of the sandbox and wherever it would sleep. There it may be
-killed, or the call may fail: before it did anything, or after it did everything and the answer was lost.
+The test decides how far each thread is when a process dies. Code and database are real; only one thread runs
+at a time. A thread stops before each call of the queue and of the sandbox, and where it would sleep. There it
+may be killed, or the call may fail: before it has any effect, or after it while its answer is lost.
 """
 
 import threading
@@ -36,11 +36,11 @@ _here = threading.local()
 
 
 class Killed(BaseException):
-    """The process of this thread is killed: nothing of the product catches it."""
+    """Kills the process of this thread. The product does not catch it."""
 
 
 class Clock:
-    """Seconds by which everybody's clock is ahead of the real one: the processes' and the database's."""
+    """How many seconds all clocks, also the database's, are ahead of the real one."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -49,7 +49,7 @@ class Clock:
         return time.monotonic() + self.ahead
 
     def sleep(self, seconds: float) -> None:
-        """Sleeping takes no time but the clock's."""
+        """Advance the clock."""
         self.ahead += seconds
         pause()
 
@@ -63,7 +63,7 @@ class Clock:
 
 
 class Stepped:
-    """A thread that does a step when told to, and then waits."""
+    """A thread that takes one step for each call of `step`."""
 
     def __init__(self, process: "Process", work: Callable[[], object]) -> None:
         self.process = process
@@ -74,7 +74,7 @@ class Stepped:
         threading.Thread(target=self._run, daemon=True).start()
 
     def step(self) -> None:
-        """Let it go on until it pauses or ends."""
+        """Continue the thread until it stops or ends."""
         if not self.done:
             self._go.release()
             assert self._back.acquire(timeout=_STUCK), "a step does not end"
@@ -84,7 +84,7 @@ class Stepped:
         self.step()
 
     def pause(self) -> None:
-        """In the thread itself: wait until told to go on."""
+        """Wait for the next step. Called in the thread itself."""
         if self._killed:
             raise Killed
         self._back.release()
@@ -111,20 +111,20 @@ class Stepped:
 
 
 def pause() -> None:
-    """Where a thread may be stopped. Other threads than stepped ones go on."""
+    """Stop the thread here if it is a stepped one."""
     stepped = getattr(_here, "stepped", None)
     if stepped is not None:
         stepped.pause()
 
 
 class Faults:
-    """At most one fault waits for the next call that it fits."""
+    """Holds at most one fault, for the next call that it applies to."""
 
     def __init__(self) -> None:
         self.armed: Fault | None = None
 
     def around(self, part: str, error: Callable[[], Exception], call: Callable[..., Any]) -> Any:
-        """The call with a stop before it, and with the fault that waits for it."""
+        """The call, with a stop before it and the fault that applies to it."""
 
         def called(*arguments: Any, **named: Any) -> Any:
             if getattr(_here, "stepped", None) is None or connection.in_atomic_block:
@@ -144,7 +144,7 @@ class Faults:
 
 
 class SteppedSandbox(FakeSandbox):
-    """The fake, with stops; nothing in it waits."""
+    """The fake sandbox with stops. Its calls do not wait."""
 
     def meet(self, faults: Faults) -> None:
         for name in _SANDBOX:
@@ -164,7 +164,7 @@ class SteppedSandbox(FakeSandbox):
 
 
 class Process:
-    """A worker's process: its loop, its heart and its tasks. It dies as a whole."""
+    """A worker's process: its loop, its heart and its tasks. Killing one thread kills all."""
 
     def __init__(self, mine: Worker) -> None:
         self.worker = mine
@@ -172,7 +172,7 @@ class Process:
         self.loop = Stepped(self, mine.run)
 
     def beat(self) -> None:
-        """One look of the heart at the rows."""
+        """One beat of the heart."""
         heart = Stepped(self, self.worker._beat_once)
         while not heart.done:
             heart.step()
@@ -196,7 +196,7 @@ class Process:
 
 
 class _Pool:
-    """In place of the worker's pool of threads: each task is a stepped one of the same process."""
+    """Replaces the worker's thread pool: each task is a stepped thread of the same process."""
 
     def __init__(self, *_: Any) -> None:
         self._process = _here.stepped.process
@@ -212,7 +212,7 @@ class _Pool:
 
 
 class _Bell:
-    """In place of the bell: the loop waits until it is told to turn."""
+    """Replaces the bell: the loop waits for its next step."""
 
     def __init__(self, *_: Any) -> None:
         pass
@@ -231,12 +231,12 @@ class _Bell:
 
 
 def install(patch: pytest.MonkeyPatch, clock: Clock, faults: Faults) -> None:
-    """Put clock, stops and faults into the place of the product's time, threads and bell."""
+    """Replace the product's time, threads and bell by clock, stops and faults."""
     fake_time = SimpleNamespace(monotonic=clock.monotonic, sleep=clock.sleep)
     for module in (worker, execution, leases, patience, periodic, attempt_signals):
         patch.setattr(module, "time", fake_time)
     patch.setattr(worker, "ThreadPoolExecutor", _Pool)
-    patch.setattr(worker, "Bell", _Bell)
+    patch.setattr(worker, "WorkerBell", _Bell)
     patch.setattr(Worker, "_beat", lambda _self: None)
     patch.setattr(Now, "as_sqlite", clock.method(_SQLITE))
     patch.setattr(Now, "as_postgresql", clock.method(_POSTGRESQL))

@@ -369,7 +369,7 @@ def test_names_that_only_resemble_those_are_taken(grid: Path, target: Path, name
 
 
 def test_of_too_much_standard_output_the_beginning_is_kept(grid: Path, target: Path) -> None:
-    """A program that floods it would else lose what it printed before."""
+    """Otherwise a program that prints too much would lose all of its output."""
     (grid / "stdout.txt").write_bytes(b"first line\n" + b"x" * MIB)
     collected = _collect(grid, target, max_bytes=1000)
     ((path, size),) = [(file.path, file.size) for file in collected.outputs]

@@ -1,4 +1,4 @@
-"""A container's log on its way to the store."""
+"""Recording a container's log."""
 
 import time
 from pathlib import Path
@@ -17,7 +17,7 @@ STAMP = "2026-01-02T03:04:05.000000Z"
 def test_a_full_log_of_short_lines_is_copied_in_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its time is in proportion to its size: a program that floods its log holds its worker for no longer."""
+    """The time is proportional to the size, so a program cannot block its worker by a large log."""
     monkeypatch.setattr(settings, "DATA", tmp_path)
     log = tmp_path / "log"
     log.write_text(f"{STAMP} 12345678\n" * 280_000)

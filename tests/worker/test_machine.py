@@ -1,5 +1,7 @@
-"""Runs, workers and what befalls them, in any order: a state machine that Hypothesis drives over the real
-queue, worker and execution, a real database and the fake sandbox, and whose every step keeps the promises."""
+"""A state machine of users, workers and failures, which Hypothesis drives in any order.
+
+Queue, worker, execution and database are real, the sandbox is the fake. The invariants hold after each step.
+"""
 
 import json
 import shutil
@@ -46,11 +48,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 NODES = ("one", "two")
 LEASE = timedelta(seconds=20)
 MOST_TASKS = 5
-ROUNDS = 200  # until everything has to be at rest, when everything is back
+ROUNDS = 200  # after which all tasks must have ended once everything is back
 
 
 class Setting:
-    """What all examples share: people, an App, an export, and the patched product."""
+    """What all examples share: a user, an App, an export, and the patched product."""
 
     def __init__(self, data: Path, release: Release, by: User) -> None:
         self.data = data
@@ -68,7 +70,7 @@ class Setting:
 
 
 class Machine(RuleBasedStateMachine):
-    """Two nodes. On each at most one worker, which may die, be late, or be cut off while it goes on."""
+    """Two nodes with at most one worker each, which may die, be late, or lose contact to the others."""
 
     setting: Setting
 
@@ -100,7 +102,7 @@ class Machine(RuleBasedStateMachine):
         return sandbox
 
     def _program(self, call: Call) -> int:
-        """Leaves its word at once, and ends when its gate opens; what it ends with is the user's choice."""
+        """Write the word of the run at once, and end with its exit code when the gate opens."""
         asked = json.loads(call.arguments)
         call.stderr.write(b'{"progress": 0.5}\n')
         (call.output / "word").write_text(asked["word"])
@@ -181,7 +183,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(node=st.sampled_from(NODES), steps=st.integers(1, 25))
     def go_on(self, node: str, steps: int) -> None:
-        """Loop and tasks of a worker, each in its turn."""
+        """Step the loop and the tasks of a worker in turn."""
         if process := self.workers.get(node):
             for _ in range(steps):
                 for thread in (process.loop, *process.tasks):
@@ -204,7 +206,7 @@ class Machine(RuleBasedStateMachine):
             self.gates.setdefault(name, threading.Event()).set()
             assert sandbox._containers[name].done.wait(10)
 
-    # What befalls them
+    # What fails
 
     @rule(fault=st.sampled_from(get_args(Fault)))
     def arm(self, fault: Fault) -> None:
@@ -229,18 +231,18 @@ class Machine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1, 7, 30, 3600]))
     def time_passes(self, seconds: int) -> None:
-        """With 30 and more the leases of all whose hearts are silent run out."""
+        """After 30 s or more, leases that are not renewed have expired."""
         self.setting.clock.ahead += seconds
 
     @rule(node=st.sampled_from(NODES))
     def is_cut_off(self, node: str) -> None:
-        """The others do not hear of a node for longer than its leases, while it works on."""
+        """A node does not report for longer than its leases, while its tasks go on."""
         self.setting.clock.ahead += LEASE.total_seconds() + 10
         for other in NODES:
             if other != node:
                 self.go_on(other, 12)
 
-    # What is promised
+    # What must hold
 
     @invariant()
     def promises(self) -> None:
@@ -262,7 +264,7 @@ class Machine(RuleBasedStateMachine):
             assert self.ends.setdefault(task.pk, end) == end, "an end has changed"
 
     def teardown(self) -> None:
-        """Everything comes back; then all comes to rest, and nothing is left over."""
+        """Bring everything back. Then all tasks must end and nothing may be left over."""
         self.setting.faults.armed = None
         for _ in range(ROUNDS):
             for node in NODES:
@@ -297,7 +299,7 @@ class Machine(RuleBasedStateMachine):
         ]
 
     def _assert_ends_are_just(self) -> None:
-        """Each task ended as its program did, unless its user or the platform's failures were first."""
+        """Each task ended as its program did, unless it was canceled or the platform failed too often."""
         for task in Task.objects.select_related("run"):
             failures = task.attempts.filter(reason="platform").count()
             if task.state == State.CANCELED:
@@ -338,7 +340,7 @@ def _reachable(state: State) -> set[State]:
 
 
 def _completed(row: Task | Attempt) -> bool:
-    """Whether a program came to its own end."""
+    """Whether the program ended by itself."""
     if row.ended_at is None:
         return False
     return row.reason == "program-failed" or (row.exit_code == 0 and row.reason == "")
@@ -360,12 +362,12 @@ def make_setting(tmp_path, release, monkeypatch, settings) -> Setting:
 
 
 def machine_of(setting: Setting) -> type[Machine]:
-    """The machine over this setting."""
+    """A machine with this setting."""
     return type("MachineHere", (Machine,), {"setting": setting})
 
 
 def play(machine: type[Machine], steps: Sequence[tuple[str, dict[str, Any]]]) -> None:
-    """Let these rules happen one after the other, as Hypothesis prints them."""
+    """Execute rules in the form in which Hypothesis prints them."""
     state = machine()
     state.promises()
     for name, arguments in steps:

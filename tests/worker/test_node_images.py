@@ -1,4 +1,4 @@
-"""The images that a node keeps: which go, which never do, and what a start in the same moment sees."""
+"""The images that a node keeps: which are dropped, which never are, and how starts and drops interact."""
 
 import os
 import threading
@@ -29,7 +29,7 @@ def sleep(call: Call) -> int:
 
 @dataclass
 class Node:
-    """A node with a fake engine, whose images are of 10 bytes, 4 of them shared."""
+    """A node with a fake engine, whose images have 10 bytes each, 4 of them shared."""
 
     data: Path
     sandbox: FakeSandbox = field(init=False)
@@ -41,7 +41,7 @@ class Node:
             self.sandbox.drop(image)
 
     def images(self, limit: int) -> NodeImages:
-        """Those of a worker that starts now."""
+        """The images of a worker that starts now."""
         return NodeImages(self.data / "images", sandbox=self.sandbox, limit=limit)
 
     def there(self) -> list[str]:
@@ -203,7 +203,7 @@ def registry(engine: Engine, tmp_path: Path) -> Iterator[PlainRegistry]:
 
 
 def run_again_and_again(bench: Bench, images: NodeImages, reference: str, until: float) -> int:
-    """As an attempt does; how often it had to pull."""
+    """Use an image as an attempt does; return how often it was pulled."""
     pulls = 0
     while time.monotonic() < until:
         with images.lease(reference):
@@ -220,7 +220,7 @@ def run_again_and_again(bench: Bench, images: NodeImages, reference: str, until:
 def test_runs_start_while_the_node_drops_their_images(
     engine: Engine, registry: PlainRegistry, tmp_path: Path
 ) -> None:
-    """And what another instance and the operator have on the engine stays as it is."""
+    """Images of another instance and of the operator are left alone."""
     scratch = tmp_path / "scratch"
     sandbox = DockerSandbox(
         engine=SOCKET, instance=f"test-{os.getpid()}", scratch=scratch, quota="loop", runtime=""

@@ -1,4 +1,4 @@
-"""Sequences of events that the state machine of test_machine.py has found, each as a test of its own."""
+"""Sequences of events that once failed in test_machine.py."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ __all__ = ["make_setting"]
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# Once something was left over at the end of this one.
+# Something was left over at the end.
 CUT_OFF_AND_KILLED: list[tuple[str, dict[str, Any]]] = [
     ("program_ends", {"which": 2}),
     ("is_cut_off", {"node": "two"}),

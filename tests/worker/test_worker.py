@@ -1,4 +1,4 @@
-"""The worker over the fake sandbox: every way in which an attempt can end, and what a successor does."""
+"""The worker with the fake sandbox: every way in which an attempt can end, and what the next worker does."""
 
 import json
 import threading
@@ -432,7 +432,7 @@ def test_a_worker_whose_node_was_taken_over_ends_its_containers_and_itself(stage
     thread.start()
     run = stage.run(sleeper)
     until(lambda: running(run))
-    # Its reports did not come through for a lease, and another machine has taken over.
+    # It could not report for a lease, and another machine has taken over.
     NodeRow.objects.update(session=uuid4(), place="there")
     thread.join(20)
     assert len(ends) == 1
@@ -504,7 +504,7 @@ def test_a_container_that_cannot_be_removed_delays_nothing_and_is_told(stage, mo
 
 
 def test_a_removal_that_hangs_holds_no_other_attempt(stage, monkeypatch):
-    """Neither claims nor cancellations nor adoption wait for it."""
+    """Claims, cancellations and adoption do not wait for it."""
     remove, go, hanging = stage.sandbox.remove, threading.Event(), []
 
     def slow(name):
@@ -579,7 +579,7 @@ def test_a_container_that_cannot_be_asked_about_ends_at_a_cancel(stage, monkeypa
 
 @pytest.mark.parametrize(("failures", "state"), [(2, State.SUCCESS), (99, State.FAILURE)])
 def test_what_the_engine_cannot_explain_is_tried_a_few_times(stage, monkeypatch, failures, state):
-    """It keeps the node from no other task, and the user reads what it was."""
+    """The node goes on to run other tasks, and the user sees the error."""
     left, start = [failures], stage.sandbox.start
 
     def failing(launch):
@@ -638,7 +638,7 @@ def test_an_engine_that_went_away_is_looked_at_at_once(stage, monkeypatch):
 
 
 def test_who_ends_the_task_of_a_silent_node_removes_what_its_attempts_left(stage):
-    """The last attempt never began: it has no container whose removal would tidy."""
+    """The last attempt never started, so no removal of a container tidies its files."""
     run = stage.run(lambda _call: 0)
     for number in range(1, queue.MAX_ATTEMPTS + 1):
         claim = queue.claim(node="silent", lease=timedelta(seconds=-1))
