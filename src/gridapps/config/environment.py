@@ -199,14 +199,14 @@ class Environment(BaseSettings):
 
     @field_validator("require_signature")
     @classmethod
-    def _signatures_are_of_somebody(cls, value: bool, info: ValidationInfo) -> bool:
+    def _signatures_need_keys(cls, value: bool, info: ValidationInfo) -> bool:
         if value and not info.data.get("signature_keys"):
             raise ValueError("needs GRIDAPPS_SIGNATURE_KEYS: without keys no signature counts")
         return value
 
     @field_validator("user_ids")
     @classmethod
-    def _user_ids_are_nobody_elses(cls, value: str) -> str:
+    def _user_ids_are_in_range(cls, value: str) -> str:
         first, last = map(int, value.split("-"))
         if not 1000 <= first <= last - 255 or last > _LARGEST_USER_ID:
             raise ValueError(f"must be 256 ids or more, from 1000 to {_LARGEST_USER_ID}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def is_free(held: Path) -> bool:
-    """Whether no process has the lock file open any more."""
+    """Whether no process has the lock file open."""
     with held.open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

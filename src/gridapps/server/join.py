@@ -44,7 +44,7 @@ def join(data: Path, bundle: bytes, *, certificates: Path, say: Callable[[str], 
         ) from None
     others = sorted(path.name for path in engine.glob("*.cert") if path.name != "00-node.cert")
     if others:
-        say(f"{engine} holds {', '.join(others)} as well: pushes from here show the node's certificate.")
+        say(f"{engine} holds {', '.join(others)} too: pushes from here present the node's certificate.")
     say(f"This machine is node {member.node} of the instance {member.authority}.")
     return member
 

@@ -100,7 +100,7 @@ def wait_for(sandbox: RemoteSandbox, *, say: Callable[[str], None]) -> int:
             time.sleep(_LOOK)
 
 
-def stand_beside(
+def run_with_worker(
     settings: Environment, *, owner: int, worker: Sequence[str], environment: Mapping[str, str]
 ) -> int:
     """Run a launcher and a worker until both end, and return the exit status of the worker.

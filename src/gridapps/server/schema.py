@@ -42,7 +42,7 @@ def wait(*, say: Callable[[str], None]) -> None:
     """Wait until the database answers and its schema is up to date; say what it waits for."""
     from django.db import OperationalError, close_old_connections
 
-    told = ""
+    said = ""
     for pause in chain(_FIRST_PAUSES, repeat(PAUSE)):
         try:
             lacking = _lacking()
@@ -54,9 +54,9 @@ def wait(*, say: Callable[[str], None]) -> None:
             lacking, text = "everything", str(error).strip()
         if not lacking:
             return
-        if text != told and pause == PAUSE:
+        if text != said and pause == PAUSE:
             say(f"Waiting for the database: {text}")
-            told = text
+            said = text
         time.sleep(pause)
 
 

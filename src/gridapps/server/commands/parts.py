@@ -52,7 +52,7 @@ def _work_with_launcher() -> NoReturn:
     """Be the parent of launcher and worker."""
     settings = prepare_node()
     from gridapps.server import accounts, surroundings
-    from gridapps.server.launching import stand_beside
+    from gridapps.server.launching import run_with_worker
 
     ours = accounts_of(settings)
     for sentence in ours.missing({"worker"}):
@@ -60,7 +60,7 @@ def _work_with_launcher() -> NoReturn:
     os.environ["GRIDAPPS_NODE"] = settings.node
     command = [sys.executable, "-P", "-m", "gridapps.server.cli", "worker", "--no-launcher"]
     sys.exit(
-        stand_beside(
+        run_with_worker(
             settings,
             owner=ours.uid("worker"),
             worker=[*accounts.command(ours.found.get("worker")), *command],

@@ -15,10 +15,10 @@ from gridapps.web.administration.limited import Limited
 class Audited(Limited, admin.ModelAdmin):  # type: ignore[type-arg]
     """The base of every class of the administration, as a test checks. Operations record themselves.
 
-    `told`: the fields whose new values an entry shows.
+    `recorded`: the fields whose new values an entry shows.
     """
 
-    told: tuple[str, ...] = ()
+    recorded: tuple[str, ...] = ()
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> LogEntry:
         """Called in the transaction that adds the object."""
@@ -46,5 +46,5 @@ class Audited(Limited, admin.ModelAdmin):  # type: ignore[type-arg]
                 subject=f"{thing._meta.model_name}:{thing.pk}",
                 action=action,
                 message=entry.get_change_message() if entry else "",
-                values={name: getattr(thing, name) for name in self.told},
+                values={name: getattr(thing, name) for name in self.recorded},
             )

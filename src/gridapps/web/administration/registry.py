@@ -20,7 +20,7 @@ class AppAdmin(Blocking):
     """Apps, including deleted ones. Administrators set only the number of concurrent tasks."""
 
     allowed = ("change",)
-    told = ("max_running",)
+    recorded = ("max_running",)
     list_display = ("app_id", "title", "owner", "max_running", "blocked_at", "updated_at", "deleted_at")
     readonly_fields = (
         *("app_id", "owner", "title", "description", "arguments", "cpus", "memory", "disk", "time"),

@@ -46,7 +46,7 @@ class AuditedApplicationAdmin(Audited, ApplicationAdmin):  # type: ignore[misc]
     """OAuth applications of all users. Users register them in the application settings."""
 
     allowed = ("change", "delete")
-    told = ("redirect_uris", "skip_authorization")
+    recorded = ("redirect_uris", "skip_authorization")
 
 
 @admin.register(User)
@@ -57,7 +57,7 @@ class RetiringUserAdmin(Operated, UserAdmin):  # type: ignore[type-arg]
     """
 
     allowed = ("add", "change")
-    told = ("is_active", "is_superuser")
+    recorded = ("is_active", "is_superuser")
     form = _UserForm
     fieldsets = (
         (None, {"fields": ("username", "password")}),
