@@ -14,7 +14,7 @@ REGISTRY_CODES = {"denied", "manifest-invalid"}  # of the OCI distribution speci
 
 
 def test_nothing_else_asks_who_is_an_administrator_or_an_owner() -> None:
-    """Apart from the form in which rights are given, and the classes of users in the metrics."""
+    """Except the form that grants rights, and the classes of users in the metrics."""
     allowed = {"web/administration/users.py", "runs/overview.py"}
     found = {
         str(path.relative_to(SOURCE))

@@ -1,4 +1,4 @@
-"""What was given out as a secret is not in the database: who reads it, or a copy of it, is nobody by it."""
+"""Issued secrets are not in the database: a reader of it can impersonate nobody."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -35,7 +35,7 @@ def client(cast: Cast) -> Client:
 
 
 def everything() -> str:
-    """Every value of every table."""
+    """All values of all tables."""
     found = []
     with connection.cursor() as cursor:
         for table in connection.introspection.table_names(cursor):
@@ -150,7 +150,7 @@ def test_another_client_revokes_nothing_with_a_code(client: Client, cast: Cast) 
 
 
 def test_of_two_uses_at_once_no_token_stays(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second one finds the code used up after its own token was made."""
+    """The second request finds the code used after its own token was created."""
     from gridapps.access.codes import Validator
 
     code = allow(client, question())["code"][0]

@@ -1,4 +1,4 @@
-"""What has expired goes, and nothing else; a dry run only counts."""
+"""Expired rows are removed, and no others; the plan only counts them."""
 
 from datetime import timedelta
 
@@ -28,7 +28,7 @@ def test_what_has_expired_goes() -> None:
             redirect_uri="https://a/",
             scope="api",
         )
-    # Refresh tokens outlive their access tokens, and used ones tell of thefts.
+    # Refresh tokens outlive their access tokens, and used ones reveal thefts.
     for name, ended, revoked in (
         ("idle", 31, None),
         ("used", 1, now),

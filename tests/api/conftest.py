@@ -1,4 +1,4 @@
-"""The cast of the tests with a token each, calling the API in the test's own process."""
+"""The cast of the tests, each with a token, calling the API in the test process."""
 
 import json
 from collections.abc import Callable
@@ -85,7 +85,7 @@ def make_app(cast: Cast) -> MakeApp:
 
 @pytest.fixture
 def make_export(db: None) -> MakeExport:
-    """Make an export of some files that are nowhere on disk."""
+    """Make an export of files that are not on disk."""
     from shapely import Point
 
     def make(owner: User, *, files: int = 2, **other: Any) -> Export:

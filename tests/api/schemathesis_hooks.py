@@ -1,4 +1,4 @@
-"""What Schemathesis cannot know: an `after` is given out by the list, and some calls wait when asked to."""
+"""What Schemathesis cannot know: an `after` comes from the list, and some calls wait on request."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import schemathesis
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    """Take out marks that were made up, unless a fault is what is asked for, and what makes a call wait."""
+    """Remove invented `after` values, except in negative tests, and parameters that make a call wait."""
     query = case.query or {}
     for name in ("follow", "wait"):
         if str(query.get(name, "")).lstrip("0").isdigit():

@@ -1,4 +1,4 @@
-"""What tells a thing that exists from one that does not: answers, and the questions put to the database."""
+"""Differences between existing and absent things: in answers, and in queries to the database."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,7 @@ VOLATILE = {"X-Request-ID", "Set-Cookie"}  # new with each answer
 
 @dataclass(frozen=True)
 class Heard:
-    """All that an answer tells. `shapes` are the queries without their values: what takes time is there."""
+    """Everything observable of an answer. `shapes` are the queries without their values."""
 
     status: int
     body: str
@@ -23,7 +23,7 @@ class Heard:
 
 
 def listen(ask: Callable[[], Any], names: Mapping[str, str]) -> Heard:
-    """The answer, with the keys that were asked for replaced by their names."""
+    """The answer, with the requested keys replaced by their names."""
 
     def plain(text: str) -> str:
         for value in sorted(names, key=len, reverse=True):
@@ -42,6 +42,6 @@ def _shape(query: Mapping[str, Any]) -> str:
 
 
 def spellings(places: Mapping[str, tuple[str, str]]) -> Iterator[Mapping[str, str]]:
-    """Each combination of keys that exist and keys that do not; the last one is of none that does."""
+    """Each combination of existing and absent keys; in the last one all are absent."""
     for chosen in product(*places.values()):
         yield dict(zip(places, chosen, strict=True))

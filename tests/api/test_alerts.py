@@ -31,7 +31,7 @@ def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def fires(directory: Path, alert: str, series: dict[str, str], *, minute: int) -> bool:
-    """Whether the alert fires at this minute of a time in which the series had these values, one a minute."""
+    """Whether the alert fires at this minute, given the values of the series, one per minute."""
     test: dict[str, Any] = {
         "interval": "1m",
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
@@ -40,7 +40,7 @@ def fires(directory: Path, alert: str, series: dict[str, str], *, minute: int) -
     path = directory / "test.yml"
     path.write_text(json.dumps({"rule_files": [str(RULES)], "tests": [test]}))
     done = promtool("test", "rules", str(path))
-    # No alert is expected: the tool fails, and says what it got, when there is one.
+    # No alert is expected: if there is one, the tool fails and prints it.
     assert done.returncode == 0 or "got:[" in done.stdout + done.stderr, done.stdout + done.stderr
     return done.returncode != 0
 

@@ -92,7 +92,7 @@ def test_an_outsider_sees_no_app(callers: Callers, make_app: MakeApp) -> None:
         answer = callers.outsider(method, path, {} if method == "PATCH" else None)
         assert answer.status_code == 404, (method, path, answer.content)
         if method == "GET":
-            assert answer.content == absent.content, "foreign and absent cannot be told apart"
+            assert answer.content == absent.content, "the answers for foreign and absent Apps are equal"
     assert callers.outsider("GET", "/apps").json() == {"apps": []}
     assert len(callers.administrator("GET", "/apps").json()["apps"]) == 1
     assert callers.administrator("GET", "/apps?mine=true").json() == {"apps": []}

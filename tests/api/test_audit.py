@@ -1,4 +1,4 @@
-"""`/audit` over HTTP, and the refusals that get into it."""
+"""`/audit` over HTTP, and the refusals that are recorded."""
 
 from datetime import timedelta
 

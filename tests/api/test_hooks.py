@@ -1,4 +1,4 @@
-"""`/hooks`: GRiD v3's shape, one's own only, secrets shown once, deliveries, tests; hooks of single runs."""
+"""`/hooks`: GRiD v3's shape, only the user's own, secrets shown once, deliveries, tests, hooks of runs."""
 
 from uuid import uuid4
 

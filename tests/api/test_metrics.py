@@ -1,4 +1,4 @@
-"""`/metrics`: who may read it, what it says of the rows there are, and that each metric is documented."""
+"""`/metrics`: who may read it, its values, and that each metric is documented."""
 
 import re
 from datetime import timedelta
@@ -63,7 +63,7 @@ def samples_of(text: str) -> dict[str, float]:
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
-    """Counters that begin now, and wait for nobody's transaction."""
+    """Counters that start now, and do not wait for transactions."""
     monkeypatch.setattr(collector, "SETTLE", timedelta(0))
     views._registry.cache_clear()
     yield
@@ -115,7 +115,7 @@ def test_what_ended_is_counted_from_the_first_answer_on(token, make_run):
     make_run(), make_run()
     succeed(claim())
     queue.finish(claim=claim(), state=State.FAILURE, reason="out-of-memory", text="It took too much.")
-    for _ in range(2):  # asking changes nothing
+    for _ in range(2):  # reading changes nothing
         found = samples(get(token))
         assert found["gridapps_runs_ended_total", "none", "SUCCESS"] == 1
         assert found["gridapps_runs_ended_total", "out-of-memory", "FAILURE"] == 1

@@ -1,7 +1,7 @@
-"""An outsider learns nothing: every call and every page answers for what is not one's own as for nothing.
+"""An outsider learns nothing: the answers for things of other users equal those for absent things.
 
-That is compared for each call of the OpenAPI document and each page with a key in its address: status,
-body, headers, and the queries, by whose number and form alone an answer could take longer.
+Compared for each call of the OpenAPI document and each page with a key in its address: status, body, headers,
+and the number and form of the queries, which could make an answer slower.
 """
 
 import re
@@ -32,7 +32,7 @@ from tests.api.conftest import DIGEST, Caller, Callers, MakeApp, MakeExport
 from tests.api.silence import Heard, listen, spellings
 
 ABSENT_RUN = "00000000-0000-4000-8000-000000000000"
-Places = dict[str, tuple[str, str]]  # by name of a key: one that exists, one that does not
+Places = dict[str, tuple[str, str]]  # by the name of a key: one that exists, and one that does not
 CALLS = [
     (method.upper(), path, call)
     for path, calls in document(api)["paths"].items()
@@ -46,7 +46,7 @@ CANDIDATES = ("x", "1", "roads", "run.complete", "https://example.org/hook", DIG
 
 @pytest.fixture
 def world(callers: Callers, make_app: MakeApp, make_export: MakeExport) -> Places:
-    """What there is: of everything that has a key one, none of it the outsider's. And keys of nothing."""
+    """One thing of each kind that has a key, none of it the outsider's; and absent keys."""
     app, release = make_app(), Release.objects.get()
     access.create_tag(by=None, name="city")
     access.give_tag(by=None, name="city", users=[callers.analyst.user])
@@ -120,7 +120,7 @@ VIEWERS: dict[str, Callable[[Callers], Caller]] = {
 
 
 def places_of(names: list[str], address: str, world: Places) -> Places:
-    """The keys in an address. A plain `pk` is of what stands before it."""
+    """The keys in an address. A plain `pk` belongs to the part before it."""
     found = {}
     for name in names:
         kind = re.findall(r"(share|export|hook|application)s/", address)[-1] if name == "pk" else name
@@ -130,7 +130,7 @@ def places_of(names: list[str], address: str, world: Places) -> Places:
 
 
 def example(schema: dict[str, Any]) -> Any:
-    """The least that the schema takes."""
+    """The smallest value that the schema accepts."""
     if "$ref" in schema:
         return example(SCHEMAS[schema["$ref"].rpartition("/")[2]])
     for choice in ("anyOf", "oneOf"):
@@ -156,7 +156,7 @@ def body_of(call: dict[str, Any]) -> Any:
     if "application/json" not in content:
         return None
     body = example(content["application/json"]["schema"])
-    # A change must name something, or it is refused before anything is looked for.
+    # A change without fields is refused before anything is looked up.
     return body or {"title": "x"}
 
 
@@ -164,7 +164,7 @@ Ask = Callable[[str, str, Any], Any]  # method, path, body
 
 
 def assert_silent(ask: Ask, method: str, address: str, places: Places, body: Any = None) -> None:
-    """Every combination of keys that exist and that do not is answered alike."""
+    """Every combination of existing and absent keys gets the same answer."""
     names = {value: name for name, pair in places.items() for value in pair}
 
     def heard(keys: Mapping[str, str]) -> Heard:
@@ -206,7 +206,7 @@ def test_who_may_create_no_app_is_not_told_that_a_name_is_taken(callers: Callers
     def ask(method: str, name: str, _: None) -> Any:
         return callers.outsider(method, "/apps", {"id": name, "title": "x"})
 
-    ask("POST", "anything", None)  # the audit hears of the same refusal once
+    ask("POST", "anything", None)  # the audit records the same refusal once
     assert_silent(ask, "POST", "{app_id}", {"app_id": world["app_id"]})
 
 
@@ -228,7 +228,7 @@ def test_no_list_names_anything(callers: Callers, world: Places, viewer: str) ->
     texts = [who("GET", path).content.decode() for path in lists if "{" not in path]
     texts += [browser(who.user).get(path).content.decode() for path in ("/", "/settings", "/settings/hooks")]
     secrets = ("roads", "Roads", world["run_id"][0], DIGEST[:19], "city", "analyst", world["serial"][0])
-    if viewer != "restricted":  # the pages of a browser's session are an administrator's
+    if viewer != "restricted":  # pages of a session are an administrator's
         assert [(secret, text) for secret in secrets for text in texts if secret in text] == []
     else:
         assert [(secret, text) for secret in secrets for text in texts[:-3] if secret in text] == []

@@ -1,4 +1,4 @@
-"""Whatever comes in: authentication, bodies, paths, methods. Never a 500, never a word too much."""
+"""Arbitrary requests: authentication, bodies, paths, methods. Never a 500, and no internal details."""
 
 import json
 from datetime import timedelta

@@ -259,7 +259,7 @@ def test_if_none_match_answers_304_until_the_run_changes(
     changed = callers.developer("GET", f"/runs/{key}?wait=60", **{"If-None-Match": seen})
     assert changed.status_code == 200
     ended = callers.developer("GET", f"/runs/{key}?wait=60", **{"If-None-Match": changed["ETag"]})
-    assert ended.status_code == 304, "a run that has ended does not change any more: nobody waits for it"
+    assert ended.status_code == 304, "an ended run does not change, so the answer does not wait"
 
 
 def test_a_zip_of_too_many_outputs_is_refused(

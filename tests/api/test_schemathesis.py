@@ -31,7 +31,7 @@ def test_every_answer_is_declared(
     server, tokens, run = served
     configuration = tmp_path / "schemathesis.toml"
     text = (Path(__file__).with_name("schemathesis.toml")).read_text()
-    # The developer meets a run of their own, the others that of somebody else.
+    # The run is the developer's own, and another user's to the others.
     configuration.write_text(f'{text}\n[parameters]\n"path.run_id" = "{run}"\n"path.path" = "0/dtm.tif"\n')
     done = subprocess.run(
         [

@@ -1,4 +1,4 @@
-"""What a token may be used for: each call needs one scope, and nothing lends an administrator's powers."""
+"""Scopes of tokens: each call needs one, and none but `admin` gives an administrator's rights."""
 
 import re
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The calls around shares: what holders see, and that nobody else learns anything."""
+"""The calls about shares: what holders of the tag see, and that other users learn nothing."""
 
 from datetime import timedelta
 from typing import Any

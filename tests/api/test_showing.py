@@ -1,4 +1,4 @@
-"""A user shows one run to the developer of its App, who sees that run, changes nothing, and sees no other."""
+"""A user shows a run to the developer of its App, who can read it, change nothing, and see no other run."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -123,11 +123,11 @@ def test_it_is_taken_back_at_once(callers: Callers, make_run: Callable[[], Run])
     for method in ("PUT", "PUT", "DELETE", "DELETE"):
         assert callers.analyst(method, f"{path}/developer").status_code in {200, 204}
         versions.append(Run.objects.get().version)
-    # Whoever watches is told once for each change, and asks again.
+    # A watching client gets one answer for each change.
     assert [version - versions[0] for version in versions] == [0, 0, 1, 1]
     assert callers.developer("GET", path).status_code == 404
     assert callers.developer("GET", path, **{"If-None-Match": f'"{versions[-1]}"'}).status_code == 404
-    # A log that is followed asks for the run again with each change.
+    # A followed log reads the run again with each change.
     assert log._present(callers.developer.user, run.pk, None) is None
     assert log._present(callers.analyst.user, run.pk, None) is not None
 
@@ -151,7 +151,7 @@ def test_who_is_no_longer_the_developer_sees_no_longer(
     assert not queries.shown_to(callers.developer.user).exists()
     assert callers.developer("GET", f"/runs/{run.pk}").status_code == 404
     assert callers.analyst("GET", f"/runs/{run.pk}").status_code == 200
-    # The user can take it back whatever became of the App.
+    # The user can hide it again, even if the App was deleted.
     assert callers.analyst("DELETE", f"/runs/{run.pk}/developer").status_code == 204
 
 

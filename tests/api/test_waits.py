@@ -1,4 +1,4 @@
-"""Places for waiting: a few accounts, or one address, cannot take all of them."""
+"""Places for waiting: a few accounts, or one address, cannot occupy all of them."""
 
 import asyncio
 from contextlib import AsyncExitStack

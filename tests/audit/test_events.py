@@ -1,4 +1,4 @@
-"""Every operation tells the audit of itself, and no entry holds a secret or a name."""
+"""Every operation is recorded in the audit, and no entry has a secret or a name."""
 
 import json
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The audit's table: added to and never changed, in the transaction of what it tells of."""
+"""The table of the audit is append-only, and written in the transaction that it records."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def guarded(db: None) -> Iterator[None]:
-    """The table as an instance has it: other tests need it open, so that the database can be emptied."""
+    """Install the triggers, as in an instance. Other tests need a table that can be emptied."""
     guard.install(connection)
     guard.install(connection)
     yield

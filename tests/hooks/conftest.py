@@ -1,4 +1,4 @@
-"""A receiver, an instance that may reach it, and the runs of the tests of runs."""
+"""A receiver, an instance that may reach it, and the fixtures of tests/runs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ def receiver(authority: Path) -> Iterator[Receiver]:
 
 @pytest.fixture(autouse=True)
 def instance_settings(settings, tmp_path):
-    """Hooks may lead to the receiver's address; bells lie in a directory of the test's own."""
+    """Allow the receiver's address to hooks, and use a data directory of the test."""
     settings.DATA = tmp_path
     settings.GRIDAPPS = settings.GRIDAPPS.model_copy(
         update={"hook_networks": "127.0.0.1/32", "hook_pause": 0.05, "hook_timeout": 2.0}

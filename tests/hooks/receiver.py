@@ -1,4 +1,4 @@
-"""A receiver of hooks: a real HTTPS server, whose paths say how it behaves."""
+"""A receiver of hooks: a real HTTPS server, whose paths select its behaviour."""
 
 import json
 import ssl
@@ -30,7 +30,7 @@ class Received:
 
 @dataclass
 class Receiver:
-    """A running one. `ca` is the file that its certificate is to be held against."""
+    """A running receiver. `ca` is the file of the CA that issued its certificate."""
 
     port: int
     ca: str
@@ -43,7 +43,7 @@ class Receiver:
         return f"{self.scheme}://{host}:{self.port}{path}"
 
     def wait_for(self, count: int, *, seconds: float = 120) -> list[Received]:
-        """The requests, as soon as there are so many."""
+        """Wait for this many requests; the requests."""
         until = time.monotonic() + seconds
         while len(self.requests) < count:
             assert time.monotonic() < until, f"{len(self.requests)} of {count} requests came"
@@ -90,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
             mine.most_at_once = max(mine.most_at_once, kind.running)
             mine.requests.append(Received(self.path, dict(self.headers.items()), body, time.monotonic()))
         try:
-            with suppress(OSError):  # who asked may have had enough
+            with suppress(OSError):  # the client may have closed the connection
                 self._behave(self.path.strip("/").split("/"))
         finally:
             with self.guard:
@@ -100,11 +100,11 @@ class _Handler(BaseHTTPRequestHandler):
         seen = sum(request.path == self.path for request in self.receiver.requests)
         if how[0] == "status":
             self._answer(int(how[1]))
-        elif how[0] == "fails":  # so many times
+        elif how[0] == "fails":  # this many times
             self._answer(500 if seen <= int(how[1]) else 200)
         elif how[0] == "redirect":
             self._answer(307, Location="/ok")
-        elif how[0] == "held":  # until the test lets go
+        elif how[0] == "held":  # until the test releases it
             self.receiver.release.wait(600)
             self._answer(200)
         elif how[0] == "endless":
@@ -113,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             while True:
                 self.wfile.write(b"x" * 65536)
-        elif how[0] == "drops":  # a header that never ends, a byte at a time
+        elif how[0] == "drops":  # an endless header, byte by byte
             self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
             while not self.receiver.release.wait(0.1):
                 self.wfile.write(b"x")
@@ -131,4 +131,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Not on the terminal."""
+        """Print nothing."""

@@ -1,4 +1,4 @@
-"""The courier against a real receiver: signed, tried again, removed when told so, killed in the middle."""
+"""The courier against a real receiver: signatures, retries, removal after 410, and kills."""
 
 import hashlib
 import hmac
@@ -44,7 +44,7 @@ def courier(receiver, settings, **more):
 
 @pytest.fixture
 def awake(monkeypatch):
-    """A courier that looks often by itself."""
+    """A courier that polls often."""
     monkeypatch.setattr(couriers, "SLEEP", 0.05)
 
 
@@ -68,14 +68,14 @@ def settled():
 
 
 def signed(request, secret):
-    """As a receiver would check it, from the documentation alone."""
+    """Check the signature as a receiver does, from the documentation."""
     message = request.headers["X-GRiD-Timestamp"].encode("ascii") + b"." + request.body
     expected = "sha256=" + hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
     return hmac.compare_digest(expected, request.headers["X-GRiD-Signature"])
 
 
 def test_a_run_is_told_of_at_once_in_order_and_signed(receiver, settings, make_hook, make_run, monkeypatch):
-    monkeypatch.setattr(couriers, "SLEEP", LONG.total_seconds())  # it does not look by itself
+    monkeypatch.setattr(couriers, "SLEEP", LONG.total_seconds())  # it does not poll
     hook = make_hook()
     with courier(receiver, settings, lease=LONG):
         run = make_run()
@@ -226,7 +226,7 @@ def test_a_killed_courier_loses_nothing(  # noqa: PLR0917 - fixtures
     assert second.headers["X-GRiD-Delivery"] == str(row.key)
     assert held.deliveries.get().state == "delivered"
     courier_bell.ring()
-    assert not list((tmp_path / "run" / "bells").glob("*.courier"))  # what the killed one left
+    assert not list((tmp_path / "run" / "bells").glob("*.courier"))  # left by the killed courier
 
 
 def test_a_secret_that_cannot_be_read_ends_its_delivery_and_no_other(receiver, settings, make_hook, make_run):

@@ -1,4 +1,4 @@
-"""What is noted for hooks, and when: with the change itself or not at all."""
+"""Events for hooks are written in the transaction of the change."""
 
 import threading
 import uuid
@@ -29,7 +29,7 @@ def hook(cast) -> Hook:
 
 
 def due(*, lease: timedelta = LEASE) -> deliveries.DeliveryClaim:
-    """The next delivery, which must be there."""
+    """The next delivery, which must exist."""
     found = deliveries.claim(lease=lease)
     assert found is not None
     return found
@@ -48,7 +48,7 @@ def test_a_run_is_told_of_from_its_start_to_its_end(hook, make_run):
     first, second = claim(), claim()
     succeed(first)
     succeed(second)
-    # The progress between had not been told yet, and the end says more.
+    # The progress event was still waiting, and the final event replaces it.
     assert noted(hook) == [("run.started", "RUNNING", 0), ("run.complete", "SUCCESS", 1)]
     (_, last) = hook.deliveries.order_by("pk")
     assert last.facts["run"] == {
@@ -82,7 +82,7 @@ def test_progress_is_told_once_until_it_was_delivered_and_then_at_a_pace(hook, m
     flying = due()
     assert flying.event == Event.RUN_PROGRESS
     queue.progress(claim=mine, fraction=0.6, message="")
-    # What flies is not changed; the next is not due before its time.
+    # A claimed event is not changed; the next one is due later.
     assert [progress for _, _, progress in noted(hook)[1:]] == [0.5, 0.6]
     deliveries.delivered(claim=flying, status=200)
     assert deliveries.claim(lease=LEASE) is None
@@ -148,7 +148,7 @@ def test_what_belongs_together_goes_in_order_and_others_do_not_wait(hook, make_r
     succeed(claim())
     started = [due() for _ in range(2)]
     assert [each.event for each in started] == ["run.started"] * 2
-    assert deliveries.claim(lease=LEASE) is None  # both ends wait for their starts
+    assert deliveries.claim(lease=LEASE) is None  # both final events wait for the first ones
     deliveries.delivered(claim=started[0], status=200)
     end = due()
     assert (end.event, end.facts["run"]["id"]) == ("run.complete", started[0].facts["run"]["id"])
@@ -267,7 +267,7 @@ def test_a_deletion_does_not_break_the_transaction_that_notes_an_event(hook, del
     with transaction.atomic():
         outbox.note(event=Event.RUN_STARTED, owner=hook.owner.pk, subject=f"run:{run}", facts=dict)
         thread.start()
-        thread.join(1)  # time for a deletion that does not heed the transaction
+        thread.join(1)  # time for a deletion that ignores the lock
     thread.join(120)
     assert faults == []
     left = 1 if delete is _tidy else 0  # an event waits, so the hook stays

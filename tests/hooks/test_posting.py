@@ -81,7 +81,7 @@ def test_what_is_no_http_is_an_outcome(receiver: Receiver, poster: Poster) -> No
 
 
 def resolve(monkeypatch: pytest.MonkeyPatch, names: dict[str, list[str]]) -> list[str]:
-    """Put names before the resolver, one address for each time that it is asked; what was asked for."""
+    """Replace the resolver's answers, one address for each query; the queries."""
     real, asked = socket.getaddrinfo, []
 
     def resolver(host: Any, *rest: Any, **more: Any) -> Any:
@@ -109,7 +109,7 @@ def test_a_name_that_changes_its_mind_is_followed_to_where_it_was_judged(
 ) -> None:
     with receiving(authority, address="127.0.0.2", tls=False) as allowed:
         rules = Rules(networks=(ip_network("127.0.0.2/32"),), http=True)
-        # Public the first time, and then this machine: what a rebinding name server answers.
+        # First a public address, then this machine: DNS rebinding.
         asked = resolve(monkeypatch, {"rebind.example": ["127.0.0.2", "127.0.0.1"]})
         target = allowed.url(host="rebind.example")
         assert post(Poster(rules=rules, timeout=1.0), target) == Outcome(200)
@@ -150,7 +150,7 @@ def test_errors_do_not_tell_what_is_on_the_networks_here(
             )
         }
     assert {outcome.error for outcome in outcomes.values()} == {NOT_REACHED}
-    assert len({outcome.detail for outcome in outcomes.values()}) >= 5, "the log tells them apart"
+    assert len({outcome.detail for outcome in outcomes.values()}) >= 5, "the log shows the difference"
 
 
 def test_what_fails_in_public_is_told(monkeypatch: pytest.MonkeyPatch, receiver: Receiver) -> None:

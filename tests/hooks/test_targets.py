@@ -1,4 +1,4 @@
-"""Where hooks may lead: the table of what servers are tricked into."""
+"""Targets of hooks: a table of known request forgeries."""
 
 from ipaddress import ip_network
 

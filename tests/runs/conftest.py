@@ -1,4 +1,4 @@
-"""Rows that runs are made of, without files and images behind them."""
+"""Rows for runs, without their files and images."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -29,7 +29,7 @@ def release(cast: Cast) -> Release:
 
 @pytest.fixture
 def shared_with(release: Release) -> AccessTag:
-    """The tag that the release is shared with."""
+    """The tag with which the release is shared."""
     tag = AccessTag.objects.create(name="city")
     Share.objects.create(
         app=release.app, release=release, access_tag=tag, state="active", activated_at=timezone.now(),

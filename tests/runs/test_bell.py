@@ -1,4 +1,4 @@
-"""The bell wakes a sleeping worker at once, and never troubles who rings."""
+"""The bell wakes a sleeping worker at once, and never delays the caller."""
 
 import threading
 import time
@@ -40,7 +40,7 @@ def test_many_rings_are_one():
 def test_a_worker_that_is_gone_is_skipped(tmp_path):
     with worker_bell.WorkerBell("gone") as gone:
         path = gone.path
-    path.touch()  # what a killed worker leaves
+    path.touch()  # left by a killed worker
     worker_bell.ring()
 
 

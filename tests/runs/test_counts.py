@@ -1,4 +1,4 @@
-"""What the developer of an App learns of how often it was run: counts of whole days, and nothing else."""
+"""The counts that the developer of an App sees: of whole days, and nothing else."""
 
 from datetime import timedelta
 from types import SimpleNamespace
@@ -18,12 +18,12 @@ NOTHING = {State.SUCCESS: 0, State.FAILURE: 0, State.CANCELED: 0}
 
 @pytest.fixture(autouse=True)
 def noon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It stays the same day, whenever the tests run."""
+    """Keep the tests within one day, whenever they run."""
     monkeypatch.setattr(counts, "timezone", SimpleNamespace(now=lambda: MIDNIGHT + timedelta(hours=12)))
 
 
 def end(run: Run, state: State, *, ago: timedelta) -> None:
-    """`ago`: before the last midnight; below 0 is today."""
+    """`ago`: before the last midnight; negative values are today."""
     told = {"state": state, "ended_at": MIDNIGHT - ago, "reason": "x" if state == State.FAILURE else ""}
     Task.objects.filter(run=run).update(**told)
     Run.objects.filter(pk=run.pk).update(**told)

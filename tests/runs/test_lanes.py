@@ -1,4 +1,4 @@
-"""Who is next: turns, priority with ageing, limits that hold back no more than they must, no starvation."""
+"""Which task is next: turns, priority with ageing, limits that hold back single lanes, no starvation."""
 
 import threading
 import time
@@ -25,7 +25,7 @@ EMPTY = "0" * 64
 
 
 class Crowd:
-    """Users with Apps that anybody may submit runs of, as rows."""
+    """Rows of users and Apps; any user may submit runs."""
 
     def __init__(self):
         self.apps = {}
@@ -44,7 +44,7 @@ class Crowd:
         return self.apps[name]
 
     def submit(self, owner="analyst", *, tasks=1, app="plain", age=0, priority=0, cpus=1.0, memory=1, disk=1):
-        """Through the same code as every submission; `age` is in seconds."""
+        """Queue a run with the code of every submission; `age` is in seconds."""
         user, _ = User.objects.get_or_create(username=owner)
         export = Export.objects.create(owner=user, name="city")
         files = ExportFile.objects.bulk_create(
@@ -93,7 +93,7 @@ def make_node():
 
 
 def claimed(count=1, node="one"):
-    """The runs of the next tasks, and None where there was none."""
+    """The runs of the next claims; None for each claim without a task."""
     claims = [queue.claim(node=node, lease=LEASE) for _ in range(count)]
     return [mine and mine.run for mine in claims]
 
@@ -193,14 +193,14 @@ def test_what_fits_goes_before_a_head_that_does_not(crowd, make_node):
 
 
 def test_a_large_task_does_not_starve(crowd, make_node, setting):
-    """Small tasks keep coming; after a while a node keeps its room for the large one."""
+    """Small tasks keep arriving. After a while a node keeps its room for the large one."""
     setting(reserve_after=0)
     make_node(cpus=2)
     crowd.submit("small", tasks=20, age=9)
     running = [claim(), claim()]
     large = crowd.submit("large", cpus=2)
     succeed(running.pop())
-    # Passed over for the first time; from the next time on the node waits for it.
+    # Passed over for the first time. From the second time on, the node waits for it.
     running.append(claim())
     succeed(running.pop())
     assert queue.claim(node="one", lease=LEASE) is None
@@ -321,7 +321,7 @@ def test_submissions_at_once_do_not_pass_a_quota_together(crowd, setting, limits
 
 @pytest.mark.django_db(transaction=True)
 def test_nothing_is_lost_or_claimed_twice_when_everybody_acts_at_once(crowd):
-    """Submissions fill lanes that claims find empty and remove."""
+    """Submissions put tasks into lanes while claims remove empty ones."""
     crowd.app()
     for name in ("a", "b"):
         User.objects.create(username=name)
@@ -346,7 +346,7 @@ def test_nothing_is_lost_or_claimed_twice_when_everybody_acts_at_once(crowd):
                     succeed(mine)
                 elif last:
                     return
-                else:  # as a worker: claims without a pause starve SQLite's other writers
+                else:  # like a worker: claims without a pause starve other writers of SQLite
                     time.sleep(0.05)
         except Exception as error:
             faults.append(error)
@@ -368,7 +368,7 @@ def test_nothing_is_lost_or_claimed_twice_when_everybody_acts_at_once(crowd):
 
 
 def test_the_position_of_a_run_is_how_many_tasks_go_first(crowd):
-    """As long as tasks are alike and nobody comes meanwhile, the estimate is exact."""
+    """The estimate is exact if tasks are alike and nothing is submitted meanwhile."""
     for name in ("a", "b", "c"):
         crowd.submit(name)
         succeed(claim())

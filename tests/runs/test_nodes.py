@@ -1,4 +1,4 @@
-"""Nodes: what their rows say, who may speak for one, and what the administrators' word does."""
+"""Nodes: their rows, which worker may act for one, and draining."""
 
 import shutil
 from datetime import timedelta
@@ -31,7 +31,7 @@ def silent_since(seconds):
 
 @pytest.mark.django_db
 class TestWhoSpeaks:
-    """Rows alone."""
+    """Without workers: rows only."""
 
     def test_a_worker_describes_its_node(self):
         mine = speaker()
@@ -111,5 +111,5 @@ def test_what_is_not_set_is_the_machines(tmp_path):
 def test_a_node_offers_what_is_free_and_what_its_workspaces_hold(tmp_path):
     free = Capacity.of_machine(tmp_path).disk
     assert free <= shutil.disk_usage(tmp_path).total
-    # A tebibyte is more than the free room changes meanwhile.
+    # A tebibyte is more than the free space changes meanwhile.
     assert Capacity.of_machine(tmp_path, held=1024**4).disk - free == pytest.approx(1024**4, rel=0.01)

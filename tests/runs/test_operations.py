@@ -1,4 +1,4 @@
-"""Submitting, canceling, retrying: what is accepted, what is refused and why, and what a repeat does."""
+"""Submitting, canceling and retrying: what is accepted, what is refused and why, and repetitions."""
 
 import uuid
 

@@ -1,4 +1,4 @@
-"""The queue's promises: turns among users, fences, terminal states, three attempts."""
+"""The queue: turns of users, fences, terminal states, three attempts."""
 
 import uuid
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Outputs go by policy or at their user's word: nothing shows what is not there, nothing is lost track of."""
+"""Outputs are removed by policy or by their user: no row without files stays, and no file without a row."""
 
 import os
 import subprocess
@@ -46,7 +46,7 @@ def data(request, tmp_path: Path, settings, monkeypatch) -> Path:
 
 
 def left_by(run: Run, *, age: float) -> Run:
-    """End the run `age` days ago: its tasks succeeded and left an output and a log each."""
+    """End the run `age` days ago: its tasks succeeded and each left an output and a log."""
     ended = timezone.now() - timedelta(days=age)
     Task.objects.filter(run=run).update(state="SUCCESS", attempt=1, ended_at=ended, progress=1)
     Run.objects.filter(pk=run.pk).update(state="SUCCESS", ended_at=ended, progress=1)
@@ -74,7 +74,7 @@ def sweep() -> list[str]:
 
 
 def lying() -> set[UUID]:
-    """The runs of which anything lies in the storage."""
+    """The runs that have files in the storage."""
     top = current().local("outputs")
     if top is not None:
         return {UUID(path.relative_to(top).parts[0]) for path in top.rglob("*") if path.is_file()}
@@ -149,7 +149,7 @@ def test_a_storage_that_is_away_loses_nothing(data: Path, make_run, request) -> 
         request.getfixturevalue("s3").stop()
     with pytest.raises(StorageUnavailable):
         sweep()
-    assert Run.objects.get(files_left=True) == runs[0], "the rest is not begun"
+    assert Run.objects.get(files_left=True) == runs[0], "the rest is not started"
     assert Output.objects.count() == 1
     if current().local("outputs") is not None:
         (data / "unmounted").rename(data / "outputs")
@@ -239,7 +239,7 @@ for moment in ("before the files", "half way", "after the files"):
 
 
 def test_killed_in_the_middle_again_and_again(data: Path, make_run, settings) -> None:
-    """Whoever dies while removing leaves neither a row without its file nor a file that nobody finds."""
+    """A process killed during a removal leaves neither a row without its file nor a file that stays."""
     runs = [left_by(make_run(points=(1, 1)), age=DAYS + 9 - n) for n in range(3)]
     environment = dict(
         os.environ, GRIDAPPS_DATA=str(data), GRIDAPPS_STORAGE=settings.STORAGE,

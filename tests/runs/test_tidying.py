@@ -1,4 +1,4 @@
-"""What nobody refers to goes, what somebody does stays, and a young import is left alone."""
+"""What no row refers to is removed; referenced files and recent imports stay."""
 
 import os
 import signal
@@ -43,7 +43,7 @@ def data(request, tmp_path: Path, settings, monkeypatch) -> Path:
 
 
 def age(data: Path) -> None:
-    """Let everything be older than its grace."""
+    """Make everything older than its grace period."""
     if stored_files.root() is None:
         time.sleep(2.5)
     else:
@@ -59,14 +59,14 @@ def test_exports_that_are_gone_go_and_the_others_stay(data: Path) -> None:
     Export.objects.filter(pk=gone.pk).delete()
     assert tidying.tidy() == [], "too young"
     age(data)
-    assert len(tidying.tidy()) == 1, "what both have stays, the rest goes"
+    assert len(tidying.tidy()) == 1, "files of both stay, the rest is removed"
     assert tidying.tidy() == []
     for file in kept.files.all():
         if stored_files.root() is not None:
             assert stored_files.verified(file).is_file()
         else:
             assert current().size(stored_files.key(file.sha256)) == file.size
-    # What was removed can come again.
+    # What was removed can be imported again.
     again = operations.import_export(owner=owner, name="again", files=clouds)
     assert again.files.count() == 3
 
@@ -102,9 +102,11 @@ def test_the_last_of_a_tasks_attempts_takes_along_what_the_others_left(data: Pat
     places = [attempt(run.pk, 0, number) for number in (1, 2, 3)]
     Task.objects.filter(pk=task.pk).update(attempt=3)
     store.tidy(task=task.pk, attempt=3)
-    assert runs_tidying.tidy() == [place.key for place in places[:2]], "nothing goes while it may go on"
+    assert runs_tidying.tidy() == [place.key for place in places[:2]], (
+        "nothing is removed while the attempt may run"
+    )
     places = [attempt(run.pk, 0, number) for number in (1, 2, 3)]
-    # Somebody else ended it, whose lease ran out: no worker finished it.
+    # It ended because its lease expired: no worker finished it.
     Task.objects.filter(pk=task.pk).update(
         state="FAILURE", reason="platform", reason_text="gone", ended_at=timezone.now()
     )
@@ -131,7 +133,7 @@ def test_what_a_killed_import_left_goes_when_it_is_old(tmp_path: Path) -> None:
             time.sleep(0.02)
         importing.send_signal(signal.SIGKILL)
         importing.wait()
-        assert instance.run_server_command("tidy") == "0 removed.\n", "it may be going on"
+        assert instance.run_server_command("tidy") == "0 removed.\n", "the import may still run"
         os.utime(found[0], (0, 0))
         assert instance.run_server_command("tidy") == f"exports/{found[0].name}\n1 removed.\n"
         assert list(exports.iterdir()) == []

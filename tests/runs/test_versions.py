@@ -1,4 +1,4 @@
-"""A worker of an earlier version works on against a newer schema: what is added is optional."""
+"""A worker of an earlier version works with a newer schema: additions are optional."""
 
 from collections.abc import Iterator, Sequence
 
@@ -42,7 +42,7 @@ def test_no_migration_takes_anything_away_or_demands_what_an_older_program_does_
 
 
 def _on_the_database(operations: Sequence[Operation]) -> Iterator[Operation]:
-    """Without those that change the models alone."""
+    """Without operations that change only the models."""
     for operation in operations:
         if isinstance(operation, SeparateDatabaseAndState):
             yield from _on_the_database(operation.database_operations)
@@ -52,7 +52,7 @@ def _on_the_database(operations: Sequence[Operation]) -> Iterator[Operation]:
 
 @pytest.mark.django_db
 def test_the_models_of_the_first_version_write_into_todays_schema(make_run, cast):
-    """What a worker of that version does: an attempt, its outputs, the end of the task, by its own models."""
+    """What a worker of that version writes with its own models: an attempt, its outputs, an end."""
     make_run(points=(1,))
     claim = queue.claim(node="new", lease=LEASE)
     assert claim is not None
