@@ -75,7 +75,7 @@ class Developer(models.Model):
 
     user = models.OneToOneField(User, on_delete=models.CASCADE, related_name="developer")
     state = models.CharField(max_length=9, choices=State, default=State.REQUESTED)
-    statement = models.TextField(blank=True, help_text="what the user means to build, for the administrator")
+    statement = models.TextField(blank=True, help_text="what the user plans to build, for the administrator")
     requested_at = models.DateTimeField(auto_now_add=True)
     decided_at = models.DateTimeField(null=True, blank=True)
     decided_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")

@@ -18,11 +18,11 @@ class Hook(models.Model):
     owner = models.ForeignKey(get_user_model(), on_delete=models.CASCADE, related_name="hooks")
     target = models.CharField(max_length=1000, help_text="URL that events are POSTed to")
     site = models.CharField(max_length=270, help_text="scheme, host and port of the target")
-    events = models.JSONField(help_text="names of the events that are told")
+    events = models.JSONField(help_text="names of the events")
     sealed_secret = models.TextField(db_column="secret", help_text="key of the signatures, encrypted")
     active = models.BooleanField(default=True)
-    run = models.UUIDField(null=True, help_text="the one run that it tells of; of everything otherwise")
-    done_at = models.DateTimeField(null=True, help_text="when its run had ended")
+    run = models.UUIDField(null=True, help_text="the only run that it is for; empty: for all")
+    done_at = models.DateTimeField(null=True, help_text="when its run ended")
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
@@ -47,19 +47,21 @@ class Delivery(models.Model):
 
     State = DeliveryState
 
-    key = models.UUIDField(unique=True, default=uuid.uuid4, help_text="the same at every try")
+    key = models.UUIDField(unique=True, default=uuid.uuid4, help_text="the same for all tries")
     hook = models.ForeignKey(Hook, on_delete=models.CASCADE, related_name="deliveries")
     event = models.CharField(max_length=20, choices=[(event.value, event.value) for event in Event])
-    subject = models.CharField(max_length=50, help_text="what it is about; told of in order")
+    subject = models.CharField(
+        max_length=50, help_text="a kind and a key; events of one subject keep their order"
+    )
     facts = models.JSONField()
     state = models.CharField(max_length=9, choices=State, default=State.WAITING)
     tries = models.PositiveSmallIntegerField(default=0)
     created_at = models.DateTimeField(db_default=Now())
     due_at = models.DateTimeField(db_default=Now(), help_text="of the next try")
-    token = models.UUIDField(null=True, help_text="fence: of the courier that tries right now")
+    token = models.UUIDField(null=True, help_text="fence: of the courier that tries it now")
     lease_until = models.DateTimeField(null=True, help_text="on the database's clock")
     tried_at = models.DateTimeField(null=True, help_text="the last try")
-    status = models.PositiveSmallIntegerField(null=True, help_text="HTTP status that was answered last")
+    status = models.PositiveSmallIntegerField(null=True, help_text="HTTP status of the last answer")
     error = models.CharField(max_length=300, blank=True)
     settled_at = models.DateTimeField(null=True)
 

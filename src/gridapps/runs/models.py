@@ -22,10 +22,11 @@ class Node(models.Model):
 
     name = models.CharField(max_length=63, primary_key=True)
     session = models.UUIDField(
-        null=True, help_text="fence: the worker that speaks for the node; none when it stopped in order"
+        null=True,
+        help_text="fence: session of the worker that acts for the node; empty after an orderly stop",
     )
     place = models.CharField(
-        max_length=64, blank=True, help_text="tells the machine and data directory of the worker from others"
+        max_length=64, blank=True, help_text="identifies the machine and the data directory of the worker"
     )
     slots = models.PositiveIntegerField(help_text="tasks at once")
     cpus = models.FloatField(help_text="processors for tasks")
@@ -34,7 +35,7 @@ class Node(models.Model):
     version = models.CharField(max_length=32, help_text="of the worker")
     engine_version = models.CharField(max_length=100, blank=True)
     engine_latency = models.FloatField(
-        null=True, help_text="seconds that the engine took to answer; none when it did not"
+        null=True, help_text="response time of the engine in seconds; empty without a response"
     )
     stuck = models.TextField(
         blank=True,
@@ -45,7 +46,7 @@ class Node(models.Model):
     started_at = models.DateTimeField()
     last_seen_at = models.DateTimeField(help_text="on the database's clock")
     draining = models.BooleanField(
-        default=False, db_default=False, help_text="claims no more tasks; those that run go on"
+        default=False, db_default=False, help_text="claims no more tasks; running ones go on"
     )
 
     reserved = models.ForeignKey(
@@ -80,7 +81,7 @@ class Lane(models.Model):
     disk = models.BigIntegerField()
     turn = models.DateTimeField(help_text="when a task of the owner was claimed last")
     passed_over_at = models.DateTimeField(
-        null=True, help_text="since when it is the lane's turn and no node has the room"
+        null=True, help_text="since when it is next and no node has room for it"
     )
 
     class Meta:
@@ -120,7 +121,7 @@ class Run(models.Model):
     disk = models.BigIntegerField(help_text="bytes")
     time = models.IntegerField(help_text="seconds")
     priority = models.SmallIntegerField(
-        default=0, db_default=0, help_text="among the owner's own runs: -10 to 10, higher goes first"
+        default=0, db_default=0, help_text="among the owner's runs: -10 to 10, higher goes first"
     )
     state = models.CharField(max_length=8, choices=_STATES, default=State.QUEUED)
     progress = models.FloatField(default=0, help_text="0 to 1, weighted by points")
@@ -131,7 +132,7 @@ class Run(models.Model):
     version = models.PositiveIntegerField(default=1, help_text="grows with every visible change")
     request_key = models.UUIDField(null=True, help_text="the client's own key of an idempotent submission")
     request_hash = models.CharField(
-        max_length=64, blank=True, help_text="SHA-256 of what came under that key"
+        max_length=64, blank=True, help_text="SHA-256 of the request with that key"
     )
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True)
@@ -139,16 +140,16 @@ class Run(models.Model):
     cancel_requested_at = models.DateTimeField(null=True)
     cancel_text = models.CharField(
         max_length=600, blank=True, default="", db_default="",
-        help_text="what the owner reads when it was not the owner who asked",
+        help_text="reason for the owner, if another user canceled it",
     )  # fmt: skip
     shown_to_developer = models.BooleanField(
-        default=False, db_default=False, help_text="its owner lets the App's owner see it"
+        default=False, db_default=False, help_text="its owner shows it to the owner of the App"
     )
     outputs_removed_at = models.DateTimeField(
-        null=True, help_text="since when there are no outputs and no log of it any more"
+        null=True, help_text="when its outputs and its log were removed"
     )
     files_left = models.BooleanField(
-        default=False, db_default=False, help_text="files of what was removed may still lie in the storage"
+        default=False, db_default=False, help_text="removed outputs may still have files in the storage"
     )
 
     class Meta:
@@ -224,17 +225,17 @@ class Task(models.Model):
     )
     left_out = models.JSONField(default=list, help_text="outputs that collection refused: path, why")
     attempt = models.PositiveSmallIntegerField(default=0, help_text="number of the last attempt")
-    token = models.UUIDField(null=True, help_text="fence: only who holds it may move the task")
+    token = models.UUIDField(null=True, help_text="fence: only the holder may change the task")
     node = models.CharField(max_length=63, blank=True)
     lease_until = models.DateTimeField(null=True, help_text="on the database's clock")
     deadline = models.DateTimeField(null=True)
     queued_at = models.DateTimeField()
     lane = models.ForeignKey(
         Lane, null=True, on_delete=models.SET_NULL, related_name="tasks",
-        help_text="where it waits; a queued task without one is put into its lane by the next claim",
+        help_text="a queued task without a lane gets one with the next claim",
     )  # fmt: skip
     rank = models.DateTimeField(
-        null=True, help_text="its place in the lane: queued_at, moved by the priority; the earliest is next"
+        null=True, help_text="queued_at, moved by the priority; the earliest in the lane is next"
     )
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
@@ -299,7 +300,7 @@ class Tally(models.Model):
     metric = models.CharField(max_length=40)
     labels = models.CharField(max_length=200, blank=True, help_text="their values, as a JSON list")
     total = models.BigIntegerField(default=0)
-    until = models.DateTimeField(null=True, help_text="what ended until then is counted")
+    until = models.DateTimeField(null=True, help_text="rows that ended until then are counted")
 
     class Meta:
         constraints = [models.UniqueConstraint(name="tally_once", fields=["metric", "labels"])]

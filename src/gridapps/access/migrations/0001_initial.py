@@ -58,7 +58,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('state', models.CharField(choices=[('requested', 'Requested'), ('verified', 'Verified'), ('refused', 'Refused')], default='requested', max_length=9)),
-                ('statement', models.TextField(blank=True, help_text='what the user means to build, for the administrator')),
+                ('statement', models.TextField(blank=True, help_text='what the user plans to build, for the administrator')),
                 ('requested_at', models.DateTimeField(auto_now_add=True)),
                 ('decided_at', models.DateTimeField(blank=True, null=True)),
                 ('decided_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),

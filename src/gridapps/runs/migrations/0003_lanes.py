@@ -24,7 +24,7 @@ class Migration(migrations.Migration):
                 ('memory', models.BigIntegerField()),
                 ('disk', models.BigIntegerField()),
                 ('turn', models.DateTimeField(help_text='when a task of the owner was claimed last')),
-                ('passed_over_at', models.DateTimeField(help_text="since when it is the lane's turn and no node has the room", null=True)),
+                ('passed_over_at', models.DateTimeField(help_text="since when it is next and no node has room for it", null=True)),
             ],
             options={
                 'ordering': ('pk',),
@@ -44,12 +44,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='run',
             name='priority',
-            field=models.SmallIntegerField(db_default=0, default=0, help_text="among the owner's own runs: -10 to 10, higher goes first"),
+            field=models.SmallIntegerField(db_default=0, default=0, help_text="among the owner's runs: -10 to 10, higher goes first"),
         ),
         migrations.AddField(
             model_name='task',
             name='rank',
-            field=models.DateTimeField(help_text='its place in the lane: queued_at, moved by the priority; the earliest is next', null=True),
+            field=models.DateTimeField(help_text='queued_at, moved by the priority; the earliest in the lane is next', null=True),
         ),
         migrations.AddIndex(
             model_name='run',
@@ -77,7 +77,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='task',
             name='lane',
-            field=models.ForeignKey(help_text='where it waits; a queued task without one is put into its lane by the next claim', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='tasks', to='runs.lane'),
+            field=models.ForeignKey(help_text='a queued task without a lane gets one with the next claim', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='tasks', to='runs.lane'),
         ),
         migrations.AddIndex(
             model_name='task',

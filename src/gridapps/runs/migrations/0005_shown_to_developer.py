@@ -17,12 +17,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='run',
             name='cancel_text',
-            field=models.CharField(blank=True, db_default='', default='', help_text='what the owner reads when it was not the owner who asked', max_length=600),
+            field=models.CharField(blank=True, db_default='', default='', help_text='reason for the owner, if another user canceled it', max_length=600),
         ),
         migrations.AddField(
             model_name='run',
             name='shown_to_developer',
-            field=models.BooleanField(db_default=False, default=False, help_text="its owner lets the App's owner see it"),
+            field=models.BooleanField(db_default=False, default=False, help_text="its owner shows it to the owner of the App"),
         ),
         migrations.AddIndex(
             model_name='run',

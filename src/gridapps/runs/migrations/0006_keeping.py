@@ -17,12 +17,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='run',
             name='files_left',
-            field=models.BooleanField(db_default=False, default=False, help_text='files of what was removed may still lie in the storage'),
+            field=models.BooleanField(db_default=False, default=False, help_text='removed outputs may still have files in the storage'),
         ),
         migrations.AddField(
             model_name='run',
             name='outputs_removed_at',
-            field=models.DateTimeField(help_text='since when there are no outputs and no log of it any more', null=True),
+            field=models.DateTimeField(help_text='when its outputs and its log were removed', null=True),
         ),
         migrations.AddIndex(
             model_name='run',

@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
                 ('metric', models.CharField(max_length=40)),
                 ('labels', models.CharField(blank=True, help_text='their values, as a JSON list', max_length=200)),
                 ('total', models.BigIntegerField(default=0)),
-                ('until', models.DateTimeField(help_text='what ended until then is counted', null=True)),
+                ('until', models.DateTimeField(help_text='rows that ended until then are counted', null=True)),
             ],
             options={
                 'constraints': [models.UniqueConstraint(fields=('metric', 'labels'), name='tally_once')],
