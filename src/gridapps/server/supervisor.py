@@ -42,6 +42,7 @@ _MODULES = (
     "uvicorn.loops.auto",
     "uvicorn.protocols.http.auto",
 )
+_REHEARSAL = "rehearsal"  # a database
 
 
 def main() -> None:
@@ -86,12 +87,16 @@ def _preload() -> None:
     Garbage is not collected before the fork: a part would fill the gaps with new objects and so copy the
     pages around them.
     """
+    from django.db import connections
+
     gc.disable()
     for name in _MODULES:
         importlib.import_module(name)
     _rehearse()
     if (threads := threading.active_count()) != 1:
         raise NotStarted(f"The supervisor has {threads} threads, and can fork with one only.")
+    if connections.all(initialized_only=True):
+        raise NotStarted("The supervisor has connected to the database, and must not fork then.")
     gc.freeze()
 
 
@@ -101,19 +106,22 @@ def _rehearse() -> None:
     Python specialises code when it first runs, and Django computes much of a model at its first query: each
     part would do so in 5 MB of its own.
     """
+    from django.db import connections
     from django.db.migrations.recorder import MigrationRecorder
-    from django.db.utils import ConnectionHandler
 
     from gridapps.server import instance, schema
 
     instance.set_up_django(instance.environment().data.absolute())
     memory = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
-    connection = ConnectionHandler({"default": memory})["default"]
-    recorder = MigrationRecorder(connection)
+    # Under a name of its own: queries find their database by its name.
+    settings = connections.configure_settings({"default": {}, _REHEARSAL: memory})
+    connections.settings[_REHEARSAL] = settings[_REHEARSAL]
+    recorder = MigrationRecorder(connections[_REHEARSAL])
     recorder.ensure_schema()
     recorder.record_applied("supervisor", "rehearsed")
     schema.missing(recorder)
-    connection.connection.close()  # Django keeps a database in memory open
+    connections[_REHEARSAL].connection.close()  # Django keeps a database in memory open
+    del connections[_REHEARSAL], connections.settings[_REHEARSAL]
 
 
 def _be(child: Forked, data: Path) -> None:
