@@ -67,7 +67,7 @@ def test_what_belongs_to_another_node_or_to_the_instance_itself_does_not_join(jo
     for bundle in (make_bundle("c"), make_bundle("b", instance="ffffffff")):
         with pytest.raises(Unusable, match="belongs to node b"):
             join(joined, bundle, certificates=tmp_path, say=print)
-    with pytest.raises(Unusable, match="no bundle"):
+    with pytest.raises(Unusable, match="not a bundle"):
         join(joined, b"rubbish", certificates=tmp_path, say=print)
     (tmp_path / "first" / "authority").mkdir(parents=True)
     (tmp_path / "first" / "authority" / "ca.key").touch()

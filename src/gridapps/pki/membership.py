@@ -70,7 +70,8 @@ def unpack(bundle: bytes) -> tuple[Membership, dict[str, bytes]]:
         certificate = x509.load_pem_x509_certificate(files["client.cert"])
         certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(files["ca.crt"]))
     except Exception as error:
-        raise InvalidBundle(f"This is not a bundle of `gridapps-server node add` ({error}).") from error
+        why = (str(error) or type(error).__name__).partition("\n")[0].rstrip(":")
+        raise InvalidBundle(f"This is not a bundle of `gridapps-server node add` ({why}).") from error
     if key.public_key() != certificate.public_key():
         raise InvalidBundle("The bundle's key does not belong to its certificate.")
     # The authority is used in paths and in references of images.
