@@ -60,7 +60,7 @@ def test_a_newer_bundle_of_the_node_takes_the_place_of_the_older(joined, make_bu
     after = (joined / "node" / "client.cert").read_bytes()
     assert after != before
     assert (tmp_path / "certs.d" / AUTHORITY / "00-node.cert").read_bytes() == after
-    assert "holds client.cert as well" in said[0]
+    assert "holds client.cert too" in said[0]
 
 
 def test_what_belongs_to_another_node_or_to_the_instance_itself_does_not_join(joined, make_bundle, tmp_path):
