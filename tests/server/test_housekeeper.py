@@ -126,6 +126,8 @@ def test_what_it_does_in_an_instance(make_instance: Callable[..., Any] | MakeIns
     assert first.splitlines()[0].startswith(f"release {place.app}@{digest(image.manifest)}: ")
     assert instance.run_server_command("status").count(place.developer.name) == 0
     assert [path for path in top.rglob("*") if path.is_file()] == []
+    # It starts after nginx, which already answers.
+    instance.wait_until(lambda: instance.find("housekeeper"), what="the housekeeper")
     before = instance.part("housekeeper")
     os.kill(before, signal.SIGKILL)
     instance.wait_until(lambda: instance.find("housekeeper") not in (None, before), what="started it again")
