@@ -10,14 +10,15 @@ Moves = Mapping[State, frozenset[State]]
 
 
 def move(rows: QuerySet[Any], to: State, moves: Moves[State], **changes: Any) -> int:
-    """Move those rows that may become `to`, with changes of other columns; how many moved.
+    """Move the rows that may become `to`, and write `changes` to other columns. Returns how many moved.
 
-    The update itself names the states that it may leave: of two callers at once only one moves a row.
+    The update itself filters by the states that `to` may follow, so only one of two concurrent callers moves
+    a row.
     """
     sources = [state for state, targets in moves.items() if to in targets]
     return rows.filter(state__in=sources).update(state=to, **changes)
 
 
 def ends(moves: Moves[State]) -> frozenset[State]:
-    """The states that nothing leaves."""
+    """The terminal states."""
     return frozenset(state for state, targets in moves.items() if not targets)

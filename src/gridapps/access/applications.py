@@ -98,7 +98,7 @@ def _check_scopes(by: User, scopes: Sequence[str]) -> None:
 
 
 def _check_redirects(addresses: list[str]) -> None:
-    """Codes must not be readable on the way: TLS, or the user's own machine."""
+    """Codes must not be readable in transit, so require TLS or the user's own machine."""
     if not 1 <= len(addresses) <= MAX_REDIRECTS:
         raise InvalidApplication(f"1 to {MAX_REDIRECTS} redirect addresses are needed.")
     for address in addresses:

@@ -46,7 +46,7 @@ class InvalidTag(Refused):
 
 
 class TagInUse(Refused):
-    """Something has, or had, the access tag."""
+    """A share uses or used the access tag."""
 
     code = "conflict"
 

@@ -158,7 +158,7 @@ def take_tag(*, by: User | None, name: str, users: Iterable[User]) -> None:
 
 
 def delete_tag(*, by: User | None, name: str) -> None:
-    """Delete an access tag that no share uses or used, because shares and the audit refer to it.
+    """Delete an access tag. One that a share uses or used stays, because the share refers to it.
 
     `by` None is the operator of the instance. Raises InvalidTag, TagInUse.
     """

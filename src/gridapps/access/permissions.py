@@ -1,4 +1,8 @@
-"""Who may do what. Which rows a user sees is decided by `queries.visible_to` of each package."""
+"""Which roles a user has: owner, administrator, developer.
+
+The `queries` of each package decide which rows a user sees (`visible_to`), changes (`owned_by`) and runs
+(`runnable_by`). `pushes.permits` decides what a certificate allows.
+"""
 
 from typing import Protocol
 

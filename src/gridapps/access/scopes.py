@@ -40,7 +40,7 @@ class OfApplication(BaseScopes):  # type: ignore[misc]
         return sorted(covered_by(_chosen(application)))
 
     def get_default_scopes(self, application: Any = None, *_: Any, **__: Any) -> list[str]:
-        """The scopes without a request for any: those chosen at its registration, except `admin`."""
+        """The scopes of a request that names none: those chosen at registration, except `admin`."""
         return [scope for scope in _chosen(application) if scope != ADMIN]
 
 

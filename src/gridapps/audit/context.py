@@ -1,4 +1,4 @@
-"""Ids of the request or task at hand, in context variables. Log lines and audit entries carry them."""
+"""Ids of the current request or task, in context variables. Log lines and audit entries carry them."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ _ids: ContextVar[dict[str, str] | None] = ContextVar("ids", default=None)
 
 @contextmanager
 def bound(**ids: object) -> Iterator[None]:
-    """Within it, log lines carry these ids as well. Names outside of IDS are ignored."""
+    """Log lines inside the block carry these ids as well. Names that are not in IDS are ignored."""
     token = _ids.set({**current(), **_known(ids)})
     try:
         yield

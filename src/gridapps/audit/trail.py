@@ -55,8 +55,8 @@ def add_once(
 
 
 def add_refusal(by: Actor, subject: str, *, code: str, sentence: str, **details: object) -> None:
-    """Add an entry of a refusal: the same once per period, and at most MAX_REFUSED of one actor, so that
-    no actor fills the table."""
+    """Add an entry of a refusal: the same refusal once per period, and at most MAX_REFUSED of one actor, so
+    that no actor can fill the table."""
     recent = _recent(Entry.Event.REFUSED, by)
     same = recent.filter(
         subject=_printable(subject)[:MAX_SUBJECT], details__code=code, details__sentence=_bounded(sentence)

@@ -189,7 +189,7 @@ def rounded(size: int, unit: int = BLOCK) -> int:
 
 
 def _form(block: bytes) -> bytes:
-    """The form of a sound header."""
+    """The form of a header, POSIX or GNU. Raises Invalid."""
     if _octal(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * 32:
         raise Invalid("is not a valid tar archive.")
     form = block[257:265]
@@ -197,7 +197,7 @@ def _form(block: bytes) -> bytes:
         if block[500:].strip(b"\0"):
             raise Invalid("has a header that is neither POSIX nor GNU.")
     elif form == _GNU:
-        _octal(block[345:357]), _octal(block[357:369])  # times, which Go takes for a name otherwise
+        _octal(block[345:357]), _octal(block[357:369])  # times; Go reads anything else here as a name
         if block[369:].strip(b"\0"):
             what = "a sparse file" if block[386:495].strip(b"\0") else "a header of an unknown form"
             raise Invalid(f"has {what}.")

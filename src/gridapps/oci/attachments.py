@@ -33,7 +33,7 @@ _WORDS = (
 
 @dataclass(frozen=True)
 class Target:
-    """What an attachment belongs to, as its reference or its subject says."""
+    """The release that an attachment belongs to, according to its reference or its subject."""
 
     release: str  # its digest
     tag: str  # empty for a manifest that was pushed by its own digest
@@ -41,7 +41,7 @@ class Target:
 
     @property
     def lists(self) -> bool:
-        """Whether this is the place of a client's list of attachments."""
+        """Whether clients keep their list of attachments under this tag."""
         return bool(self.tag) and not self.kind
 
 
@@ -99,7 +99,7 @@ def target_of(received: Received, reference: str) -> Target | None:
 
 
 def parse_attachment(received: Received, target: Target) -> AttachmentManifest | ReferrersList:
-    """Judge what belongs to the target by itself. Raises Invalid."""
+    """Parse and check a document of the target, without its blobs. Raises Invalid."""
     return _list(received, target) if target.lists else _manifest(received, target)
 
 

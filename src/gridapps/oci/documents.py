@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from typing import Any, NoReturn
 
 MAX_DEPTH = 64
-MAX_OBJECTS = 20_000  # in one text: each takes some hundred times as much memory as its two characters
+MAX_OBJECTS = 20_000  # in one text: each takes about a hundred times the memory of its two characters
 
 
 class Invalid(Exception):

@@ -1,4 +1,4 @@
-"""Image manifests and indexes, judged by themselves.
+"""Image manifests and indexes, checked without the content that they name.
 
 The engine that pulls an image is written in Go. `documents` refuses what its JSON reader and this one could
 understand differently. Sources: OCI image specification 1.0, Docker image manifest version 2 schema 2.
@@ -133,7 +133,7 @@ def digest_of(content: bytes) -> str:
 
 
 def parse_image(received: Received, *, max_image: int, max_layers: int) -> ImageManifest | ImageIndex:
-    """Judge an image's manifest or index by itself. Raises Invalid."""
+    """Parse and check an image's manifest or index, without the content that it names. Raises Invalid."""
     if received.media_type not in MANIFESTS + INDEXES:
         raise Invalid(
             f"The media type {received.media_type[:200]!r} is not supported: "

@@ -1,4 +1,4 @@
-"""The one place where a pushed document is decoded, and that says what it is."""
+"""Decodes a pushed document and identifies it: an image, an index or an attachment. No other module does."""
 
 from gridapps.oci import attachments, manifests
 from gridapps.oci.attachments import AttachmentManifest, ReferrersList
@@ -24,7 +24,7 @@ def identify(
     max_image: int = NO_LIMIT,
     max_layers: int = NO_LIMIT,
 ) -> Pushed:
-    """Decode a manifest or index that was pushed under a tag or digest, and judge it by itself.
+    """Decode and check a manifest or index that was pushed under a tag or digest, without what it names.
 
     `media_type` is the Content-Type. The limits are bytes of the compressed image and a number of layers.
     Raises InvalidAttachment for what is, or claims to be, an attachment, and Invalid for everything else.

@@ -1,7 +1,7 @@
 """The types into which engines and registries, which are written in Go, decode manifests and configurations.
 
-Their decoder fails at a value of another type. That would happen on a node, with a text that the image's
-author chose. So each document is checked against the same types here, at the push. Null means absent.
+Their decoder fails on a value of another type. That would happen on a node, with an error text that the
+image's author influences. So each document is checked against the same types at the push. Null means absent.
 Unknown names are ignored unless they are another spelling of a known one. Sources: `image.Image` and
 `container.Config` of moby 20.10, the OCI image specification 1.1.
 """

@@ -1,7 +1,7 @@
 """Decides whether a request may pass to one of the registries, and with which token.
 
-nginx asks for each request. The certificate alone authorises it; an upload also needs room in its developer's
-quota. What the request relies on is touched first, so that the housekeeping does not remove it meanwhile.
+nginx asks for each request. The certificate alone authorises it; an upload must also fit into its developer's
+quota. What the request relies on is touched first, so that housekeeping does not remove it meanwhile.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Requested:
 
 @dataclass(frozen=True, kw_only=True)
 class Admitted:
-    """How an admitted request goes on."""
+    """How nginx forwards an admitted request."""
 
     token: str  # for the registry; empty for one that the application itself forwards
     portion: int | None  # the most bytes that a body of unknown length may have

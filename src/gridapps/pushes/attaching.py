@@ -93,7 +93,7 @@ def rows_of(
 ) -> list[Attachment]:
     """The documents of a manifest as unsaved rows. `payloads` are verified bytes, by digest.
 
-    Raises Invalid for a malformed signature, and for one of something else.
+    Raises Invalid for a malformed signature, and for a signature of another release.
     """
     rows = []
     for position, piece in enumerate(document.pieces):
@@ -110,7 +110,7 @@ def rows_of(
 
 
 def payloads_in(repository: Repository, pieces: Iterable[Piece]) -> dict[str, bytes]:
-    """The payloads of the signatures among these, by digest, hashed.
+    """The payloads of the signatures among these, by digest. Each digest is verified.
 
     Raises NotInRegistry, Invalid, Unavailable.
     """
@@ -135,7 +135,7 @@ def _store(repository: Repository, reference: str, content: bytes, media_type: s
 def _judged_rows(
     document: AttachmentManifest, release: Release, manifest: str, repository: Repository
 ) -> list[Attachment]:
-    """The rows of a manifest whose blobs are there. Raises Invalid."""
+    """The rows of a manifest. Raises Invalid, also when a blob is missing."""
     try:
         _check_blobs(document, repository)
         payloads = payloads_in(repository, document.pieces)

@@ -118,7 +118,7 @@ class Disk:
 
     def _settle(self, aside: Path, wanted: Wanted) -> bool:
         place = self.top / aside.name.replace(",", "/")
-        # A directory without files was partly removed, so the decision was made.
+        # A directory without files was partly removed already.
         if any(_files(aside)) and wanted(place, aside):
             try:
                 aside.rename(place)
@@ -230,7 +230,7 @@ def being_written(uploads: Iterable[Upload]) -> set[Path]:
 
 
 def note_opened(process: int, note: Path, *, group: int) -> None:
-    """Write down which files of uploads a process has open, for accounts that may not inspect the process.
+    """Record which files of uploads a process has open, for accounts that may not inspect the process.
 
     The supervisor calls this periodically for the developer registry.
     """

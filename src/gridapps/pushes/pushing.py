@@ -128,7 +128,7 @@ def _image_of(index: ImageIndex, repository: Repository) -> ImageManifest:
 
 
 def _check_blobs(manifest: ImageManifest, repository: Repository) -> None:
-    """Raise Invalid unless every blob is there and has its declared size, of which the sum was judged."""
+    """Raise Invalid unless every blob exists with its declared size. The limit applies to their sum."""
     for number, blob in enumerate(manifest.blobs):
         what = f"Layer {number}" if number else "The image configuration"
         try:

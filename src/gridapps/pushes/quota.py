@@ -2,8 +2,8 @@
 
 Usage is measured in the developer registry's storage each time: everything in the repositories of the
 developer's Apps, deleted Apps included, and uploads. A request that states the length of its body reserves
-it. One that does not gets a portion of what is left, beyond which nginx ends it. Reservations count while
-the request lasts, so that concurrent uploads stay below the limit together.
+that many bytes. Any other gets a portion of what is left, and nginx ends it when it sends more. Reservations
+count while the request lasts, so that concurrent uploads stay below the limit together.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ def used(user: User) -> int:
 
 
 def require_room(user: User, *, more: int) -> None:
-    """Raise Denied unless the developer's images may take `more` bytes."""
+    """Raise Denied unless the developer's images may take `more` bytes than now."""
     if (limit := settings.GRIDAPPS.max_registry) and used(user) + more > limit:
         raise _full(user)
 

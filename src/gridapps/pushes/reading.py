@@ -1,8 +1,8 @@
 """Reads layers in a separate process, and limits how many are read at a time.
 
-Of each developer one push is read at a time. Pushes of different developers are read in parallel, one for
+Only one push of a developer is read at a time. Pushes of different developers are read in parallel, one for
 each processor, at least two, so that one developer's layers do not block the others. Turns are file locks:
-they hold across all processes of the application and end with them.
+they apply to all processes of the application, and a process that ends releases its own.
 """
 
 import base64

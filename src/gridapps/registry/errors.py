@@ -4,7 +4,7 @@ from gridapps.access.refusals import Refused
 
 
 class AppNotFound(Refused):
-    """There is no such App, or the user may not see it. The answer does not tell which."""
+    """There is no such App, or the user may not see it. The error does not say which."""
 
     code = "not-found"
 
@@ -46,7 +46,7 @@ class ShareNotFound(Refused):
 
 
 class ReleaseNotFound(Refused):
-    """The App has no such release for this user. The answer does not tell whether others have one."""
+    """The App has no such release for this user. The error does not say whether it has one for others."""
 
     code = "not-found"
 

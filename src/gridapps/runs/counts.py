@@ -1,8 +1,8 @@
 """How often an App was run. Its developer learns nothing else of other users' runs.
 
 Counts include whole days only, up to the last midnight (UTC). So frequent requests reveal no more than one a
-day, and not at which time of day a user works. Ended runs never change, so a result holds until the next
-midnight.
+day, and they do not reveal at what time of day a user works. Ended runs never change, so a result holds until
+the next midnight.
 """
 
 from collections.abc import Iterable, Mapping

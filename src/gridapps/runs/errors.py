@@ -4,7 +4,7 @@ from gridapps.access.refusals import Refused
 
 
 class NotFound(Refused):
-    """It does not exist, or belongs to another user: the error does not tell which."""
+    """The object does not exist or belongs to another user; the error does not say which."""
 
     code = "not-found"
 
@@ -22,7 +22,7 @@ class Conflict(Refused):
 
 
 class Blocked(Conflict):
-    """The user may not run it now: it is blocked, or no longer shared."""
+    """The user may not run the release now: it is blocked, or no longer shared."""
 
     code = "conflict"
 

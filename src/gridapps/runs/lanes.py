@@ -1,12 +1,12 @@
 """Which task is next: the order of the queue and its limits.
 
-Users take turns: first those with the fewest running tasks, then those whose last claim is longest ago. Of a
-user's tasks the one with the earliest rank is next: the time of submission, moved by the priority. So waiting
-makes up for priority: a task that is older by AGEING for each step of priority goes first.
+Users take turns: the user with the fewest running tasks comes first; among equals, the one whose last claim
+is longest ago. Of a user's tasks the one with the earliest rank is next. The rank is the time of submission;
+each step of priority moves it by AGEING, so a task of low priority is overtaken for a limited time only.
 
-Limits (of tasks at once per user and per App, and of what a node has left) hold back lanes, never a whole
-user. The cost of a claim grows with the number of lanes that are held back and of tasks that run, not with
-the number of queued tasks.
+The limit of an App and the free capacity of a node hold back lanes, so the user's other lanes go on. The
+limit per user holds back that user. The cost of a claim grows with the number of lanes that are held back and
+of running tasks, not with the number of queued tasks.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ def lane_of(run: Run) -> Lane:
 
     Call it in the transaction that queues them: the lane is locked against removal until its end.
     """
-    # A lock of the key as well would wait for every claim whose task refers to the lane, and they for this.
+    # A lock that includes the key would block claims of tasks in this lane, and be blocked by them.
     lane, _ = Lane.objects.select_for_update(no_key=True).get_or_create(
         owner_id=run.owner_id,
         app_id=run.release.app_id,
@@ -54,12 +54,12 @@ class Choice:
     """What a node should do. Nothing is written: `pass_over` and `taken` do that."""
 
     task: Task | None  # the one to claim
-    passed_over: Lane | None = None  # the next lane, when the node has no room for its tasks
-    reserves: bool = False  # claim nothing, and keep the room that gets free for that lane
+    passed_over: Lane | None = None  # the next lane, when the node has no capacity for its tasks
+    reserves: bool = False  # claim nothing, and keep capacity that becomes free for that lane
 
 
 def choose(node: Node | None) -> Choice:
-    """Which task is next for this node. A node without a row has room for every task.
+    """Which task is next for this node. A node without a row has capacity for every task.
 
     Call it under the queue's lock.
     """
@@ -80,7 +80,7 @@ def choose(node: Node | None) -> Choice:
 
 
 def pass_over(node: Node, choice: Choice) -> None:
-    """Note which lane was passed over, and whether the node keeps its room for it."""
+    """Note which lane was passed over, and whether the node keeps its free capacity for it."""
     lane = choice.passed_over
     if lane is not None and lane.passed_over_at is None:
         Lane.objects.filter(pk=lane.pk).update(passed_over_at=Now())
@@ -89,7 +89,7 @@ def pass_over(node: Node, choice: Choice) -> None:
 
 
 def taken(task: Task) -> None:
-    """Note that the task was claimed: other users are next, and no node keeps room for its lane."""
+    """Note that the task was claimed: other users are next, and no node keeps capacity for its lane."""
     Turn.objects.update_or_create(owner_id=task.owner_id, defaults={"at": Now()})
     if task.lane is not None and task.lane.passed_over_at is not None:
         Lane.objects.filter(pk=task.lane.pk).update(passed_over_at=None)
@@ -110,7 +110,7 @@ def remove_empty(owner: int) -> "QuerySet[Lane]":
 
 
 def put_into_lanes() -> None:
-    """Put tasks into lanes that have none: those given back, and those of a program of an earlier version."""
+    """Assign lanes to queued tasks without one: those given back, and those queued by an earlier version."""
     strays = Task.objects.filter(state=State.QUEUED, lane__isnull=True).order_by("queued_at")
     runs = set(strays.values_list("run", flat=True)[:_AT_ONCE])
     for run in Run.objects.filter(pk__in=runs).select_related("release").order_by("created_at"):
@@ -148,7 +148,7 @@ def _fits(lane: Lane | None, room: Q) -> bool:
 
 
 def _next(lanes: "QuerySet[Lane]") -> Task | None:
-    """The first task of the lane that is next among these."""
+    """The next task among those of these lanes."""
     waiting = lanes.filter(Exists(_heads()))
     owner = _next_owner(waiting)
     if owner is None:
@@ -159,14 +159,14 @@ def _next(lanes: "QuerySet[Lane]") -> Task | None:
 
 
 def _heads() -> "QuerySet[Task]":
-    """The tasks of the lane of an outer query, the next one first."""
+    """The queued tasks of an outer query's lane, in order."""
     return Task.objects.filter(lane=OuterRef("pk"), state=State.QUEUED).order_by("rank", "index")
 
 
 def _next_owner(lanes: "QuerySet[Lane]") -> int | None:
-    """The user who is next among those of these lanes.
+    """The user who is next among the owners of these lanes.
 
-    Users with nothing running come first, by turn: the index ends the search at the first of them.
+    Users without running tasks come first, by turn. An index finds the first of them.
     """
     rows = Task.objects.filter(state=State.RUNNING).order_by().values_list("owner").annotate(n=Count("pk"))
     running: dict[int, int] = dict(rows)
@@ -181,7 +181,7 @@ def _next_owner(lanes: "QuerySet[Lane]") -> int | None:
 
 
 def _is_due(lane: Lane | None) -> bool:
-    """Whether the lane was passed over for so long that a node should keep room for it, and none does."""
+    """Whether the lane was passed over so long that a node should keep capacity for it, and none does."""
     if lane is None or lane.passed_over_at is None:
         return False
     waited = Now() - Value(timedelta(seconds=settings.GRIDAPPS.reserve_after))

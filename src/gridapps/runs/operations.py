@@ -65,7 +65,7 @@ def submit(*, by: User, request: Request, request_key: UUID | None = None) -> tu
     """Accept a run of one task per export file. Returns the run, and whether it is new.
 
     With `request_key` the same request again returns the same run. Raises NotFound, InvalidRequest,
-    InvalidArguments, InvalidHook, Conflict, TooManyQueued, QuotaExceeded, and Busy of `checking`.
+    InvalidArguments, InvalidHook, Conflict, TooManyQueued, QuotaExceeded, checking.Busy.
     """
     known = _known(by, request, request_key)
     if known is not None:
@@ -179,7 +179,7 @@ def _require_active(run: Run) -> None:
 
 
 def _set_shown(by: User, run: Run, *, shown: bool) -> Run:
-    """Increase the version, so that clients that watch the run ask again."""
+    """Increase the version as well, so that clients that watch the run read it again."""
     if not permissions.owns(by, run):
         raise NotFound(f"You have no run {run.pk}.")
     with transaction.atomic():

@@ -64,7 +64,7 @@ class NodeLoad:
 @dataclass(frozen=True, kw_only=True)
 class LaneLoad:
     """A lane, and the run of its first task. In seconds: `since`, for how long that task has waited, and
-    `passed_over`, for how long no node had room for it although it was next."""
+    `passed_over`, for how long no node had capacity for it although it was next."""
 
     user: str
     app: str
@@ -79,7 +79,7 @@ class LaneLoad:
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """A running task. In seconds: its `age`, and the rest of its `lease` (negative once that has expired)."""
+    """A running task. In seconds: its `age`, and the time left of its `lease` (negative after its end)."""
 
     task: str
     run: str

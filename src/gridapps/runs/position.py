@@ -35,8 +35,10 @@ def position(run: Run) -> int | None:
 
 
 def _before(run: Run, mine: int) -> dict[int, int]:
-    """For each other user with queued tasks, how many of them start before the task that follows `mine` tasks
-    of the owner: turns give each user as many started tasks as the others."""
+    """For each other user with queued tasks, how many of them start before the run's first queued task.
+
+    `mine` tasks of the owner precede that task. Turns give all users the same number of started tasks.
+    """
     rows = Task.objects.filter(state=State.RUNNING).order_by().values_list("owner").annotate(n=Count("pk"))
     running = dict(rows)
     turns = dict(Turn.objects.values_list("owner", "at"))

@@ -1,4 +1,4 @@
-"""The queue: claim, heartbeat, progress, finish, release. Every write is fenced by the claim's token.
+"""The queue: claim, heartbeat, progress, finish, release. A worker's writes are fenced by its token.
 
 A claim is one short transaction. Leases use the database's clock, so the clocks of nodes do not matter.
 Terminal states never change: each update names the states that it may leave.
@@ -109,7 +109,7 @@ def starting(*, claim: Claim, deadline: datetime) -> None:
 
 
 def progress(*, claim: Claim, fraction: float | None, message: str) -> None:
-    """Store the progress, 0 to 1 (None leaves it), and its message. Raises LostLease."""
+    """Store the progress, 0 to 1 (None keeps the last one), and its message. Raises LostLease."""
     changes = {} if fraction is None else {"progress": min(max(fraction, 0), 1)}
     with transaction.atomic():
         _fenced(claim, message=message[:200], **changes)
@@ -161,8 +161,8 @@ def release(*, claim: Claim, reason: str, text: str) -> State:
     """Return a task to the queue; returns its new state.
 
     With `reason` "platform" the attempt counts as failed, and MAX_ATTEMPTS of them end the task. With
-    "released" it does not: the node was told to stop. If the run is to be canceled, the task is canceled
-    instead. Raises LostLease.
+    "released" it does not: the node was told to stop, or cannot pull images. If the run is to be canceled,
+    the task is canceled instead. Raises LostLease.
     """
     with transaction.atomic():
         _end_attempt(claim.task, claim.attempt, reason=reason, reason_text=text)
@@ -217,11 +217,11 @@ def lost(*, node: str, present: set[tuple[uuid.UUID, int]]) -> list[Claim]:
 def refresh_run(run_id: uuid.UUID, *, message: str | None = None, moved: bool = True) -> None:
     """Derive a run's state and progress from its tasks. Call it in the transaction that changed a task.
 
-    `moved` is whether progress may have changed: its cost grows with the number of tasks.
+    `moved`: whether progress may have changed. Its cost grows with the number of tasks.
     """
     run = Run.objects.select_for_update().get(pk=run_id)
     tasks = Task.objects.filter(run=run_id)
-    # One EXISTS for each state, because counting costs more as well.
+    # One EXISTS for each state, because counting would read every task.
     looks = [Exists(tasks.filter(state=state)) for state in State]
     found = Run.objects.filter(pk=run_id).values_list(*looks).get()
     before = run.state, run.progress

@@ -7,7 +7,7 @@ from gridapps.runs.states import State
 from gridapps.sandbox.ending import Reason
 
 NOT_ALLOWED = "not-allowed"  # the user may no longer run the release
-RELEASED = "released"  # returned by a worker that stops; not a failure
+RELEASED = "released"  # returned by a worker that stops or cannot pull images; not a failure
 
 OF_ATTEMPTS: Sequence[str] = ("", *get_args(Reason), NOT_ALLOWED, RELEASED)
 OF_RUNS: Sequence[tuple[State, str]] = (

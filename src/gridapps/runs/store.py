@@ -67,7 +67,7 @@ class AttemptFiles:
 
     @property
     def pieces_key(self) -> str:
-        """What the objects of the pieces of a growing log are below."""
+        """The prefix of the objects with the pieces of a growing log."""
         return f"{self.key}/log.d"
 
     def piece_key(self, offset: int) -> str:
@@ -100,7 +100,7 @@ class AttemptFiles:
             make_directories(shared, str(self.run), str(self.index), str(self.attempt))
 
     def publish(self, outputs: Iterable[CollectedFile]) -> None:
-        """Return when log and outputs can be read on every node and survive a loss of power. Idempotent.
+        """Make log and outputs durable and readable on every node. Idempotent.
 
         Raises OSError, StorageUnavailable.
         """
@@ -155,7 +155,7 @@ class AttemptFiles:
 
 
 def run_key(run: UUID) -> str:
-    """What all files of a run are below."""
+    """The prefix of all files of a run."""
     return f"{_TOP}/{run}"
 
 

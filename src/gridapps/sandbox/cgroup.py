@@ -1,4 +1,4 @@
-"""The control group above all containers of an instance, which keeps part of the node's memory for the node.
+"""The control group above all containers of an instance. It reserves memory for the node itself.
 
 It is written directly for engines with the cgroupfs driver. With the systemd driver the containers go into a
 slice named after the instance, whose limits the operator sets in a unit file.
@@ -60,6 +60,6 @@ def release(*, instance: str) -> None:
 
 
 def memory_for_containers() -> int:
-    """Bytes: the node's memory without a tenth, or without 1 GiB where that is more (at most a quarter)."""
+    """Bytes: the node's memory minus a reserve of a tenth, but at least 1 GiB or a quarter, if that is less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return total - max(total // 10, min(_GIB, total // 4))

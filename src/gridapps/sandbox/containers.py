@@ -18,7 +18,7 @@ _LABELS = "gridapps.labels"
 
 
 class Containers:
-    """The engine must see `scratch` under the same path."""
+    """The containers of an instance. The engine must see `scratch` under the same path."""
 
     def __init__(self, name: str, *, engine: Engine, scratch: Path) -> None:
         if not NAME.fullmatch(name):
@@ -60,7 +60,7 @@ class Containers:
         return {(container.labels or {})[_NAMED]: container for container in found}
 
     def engine_id(self, name: str) -> str:
-        """The engine's id of a container, or "". Does not ask about that one container: it may be stuck."""
+        """The engine's id of a container, or "". Lists all, because a call about this one may hang."""
         noted = self.space(name).container()
         if noted:
             return noted
@@ -68,7 +68,7 @@ class Containers:
         return found.id if found else ""
 
     def space(self, name: str) -> Workspace:
-        """The workspace of this name, whether it exists or not. Raises KeyError for what cannot be a name."""
+        """The workspace of this name, whether it exists or not. Raises KeyError for an invalid name."""
         if not NAME.fullmatch(name):
             raise KeyError(name)
         return Workspace(self.scratch / name)

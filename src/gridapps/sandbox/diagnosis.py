@@ -1,6 +1,6 @@
-"""What is wrong when the engine fails: the state of disk and registry, not the text of the error.
+"""Finds out why the engine failed, from the state of disk and registry and not from the text of the error.
 
-The text contains names and values that the author of an image has chosen, so it decides nothing.
+The text may contain names and values that the author of an image has chosen.
 """
 
 import contextlib

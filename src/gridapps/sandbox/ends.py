@@ -16,7 +16,7 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5  # seconds
 
 
 class Phase(enum.Enum):
-    """Of the life of a container."""
+    """A phase in the life of a container."""
 
     ABSENT = enum.auto()  # there is none, or it will never be started
     CREATED = enum.auto()

@@ -171,7 +171,7 @@ class FakeSandbox:
         self.stuck: set[str] = set()  # references of images whose containers cannot be removed
         self.pulled: set[str] = set()
         self._dropped: set[str] = set()
-        self.sizes: dict[str, dict[str, int]] = {}  # bytes of layers by image; one of a byte for others
+        self.sizes: dict[str, dict[str, int]] = {}  # bytes of layers by image; by default one of 1 byte
 
     def check(self) -> None:
         if not self.available:

@@ -104,7 +104,7 @@ def unmount(target: Path) -> None:
 
 
 def _shut_down(target: Path) -> None:
-    """Shut the file system down without writing pending data back, as an unmount would."""
+    """Shut the file system down. Unlike an unmount, this does not write pending data back."""
     descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with suppress(OSError):

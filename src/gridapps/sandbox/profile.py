@@ -1,7 +1,7 @@
 """The security profile: the whole configuration that a container is created with.
 
 Of an image's configuration only ENTRYPOINT, CMD, WORKDIR and ENV have an effect. Init receives the command
-and changes to the directory itself, because a runtime that does so can be led out of the container. The
+and changes to WORKDIR itself, because a runtime that changes to it can be led out of the container. The
 variables of the contract override those of the image.
 """
 
@@ -96,7 +96,7 @@ def container(
 
 
 def unstarted(image: str, *, labels: Mapping[str, str]) -> dict[str, Any]:
-    """The body for a container that serves to look at the files of an image."""
+    """The body for a container that is created only to inspect the files of an image."""
     return {
         "Image": image,
         "Entrypoint": ["/never-started"],
@@ -132,7 +132,7 @@ def _init_words(launch: Launch, entry: EntryPoint, *, user: int) -> list[str]:
 
 def _host(launch: Launch, workspace: Workspace, *, runtime: str, cgroup: str) -> dict[str, Any]:
     limits = launch.limits
-    # A run may be older than these minimums. An engine takes very small values for no limit.
+    # A run may be older than these minimums. An engine treats very small values as no limit.
     memory = max(limits.memory, int(LEAST["memory"]))
     cpus = max(limits.cpus, LEAST["cpus"])
     host: dict[str, Any] = {
@@ -166,8 +166,8 @@ def _host(launch: Launch, workspace: Workspace, *, runtime: str, cgroup: str) ->
 
 
 def _ulimits(launch: Launch) -> list[dict[str, Any]]:
-    """The pids limit counts refused forks, so nproc is higher and never reached. fsize applies to all
-    files."""
+    """The kernel counts refused forks for the pids limit only, so nproc is set too high to be reached. fsize
+    applies to all files."""
     limits = launch.limits
     values = {
         "nofile": limits.open_files,

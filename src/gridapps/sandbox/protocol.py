@@ -1,4 +1,4 @@
-"""What a sandbox does: start programs of the container contract, wait for them, hand over their outputs.
+"""What a sandbox does: it starts programs under the container contract, waits for them, and returns outputs.
 
 A container and its workspace (arguments, outputs, log) share a name, which the caller chooses for each
 attempt. Both outlive the caller: a restarted worker finds its containers by name.
@@ -156,7 +156,7 @@ class Sandbox(Protocol):
         None when the image is not on the node."""
 
     def drop(self, image: str) -> bool:
-        """Remove an image from the node unless a container uses it; whether it is gone. Idempotent.
+        """Remove an image from the node unless a container uses it. Returns whether it is gone. Idempotent.
 
         Removes only this reference: other names of the image, and images that share its layers, stay.
         """
@@ -165,8 +165,8 @@ class Sandbox(Protocol):
         """Prepare the workspace and start the container, detached.
 
         Not idempotent: raises NameTaken when the name exists, so that two workers cannot start the same
-        attempt. Raises ImageGone, ImageUnavailable, NoSpace; only after NameTaken and EngineUnavailable may
-        a container exist. A program that cannot be executed raises nothing: it has Ended with `not_started`.
+        attempt. Raises ImageGone, ImageUnavailable, NoSpace. A container may exist only after NameTaken
+        and EngineUnavailable. A program that cannot be executed raises nothing: it Ended with `not_started`.
         """
 
     def wait(self, name: str, *, timeout: float) -> Ended | None:

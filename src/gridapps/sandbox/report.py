@@ -1,6 +1,6 @@
 """Reading the report that init leaves at the end of a container.
 
-The program can write to the file too, so a report counts only if it begins with a word that init alone knows.
+The program can write to the file too, so a report counts only if it begins with a word that only init knows.
 """
 
 import errno

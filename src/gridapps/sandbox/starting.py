@@ -23,7 +23,7 @@ from gridapps.sandbox.protocol import (
 from gridapps.sandbox.stopping import force
 from gridapps.sandbox.workspace import Quota, Workspace
 
-CHECK = "check-"  # begins the names of containers that serve to look at an image and are never started
+CHECK = "check-"  # prefix of containers that are created to inspect an image and never started
 
 
 class Starter:
@@ -73,7 +73,7 @@ class Starter:
 
     @contextmanager
     def _only_start_of(self, name: str) -> Iterator[None]:
-        """A second caller would find a container that is created and not started, and start it as well."""
+        """Exclude a second caller: it would find the created container before its start, and start it too."""
         with self._guard:
             if name in self._starting:
                 raise NameTaken(f"A container named {name} is being started.")
@@ -93,14 +93,14 @@ class Starter:
         container = self._engine.create(self._containers.engine_name(name), configuration)
         try:
             image_files.check(lambda path: self._engine.stat(container, path))
-            if self._engine.container(container) is None:  # then every path was missing
+            if self._engine.container(container) is None:  # then no path was found
                 raise EngineUnavailable(f"The engine lost the container for the check of {image.id}.")
         finally:
             self._engine.remove(container)
         self._checked.add(image.id)
 
     def _start_created(self, name: str) -> bool:
-        """Start a container that the engine created before it went away; whether there was one."""
+        """Start a container that the engine created before it went away. Returns whether there was one."""
         container = self._engine.container(self._containers.engine_name(name))
         if container is None or container.state.status != "created":
             return False

@@ -9,7 +9,7 @@ _LAST_SECONDS = 10.0  # for init, after it was told to end everything
 
 
 def stop(containers: Containers, ends: Ends, name: str, *, grace: float) -> None:
-    """End all processes of a container; nothing happens if none runs."""
+    """End all processes of a container. Does nothing if none runs."""
     try:
         ended = _signal(containers, ends, name, grace)
     except ContainerStuck:

@@ -1,11 +1,11 @@
-"""What passes between the worker and an attempt that runs in another thread."""
+"""Signals between the worker and an attempt, which runs in another thread."""
 
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from threading import Event
 
-LOOK = 0.5  # seconds between two looks at the signals in a sleep
+LOOK = 0.5  # seconds between two checks of the signals during a sleep
 
 
 @dataclass(kw_only=True)

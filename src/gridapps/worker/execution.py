@@ -48,8 +48,8 @@ from gridapps.worker.patience import Patience, persist
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-INPUT_NAME = "pointcloud.laz"  # for LAS, LAZ and COPC: readers go by the header, not by the ending
-LOOK = 0.5  # seconds between two looks at log, progress and signals while a container runs
+INPUT_NAME = "pointcloud.laz"  # for LAS, LAZ and COPC: readers look at the header, not at the ending
+LOOK = 0.5  # seconds between two checks of log, progress and signals while a container runs
 LOG_SLACK = 1024**2  # bytes read beyond the limit of a log, because its last line says what was left out
 GRACE = 5.0  # seconds between TERM and KILL
 UNFIT = 60.0  # seconds in which a node that the registry refuses claims nothing
@@ -209,7 +209,7 @@ class Execution:
         while True:
             try:
                 ended = self._patiently(lambda: sandbox.wait(self.name, timeout=LOOK), cancelable=False)
-            except ContainerStuck as error:  # waited for until it is canceled or its time is up
+            except ContainerStuck as error:  # wait on, until the run is canceled or its time is up
                 self._note(fraction=None, message=str(error))
                 ended = None
             except KeyError:
@@ -349,7 +349,7 @@ class Execution:
             self._check_signals()
 
     def _patiently(self, action: Callable[[], T], *, cancelable: bool = True, alone: bool = False) -> T:
-        """See `Patience`. Not cancelable is what may have a running container, which has to be stopped."""
+        """See `Patience`. `cancelable` is false while a container may run, because a cancel must stop it."""
         check = self._check_signals if cancelable else self._check_signals_unless_canceled
         return self._patience(action, check=check, alone=alone)
 

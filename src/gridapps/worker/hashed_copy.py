@@ -15,7 +15,7 @@ class Truncated(Exception):
 
 
 class HashingCopier:
-    """Copies files, one at a time. Close it in the end, because it has a thread."""
+    """Copies files, one at a time. Close it after use, because it has a thread."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sha256")

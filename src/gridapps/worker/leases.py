@@ -31,7 +31,7 @@ class LeaseKeeper:
         close_old_connections()
 
     def look_after(self) -> None:
-        """Renew the leases that are a third over, and pass cancellations on to the attempts."""
+        """Renew the leases of which a third has passed, and pass cancellations on to the attempts."""
         active = self._attempts.all()
         if not active:
             return
@@ -45,8 +45,8 @@ class LeaseKeeper:
     def expire(self) -> None:
         """Give back the tasks of workers that have not reported for a lease.
 
-        Not within a lease after this worker's start or an outage of the database, during which no worker
-        could report.
+        Does nothing for one lease after this worker's start or an outage of the database, because other
+        workers may not have been able to report.
         """
         if time.monotonic() - self._database_up_since <= self._lease.total_seconds():
             return

@@ -1,4 +1,4 @@
-"""What an attempt can come to. Each attempt has one outcome, and `Execution.run` acts on it."""
+"""The possible outcomes of an attempt. Each attempt has one, and `Execution.run` acts on it."""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,4 +1,4 @@
-"""Names of outputs: which are accepted, how rejected ones are shown, what media type an ending means."""
+"""Names of outputs: which are accepted, how rejected ones are shown, and their media types."""
 
 import unicodedata
 from mimetypes import MimeTypes

@@ -1,7 +1,7 @@
-"""Waiting for what is unavailable: database, engine, registry, storage, space on the disk. None of it is the
-program's fault, so nothing that a container did is lost.
+"""Waiting for what is unavailable: database, engine, registry, storage, space on the disk. None of these is
+the program's fault, so the attempt waits and keeps what its container did.
 
-The wait is limited for what the task itself may have caused, and that keeps the node from no other task.
+The wait is limited for what the task itself may have caused: a lack of space, or a registry that fails.
 """
 
 import errno
@@ -23,9 +23,9 @@ _UNAVAILABLE = (EngineUnavailable, RegistryUnavailable, StorageUnavailable, NoSp
 _LIMITED = (RegistryUnavailable, NoSpace, CacheFull, OSError)
 T = TypeVar("T")
 
-PAUSE = 2.0  # seconds between two tries
+PAUSE = 2.0  # seconds between two attempts
 LONGEST = 900.0  # seconds of waiting in one step for what the task itself may have caused
-TRIES = 3  # of what the engine fails to do although engine, registry and disk are well
+TRIES = 3  # of a call that the engine fails although engine, registry and disk work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +39,9 @@ class Patience:
 
     def __call__(self, action: Callable[[], T], *, check: Callable[[], None], alone: bool = False) -> T:
         """Return what the action returns. Retry it while engine or storage are unavailable, and for a limited
-        time while space or the registry are.
+        time while space or the registry is.
 
-        `check` is called between two tries, and ends the wait by raising. With `alone`, a lack of space
+        `check` is called between two attempts, and ends the wait by raising. With `alone`, a lack of space
         concerns this task only, so the node goes on to claim others.
         """
         began, tries, noted = time.monotonic(), 0, False

@@ -1,4 +1,4 @@
-"""Actions that one thread takes from time to time."""
+"""Periodic actions of one thread."""
 
 import math
 import time

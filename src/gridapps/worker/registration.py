@@ -1,4 +1,4 @@
-"""The worker as the one that speaks for its node: in the node's lock file, and in the node's row."""
+"""Registers a worker as the only one that acts for its node, in the node's lock file and in its row."""
 
 import fcntl
 import hashlib
@@ -55,7 +55,7 @@ class Registration:
         self._speaker: Speaker | None = None
 
     def register(self, place: str) -> None:
-        """Become the worker that speaks for the node. Raises NodeTaken."""
+        """Become the worker that acts for the node. Raises NodeTaken."""
         speaker = Speaker(
             node=self._node, session=self.session, place=place, capacity=self._capacity, lease=self._lease
         )

@@ -1,7 +1,7 @@
 """The worker of a node: claims tasks, runs each in a thread, renews leases, and reconciles rows and
 containers.
 
-It depends on no broker and on no message that must not be lost. When it starts it adopts the containers of
+It needs no broker, and no message whose loss would matter. When it starts it adopts the containers of
 its predecessor, gives back attempts without a container, and removes containers without an attempt.
 """
 
@@ -39,7 +39,7 @@ from gridapps.worker.running import RunningAttempts
 
 logger = logging.getLogger(__name__)
 
-BEAT = 1.0  # seconds between two looks at the rows of running tasks
+BEAT = 1.0  # seconds between two checks of leases and cancellations
 SLEEP = 5.0  # seconds; poll interval of the queue
 RECONCILE = 30.0  # seconds between two comparisons of rows and containers
 PULSE = 5.0  # seconds between two reports that the node is alive
@@ -51,7 +51,7 @@ THREADS = 1024  # more than slots, because all attempts of a predecessor are ado
 
 
 class Worker:
-    """One per node: on one machine a lock file ensures that, among machines the node's row."""
+    """The one worker of a node: a lock file excludes others on the machine, the node's row all others."""
 
     def __init__(
         self,
@@ -235,7 +235,7 @@ class Worker:
             (signals.leave if self._on_stop == "leave" else signals.stop).set()
 
     def _yield_to(self, error: NodeTaken) -> None:
-        """End this worker and give up its attempts, because another one speaks for the node."""
+        """End this worker and give up its attempts, because another one acts for the node."""
         logger.error("%s", error)
         self._taken = error
         for claim, signals in self._attempts.all().items():

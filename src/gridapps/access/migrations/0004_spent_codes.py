@@ -1,6 +1,6 @@
 """Codes and keys of sessions are stored as hashes from now on, and codes that were used are remembered.
 
-Sessions and codes of before are deleted: their keys stood in the database as they are. Users log in again.
+Existing sessions and codes are deleted, because they are stored in plain text. Users log in again.
 """
 
 import django.db.models.deletion

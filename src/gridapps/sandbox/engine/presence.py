@@ -1,4 +1,4 @@
-"""Notices that the engine went away or came back: the stream of its events ends as soon as it does."""
+"""Notices when the engine goes away or comes back: the stream of its events ends with the engine."""
 
 import select
 import socket

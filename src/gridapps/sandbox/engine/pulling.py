@@ -32,8 +32,9 @@ _NO_TOKEN = re.compile(r'\w+ "[^" ]+": (?P<words>(unauthorized|denied): .*)', re
 
 
 def pull(engine: Engine, reference: str, *, token: str) -> None:
-    """Raises ImageUnavailable when there is no such image or it cannot be unpacked, RegistryUnavailable when
-    the registry does not answer, NodeRefused when it refuses the credentials; NoSpace, Unexplained."""
+    """Pull an image. Raises ImageUnavailable if there is no such image or it cannot be unpacked,
+    RegistryUnavailable if the registry does not answer, NodeRefused if it refuses the credentials; NoSpace,
+    Unexplained."""
     attempt = _Pull(engine, reference, token)
     for pause in (*_PAUSES, None):
         disk = diagnosis.DiskWatch(Path(engine.info().docker_root_dir or "/"))
