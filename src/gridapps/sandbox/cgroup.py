@@ -60,6 +60,6 @@ def release(*, instance: str) -> None:
 
 
 def memory_for_containers() -> int:
-    """Bytes: the node's memory minus a reserve of a tenth, but at least 1 GiB or a quarter, if that is less."""
+    """Bytes: the node's memory minus a reserve of a tenth, but at least 1 GiB, or a quarter if less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return total - max(total // 10, min(_GIB, total // 4))
