@@ -1,4 +1,4 @@
-"""One running instance for every attacker: see scene.py. A test leaves it as it found it."""
+"""One running instance that all attackers share: see scene.py. Each test restores what it changes."""
 
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.fixtures.pointclouds import write_pointcloud
 
 HERE = Path(__file__).parent
 PROGRAM = HERE.parent / "instance" / "program.sh"
-# Small limits, so that what goes beyond them is small as well.
+# Small limits, so that input that exceeds them is small as well.
 LIMITS = {"max_image": 64 * 1024**2, "slots": 2}
 
 
@@ -42,7 +42,7 @@ def scene(engine: Engine) -> Iterator[Scene]:
 
 @pytest.fixture(autouse=True)
 def _still_alive(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Whatever was tried: the instance still answers after it."""
+    """After every test the instance must still answer."""
     yield
     if "scene" in request.fixturenames:
         scene: Scene = request.getfixturevalue("scene")

@@ -1,7 +1,7 @@
-"""A developer registry that somebody has taken over: it answers nginx with whatever may open something.
+"""A compromised developer registry: it sends nginx any response that might open something.
 
-Put on the PATH as `docker-registry`. The trusted registry is the real program. What it answers stands in the
-file `answer.json` beside it: a list of headers, a body, and whether it tells what it was sent instead.
+It is put on the PATH as `docker-registry`. The trusted registry is the real program. The file `answer.json`
+beside it has the response: a list of headers, a body, and whether to return the request instead.
 """
 
 import json
@@ -31,7 +31,7 @@ class Evil(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815
 
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        """Log nothing."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Make the people of the attacked instance in one process: a command each would cost a second each.
+"""Create the users of the attacked instance in one process, because a command for each would take a second.
 
 Reads `{name: [roles]}` as JSON and prints `{name: {"token": ..., "password": ...}}`.
 """

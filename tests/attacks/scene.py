@@ -1,4 +1,4 @@
-"""The scene that every attacker finds: one running instance, people, an App that is shared, and a run of it.
+"""The scene for all attackers: a running instance with users, a shared App, and a run of it.
 
 | who | is | has |
 |---|---|---|
@@ -40,14 +40,14 @@ POPULATE = Path(__file__).with_name("populate.py")
 
 @dataclass
 class Victim(Person):
-    """A person with a password, and a browser's session made with it."""
+    """A person with a password, who can log in with a browser."""
 
     password: str = field(default="", repr=False)
     _cookies: httpx.Cookies = field(default_factory=httpx.Cookies, repr=False)
 
     @contextmanager
     def browser(self) -> Iterator[httpx.Client]:
-        """An HTTP client with a session: logged in once through the form, whose guesses are limited."""
+        """An HTTP client with a session. The form is used only once, because logins are limited."""
         with self.instance.client() as client:
             client.headers["Referer"] = f"{self.instance.url}/"
             if not self._cookies:
@@ -61,7 +61,7 @@ class Victim(Person):
 
 
 def csrf(browser: httpx.Client) -> dict[str, str]:
-    """The field of a form that shows that it is a page of the instance."""
+    """The CSRF field of a form."""
     return {"csrfmiddlewaretoken": browser.cookies["csrftoken"]}
 
 
@@ -90,12 +90,12 @@ class Scene:
         return Wire(self.instance, self.people[name].certificate() if name else None)
 
     def alive(self) -> bool:
-        """Whether every part still runs and the API answers: after an attack it must."""
+        """Whether every part still runs and the API answers, as it must after each attack."""
         return self.instance.running and self.instance.answers()
 
 
 def populate(instance: Instance) -> dict[str, Victim]:
-    """Make the cast in a running instance."""
+    """Create the users in a running instance."""
     done = subprocess.run(
         [sys.executable, str(POPULATE)], env=instance.environment, input=json.dumps(ROLES),
         capture_output=True, text=True, timeout=120, check=False,
@@ -110,7 +110,7 @@ def populate(instance: Instance) -> dict[str, Victim]:
 
 
 def set_scene(instance: Instance, people: dict[str, Victim], *, image: str, other: str, file: Path) -> Scene:
-    """Apps, a share, exports and a finished run."""
+    """Create Apps, a share, exports and a finished run."""
     dora, erik, ann, tom = (people[name] for name in ("dora", "erik", "ann", "tom"))
     app, other_app = f"app-{uuid.uuid4().hex[:8]}", f"app-{uuid.uuid4().hex[:8]}"
     dora.create_app(app)

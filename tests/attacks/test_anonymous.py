@@ -1,6 +1,6 @@
-"""Somebody without an account or a certificate: the one TLS port is all there is.
+"""An attacker without an account or a certificate, who can reach only the TLS port.
 
-tests/registry/test_door.py tries certificates in headers, and tests/api/test_outsider.py the keys of others.
+tests/registry/test_door.py tries certificates in headers; tests/api/test_outsider.py keys of other users.
 """
 
 import base64
@@ -23,7 +23,7 @@ from tests.attacks.wire import Answer, request
 
 ABSENT = "00000000-0000-4000-8000-000000000000"
 FREE_CALLS = {("GET", "/openapi.json")}
-# Pages for everybody, and what OAuth clients call with their own secret.
+# Pages that need no login, and endpoints that OAuth clients call with their own secret.
 FREE_PAGES = {"login", "token", "revoke-token"}
 
 
@@ -111,7 +111,7 @@ def test_tokens_that_are_none(scene: Scene) -> None:
 
 
 def test_credentials_count_in_the_header_alone(scene: Scene) -> None:
-    """Not in a query, which stands in logs and histories, and not in a header of another name."""
+    """They do not count in a query, which logs and histories contain, or in a header of another name."""
     token = scene.ann.token
     queries = [f"?{name}={token}" for name in ("access_token", "token", "bearer_token", "api_key", "key")]
     headers = ["X-Authorization", "X-Api-Key", "Proxy-Authorization", "X-Forwarded-User", "Remote-User"]
@@ -125,7 +125,7 @@ def test_credentials_count_in_the_header_alone(scene: Scene) -> None:
         assert_held([*((query, {}) for query in queries), *with_headers], got_through)
 
 
-# What a header may claim about who asks or where from. nginx sets or clears each of these.
+# Headers that claim who sent the request or from where. nginx sets or clears each of them.
 SPOOFED = [
     "X-Client-Certificate: {certificate}",
     "X_Client_Certificate: {certificate}",
@@ -180,7 +180,7 @@ def test_headers_make_nobody_a_developer(scene: Scene) -> None:
 
 
 def test_headers_change_no_address_of_ours(scene: Scene) -> None:
-    """What the instance tells of its own address is a setting, whatever a client calls it."""
+    """The address that the instance states as its own is a setting, whatever host a client names."""
     wire = scene.wire()
     rows = [
         "X-Forwarded-Host: evil.example",
@@ -233,7 +233,7 @@ def test_other_hosts_are_none_of_ours(scene: Scene) -> None:
     assert_held(HOSTS, got_through)
 
 
-# Each with where it would lead if somebody resolved it otherwise than the one who judges it.
+# Each with the target that it would reach if one program resolved it differently from the one that judges it.
 PATHS = [
     "/internal/authorize",
     "/internal/outputs/",
@@ -332,7 +332,7 @@ PATHS = [
 
 
 def _opens(answer: Answer) -> bool:
-    """Whether the answer is something other than a refusal, a way to the login or what everybody gets."""
+    """Whether the response is anything but a refusal, a redirect to the login, or a public page."""
     if answer.status in {301, 302}:
         return "/login" not in answer.headers.get("location", "") and "secret" in answer.text
     return answer.status not in {0, 400, 401, 403, 404, 405, 414}
@@ -365,7 +365,7 @@ def _chunk(content: bytes) -> bytes:
 
 
 def _smuggling(canary: str) -> dict[str, bytes]:
-    """Requests that two readers could take for different ones: the second would be the canary's."""
+    """Requests that two readers could split differently; the hidden second one would ask for the canary."""
     hidden = _smuggled(canary)
     head = b"POST /api/v3/apps HTTP/1.1\r\nHost: localhost\r\n"
     ended = b"0\r\n\r\n"
@@ -446,7 +446,7 @@ def _logged(scene: Scene, word: str) -> bool:
 
 
 def _seen(scene: Scene, word: str, *, seconds: float = 10) -> bool:
-    """Whether the application's log names it within a moment."""
+    """Whether the application's log contains the word within `seconds`."""
     end = time.monotonic() + seconds
     while not _logged(scene, word):
         if time.monotonic() > end:
@@ -456,21 +456,21 @@ def _seen(scene: Scene, word: str, *, seconds: float = 10) -> bool:
 
 
 def test_what_arrives_is_seen_in_the_log(scene: Scene) -> None:
-    """What the next test relies on: a request that gets to the application leaves its path in the log."""
+    """The next test relies on this: a request that reaches the application leaves its path in the log."""
     canary = uuid.uuid4().hex
     scene.wire().exchange(request(f"/{canary}", method="POST"))
     assert _seen(scene, canary)
 
 
 def test_no_request_is_hidden_in_another(scene: Scene) -> None:
-    """What nginx did not answer as a request of its own, no part behind it took for one."""
+    """No part behind nginx reads a request that nginx did not see as one."""
     wire = scene.wire()
     canaries = {name: uuid.uuid4().hex for name in _smuggling("x")}
-    behind = request("/api/v3/me")  # ends the connection, which nginx keeps open after some of them
+    behind = request("/api/v3/me")  # ends the connection, which nginx keeps open in some cases
     answered: dict[str, int] = {}
     for name, canary in canaries.items():
         answers = wire.exchange(_smuggling(canary)[name] + behind, methods=("POST", "POST", "GET"))
-        # A second request that nginx saw itself is no smuggling: it is answered on this connection.
+        # A second request that nginx saw itself is not smuggled: it is answered on this connection.
         answered[name] = sum(answer.status != 0 for answer in answers)
     marker = uuid.uuid4().hex
     wire.exchange(request(f"/{marker}", method="POST"))
@@ -483,7 +483,7 @@ def test_no_request_is_hidden_in_another(scene: Scene) -> None:
 
 
 def test_nobody_gets_the_answer_to_anothers_request(scene: Scene) -> None:
-    """Connections behind nginx are shared: after every trick the next answers are the right ones."""
+    """Clients share nginx's connections to the application. The responses after each attempt must match."""
     wire = scene.wire()
     for attack in _smuggling(uuid.uuid4().hex).values():
         wire.exchange(attack + request("/api/v3/me"))
@@ -567,7 +567,7 @@ def test_the_login_leads_to_no_other_site(scene: Scene) -> None:
     with scene.tom.browser() as browser:
 
         def got_through(target: str) -> object:
-            """Who is logged in and comes to the login page gets no further than home."""
+            """The login page redirects a user who is logged in no further than the home page."""
             page = browser.get("/login", params={"next": target})
             return page.is_redirect and page.headers["Location"]
 
@@ -581,6 +581,6 @@ def test_the_login_leads_to_no_other_site(scene: Scene) -> None:
             }  # fmt: skip
             assert form.status_code == 200
             answer = browser.post("/login", data=data, headers={"Referer": f"{scene.instance.url}/login"})
-            if answer.status_code == 429:  # guesses are limited, also these
+            if answer.status_code == 429:  # the limit of logins applies here too
                 break
             assert answer.headers["Location"] == "/", target

@@ -1,6 +1,6 @@
-"""A developer with a good certificate at the registry's door, and what is another developer's.
+"""A developer with a valid certificate at the registry gateway, against the content of another developer.
 
-tests/registry/test_door.py tries more paths; images themselves are tried in test_developer_image.py.
+tests/registry/test_door.py tries more paths; test_developer_image.py tries images.
 """
 
 import base64
@@ -54,14 +54,14 @@ def has_blob(client: httpx.Client, app: str, blob: str) -> bool:
 
 @pytest.fixture(scope="module")
 def secret(scene: Scene) -> bytes:
-    """A blob in erik's App that nobody else has."""
+    """A blob that only erik's App has."""
     content = secrets.token_bytes(1000)
     with door(scene, "erik") as client:
         upload(client, scene.other_app, content)
     return content
 
 
-# Ways to write another's repository so that the judge and the registry could read two different ones.
+# Spellings of another developer's repository that the application and the registry could read differently.
 PATHS = [
     "/v2/{theirs}/blobs/{blob}",
     "/v2/{mine}/../{theirs}/blobs/{blob}",
@@ -230,7 +230,7 @@ def test_no_mount_takes_what_is_anothers(scene: Scene, secret: bytes) -> None:
 
 
 def test_no_upload_of_another_is_continued(scene: Scene) -> None:
-    """Neither as it is, nor under one's own repository, nor with a state that was changed or made."""
+    """Not as it is, not under the attacker's own repository, and not with a changed or invented state."""
     content = b"mine now"
     with door(scene, "erik") as client:
         begun = client.post(f"/v2/{scene.other_app}/blobs/uploads/")
@@ -265,7 +265,7 @@ def test_no_upload_of_another_is_continued(scene: Scene) -> None:
                     return method, status
             return None
 
-        # An upload of one's own with another's state: the state names its own repository and upload.
+        # An own upload with the state of another one: the state names its own repository and upload.
         assert_held(places, got_through)
     with door(scene, "erik") as client:
         assert client.get(theirs).status_code == 204, "erik's upload goes on"
@@ -331,7 +331,7 @@ _ANY = ", ".join((OCI_MANIFEST, DOCKER_MANIFEST, OCI_INDEX, DOCKER_INDEX))
 
 
 def _confusions() -> dict[str, tuple[str, str, bytes]]:
-    """Content-Type, reference, manifest: each is one thing to one reader and another to the next."""
+    """Content-Type, reference and manifest that two readers could take for different kinds."""
     image = Image()
     document = image.document
     other = encoded({**document, "annotations": {"x": "y"}})
@@ -405,7 +405,7 @@ def test_a_manifest_is_one_thing_to_everybody(scene: Scene, secret: bytes) -> No
         assert_held(rows, got_through)
         there = client.get(f"/v2/{scene.app}/manifests/confused", headers={"Accept": _ANY})
         assert there.status_code == 404
-        image = Image()  # the same image, as it should be, is taken
+        image = Image()  # the same image in its correct form is accepted
         sent = client.put(
             f"/v2/{scene.app}/manifests/plain",
             content=image.manifest,
@@ -453,13 +453,13 @@ def test_no_scope_gives_more(scene: Scene) -> None:
             return answer.status_code != 401 and answer.text
 
         assert_held(_scopes(scene), got_through)
-        # What is given opens nothing but the bare /v2/, whatever it was asked for.
+        # The token that it issues opens only the bare /v2/, whatever scope was requested.
         granted = client.get(f"/registry/token?scope=repository:{scene.app}:pull,push").json()["token"]
         assert jwt.decode(granted, options={"verify_signature": False})["access"] == []
 
 
 def _tokens(scene: Scene) -> dict[str, str]:
-    """Tokens for the registry that somebody else than the instance made, or for something else."""
+    """Registry tokens that the instance did not issue, or issued for another purpose."""
     key = ec.generate_private_key(ec.SECP256R1())
     public = (scene.instance.data / "authority" / "token.crt").read_bytes()
     certificate = x509.load_pem_x509_certificate(public)
@@ -523,7 +523,7 @@ def _self_signed(key: ec.EllipticCurvePrivateKey, *, name: str = "Registry token
 
 
 def test_the_registries_take_the_instances_own_tokens_alone(scene: Scene) -> None:
-    """Straight at the loopback, where a process of this machine could knock: past nginx and the judge."""
+    """Requests go to the loopback ports, which local processes reach without nginx and the application."""
     path = f"/v2/{scene.app}/tags/list"
     port = scene.instance.settings["GRIDAPPS_REGISTRY_PORT"]
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as straight:
@@ -543,7 +543,7 @@ def test_the_registries_take_the_instances_own_tokens_alone(scene: Scene) -> Non
 
 
 def _certificates(scene: Scene, home: Path) -> dict[str, Path]:
-    """Directories of certificates that look like dora's and are not."""
+    """Directories with certificates that imitate dora's."""
     key = ec.generate_private_key(ec.SECP256R1())
     real = scene.dora.certificate()
     name = x509.load_pem_x509_certificate((real / "client.cert").read_bytes()).subject
@@ -589,7 +589,7 @@ def test_a_certificate_opens_the_registry_and_nothing_else(scene: Scene) -> None
 
 
 def test_a_developer_administers_nothing(scene: Scene) -> None:
-    """What administrators do, asked by a developer about an App of one's own, and of another's."""
+    """A developer tries the calls of administrators, on an own App and on one of another developer."""
     rows = []
     for app in (scene.app, scene.other_app):
         rows += [
@@ -617,7 +617,7 @@ NAMES = [
 
 
 def test_app_ids_that_are_no_repositories(scene: Scene) -> None:
-    """A repository is called like its App: what would be another path of the registry is no app-id."""
+    """An app-id is the name of a repository, so it cannot be a word that is another path of the registry."""
 
     def got_through(name: str) -> object:
         with scene.dora.client() as client:

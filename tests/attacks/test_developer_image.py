@@ -1,4 +1,4 @@
-"""A developer who pushes an image: against the engine that unpacks it, the host, and whoever else pushes."""
+"""A developer attacks with an image: the engine that unpacks it, the host, and other developers' pushes."""
 
 import gzip
 import threading
@@ -25,7 +25,7 @@ ZERO = header(b"dev/zero", kind=b"3", fields={329: b"0000001\0", 337: b"0000005\
 
 
 def image_of(*layers: list[bytes], **run: Any) -> Image:
-    """An image with these layers, each of entries, and a program."""
+    """An image with a program and these layers, each given as its entries."""
     packed = [gzip.compress(b"".join(entries) + END, mtime=0) for entries in layers] or [layer()]
     return Image(
         config=encoded(config(layers=packed, config={"Entrypoint": ["/program"], **run})), layers=packed
@@ -33,7 +33,7 @@ def image_of(*layers: list[bytes], **run: Any) -> Image:
 
 
 def pushed(scene: Scene, who: Victim, app: str, image: Image, **changes: Any) -> httpx.Response:
-    """Push it as a tool does; the answer to the manifest."""
+    """Push an image as a tool does; return the response to the manifest."""
     place = Place(scene.instance, who, app)
     with door(place) as client:
         for blob in image.blobs:
@@ -147,7 +147,7 @@ def test_manifests_that_readers_understand_differently(
 
 
 def test_a_refused_push_spoils_nothing(scene: Scene, app: str) -> None:
-    """Neither the attacker's next push nor anybody's runs."""
+    """After it, the attacker's next push and the runs of others still work."""
     good, bad = layer("program", b"x"), gzip.compress(header(b"pipe", kind=b"6") + END, mtime=0)
     assert "a named pipe" in sentence(pushed(scene, scene.dora, app, Image(layers=[good, bad])))
     assert pushed(scene, scene.dora, app, Image(layers=[good])).status_code == 201
@@ -166,8 +166,8 @@ def bomb(name: bytes) -> bytes:
 
 @contextmanager
 def busy(scene: Scene, app: str) -> Iterator[list[threading.Thread]]:
-    """The attacker pushes images whose layers take long to read. The configuration is not theirs: they are
-    refused in the end."""
+    """The attacker pushes images whose layers take long to read. The configuration does not match the layers,
+    so the images are refused in the end."""
     images = [Image(config=image_of().config, layers=[bomb(b"%d" % number)]) for number in range(2)]
     threads = [threading.Thread(target=pushed, args=(scene, scene.dora, app, image)) for image in images]
     for thread in threads:

@@ -1,6 +1,6 @@
-"""Who provides point clouds: files whose headers lie, and names that mislead, over the real import.
+"""A provider of point clouds: files with false headers and misleading names, through the real import.
 
-tests/exports/test_headers.py and test_import.py try each lie by itself; tests/fuzz spoils headers at random.
+tests/exports/test_headers.py and test_import.py try each fault alone; tests/fuzz modifies headers at random.
 """
 
 import os
@@ -21,7 +21,7 @@ def _patched(good: bytes, at: int, content: bytes) -> bytes:
 
 
 def _lies(good: bytes) -> dict[str, bytes]:
-    """File name -> content. Offsets are those of the LAS 1.4 header."""
+    """Files with a fault each: name -> content. Offsets are those of the LAS 1.4 header."""
     nan, infinite = struct.pack("<d", float("nan")), struct.pack("<d", float("inf"))
     table = struct.unpack_from("<q", good, struct.unpack_from("<I", good, 96)[0])[0]
     return {
@@ -63,7 +63,7 @@ def good(tmp_path: Path) -> bytes:
 
 
 def test_files_that_lie_are_refused_each_with_a_reason(scene: Scene, tmp_path: Path, good: bytes) -> None:
-    """All in one import, which names every one of them and takes none."""
+    """One import of all files names each of them and imports none."""
     lies = _lies(good)
     files = []
     for name, content in lies.items():
@@ -79,7 +79,7 @@ def test_files_that_lie_are_refused_each_with_a_reason(scene: Scene, tmp_path: P
     assert time.monotonic() - begun < 120
     assert "Traceback" not in printed
     named = {line.partition(".laz:")[0].removeprefix("Error: ").strip() for line in printed.splitlines()}
-    # Noise that decodes to points within the bounds cannot be told from them.
+    # Noise that decodes to points within the bounds cannot be distinguished from a point cloud.
     assert {*lies, "sparse-records"} - named <= {"points-of-noise"}, printed
     exports = scene.tom.ask("GET", "/exports").json()["exports"]
     assert "lies" not in {export["name"] for export in exports}

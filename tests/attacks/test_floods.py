@@ -1,4 +1,4 @@
-"""What anonymous clients cost: bytes of log, and the time of everybody else."""
+"""What anonymous clients can cost: bytes of log, and the time of other clients."""
 
 import resource
 import socket
@@ -46,7 +46,7 @@ def test_anonymous_requests_write_little(scene: Scene) -> None:
 
 
 def test_slow_clients_of_one_address_hold_up_nobody(scene: Scene) -> None:
-    """More connections than the instance had in all, each with one byte of a body."""
+    """Thousands of connections from one address, each with one byte of a body."""
     wire, port = scene.wire(), int(scene.instance.settings["GRIDAPPS_PORT"])
     begun = request("/login", "Content-Length: 100", method="POST", body=b"x")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

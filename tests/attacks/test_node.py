@@ -1,6 +1,6 @@
-"""A node's machine, taken over: its certificate pulls, and opens nothing else on the instance's one port.
+"""A compromised node: its certificate can pull, and do nothing else at the instance's TLS port.
 
-What it may do to the tasks that it was given, and in the database, is in docs/security.md.
+docs/security.md describes what it can do to its tasks and to the database.
 """
 
 import io
@@ -22,7 +22,7 @@ from tests.registry.built import Image
 
 @pytest.fixture(scope="module")
 def node(scene: Scene) -> Iterator[Wire]:
-    """The port, with the certificate out of a bundle of `node add`."""
+    """The TLS port, with the certificate of a bundle of `node add`."""
     done = subprocess.run(
         [str(SERVER), "node", "add", "rack7"], env=scene.instance.environment, capture_output=True, check=True
     )
@@ -36,7 +36,7 @@ def node(scene: Scene) -> Iterator[Wire]:
 
 
 def test_a_node_pulls_what_is_shared(scene: Scene, node: Wire) -> None:
-    """What the other tests rely on: the certificate is good."""
+    """The other tests rely on this: the certificate is valid."""
     path = f"/v2/grid/{scene.app}/manifests/{scene.release}"
     accept = "Accept: application/vnd.docker.distribution.manifest.v2+json"
     assert node.status(request(path, accept)) == 200
@@ -84,7 +84,7 @@ def test_a_node_calls_nothing_else(scene: Scene, node: Wire) -> None:
 
 
 def test_a_node_that_was_removed_pulls_nothing(scene: Scene, node: Wire) -> None:
-    """Also on a connection that was open before. Removed here, so this test comes last."""
+    """Not even on a connection that was open before. This test comes last, because it removes the node."""
     path = f"/v2/{scene.app}/tags/list"
     keep = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     with node.connect() as secure:

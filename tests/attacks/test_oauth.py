@@ -1,4 +1,4 @@
-"""An OAuth application that is registered by an attacker, or a page that abuses somebody else's."""
+"""An OAuth application that an attacker has registered, or a page that abuses another user's application."""
 
 import base64
 import hashlib
@@ -46,7 +46,7 @@ def register(
 
 
 def submit(browser: httpx.Client, **fields: object) -> httpx.Response:
-    """Send the form that registers an application; the page that it leads to."""
+    """Send the form that registers an application; return the page that it leads to."""
     page = browser.post("/settings/applications", data={**fields, **csrf(browser)})
     assert page.status_code in {200, 400}, page.text
     return page
@@ -102,7 +102,7 @@ def code_of(answer: httpx.Response) -> str:
 
 
 def exchange(scene: Scene, client: Client, **fields: str) -> httpx.Response:
-    """Ask for a token, each time from another address: guesses are limited by address."""
+    """Ask for a token, each time from another address, because attempts are limited for each address."""
     address = f"127.0.1.{1 + next(ADDRESSES) % 250}"
     transport = httpx.HTTPTransport(verify=scene.wire().context(), local_address=address)
     with httpx.Client(base_url=scene.instance.url, transport=transport, trust_env=False) as http:
@@ -171,13 +171,13 @@ def test_no_code_goes_to_another_address(scene: Scene, public: Client) -> None:
             return None
 
         assert_held(REDIRECTS, got_through)
-        # The form's own hidden fields change nothing of that.
+        # The form's hidden fields do not change that.
         page = allow(browser, question(public), redirect_uri="https://evil.example/cb")
         assert not page.is_redirect or page.headers["Location"].startswith(CALLBACK), page.headers
 
 
 def test_a_port_of_the_loopback_is_the_programs_to_choose(scene: Scene, public: Client) -> None:
-    """RFC 8252: what the table above relies on, and the only freedom there is."""
+    """RFC 8252. The table above relies on it; nothing else in the address may differ."""
     with scene.ann.browser() as browser:
         answer = allow(browser, question(public, redirect_uri="http://127.0.0.1:49152/cb"))
     assert answer.headers["Location"].startswith("http://127.0.0.1:49152/cb?code=")
@@ -217,7 +217,7 @@ def test_questions_that_are_not_asked(scene: Scene, public: Client) -> None:
 
 
 def test_nothing_is_allowed_without_the_user(scene: Scene, public: Client) -> None:
-    """Asked each time; no form of another site; not in a frame; not before the login."""
+    """The user is asked each time, after the login, not in a frame, and not by a form of another site."""
     with scene.ann.browser() as browser:
         assert allow(browser, question(public)).is_redirect
         for more in ("", "&approval_prompt=auto", "&prompt=none", "&approval_prompt=auto_force"):
@@ -289,7 +289,7 @@ def test_a_code_is_worth_nothing_to_others(scene: Scene, public: Client, confide
 
 
 def test_a_code_without_a_challenge_is_worth_nothing(scene: Scene, public: Client) -> None:
-    """Should one be given out: nobody gets a token for it."""
+    """If one is issued at all, it cannot be exchanged for a token."""
     with scene.ann.browser() as browser:
         answer = allow(browser, question(public, code_challenge=""))
         if "code=" in answer.headers.get("Location", ""):
@@ -365,7 +365,7 @@ def test_a_refresh_token_is_good_once_and_in_one_hand(
 
 
 def test_the_administrators_scope_is_for_administrators(scene: Scene) -> None:
-    """Neither a registration by others, nor an administrator's consent to somebody else's application."""
+    """Other users cannot register it, and an administrator cannot grant it to another user's application."""
     with scene.otto.browser() as browser:
         page = submit(
             browser, app_name="x", kind="public",

@@ -1,4 +1,4 @@
-"""A part of the instance that was taken over, or a local account, against the supervisor, which is root."""
+"""A compromised part of the instance, or a local account, attacks the supervisor, which is root."""
 
 import contextlib
 import fcntl
@@ -18,7 +18,7 @@ MODULES = ("setproctitle", "msgspec", "click", "json", "gridapps", "uvicorn", "d
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory in which somebody has put modules of the names that programs import."""
+    """A directory with planted modules, named like those that programs import."""
     directory = tmp_path_factory.mktemp("planted")
     for name in MODULES:
         (directory / f"{name}.py").write_text(f"open({str(directory / 'executed')!r}, 'a').write(__name__)\n")
@@ -68,7 +68,7 @@ def test_a_part_that_locks_its_file_is_started_again(instance: Instance) -> None
     first = instance.part("promoter")
     with (instance.data / "run" / "promoter.held").open() as held:
         os.kill(first, signal.SIGKILL)
-        fcntl.flock(held, fcntl.LOCK_EX)  # as a process would that it has started
+        fcntl.flock(held, fcntl.LOCK_EX)  # as a child process of the part could
         instance.wait_until(lambda: instance.find("promoter") not in {None, first}, what="started again")
     assert instance.answers()
 

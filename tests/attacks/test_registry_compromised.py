@@ -1,7 +1,7 @@
-"""The developer registry's process, taken over: it answers nginx what it likes, and gets nothing by that.
+"""A compromised developer registry: it sends nginx any response, and gains nothing by it.
 
-Images of developers are its own to spoil. What is shared lies in the other registry; what runs is pulled by
-digest; users' data are not there.
+It can spoil the images of developers. Shared images are in the other registry, images are pulled by digest,
+and the registry has no data of users.
 """
 
 import json
@@ -50,7 +50,7 @@ def taken(place: Path, engine: Engine) -> Iterator[tuple[Instance, dict[str, Vic
         secret.mkdir(parents=True)
         (secret / "log").write_text(REVEALED)
         for path in (secret / "log", secret, *secret.parents[:2]):
-            path.chmod(0o755)  # whatever accounts there are: only nginx's own rules hold it
+            path.chmod(0o755)  # readable by every account, so that only nginx's own rules protect it
         yield instance, people
     finally:
         instance.remove()
@@ -77,7 +77,7 @@ PLACES = ["/v2/", "/v2/roads/tags/list", "/v2/roads/manifests/v1", f"/v2/roads/b
 
 
 def test_it_sends_nginx_nowhere(taken: tuple[Instance, dict[str, Victim]], say: Say) -> None:
-    """X-Accel-Redirect opens what is internal: it is the application's to say, and of no other part."""
+    """X-Accel-Redirect opens internal locations, so only the application may send it."""
     instance, people = taken
     targets = [
         "/internal/outputs/00000000-0000-4000-8000-000000000000/0/1/log",
@@ -117,7 +117,7 @@ def test_it_sets_no_cookie_and_runs_no_script(taken: tuple[Instance, dict[str, V
 
 
 def test_it_gets_no_credentials(taken: tuple[Instance, dict[str, Victim]], say: Say) -> None:
-    """Neither a browser's cookies nor a user's API token. At the bare /v2/ a token is the registry's own."""
+    """It gets no cookies and no API tokens. The token at the bare /v2/ is one for the registry itself."""
     instance, people = taken
     say(echoes=True)
     context = Wire(instance, people["dora"].certificate()).context()

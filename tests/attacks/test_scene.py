@@ -1,4 +1,4 @@
-"""The scene is what the attackers' tests rely on: a test that finds nothing to attack would prove nothing."""
+"""The scene on which all attacks rely. An attack that finds nothing to attack would prove nothing."""
 
 from tests.attacks.scene import Scene
 from tests.attacks.wire import request

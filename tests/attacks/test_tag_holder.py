@@ -1,6 +1,6 @@
-"""Who holds an access tag runs what was shared with it, as it was shared. Nothing else of the App is theirs.
+"""The holder of an access tag runs what was shared with it, and sees nothing else of the App.
 
-tests/instance/test_sharing.py takes tags away, blocks, and deletes what lies below.
+tests/instance/test_sharing.py takes tags away, blocks Apps, and deletes the images that were shared.
 """
 
 from typing import Any
@@ -87,7 +87,7 @@ def test_a_holder_runs_the_shared_release_and_no_other(scene: Scene) -> None:
 
 
 def test_a_holder_has_no_way_into_the_registries(scene: Scene) -> None:
-    """The token of the API opens neither; a certificate is for developers, and given to nobody else."""
+    """An API token opens neither registry, and certificates are issued to developers only."""
     with scene.tom.client() as client:
         for path in (
             f"/v2/{scene.app}/manifests/v1", f"/v2/grid/{scene.app}/manifests/{scene.release}",

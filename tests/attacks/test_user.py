@@ -1,7 +1,7 @@
-"""Somebody with an account: what is other people's, and what a page of another site could make a browser do.
+"""An attacker with an account, against other users' data; and pages of other sites that use a user's browser.
 
-tests/api/test_outsider.py compares every call and page for what is another's with one for what is not there;
-tests/hooks/test_targets.py and tests/hooks/test_posting.py try where hooks may lead.
+tests/api/test_outsider.py compares each response for another user's object with that for a missing one;
+tests/hooks/test_targets.py and tests/hooks/test_posting.py try targets of hooks.
 """
 
 import json
@@ -92,13 +92,13 @@ OUTPUTS = [
 
 
 def test_an_outputs_path_leads_nowhere_else(scene: Scene) -> None:
-    """ann's own run: what is no output of it is not there, whatever lies beside it."""
+    """In ann's own run, only the paths of its outputs exist, whatever files are beside them."""
     wire = scene.wire()
 
     def got_through(path: str) -> object:
         target = f"/api/v3/runs/{scene.run}/outputs/{path}".encode().decode("latin-1")
         answers = wire.exchange(request(target, f"Authorization: Bearer {scene.ann.token}"))
-        # A browser's own client takes dots out of paths, and so does nginx: then it is that other output.
+        # nginx removes dots from paths, as browsers do: the path may then be that of another output.
         good = answers and answers[0].status == 200 and answers[0].body.startswith((b"1\n2\n", b'{"outputs"'))
         return answers and answers[0].status not in {301, 400, 404, 405} and not good and answers[0]
 
@@ -151,7 +151,7 @@ def _forms() -> list[str]:
 
 
 def test_no_form_of_another_site_is_taken(scene: Scene) -> None:
-    """Without the token, with another session's, from another origin, or as a form where JSON is due."""
+    """Without a CSRF token, with that of another session, from another origin, or a form instead of JSON."""
     calls = [
         ("POST", "/api/v3/developer", {"statement": "x"}),
         ("POST", f"/api/v3/runs/{scene.run}/cancel", None),
@@ -187,7 +187,7 @@ def test_no_form_of_another_site_is_taken(scene: Scene) -> None:
             return answer.status_code != 403 and (answer.status_code, answer.text)
 
         assert_held([(variant, call) for variant in variants for call in range(len(calls))], got_through_call)
-        # A form that needs no preflight is no JSON.
+        # A form that needs no preflight is not JSON.
         for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=b"):
             sent = browser.post(
                 "/api/v3/hooks", content=json.dumps(calls[4][2]),
@@ -198,7 +198,7 @@ def test_no_form_of_another_site_is_taken(scene: Scene) -> None:
 
 
 def test_reading_changes_nothing(scene: Scene) -> None:
-    """What changes something wants a method that a link or an image of another site cannot have."""
+    """Changes require a method that a link or an image of another site cannot use."""
     with scene.ann.browser() as browser:
         changing = [
             form for form in _forms() if re.search("delete|revoke|cancel|issue|create|secret|test", form)
@@ -248,7 +248,7 @@ def test_a_session_ends_with_the_logout_and_is_made_by_the_login(scene: Scene, s
         with scene.instance.client() as client:
             answer = client.get("/api/v3/me", headers={"Cookie": f"sessionid={cookie}"})
             assert answer.status_code == 401, cookie
-    # A session that an attacker planted before the login is not the one after it.
+    # The login replaces a session that an attacker planted.
     with scene.instance.client() as client:
         client.headers["Referer"] = f"{scene.instance.url}/"
         client.cookies.set("sessionid", "planted0planted0planted0planted0", domain="localhost.local")
@@ -278,7 +278,7 @@ TARGETS = [
 
 
 def test_hooks_lead_to_nothing_inside(scene: Scene) -> None:
-    """As a hook of one's own, and as that of a single run."""
+    """Both as a hook of the user, and as the hook of a single run."""
 
     def got_through(target: str) -> object:
         with scene.tom.client() as client:
@@ -325,7 +325,7 @@ def test_bodies_that_are_none(scene: Scene) -> None:
 
 
 def test_users_administer_nothing(scene: Scene) -> None:
-    """The administration's own pages and forms, with sessions and tokens of others."""
+    """Pages and forms of the administration, with sessions and tokens of ordinary users."""
     pages = [
         "/admin/", "/admin/access/user/", "/admin/access/user/add/", "/admin/access/user/1/change/",
         "/admin/access/user/1/password/", "/admin/access/accesstag/add/", "/admin/registry/app/",
@@ -348,7 +348,7 @@ def test_users_administer_nothing(scene: Scene) -> None:
 
 
 def test_a_request_key_of_another_is_no_way_to_the_run(scene: Scene) -> None:
-    """Submitting under the key that another's run has tells nothing of it."""
+    """Submitting under the key of another user's run reveals nothing about that run."""
     export = scene.tom.ask("GET", "/exports").json()["exports"][0]["pk"]
     key = str(uuid.uuid4())
     body = {"export": scene.export, "arguments": {"do": "sleep", "seconds": 60}}

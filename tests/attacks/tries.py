@@ -1,4 +1,4 @@
-"""Tables of tries: every row is tried, and the failure names all that got through."""
+"""Tables of attempts: every row is tried, and the failure names all that succeeded."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
@@ -15,7 +15,7 @@ def assert_held(tries: Mapping[str, T] | Iterable[T], got_through: Callable[[T],
         try:
             if got := got_through(row):
                 found[name] = got
-        except Exception as error:  # the next rows are tried all the same
+        except Exception as error:  # the remaining rows are tried as well
             found[name] = repr(error)
     assert not found, f"{len(found)} of {len(rows)} got through:\n" + "\n".join(
         f"  {name}: {str(got)[:300]}" for name, got in found.items()

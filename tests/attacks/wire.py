@@ -1,4 +1,4 @@
-"""Bytes on the wire that no HTTP library would send, and the answers to them."""
+"""Sends bytes that no HTTP library would send, and reads the responses."""
 
 import contextlib
 import socket
@@ -42,7 +42,7 @@ class Wire:
         return self.context().wrap_socket(self.plain(), server_hostname=self._host)
 
     def context(self) -> ssl.SSLContext:
-        """Trusts the instance alone, and holds the certificate."""
+        """A context that trusts only the instance, with the certificate."""
         made = ssl.create_default_context(cafile=str(self.instance.ca))
         if self.certificate is not None:
             made.load_cert_chain(self.certificate / "client.cert", self.certificate / "client.key")
@@ -55,11 +55,11 @@ class Wire:
     def exchange(self, *pieces: bytes, methods: Sequence[str] = ("GET",)) -> list[Answer]:
         """Send pieces one after the other, and read every answer until the other side closes.
 
-        `methods` are those of the requests that an answer is expected to: a HEAD has no body. Send
+        `methods` are those of the requests, because the response to HEAD has no body. Send
         `Connection: close` with the last request: a connection that stays open is read for PATIENCE seconds.
         """
         with self.connect() as secure:
-            with contextlib.suppress(OSError):  # it may close in the middle of what is too much
+            with contextlib.suppress(OSError):  # it may close while a request that is too large is sent
                 for piece in pieces:
                     secure.sendall(piece)
             received = _read(secure)
@@ -87,7 +87,7 @@ def request(
 
 
 def parsed(received: bytes, methods: Sequence[str] = ("GET",)) -> list[Answer]:
-    """The answers in what a connection brought. What is no HTTP ends the list."""
+    """The responses in the bytes of a connection, up to the first that is not HTTP."""
     stream = _Stream(received)
     answers: list[Answer] = []
     while stream.left():
@@ -106,7 +106,7 @@ def parsed(received: bytes, methods: Sequence[str] = ("GET",)) -> list[Answer]:
 
 @dataclass
 class _Stream:
-    """What was received, as the standard library's parser reads a socket."""
+    """Received bytes in the form of a socket, for the standard library's parser."""
 
     content: bytes
     position: int = field(default=0, init=False)

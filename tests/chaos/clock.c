@@ -1,5 +1,5 @@
-/* The time of day of whoever loads this library is ahead by the seconds that stand in the file AHEAD_FILE (one
-   64-bit number, mapped, so that it may change at any time). Clocks that nobody sets go on as they do. */
+/* Sets the system clock of a process that loads this library ahead, by the seconds in the file AHEAD_FILE (one
+   64-bit number, mapped, so that it may change at any time). Clocks that cannot be set are not changed. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>

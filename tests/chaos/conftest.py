@@ -1,5 +1,5 @@
-"""Two long-lived instances to be crashed: PostgreSQL, Redis and an engine whose containers die with it;
-SQLite and an engine with live-restore."""
+"""Two long-lived instances for crash tests: one with PostgreSQL, Redis, and an engine whose containers die
+with it; one with SQLite, and an engine with live-restore."""
 
 import tempfile
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def clustered(crashed_image: str) -> Iterator[Rig]:
 
 @pytest.fixture(scope="package")
 def clock() -> Clock:
-    """The time of day of the embedded rig."""
+    """The clock of the embedded rig."""
     return Clock.build(Path(tempfile.mkdtemp(prefix="clock-")))
 
 
@@ -52,7 +52,7 @@ def embedded(crashed_image: str, clock: Clock) -> Iterator[Rig]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The table of cases: what died, at which state, how long until all was well, after how many attempts."""
+    """Print the cases: what was killed, at which state, the time to recover, and the number of attempts."""
     rows = []
     for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
         known = dict(report.user_properties)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The App of the crash tests: {"seconds": N}. It always leaves the same outputs, however often it was begun.
+# The App of the crash tests: {"seconds": N}. It always writes the same outputs, however often it was started.
 set -e
 seconds=$(cat | sed -n 's/.*"seconds": *\([0-9.]*\).*/\1/p')
 echo '{"progress": 0.1, "message": "begun"}' >&2

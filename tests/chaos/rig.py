@@ -1,5 +1,5 @@
-"""An instance to be crashed: with an engine, a database and a broker of its own, and the one function that
-says whether anything was lost, done twice or left over."""
+"""An instance for crash tests, with a separate engine, database and broker. `assert_nothing_lost` checks that
+nothing was lost, done twice or left over."""
 
 import contextlib
 import os
@@ -26,8 +26,8 @@ from tests.fixtures.pointclouds import write_pointcloud
 from tests.fixtures.postgresql import Cluster
 
 LEASE = 5  # seconds
-FILES = 2  # of the export: tasks of each run
-RECOVERS = 90.0  # seconds in which a run has to end and everything of it to be gone, whatever died
+FILES = 2  # of the export, and so tasks of each run
+RECOVERS = 90.0  # seconds in which a run must end and leave nothing over, whatever was killed
 APP = "crashed"
 _ACTIVE = "('QUEUED', 'RUNNING')"
 
@@ -36,7 +36,7 @@ Outputs = set[tuple[str, str]]  # path and SHA-256
 
 @dataclass
 class Rig:
-    """The instance, what it stands on, and a developer with an App and an export in it."""
+    """The instance, the services that it uses, and a developer with an App and an export."""
 
     instance: Instance
     engine: OwnEngine
@@ -44,11 +44,11 @@ class Rig:
     broker: Broker | None
     developer: Person = field(init=False)
     export: str = field(init=False)
-    image: str = field(init=False)  # in the rig's engine, once it was pulled
+    image: str = field(init=False)  # its reference in the rig's engine after a pull
     undisturbed: Outputs = field(init=False)
 
     def prepare(self, image: str) -> None:
-        """Make user, App and export in the running instance, and see what an undisturbed run leaves."""
+        """Create user, App and export in the running instance, and note the outputs of an undisturbed run."""
         home = Path(tempfile.mkdtemp(prefix="chaos-"))
         token = self.instance.user("developer", developer=True)
         self.developer = Person(self.instance, "developer", token, home)
@@ -64,11 +64,11 @@ class Rig:
         self.settle(run)
 
     def submit(self, *, seconds: float) -> str:
-        """Submit a run of the App; its id."""
+        """Submit a run of the App; return its id."""
         return self.developer.submit(APP, self.export, arguments={"seconds": seconds})
 
     def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """What the database says, past the instance. One placeholder: `?`."""
+        """Query the database directly. The placeholder is `?`."""
         if self.cluster is not None:
             url = self.instance.settings["GRIDAPPS_DATABASE"]
             with psycopg.connect(url, autocommit=True) as connection:
@@ -97,11 +97,11 @@ class Rig:
         return found
 
     def place(self, run: str, index: int) -> Path:
-        """Where the attempts of a task keep logs and outputs."""
+        """The directory with logs and outputs of a task's attempts."""
         return self.instance.data / "outputs" / run / str(index)
 
     def until(self, condition: Callable[[], object], what: str, *, seconds: float = 30.0) -> None:
-        """Poll until it is true; fails with the logs when it never is."""
+        """Poll until the condition is true. Fails with the logs after `seconds`."""
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, f"not {what} within {seconds:.0f} s\n{self.instance.tail()}"
@@ -117,8 +117,8 @@ class Rig:
         )
 
     def assert_nothing_lost(self, run: str) -> int:
-        """The invariants. Every accepted run ends well, with the outputs of an undisturbed one, completed
-        once, and nothing is left over. Returns how many attempts it took."""
+        """Check the invariants: the accepted run succeeds, each task completes once, the outputs are those of
+        an undisturbed run, and nothing is left over. Returns the number of attempts."""
         self.until(lambda: self._ended(run), "ended", seconds=RECOVERS)
         self.until(self.up, "up again", seconds=RECOVERS)
         shown = self.developer.show(run)
@@ -143,12 +143,12 @@ class Rig:
         return False
 
     def settle(self, run: str) -> None:
-        """Wait until nothing is left of a run but what its user may keep; then remove that too."""
+        """Wait until only the user's data is left of a run, then remove that as well."""
         self.until(lambda: self.left_over(run) == [], "clean", seconds=RECOVERS)
         shutil.rmtree(self.instance.data / "outputs" / run)
 
     def left_over(self, run: str) -> list[str]:
-        """What of the run, and of anything else in this instance, is still there and should not be."""
+        """Leftovers of the run, and of anything else in this instance."""
         return [
             *(f"container {row['Names']}" for row in self._containers()),
             *(f"mount {point}" for point in mounts_below(f"{self.instance.data}/scratch")),
@@ -174,7 +174,7 @@ class Rig:
                     yield f"directory {path}"
 
     def forget_image(self) -> None:
-        """Let the next run pull the image."""
+        """Remove the image from the engine, so that the next run pulls it."""
         with (
             contextlib.closing(docker.APIClient(self.engine.address)) as client,
             contextlib.suppress(docker.errors.ImageNotFound),
@@ -182,7 +182,7 @@ class Rig:
             client.remove_image(self.image, force=True)
 
     def kill_everything(self) -> None:
-        """kill -9 of each process of the instance, of its engine, its database and its broker, in one go."""
+        """kill -9 all processes of the instance, of its engine, its database and its broker at once."""
         found = set(self.instance.processes())
         sessions = {_session(pid) for pid in found}
         supervisor = self.instance.process
@@ -199,7 +199,7 @@ class Rig:
         supervisor.wait(30)
 
     def start_everything(self) -> None:
-        """The cold start after it."""
+        """Start everything after `kill_everything`."""
         if self.broker is not None:
             self.broker.start()
         if self.cluster is not None:
@@ -208,7 +208,7 @@ class Rig:
         self.instance.start()
 
     def remove(self) -> None:
-        """Everything away. Fails when the instance leaves something mounted."""
+        """Remove everything. Fails if the instance leaves something mounted."""
         try:
             self.instance.remove()
         finally:
@@ -225,7 +225,7 @@ def new_rig(
     live_restore: bool,
     environment: dict[str, str] | None = None,
 ) -> Rig:
-    """A running rig; its processes get `environment` on top."""
+    """A running rig. `environment` is added to that of its processes."""
     engine = OwnEngine(live_restore=live_restore)
     settings: dict[str, Any] = {
         "lease": LEASE,

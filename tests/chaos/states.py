@@ -1,5 +1,5 @@
-"""Brings a run to a state and holds it there while something is killed. Nothing in the product helps: the
-real parts are stopped, slowed down or locked from outside."""
+"""Brings a run to a state and holds it there while something is killed. The product has no hooks for this:
+the real parts are stopped, slowed down or locked from outside."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ Hold = Callable[[Rig], AbstractContextManager[str]]  # gives the run's id
 
 @contextlib.contextmanager
 def queued(rig: Rig) -> Iterator[str]:
-    """No worker looks at the queue."""
+    """The worker is suspended, so the tasks stay in the queue."""
     with _stopped(rig.instance.part("worker")):
         run = rig.submit(seconds=0)
         assert {state for state, _, _ in rig.tasks(run)} == {"QUEUED"}
@@ -28,7 +28,7 @@ def queued(rig: Rig) -> Iterator[str]:
 
 @contextlib.contextmanager
 def preparing(rig: Rig) -> Iterator[str]:
-    """The engine pulls the image, and the registry does not answer it."""
+    """The engine pulls the image from a registry that does not answer."""
     rig.forget_image()
     with _stopped(rig.instance.part("registry")):
         run = rig.submit(seconds=0)
@@ -40,7 +40,7 @@ def preparing(rig: Rig) -> Iterator[str]:
 
 @contextlib.contextmanager
 def running(rig: Rig) -> Iterator[str]:
-    """The programs of all tasks have said that they began."""
+    """The programs of all tasks have reported their first progress."""
     run = rig.submit(seconds=2)
     await_begin(rig, run)
     yield run
@@ -48,7 +48,7 @@ def running(rig: Rig) -> Iterator[str]:
 
 @contextlib.contextmanager
 def collecting(rig: Rig) -> Iterator[str]:
-    """Some of the outputs are copied, and not all: the worker is stopped in the middle of it."""
+    """Some of the outputs are copied, but not all: the worker is suspended during collection."""
     for _ in range(5):
         run = rig.submit(seconds=0.5)
         copies = rig.place(run, 0) / "1" / "files"
@@ -59,15 +59,15 @@ def collecting(rig: Rig) -> Iterator[str]:
             if _count(copies) < 303:
                 yield run
                 return
-        rig.assert_nothing_lost(run)  # it was quicker
+        rig.assert_nothing_lost(run)  # it ended before it could be suspended
     raise AssertionError("collection was too quick to be met, five times")
 
 
 @contextlib.contextmanager
 def finishing(rig: Rig) -> Iterator[str]:
-    """Everything is collected, and the transaction that ends the task waits for a lock."""
+    """All outputs are collected, and the transaction that ends the task waits for a lock."""
     run = rig.submit(seconds=1.5)
-    await_begin(rig, run)  # and has been noted: on SQLite the lock is one against every write
+    await_begin(rig, run)  # and the database has it: on SQLite the lock blocks every write
     with _locked(rig):
         rig.until(
             lambda: any(_count(rig.place(run, n) / "1" / "files") == 303 for n in range(FILES)), "ready"
@@ -78,7 +78,7 @@ def finishing(rig: Rig) -> Iterator[str]:
 
 
 def await_begin(rig: Rig, run: str) -> None:
-    """Wait until the programs of all tasks have begun, and it has been noted."""
+    """Wait until the programs of all tasks have begun, and the database shows it."""
     begun = "SELECT count(*) FROM runs_task WHERE run_id = ? AND progress > 0"
     rig.until(lambda: rig.query(begun, run)[0][0] == FILES, "begun")
 
@@ -94,7 +94,7 @@ STATES: dict[str, Hold] = {
 
 @contextlib.contextmanager
 def _stopped(process: int) -> Iterator[None]:
-    """Stop a process, and let it go on afterwards if it still lives."""
+    """Suspend a process, and continue it afterwards if it still exists."""
     born = _born(process)
     os.kill(process, signal.SIGSTOP)
     try:
@@ -106,7 +106,7 @@ def _stopped(process: int) -> Iterator[None]:
 
 
 def _born(process: int) -> str:
-    """When it was started: tells it from another one under the same id."""
+    """The start time of a process, which distinguishes it from a later one with the same id."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
@@ -115,7 +115,7 @@ def _born(process: int) -> str:
 
 @contextlib.contextmanager
 def _locked(rig: Rig) -> Iterator[None]:
-    """Nobody can write outputs (PostgreSQL), or anything at all (SQLite)."""
+    """Lock the table of outputs (PostgreSQL) or the whole database (SQLite) against writes."""
     if rig.cluster is None:
         path = rig.instance.data / "database" / "gridapps.sqlite3"
         with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as connection:

@@ -1,8 +1,8 @@
 """kill -9 of every part, at every state of a run, over both databases: nothing is lost, nothing completes
 twice, nothing is left over.
 
-The gate runs a choice in which every victim and every state occurs on each instance that has them. The choice
-changes with the commit; `make soak` runs all cases.
+`make test` runs a selection in which every victim and every state occurs on each instance that has them. The
+selection changes with the commit. `make soak` runs all cases.
 """
 
 import os
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.chaos
 
 _ONLY_CLUSTERED = ("broker", "PostgreSQL", "PostgreSQL, longer than a lease", "engine")
 _ONLY_EMBEDDED = ("engine with live-restore",)
-# In this order the same part is not killed again before it has run for a while.
+# This order lets a part run for a while before it is killed again.
 ALL = {
     "clustered": [(victim, state) for state in STATES for victim in VICTIMS if victim not in _ONLY_EMBEDDED],
     "embedded": [(victim, state) for state in STATES for victim in VICTIMS if victim not in _ONLY_CLUSTERED],
@@ -39,7 +39,7 @@ CHOSEN = ALL if os.environ.get("CHAOS") == "all" else {
 
 
 def _crash(rig: Rig, victim: str, state: str, note: Callable[[str, object], None]) -> None:
-    """One case."""
+    """Run one case."""
     for name, value in (("database", "PostgreSQL" if rig.cluster else "SQLite"), ("victim", victim)):
         note(name, value)
     note("state", state)

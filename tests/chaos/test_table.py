@@ -1,4 +1,4 @@
-"""docs/crashes.md has a row for each thing that is killed, and names tests that are there."""
+"""docs/crashes.md has a row for each victim, and names tests that exist."""
 
 import re
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""What is no death, and must not end a run either: a full disk, a clock that jumps, too many bells, a second
-worker."""
+"""Disturbances other than crashes, which must not end a run either: a full disk, a clock that jumps, repeated
+bells, a second worker."""
 
 import os
 import socket
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.chaos
 
 @pytest.fixture
 def small_outputs(embedded: Rig) -> Iterator[Path]:
-    """The outputs lie on a file system of 64 MB for a while."""
+    """Outputs are on a file system of 64 MB during the test."""
     outputs = embedded.instance.data / "outputs"
     image = Path(tempfile.mkdtemp(prefix="small-")) / "image"
     with image.open("wb") as file:
@@ -68,7 +68,7 @@ def test_a_second_worker_of_the_node_is_refused_and_the_first_goes_on(embedded: 
 
 @pytest.mark.parametrize("ahead", [3600, -3600])
 def test_a_clock_that_jumps_by_an_hour_ends_no_run(embedded: Rig, clock: Clock, ahead: int):
-    """That of application, worker and database, which is SQLite and so has theirs."""
+    """The clock of application and worker, and so of SQLite, which runs in their processes."""
     run = embedded.submit(seconds=3)
     await_begin(embedded, run)
     clock.set(ahead)

@@ -1,5 +1,5 @@
-"""What dies, and what an operator or a service manager does after it. What the instance itself must put
-right, nobody does for it here."""
+"""What is killed, and what an operator or a service manager does afterwards. The tests do nothing that the
+instance must do by itself."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ def _nothing(_rig: Rig) -> None:
 
 @dataclass(frozen=True)
 class Victim:
-    """How something is killed, and what happens to it afterwards from outside."""
+    """How something is killed, and what is done from outside afterwards."""
 
     kill: Callable[[Rig], None]
     recover: Callable[[Rig], None] = _nothing

@@ -1,8 +1,8 @@
-"""Machines on a network, on one machine: namespaces with an engine and a worker in each, and a wire to cut.
+"""A network of nodes on one machine: namespaces with an engine and a worker each, and a link that can be cut.
 
-A bridge is the network, and the first machine is at its address, in the namespaces of the tests. Each node
-has a network and a mount namespace: it reaches the rest through its wire alone, and its engine has
-certificates of its own in /etc/docker.
+The network is a bridge. The first machine has the bridge's address and the namespaces of the tests. Each node
+has its own network and mount namespace: it reaches the others only through its link, and its engine has
+separate certificates in /etc/docker.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ PATIENCE = 240.0  # seconds, on a busy machine
 
 
 def run(*words: str) -> str:
-    """A command that has to succeed; what it printed."""
+    """Run a command that must succeed; return its output."""
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
 
@@ -51,7 +51,7 @@ class Network:
 
 
 class Machine:
-    """A node: namespaces, a wire, an engine, a worker."""
+    """A node: namespaces, a link, an engine, a worker."""
 
     def __init__(self, name: str, *, network: Network, number: int, first: Instance) -> None:
         self.name = name
@@ -97,7 +97,7 @@ class Machine:
         self.command("node", "join", "-", given=made.stdout)
 
     def command(self, *words: str, given: bytes = b"") -> str:
-        """A command of `gridapps-server` on this machine; what it printed. It has to succeed."""
+        """Run a command of `gridapps-server` that must succeed on this machine; return its output."""
         command = [*self._inside, str(SERVER), *words]
         done = subprocess.run(command, env=self.environment, input=given, capture_output=True, check=False)
         assert done.returncode == 0, (done.stdout + done.stderr).decode()
@@ -129,7 +129,7 @@ class Machine:
         assert self.worker is not None
         with contextlib.closing(docker.APIClient(self.engine.address)) as client:
             running = [client.inspect_container(row["Id"])["State"]["Pid"] for row in client.containers()]
-        for pid in self._processes():  # all at once: what outlives its parent would tidy up
+        for pid in self._processes():  # all at once: a process that outlives its parent would tidy up
             with contextlib.suppress(OSError):
                 if b"gridapps" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     os.kill(pid, signal.SIGKILL)
@@ -141,7 +141,7 @@ class Machine:
                 os.kill(pid, signal.SIGKILL)
 
     def cut(self) -> None:
-        """Cut the wire."""
+        """Cut the link."""
         run("ip", "link", "set", self._wire, "down")
 
     def mend(self) -> None:
@@ -164,18 +164,18 @@ class Machine:
         return [*self.containers(), *spaces, *mounts]
 
     def remove(self) -> None:
-        """End everything of it and delete what it wrote."""
+        """End all of its processes and delete its files."""
         if self.worker is not None and self.worker.poll() is None:
             self.stop_worker()
         self.engine.stop()
         for pid in (*self._processes(), self._holder.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self._holder.wait()  # the wire goes with the namespace
+        self._holder.wait()  # the link is removed with the namespace
         subprocess.run(["rm", "-rf", str(self.directory)], check=True)
 
     def _processes(self) -> list[int]:
-        """Those in its mount namespace, but for the one that holds it."""
+        """The processes in its mount namespace, except the one that holds it."""
         mine = Path(f"/proc/{self._holder.pid}/ns/mnt").readlink()
         found = []
         for entry in Path("/proc").glob("[0-9]*"):

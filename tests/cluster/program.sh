@@ -1,5 +1,5 @@
 #!/bin/sh
-# The App of the cluster tests: {"seconds": N}. What it leaves depends on the input alone.
+# The App of the cluster tests: {"seconds": N}. Its outputs depend only on the input.
 set -e
 seconds=$(cat | sed -n 's/.*"seconds": *\([0-9.]*\).*/\1/p')
 echo '{"progress": 0.1, "message": "begun"}' >&2

@@ -1,4 +1,4 @@
-"""The bell across machines: a call reaches every node, and a broker in trouble costs the caller nothing."""
+"""The bell across machines: a call reaches every node, and a failing broker does not delay the caller."""
 
 import contextlib
 import os
@@ -64,7 +64,7 @@ class Machine:
         self._open.close()
 
     def ring(self) -> float:
-        """Ring from a process of this machine; the seconds that it took the caller."""
+        """Ring from a process of this machine; return how many seconds the call took."""
         assert self.caller.stdin is not None
         assert self.caller.stdout is not None
         self.caller.stdin.write(b"ring\n")
@@ -102,13 +102,13 @@ def machines(broker: Broker) -> Iterator[tuple[Machine, Machine]]:
 
 
 def _until_heard(caller: Machine, hearer: Machine) -> None:
-    end = time.monotonic() + 90  # on a machine that has other things to do
+    end = time.monotonic() + 90  # on a busy machine
     while True:
         caller.ring()
         if hearer.hears(0.5):
             break
         assert time.monotonic() < end, (hearer.data / "log").read_text()
-    while hearer.hears(0.5):  # what came late
+    while hearer.hears(0.5):  # discard late rings
         pass
 
 
@@ -154,7 +154,7 @@ def test_a_broker_in_trouble_costs_the_caller_nothing_and_is_found_again(machine
     try:
         assert max(one.ring() for _ in range(20)) < TIMEOUT
         assert one.hears(60), "the bell of the machine itself needs no broker"
-        time.sleep(1.5)  # one more is tried
+        time.sleep(1.5)  # time for one more attempt
         assert max(one.ring() for _ in range(20)) < TIMEOUT
     finally:
         broker.start() if trouble == "killed" else broker.resume()

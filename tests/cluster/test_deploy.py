@@ -1,4 +1,4 @@
-"""What deploy/ says is true of the program: its settings exist and are valid, what it names is there."""
+"""The files in deploy/ match the program: the settings, files and commands that they name exist."""
 
 import configparser
 import os
@@ -53,7 +53,7 @@ def _check_settings(settings: dict[str, str]) -> Environment:
 
 
 def _check_command(words: list[str]) -> None:
-    """That `gridapps-server` takes these words."""
+    """Assert that `gridapps-server` accepts these words."""
     command, *options = words
     found = main.commands[command]
     with click.Context(found) as context:
@@ -99,7 +99,7 @@ def test_the_image_is_built_of_files_that_are_there_and_starts_a_command_that_ex
 
 
 UNITS = sorted(path.name for path in DEPLOY.glob("*.service"))
-# The launcher is root, and has to share the mount namespace of the engine.
+# The launcher is root, and must share the mount namespace of the engine.
 EXPOSED = {"gridapps-launcher.service": 5.0, "gridapps.service": 3.0, "gridapps-worker.service": 2.0}
 
 

@@ -1,4 +1,4 @@
-"""Becoming a node: commands on the first machine and on the other, and what each refuses."""
+"""Joining a node: the commands on the first machine and on the node, and what each refuses."""
 
 import os
 import subprocess
@@ -103,7 +103,7 @@ def test_a_node_does_not_administer_the_instance(joined):
 
 
 def test_from_the_first_machine_to_a_waiting_worker(tmp_path, postgresql: Cluster):
-    """The commands themselves. A worker waits for database and schema, and never changes them."""
+    """With the real commands. A worker waits for database and schema, and never changes them."""
     (tmp_path / "storage").mkdir()
     url = postgresql.create_database("unused").replace("/unused", "/joining")
     first = _Machine(tmp_path / "first", database=url, storage=tmp_path / "storage", host="grid.example")
@@ -124,7 +124,7 @@ def test_from_the_first_machine_to_a_waiting_worker(tmp_path, postgresql: Cluste
     worker = other.start("worker", "--join", str(bundle), "--certificates", str(tmp_path / "certs.d"))
     try:
         assert worker.stderr is not None
-        # Without those about the test's directory, which is closed to accounts.
+        # Without lines about the test's directory, which accounts cannot access.
         lines = (line for line in worker.stderr if not line.startswith(b"Not separated"))
         said_of_itself = next(lines)
         while b"is node b" in (line := next(lines)):
@@ -133,7 +133,7 @@ def test_from_the_first_machine_to_a_waiting_worker(tmp_path, postgresql: Cluste
         assert b'"later" does not exist' in line
         postgresql.create_database("later")
         assert b"its schema lacks" in next(lines)
-        # Two at once: one does it, and the other finds it done.
+        # Two at once: one migrates, and the other finds nothing to do.
         both = [first.start("migrate") for _ in range(2)]
         assert [process.communicate()[1] for process in both] == [b"", b""]
         end = time.monotonic() + 120
@@ -165,7 +165,7 @@ class _Machine:
         )  # fmt: skip
 
     def run(self, *words: str) -> bytes:
-        """What it printed. Fails unless it ends with 0."""
+        """Run a command; return its output. Fails unless it exits with 0."""
         process = self.start(*words)
         printed, said = process.communicate(timeout=300)
         assert process.returncode == 0, said.decode()

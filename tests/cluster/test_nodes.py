@@ -1,6 +1,6 @@
-"""Two nodes, each with an engine and a worker in namespaces of its own; the first machine does not work.
+"""Two nodes with an engine, a worker and namespaces each. The first machine has no worker.
 
-PostgreSQL and the broker lie on the first machine. Whatever dies or is cut off: every run ends, every task
+PostgreSQL and the broker run on the first machine. Whatever is killed or cut off, every run ends, every task
 completes once, the outputs are those of an undisturbed run, and nothing is left over.
 """
 
@@ -33,7 +33,7 @@ from tests.fixtures.postgresql import Cluster
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 FILES = 12
-LEASE = 10  # seconds; a busy machine keeps a worker from renewing it for some of them
+LEASE = 10  # seconds; on a busy machine a worker may renew it some seconds late
 APP = "spread"
 NUMBERS = "".join(f"{number}\n" for number in range(1, 20001)).encode()
 
@@ -58,7 +58,7 @@ class Site:
         return self.developer.submit(APP, self.export, arguments={"seconds": seconds})
 
     def check(self, ended: str) -> Counter[str]:
-        """Assert that the run has succeeded as if undisturbed; how many tasks each node has completed."""
+        """Assert that the run ended like an undisturbed one; return the tasks that each node completed."""
         shown = self.developer.wait(ended, "SUCCESS", seconds=120)
         assert len(shown["tasks"]) == FILES
         completed: Counter[str] = Counter()
@@ -73,11 +73,11 @@ class Site:
         return completed
 
     def unfinished(self, started: str) -> int:
-        """How many tasks of a run have not ended."""
+        """The number of tasks of a run that have not ended."""
         return sum(not task["ended_at"] for task in self.developer.show(started)["tasks"])
 
     def until_both_work(self) -> None:
-        """Until a run is completed by both nodes."""
+        """Submit runs until both nodes have completed tasks of one run."""
         self.until(lambda: set(self.check(self.submit(2))) == {"a", "b"}, what="at work on both nodes")
 
     def until(self, condition: Callable[[], Any], *, what: str, seconds: float = 60) -> None:
@@ -88,7 +88,7 @@ class Site:
             time.sleep(0.2)
 
     def until_both_run(self, started: str) -> None:
-        """Until containers of this run run on both nodes."""
+        """Wait until both nodes have running containers of this run."""
         self.until(
             lambda: (
                 {"a", "b"} <= {task["node"] for task in self._running(started)}
@@ -102,7 +102,7 @@ class Site:
         return [{"node": task["attempts"][-1]["node"]} for task in tasks if task["state"] == "RUNNING"]
 
     def until_clean(self) -> None:
-        """Until nothing of any attempt is left on the nodes."""
+        """Wait until nothing of any attempt is left on the nodes."""
         self.until(lambda: not any(node.leftovers() for node in self.nodes), what="clean")
 
 
@@ -170,7 +170,7 @@ def _image(engine: Engine, version: str) -> str:
 def test_a_run_spreads_over_both_nodes(site: Site):
     started = site.submit(2)
     site.until_both_run(started)
-    # The same message, ten times: ten looks at the queue.
+    # The same message ten times: the worker checks the queue ten times.
     application = Celery(broker=site.broker.url)
     bell: Any = Broadcast("gridapps-bell")
     for _ in range(10):
@@ -251,7 +251,7 @@ def test_a_node_that_is_cut_off_loses_its_tasks_and_none_completes_twice(site: S
 
 
 def _assert_no_stray_files(site: Site, ended: str) -> None:
-    """In the storage lie the outputs of the winning attempts alone."""
+    """Assert that the storage has only the outputs of the attempts that ended the tasks."""
     top = Path(site.first.settings["GRIDAPPS_STORAGE"]) / "outputs" / ended
     found = {(int(path.parts[-4]), int(path.parts[-3])) for path in top.glob("*/*/files/*")}
     shown = site.developer.show(ended)

@@ -1,4 +1,4 @@
-"""Archives that are nearly sound: what a reader of tar takes for granted is wrong here and there."""
+"""Archives that are almost valid: a few assumptions that readers of tar make do not hold."""
 
 from hypothesis import strategies as st
 
@@ -43,7 +43,7 @@ VALUES = NAMES | st.sampled_from([b"", b"0", b"1", b"5000", b"05000", b"-1", b"+
 
 @st.composite
 def sound_entries(draw: st.DrawFn) -> bytes:
-    """A header with a content, and perhaps an extended header in front of it."""
+    """A valid header with content, and perhaps an extended header in front of it."""
     gnu, kind, name = draw(st.booleans()), draw(SOUND_KINDS), draw(SOUND_NAMES)
     size = draw(SIZES) if kind in b"0\0" and b".wh." not in name else 0
     front = b""
@@ -55,7 +55,7 @@ def sound_entries(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def wild_entries(draw: st.DrawFn) -> bytes:
-    """The same where anything may be wrong."""
+    """The same, but any field may be wrong."""
     gnu = draw(st.booleans())
     parts = []
     for _ in range(draw(st.integers(0, 2))):
@@ -89,7 +89,7 @@ def _long(kind: bytes, content: bytes, *, gnu: bool = True) -> bytes:
 
 
 def _spoilt(draw: st.DrawFn, block: bytearray) -> bytearray:
-    """Another byte or number somewhere, and a checksum that fits again."""
+    """The block with a byte or number changed, and a matching checksum."""
     if draw(st.booleans()):
         at = draw(st.sampled_from([100, 108, 124, 136, 345, 483]))
         value = draw(NUMBERS)[: 12 if at >= 124 else 8]
@@ -103,7 +103,7 @@ def _spoilt(draw: st.DrawFn, block: bytearray) -> bytearray:
 
 @st.composite
 def archives(draw: st.DrawFn) -> bytes:
-    """A whole archive: mostly sound entries, and perhaps one that is wild somewhere among them."""
+    """A whole archive: mostly valid entries, and perhaps a wild one among them."""
     parts = draw(st.lists(sound_entries(), max_size=3))
     if draw(st.booleans()) or not parts:
         parts.insert(draw(st.integers(0, len(parts))), draw(wild_entries()))

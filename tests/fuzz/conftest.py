@@ -1,4 +1,4 @@
-"""How long fuzzers search: a little in the gate, `FUZZ=soak` for hours. The corpus keeps what they find."""
+"""How long fuzzers run: briefly in `make test`, for hours with `FUZZ=soak`; and the corpus of their finds."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 
 CORPUS = DirectoryBasedExampleDatabase(Path(__file__).parent / "corpus")
 SOAK = os.environ.get("FUZZ") == "soak"
-# For tests of this directory: @fuzzing. Examples take as long as the machine is busy.
+# The decorator @fuzzing, for tests of this directory. It has no deadline, because the machine may be busy.
 fuzzing = settings(
     max_examples=20_000 if SOAK else 600,
     database=CORPUS,

@@ -1,7 +1,7 @@
-"""What is fuzzed: each target takes any bytes, and fails when the code that reads them goes wrong.
+"""Targets of fuzzing: each takes any bytes, and fails when the code that reads them is at fault.
 
-A reader may refuse with its own error. Anything else that it raises, a promise that its answer breaks, or too
-long a time is a fault. docs/decisions/0140-attacks-and-fuzzing.md says why these.
+A reader may refuse input with its own error. Any other exception, a result that breaks the reader's contract,
+or too much time is a fault. docs/decisions/0140-attacks-and-fuzzing.md says why these targets were chosen.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ SECRET = "c2VjcmV0LXRva2VuLW9mLWEtdXNlcg"
 
 
 def pointcloud(data: bytes) -> None:
-    """The header of a file, which is judged before any library sees it."""
+    """The header of a point cloud file, which is checked before any library reads it."""
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()
@@ -62,7 +62,7 @@ def log_line(data: bytes) -> None:
 
 
 def program_log(data: bytes) -> None:
-    """What a program wrote as its log, into the file that it can reach itself."""
+    """The log of a program, which can write any bytes to the file."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "log"
         path.write_bytes(data)
@@ -90,7 +90,7 @@ def json_body(data: bytes) -> None:
 
 
 def registry_uri(data: bytes) -> None:
-    """The request line of a push or pull: what is allowed is one repository's, letter for letter."""
+    """The URI of a push or pull: an allowed path literally names the repository that it was judged for."""
     uri = data.decode("latin-1")
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
         with contextlib.suppress(Denied):
@@ -114,7 +114,7 @@ def token_scope(data: bytes) -> None:
 
 
 def hook_target(data: bytes) -> None:
-    """A URL that a hook shall lead to, against what the C library takes for an address."""
+    """The target of a hook. Whatever the C library reads as an address must be public."""
     with contextlib.suppress(BadTarget):
         found = site(data.decode("utf-8", "replace"), Rules(http=True))
         host = re.sub(r":\d+$", "", found.partition("://")[2]).strip("[]")
@@ -124,7 +124,7 @@ def hook_target(data: bytes) -> None:
 
 
 def schema(data: bytes) -> None:
-    """An arguments' schema and arguments, as a developer and a user send them."""
+    """A schema and arguments, as a developer and a user send them."""
     with contextlib.suppress(ApiError, schemas.InvalidSchema, schemas.InvalidArguments):
         schemas.check_schema(parsing.parse(data))
 
@@ -150,7 +150,7 @@ def _cloud(ending: str) -> bytes:
 
 
 DIGEST = b"sha256:" + b"0" * 64
-# Good inputs, which are spoilt: what is no input at all is refused by the first look.
+# Valid inputs to modify. Random bytes alone would be refused by the first check.
 SEEDS: Mapping[str, list[bytes]] = {
     "pointcloud": [_cloud("las"), _cloud("laz")],
     "log_line": [
@@ -180,5 +180,5 @@ assert SEEDS.keys() == TARGETS.keys()
 
 
 def examples() -> int:
-    """How many inputs each target gets: few in the gate, FUZZ_EXAMPLES of them in a soak."""
+    """The number of inputs for each target: few in `make test`, FUZZ_EXAMPLES in a soak."""
     return int(os.environ.get("FUZZ_EXAMPLES", "60"))

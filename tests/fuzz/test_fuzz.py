@@ -1,4 +1,4 @@
-"""Inputs of strangers, spoilt at random. What fails is kept in corpus/, and tried first from then on."""
+"""Untrusted inputs, modified at random. Inputs that fail are kept in corpus/ and tried first from then on."""
 
 import hashlib
 import time
@@ -24,14 +24,14 @@ EXTREMES = [
 
 
 def spoilt(seeds: list[bytes]) -> st.SearchStrategy[bytes]:
-    """Good inputs with pieces replaced, put in, cut out or doubled, and sometimes bytes alone."""
+    """Valid inputs with pieces replaced, inserted, removed or doubled, and sometimes random bytes alone."""
     piece = st.one_of(st.sampled_from(EXTREMES), st.binary(max_size=12))
     change = st.tuples(st.floats(0, 1), st.integers(0, 12), piece)
 
     def apply(seed: bytes, changes: list[tuple[float, int, bytes]]) -> bytes:
         data = seed
         for place, length, content in changes:
-            # The beginning of a file is its header: half of all places lie there.
+            # A file begins with its header, so half of the changes are made there.
             span = min(len(data), 400) if place < 0.5 else len(data)
             at = int(place * 2 % 1 * span)
             data = data[:at] + content + data[at + length :]

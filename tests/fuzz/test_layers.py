@@ -1,6 +1,6 @@
-"""What is taken at the push, unpacked by the engine itself: the tree is as it was judged, and no larger.
+"""Layers that a push accepts, unpacked by a real engine: the tree is as judged, and no larger.
 
-The engine is one of the test's own with a limit on its memory.
+The engine is a separate one with a memory limit.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ BATCH = 100  # layers of one image
 CGROUPS = Path("/sys/fs/cgroup/memory")
 Tree = dict[bytes, tuple[str, int | bytes]]  # by path: kind, and size or target
 ZERO = header(b"dev/zero", kind=b"3", fields={329: b"0000001\0", 337: b"0000005\0"})
-# What tools write and the fuzzer does not come by.
+# Archives that tools write and that the fuzzer does not generate.
 KNOWN = [
     [header(b"./", kind=b"5"), header(b"./a", kind=b"5"), entry(b"./a/b", b"x" * 5000), ZERO],
     [entry(b"a", b"x"), header(b"b", kind=b"1", target=b"./a"), header(b"c", kind=b"2", target=b"../../etc")],
@@ -56,7 +56,7 @@ KNOWN = [
 
 @pytest.fixture(scope="module")
 def limited(engine: Engine) -> Iterator[OwnEngine]:
-    """An engine that cannot take more than 512 MiB of memory."""
+    """An engine with a limit of 512 MiB of memory."""
     if not (CGROUPS / "memory.limit_in_bytes").exists():
         pytest.skip("needs the memory controller of cgroup v1")
     group = CGROUPS / f"gridapps-test-{uuid.uuid4().hex[:8]}"
@@ -75,7 +75,7 @@ def limited(engine: Engine) -> Iterator[OwnEngine]:
 
 
 def judged(content: bytes) -> tuple[Tree, int] | None:
-    """The tree of a layer by its entries, and the size it was judged as; None when it is refused."""
+    """The tree of a layer according to its entries, and its judged size; None when it is refused."""
     try:
         found = examine_layer([content], max_size=8 * MIB, max_files=1000)
     except (Invalid, TooLarge):
@@ -108,7 +108,7 @@ def tree_of(found: Iterable[TarEntry]) -> Tree:
 
 
 def unpacked(directory: Path) -> tuple[Tree, int]:
-    """The same of what the engine has made, and the bytes that it takes."""
+    """The tree that the engine has unpacked, and its size on the disk."""
     tree: Tree = {}
     taken: dict[int, int] = {}
     root = os.fsencode(directory)
@@ -130,7 +130,7 @@ def unpacked(directory: Path) -> tuple[Tree, int]:
 
 
 def load(engine: OwnEngine, layers: list[bytes]) -> list[Path]:
-    """Load an image into the engine; the directory of each layer."""
+    """Load an image into the engine; return the directory of each layer."""
     name = f"fuzz:{uuid.uuid4().hex[:12]}"
     diff_ids = [f"sha256:{hashlib.sha256(each).hexdigest()}" for each in layers]
     configuration = {
@@ -159,7 +159,7 @@ def load(engine: OwnEngine, layers: list[bytes]) -> list[Path]:
 
 
 def compare(engine: OwnEngine, layers: list[bytes]) -> None:
-    """Every layer, one over the other in one image; each by itself when that fails, to name it."""
+    """Compare the layers in one image. If that fails, compare each in its own image, to name the fault."""
     try:
         directories = load(engine, layers)
     except ValueError as error:
@@ -203,7 +203,7 @@ def test_what_is_taken_unpacks_as_judged(limited: OwnEngine) -> None:
 @fuzzing
 @given(content=archives())
 def test_any_archive_is_judged(content: bytes) -> None:
-    """With a sentence, and by Python's own reader of tar as no smaller than it is."""
+    """A refusal has a sentence, and an accepted archive is no larger for Python's own reader than judged."""
     found = judged(content)
     if found is None:
         return

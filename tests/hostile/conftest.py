@@ -1,4 +1,4 @@
-"""A campaign: an instance of its own, one hostile image, and a run of each of its faults, all at once."""
+"""A campaign: a separate instance, a hostile image, and a run of each of its faults, submitted at once."""
 
 import shutil
 import subprocess
@@ -21,7 +21,7 @@ from tests.fixtures.pointclouds import write_pointcloud
 from tests.hostile.faults import FAULTS, Fault
 
 SOURCE = Path(__file__).with_name("hostile.c")
-MAX_LOG = 10 * 1024**2  # what an instance has by itself: floods reach it
+MAX_LOG = 10 * 1024**2  # the default of an instance, which floods reach
 SLOTS = 4
 FORGED = [
     "USER root",
@@ -37,7 +37,7 @@ FORGED = [
 
 @dataclass(frozen=True)
 class Host:
-    """What a hostile App must leave as it was. Bytes are of the disk that the instance lies on."""
+    """What a hostile App must not change on the host. Bytes are those of the instance's disk."""
 
     processes: int  # in the instance's control group
     loops: int
@@ -77,7 +77,7 @@ def _loops() -> str:
 
 @dataclass
 class Campaign:
-    """Every fault's run. `ended` waits for one."""
+    """The runs of all faults. `ended` waits for one."""
 
     instance: Instance
     developer: Person
@@ -103,7 +103,7 @@ class Campaign:
         return self._shown[name]
 
     def outputs(self, name: str) -> dict[str, int]:
-        """Path -> size of what the fault left."""
+        """The outputs of a fault: path -> size."""
         self.ended(name)
         found: dict[str, int] = {}
         after = ""
@@ -116,17 +116,17 @@ class Campaign:
                 return found
 
     def log(self, name: str) -> list[str]:
-        """The texts of its log's lines."""
+        """The texts of the lines of its log."""
         self.ended(name)
         lines = self.developer.log(self.runs[name]).splitlines()
         return [line.split(" ", 2)[2] if line.count(" ") > 1 else "" for line in lines]
 
     def stored(self, name: str) -> Path:
-        """Where its outputs lie."""
+        """The directory of its outputs."""
         return self.instance.data / "outputs" / self.runs[name] / "0" / "1" / "files"
 
     def tried(self, name: str) -> dict[str, str]:
-        """What it tried -> what came of it, as it printed that."""
+        """What it tried -> the result, as it printed them."""
         self.ended(name)
         text = self.developer.output(self.runs[name], "0/stdout.txt").decode()
         return dict(line.rsplit(" ", 1) for line in text.splitlines())
@@ -134,7 +134,7 @@ class Campaign:
 
 @pytest.fixture(scope="session")
 def hostile_image(engine: Engine) -> str:
-    """The image of hostile.c, which claims all that an image can claim."""
+    """The image of hostile.c, with every setting by which an image could try to gain rights."""
     program = Path(tempfile.mkdtemp(prefix="hostile-")) / "hostile"
     subprocess.run(["gcc", "-static", "-O1", "-o", str(program), str(SOURCE)], check=True)
     content = program.read_bytes()
@@ -147,7 +147,7 @@ def hostile_image(engine: Engine) -> str:
 
 @pytest.fixture(scope="module")
 def campaign(engine: Engine, hostile_image: str) -> Iterator[Campaign]:
-    """Everything submitted: the instance works on it while the tests wait for one after the other."""
+    """Submit all faults. The instance runs them while the tests wait for one after the other."""
     instance = new_instance(slots=SLOTS, max_log=MAX_LOG)
     try:
         instance.start()
@@ -179,7 +179,7 @@ def _submit(campaign: Campaign, faults: list[Fault]) -> None:
 
 
 def settled(campaign: Campaign) -> Host:
-    """The host after the last run, when what tidies up has had its moment."""
+    """The host after the last run, once everything has been tidied up or some time has passed."""
     end = time.monotonic() + 20
     while True:
         now = Host.look(campaign.instance, campaign.engine)

@@ -1,4 +1,4 @@
-"""The faults of hostile.c, and how the run of each ends. docs/hostile-apps.md is the same list for people."""
+"""The faults of hostile.c, and how the run of each ends. docs/hostile-apps.md describes them for readers."""
 
 from dataclasses import dataclass
 
@@ -8,8 +8,8 @@ FOR_EVER = 5  # seconds of wall-clock time for programs that would never end
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """What a user reads in the end. `words` stand in the reason's sentence; `time` (in seconds),
-    `disk` and `memory` (in bytes) are the run's limits."""
+    """A fault, and what the user reads at its end. The sentence of the reason contains `words`. `time` (in
+    seconds), `disk` and `memory` (in bytes) are the run's limits."""
 
     name: str
     state: str = "SUCCESS"
@@ -19,7 +19,7 @@ class Fault:
     time: float = 60
     disk: int = 16 * MIB
     memory: int = 64 * MIB
-    grace: float = 300  # seconds that it may take beyond that, on a busy machine
+    grace: float = 300  # further seconds that it may take on a busy machine
 
     @property
     def time_matters(self) -> bool:
@@ -40,7 +40,7 @@ def _out_of(what: str, name: str, words: str, exit_code: int, *, time: float = 6
 
 
 _ALL = (
-    # Room for 256 of them: it is their number that is tried here.
+    # Memory for 256 processes, so that it reaches the limit on their number.
     _never_ends("fork-bomb", 143, "more than 256 processes", memory=256 * MIB),
     _out_of("processes", "fork-and-give-up", "more than 256", 1),
     Fault(name="leave-daemons"),

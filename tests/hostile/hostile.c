@@ -40,7 +40,7 @@ static void say(const char *name, long result) {
 
 static void note(const char *text) { (void)!write(2, text, strlen(text)); }
 
-/* What a user wants to have, whatever comes after it. */
+/* Write an output, which the user must get whatever the fault does next. */
 static void leave(const char *path, const char *text) {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
     (void)!write(fd, text, strlen(text));
@@ -90,7 +90,7 @@ static int leave_daemons(void) {
             setsid();
             signal(SIGTERM, SIG_IGN);
             signal(SIGHUP, SIG_IGN);
-            if (fork() != 0) _exit(0); /* nobody waits for this one */
+            if (fork() != 0) _exit(0); /* no process waits for this one */
             for (;;) pause();
         }
     }
@@ -126,7 +126,7 @@ static int spin(void) {
     return 0;
 }
 
-/* A signal to the first process that names no sender: as if the engine had ended the container. */
+/* Send a signal without a sender to the first process, as if the engine had ended the container. */
 static int forge_queue(void) {
     siginfo_t info;
     memset(&info, 0, sizeof info);
@@ -153,7 +153,7 @@ static int forge_owner(void) {
     return 3;
 }
 
-/* No room for the report of the end. */
+/* Leave no space for the end report. */
 static int forge_fill(void) {
     static const char *const files[] = {"/.gridapps/report/status", "/grid/filled"};
     before();
@@ -181,8 +181,8 @@ static int attack_init(void) {
     leave("/.gridapps/run/status", "0\nexit_code 0\nend\n");
     syscall(SYS_pidfd_send_signal, (int)syscall(SYS_pidfd_open, 1, 0), SIGKILL, NULL, 0);
     for (int number = 1; number < NSIG; number++)
-        if (!strchr("\x01\x02\x03\x0a\x0c\x0f", number)) kill(1, number); /* but what it passes on to us */
-    kill(1, SIGUSR1); /* its word for the end of all grace: it kills us, and stays */
+        if (!strchr("\x01\x02\x03\x0a\x0c\x0f", number)) kill(1, number); /* except those that init passes on to this program */
+    kill(1, SIGUSR1); /* init's signal for the end of the grace period: it kills the program, and stays */
     for (int i = 0; i < 3000; i++) (void)!write(2, memset(block, 'x', sizeof block), sizeof block);
     return 7;
 }
@@ -235,7 +235,7 @@ static int memory_segments(void) { /* System V segments outlive the processes th
     }
 }
 
-static int memory_pipes(void) { /* memory of the kernel, in nobody's address space */
+static int memory_pipes(void) { /* kernel memory, in no address space */
     before();
     for (int children = 0; children < 30; children++) {
         if (fork() != 0) continue;
@@ -372,7 +372,7 @@ static int links(void) {
     say("hard-link-program", link("/hostile", "/grid/program"));
     say("hard-link-log", link("/.gridapps/run/log", "/grid/log"));
     say("move-log", rename("/.gridapps/run/log", "/grid/log"));
-    unlink("/grid/stdout.txt"); /* which is ours to write: what stands there now is not */
+    unlink("/grid/stdout.txt"); /* the program may write it; the link that replaces it points elsewhere */
     say("stdout", symlink("/etc/passwd", "/grid/stdout.txt"));
     return 0;
 }
@@ -426,7 +426,7 @@ static int closed(void) {
     return 0;
 }
 
-/* Writers that hold on to the very end; they are gone before anybody collects. */
+/* Writers that continue to the very end. They must have ended before collection begins. */
 static int changing(void) {
     before();
     for (int i = 0; i < 4; i++) {
@@ -593,7 +593,7 @@ static int nothing(void) {
     return 0;
 }
 
-/* For the bench: the same work each time, which is over when its neighbours let it. */
+/* For the bench: the same work each time; its duration depends on the other containers. */
 static int work(void) {
     volatile uint64_t sum = 0;
     for (int part = 0; part < 10; part++) {

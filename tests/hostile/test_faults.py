@@ -1,4 +1,4 @@
-"""Each fault of hostile.c over the whole path: it ends in time, for the right reason, and harms nobody."""
+"""Each fault of hostile.c over the whole path: it ends in time, with the right reason, and does no harm."""
 
 import hashlib
 import re
@@ -17,7 +17,7 @@ from gridapps.sandbox.workspace import USERS
 from tests.hostile.conftest import MAX_LOG, Campaign, settled
 from tests.hostile.faults import FAULTS
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]  # the first waits for the whole campaign
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]  # the first test waits for the whole campaign
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -28,7 +28,7 @@ def test_it_ends_in_time_for_the_right_reason_and_keeps_what_it_may(campaign: Ca
     assert shown["task"]["exit_code"] == fault.exit_code
     assert len(shown["task"]["attempts"]) == 1, "what a program does itself is not tried again"
     assert _seconds(shown) < fault.time + fault.grace
-    if name != "forged-progress":  # which makes none
+    if name != "forged-progress":  # it writes no before.txt
         assert campaign.outputs(name)["before.txt"] == len("made before the fault\n")
         assert "made before the fault" in campaign.log(name)
 
@@ -192,7 +192,7 @@ def test_who_ignores_everything_is_canceled_all_the_same(campaign: Campaign):
 
 
 def test_afterwards_the_host_is_as_it_was(campaign: Campaign):
-    """Here because it waits for everything that was submitted."""
+    """This test is here, after those of single faults, because it waits for all runs."""
     for name in FAULTS:
         campaign.ended(name)
     after = settled(campaign)
@@ -222,7 +222,7 @@ Output.objects.bulk_create(made, batch_size=5000)
 
 
 def test_very_many_outputs_are_downloaded_at_once(campaign: Campaign, tmp_path: Path):
-    """Ten tasks may leave so many. The files are made here: it is about the download."""
+    """Ten tasks may leave that many. The test creates the files itself, because it is about the download."""
     run, instance = campaign.runs["close-input"], campaign.instance
     campaign.ended("close-input")
     environment = {**instance.environment, "DJANGO_SETTINGS_MODULE": "gridapps.config.settings"}
@@ -251,6 +251,6 @@ def test_very_many_outputs_are_downloaded_at_once(campaign: Campaign, tmp_path: 
 
 
 def _memory(process: int) -> int:
-    """The most that a process has taken so far, in KiB."""
+    """The peak memory of a process so far, in KiB."""
     text = Path(f"/proc/{process}/status").read_text()
     return int(re.findall(r"^VmHWM:\s+(\d+) kB", text, re.M)[0])

@@ -10,11 +10,11 @@ SOURCE = Path(__file__).with_name("hostile.c").read_text()
 _GENERAL = {
     "test_it_ends_in_time_for_the_right_reason_and_keeps_what_it_may",
     "test_afterwards_the_host_is_as_it_was",
-}  # which stand above the tables: they hold for all
+}  # the page names them above the tables, because they apply to all faults
 
 
 def _named() -> set[str]:
-    """What stands in the last column of the tables."""
+    """The names in the last column of the tables."""
     rows = [line for line in (TOP / "docs" / "hostile-apps.md").read_text().splitlines() if line[:2] == "| "]
     cells = [row.rstrip(" |").rpartition(" | ")[2] for row in rows]
     return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
