@@ -3,7 +3,6 @@ the real parts are stopped, slowed down or locked from outside."""
 
 import contextlib
 import os
-import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import psycopg
 
 from tests.chaos.rig import FILES, Rig
+from tests.fixtures.suspension import suspended
 
 Hold = Callable[[Rig], AbstractContextManager[str]]  # gives the run's id
 
@@ -20,7 +20,7 @@ Hold = Callable[[Rig], AbstractContextManager[str]]  # gives the run's id
 @contextlib.contextmanager
 def queued(rig: Rig) -> Iterator[str]:
     """The worker is suspended, so the tasks stay in the queue."""
-    with _stopped(rig.instance.part("worker")):
+    with suspended(rig.instance.part("worker")):
         run = rig.submit(seconds=0)
         assert {state for state, _, _ in rig.tasks(run)} == {"QUEUED"}
         yield run
@@ -30,7 +30,7 @@ def queued(rig: Rig) -> Iterator[str]:
 def preparing(rig: Rig) -> Iterator[str]:
     """The engine pulls the image from a registry that does not answer."""
     rig.forget_image()
-    with _stopped(rig.instance.part("registry")):
+    with suspended(rig.instance.part("registry")):
         run = rig.submit(seconds=0)
         rig.until(lambda: rig.tasks(run)[0][0] == "RUNNING", "claimed")
         time.sleep(0.3)
@@ -55,7 +55,7 @@ def collecting(rig: Rig) -> Iterator[str]:
         end = time.monotonic() + 30
         while not copies.exists() and time.monotonic() < end:
             time.sleep(0.001)
-        with _stopped(rig.instance.part("worker")):
+        with suspended(rig.instance.part("worker")):
             if _count(copies) < 303:
                 yield run
                 return
@@ -90,27 +90,6 @@ STATES: dict[str, Hold] = {
     "collecting": collecting,
     "finishing": finishing,
 }
-
-
-@contextlib.contextmanager
-def _stopped(process: int) -> Iterator[None]:
-    """Suspend a process, and continue it afterwards if it still exists."""
-    born = _born(process)
-    os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        if _born(process) == born:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGCONT)
-
-
-def _born(process: int) -> str:
-    """The start time of a process, which distinguishes it from a later one with the same id."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
 
 
 @contextlib.contextmanager

@@ -55,7 +55,7 @@ def page(browser: Browser, stage: Stage) -> Iterator[Page]:
     opened.on(
         "console",
         lambda said: (
-            complaints.append(said.text)
+            complaints.append(f"{said.location['url']}: {said.text}")
             if said.type == "error" and said.location["url"].startswith(ours)
             else None
         ),
@@ -68,7 +68,7 @@ def page(browser: Browser, stage: Stage) -> Iterator[Page]:
     expect(opened.get_by_role("heading", name="Application settings")).to_be_visible()
     yield opened
     context.close()
-    assert complaints == []
+    assert complaints == [], stage.instance.tail()
 
 
 def test_a_certificate_from_the_settings_page(page: Page) -> None:

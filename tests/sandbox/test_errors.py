@@ -5,8 +5,6 @@ import hashlib
 import http.client
 import io
 import json
-import os
-import signal
 import subprocess
 import tarfile
 import threading
@@ -30,6 +28,7 @@ from tests.fixtures.engine import Engine
 from tests.fixtures.own_engine import OwnEngine
 from tests.fixtures.plain_registry import PlainRegistry, plain_registry
 from tests.fixtures.ports import free_port
+from tests.fixtures.suspension import suspended
 from tests.sandbox.conftest import MIB, SOCKET
 
 pytestmark = pytest.mark.service
@@ -231,9 +230,5 @@ def test_an_engine_whose_containerd_is_silent_is_away(
     process = int((own_engine.directory / "exec" / "containerd" / "containerd.pid").read_text())
     calls = Calls(own_engine.address)
     calls.check_well()
-    os.kill(process, signal.SIGSTOP)
-    try:
-        with pytest.raises(EngineUnavailable):
-            calls.check_well()
-    finally:
-        os.kill(process, signal.SIGCONT)
+    with suspended(process), pytest.raises(EngineUnavailable):
+        calls.check_well()
