@@ -66,7 +66,7 @@ class Limits:
 
     cpus: float
     memory: int
-    disk: int  # of outputs; the log has space of its own
+    disk: int  # of outputs; the log is limited separately
     inodes: int = 100_000
     tmp: int = 1024**3  # of /tmp, which also counts against memory
     log: int = 10 * 1024**2  # of standard error; of a longer log the beginning and the last 64 KiB are kept

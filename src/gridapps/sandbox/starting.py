@@ -93,7 +93,7 @@ class Starter:
         container = self._engine.create(self._containers.engine_name(name), configuration)
         try:
             image_files.check(lambda path: self._engine.stat(container, path))
-            if self._engine.container(container) is None:  # then no path was found
+            if self._engine.container(container) is None:  # so every path looked absent
                 raise EngineUnavailable(f"The engine lost the container for the check of {image.id}.")
         finally:
             self._engine.remove(container)

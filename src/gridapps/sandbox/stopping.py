@@ -5,7 +5,7 @@ from gridapps.sandbox.containers import Containers
 from gridapps.sandbox.ends import Ends, Phase
 from gridapps.sandbox.protocol import ContainerStuck
 
-_LAST_SECONDS = 10.0  # for init, after it was told to end everything
+_LAST_SECONDS = 10.0  # for init to end all processes and report
 
 
 def stop(containers: Containers, ends: Ends, name: str, *, grace: float) -> None:

@@ -7,7 +7,7 @@
         volume/                 the quota file system (or a plain directory under the watchdog)
             grid/               mode 1777, owned by root: the program cannot change its mode
             run/log             in a directory of root: the program can write to it, not replace it
-            report/status       the same, in a file system of its own, which nothing else can fill
+            report/status       the same, in a separate file system, which nothing else can fill
 
 Each attempt has a user id of its own, because the kernel keeps some limits per user.
 

@@ -2,8 +2,8 @@
 
 An engine drops no images by itself. Every image that the worker pulls is first recorded in a directory of the
 node: a file with the image's reference, whose modification time is the time of the last use. A restarted
-worker reads the times from there. Images that others have in the engine are left alone: if one has another
-name too, only the worker's name is removed.
+worker reads the times from there. Other images in the engine are left alone. If an image has another name as
+well, only the worker's name is removed.
 
 A lease in the process keeps an image that an attempt is about to start. After the start the engine keeps it,
 because it drops no image of a container.
@@ -24,7 +24,7 @@ from gridapps.sandbox.protocol import NoSpace, Sandbox, SandboxError
 logger = logging.getLogger(__name__)
 
 TRIM = 3600.0  # seconds between two trims if no image was pulled
-ONCE_IN = 600.0  # seconds in which others are dropped at most once for the same image
+ONCE_IN = 600.0  # seconds in which other images are dropped at most once for the same image
 
 
 class NodeImages:
