@@ -25,7 +25,7 @@ def states() -> str:
         "For programmers: the states of runs, tasks, shares and deliveries, and the allowed changes.",
         "",
         "`make pages` generates this page from the `states` modules of `runs`, `registry` and `hooks`.",
-        "Only `move` in `moves.py` writes a state, in one update that names the states it may leave.",
+        "Only `move` in `moves.py` writes these states, in one update that names the states it may leave.",
         "",
     ]
     lines += ["## Tasks and runs", "", "The state of a run follows from the states of its tasks.", ""]
