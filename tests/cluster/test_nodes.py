@@ -29,8 +29,13 @@ from tests.fixtures.people import Person
 from tests.fixtures.pointclouds import write_pointcloud
 from tests.fixtures.ports import free_port
 from tests.fixtures.postgresql import Cluster
+from tests.fixtures.tiers import CHANGES_INTERFACES
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.timeout(600),
+    pytest.mark.xdist_group(CHANGES_INTERFACES),
+]
 
 FILES = 12
 LEASE = 10  # seconds; on a busy machine a worker may renew it some seconds late

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.fixtures.tiers import CHANGES_INTERFACES
 from tests.instance.conftest import Stage
 
 CHROMIUM = shutil.which("chromium")
@@ -25,6 +26,7 @@ PASSWORD = secrets.token_urlsafe(12)
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.xdist_group(CHANGES_INTERFACES),  # a browser gives up its requests when interfaces change
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: scripts/machine test"),
 ]
 
