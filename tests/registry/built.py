@@ -89,3 +89,61 @@ def entry(manifest: bytes, platform: Mapping[str, Any] | None = None, **other: A
 
 def index(*entries: Mapping[str, Any]) -> dict[str, Any]:
     return {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(entries)}
+
+
+UNKNOWN = {"os": "unknown", "architecture": "unknown"}
+IN_TOTO = "application/vnd.in-toto+json"
+ARTIFACT = "application/vnd.docker.attestation.manifest.v1+json"
+PROVENANCE, SPDX_DOCUMENT = "https://slsa.dev/provenance/v0.2", "https://spdx.dev/Document"
+
+
+@dataclass
+class Attestation:
+    """What a builder attests of an image, in one of the layouts of buildx. Change the parts first."""
+
+    image: bytes  # its manifest
+    layout: str = "image"  # or "artifact", "subjectless"
+    predicates: Sequence[str] = (PROVENANCE,)
+    changes: Mapping[str, Any] = field(default_factory=dict)  # of the manifest
+    config: bytes = b""  # by default what the layout has
+
+    @property
+    def documents(self) -> list[bytes]:
+        subject = [{"name": "pkg:docker/app@1", "digest": {"sha256": digest(self.image)[7:]}}]
+        return [
+            encoded({"_type": "https://in-toto.io/Statement/v0.1", "predicateType": each, "subject": subject})
+            for each in self.predicates
+        ]
+
+    @property
+    def blobs(self) -> list[bytes]:
+        diff_ids = [digest(each) for each in self.documents]
+        like_an_image = {**UNKNOWN, "config": {}, "rootfs": {"type": "layers", "diff_ids": diff_ids}}
+        own = encoded(like_an_image) if self.layout == "image" else b"{}"
+        return [self.config or own, *self.documents]
+
+    @property
+    def manifest(self) -> bytes:
+        config, *documents = self.blobs
+        layers = [
+            descriptor(each, IN_TOTO, annotations={"in-toto.io/predicate-type": predicate})
+            for each, predicate in zip(documents, self.predicates, strict=True)
+        ]
+        head: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_MANIFEST}
+        if self.layout == "image":
+            head["config"] = descriptor(config, CONFIG)
+        else:
+            head["artifactType"] = ARTIFACT
+            head["config"] = descriptor(config, "application/vnd.oci.empty.v1+json", data="e30=")
+        if self.layout == "artifact":
+            head["subject"] = descriptor(self.image, OCI_MANIFEST)
+        return encoded({**head, "layers": layers, **self.changes})
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """Its entry in the index."""
+        annotations = {
+            "vnd.docker.reference.digest": digest(self.image),
+            "vnd.docker.reference.type": "attestation-manifest",
+        }
+        return entry(self.manifest, UNKNOWN, annotations=annotations)

@@ -8,13 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridapps.oci import configurations, manifests, pushed
+from gridapps.oci import attestations, configurations, manifests, pushed
+from gridapps.oci.attestations import AttestationManifest
 from gridapps.oci.configurations import ImageProgram
 from gridapps.oci.documents import Invalid
-from gridapps.oci.manifests import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, ImageIndex, ImageManifest
+from gridapps.oci.indexes import ImageIndex, Platform
+from gridapps.oci.manifests import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, ImageManifest
 from tests.registry.built import (
     CONFIG,
+    IN_TOTO,
     LAYER,
+    PROVENANCE,
+    Attestation,
     Image,
     config,
     descriptor,
@@ -110,7 +115,9 @@ def test_the_manifest_of_dockers_own_format_is_taken() -> None:
         (with_layer(urls=["https://elsewhere.example/layer"]), "refers to another location"),
         (with_layer(mediaType="application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"), "foreign layer"),
         (with_layer(mediaType="application/vnd.oci.image.layer.nondistributable.v1.tar"), "foreign layer"),
-        (with_layer(mediaType="application/vnd.oci.image.layer.v1.tar+zstd"), "only tar and tar with gzip"),
+        (with_layer(mediaType="application/vnd.oci.image.layer.v1.tar+zstd"), "--compression-format gzip"),
+        (with_layer(mediaType="application/vnd.docker.image.rootfs.diff.tar.zstd"), "compression=gzip"),
+        (with_layer(mediaType="application/vnd.oci.image.layer.v1.tar+xz"), "only tar and tar with gzip"),
     ],
 )
 def test_manifests_are_refused_with_the_reason(document: dict[str, Any], words: str) -> None:
@@ -324,7 +331,8 @@ def test_an_index_may_hold_other_platforms_and_attestations() -> None:
     )
     parsed = parse(document, media_type=OCI_INDEX)
     assert isinstance(parsed, ImageIndex)
-    assert parsed.image.digest == manifests.digest_of(image.manifest)
+    ours = [each.blob.digest for each in parsed.entries if each.platform is Platform.OURS]
+    assert ours == [manifests.digest_of(image.manifest)]
 
 
 def for_platform(**platform: Any) -> dict[str, Any]:
@@ -334,22 +342,48 @@ def for_platform(**platform: Any) -> dict[str, Any]:
 AMD64 = for_platform(os="linux", architecture="amd64")
 
 
+ATTESTED = Attestation(Image().manifest).entry
+
+
+def attested(**changes: Any) -> dict[str, Any]:
+    return ATTESTED | changes
+
+
+def annotated(target: Any, *, kind: Any = "attestation-manifest") -> dict[str, Any]:
+    names = ("vnd.docker.reference.digest", "vnd.docker.reference.type")
+    return attested(annotations=dict(zip(names, (target, kind), strict=True)))
+
+
 @pytest.mark.parametrize(
     ("document", "words"),
     [
-        (index(), "0 images for linux/amd64"),
-        (index(for_platform(**ARM)), "0 images for linux/amd64"),
-        (index(AMD64, AMD64), "2 images for linux/amd64"),
-        (index(AMD64, for_platform(os="linux", architecture="x86_64")), "as Go spells them"),
-        (index(AMD64, for_platform(os="linux", architecture="x86-64")), "as Go spells them"),
-        (index(AMD64, for_platform(os="Linux", architecture="amd64")), "as Go spells them"),
-        (index(AMD64, for_platform(os="", architecture="amd64")), "as Go spells them"),
-        (index(AMD64, for_platform(architecture="amd64")), "as Go spells them"),
+        (index(), "no entries"),
+        (index(AMD64, AMD64 | {"size": 1}), "twice, and differently"),
+        (
+            index(AMD64, ATTESTED | {"digest": AMD64["digest"], "size": AMD64["size"]}),
+            "twice, and differently",
+        ),
+        (index(ATTESTED), "is no image of the index"),
+        (index(AMD64, attested(platform={"os": "linux", "architecture": "amd64"})), "unknown/unknown"),
+        (index(AMD64, attested(platform=None)), "unknown/unknown"),
+        (index(AMD64, attested(mediaType=DOCKER_MANIFEST)), "is an attestation of type"),
+        (index(AMD64, attested(mediaType=OCI_INDEX)), "is an attestation of type"),
+        (index(AMD64, annotated("sha256:1")), "is no sha256 digest"),
+        (index(AMD64, annotated(None)), "is no sha256 digest"),
+        (index(AMD64, annotated([AMD64["digest"]])), "is no sha256 digest"),
+        (index(AMD64, annotated(ATTESTED["digest"])), "is no image of the index"),
+        (index(AMD64, annotated("sha256:" + "0" * 64)), "is no image of the index"),
+        (index(AMD64, annotated(AMD64["digest"], kind="other")), "only attestation-manifest is known"),
+        (index(AMD64, annotated(AMD64["digest"], kind=1)), "only attestation-manifest is known"),
+        (index(AMD64, for_platform(os="linux", architecture="x86_64")), "as Go spells it"),
+        (index(AMD64, for_platform(os="linux", architecture="x86-64")), "as Go spells it"),
+        (index(AMD64, for_platform(os="Linux", architecture="amd64")), "as Go spells it"),
+        (index(AMD64, for_platform(os="", architecture="amd64")), "as Go spells it"),
+        (index(AMD64, for_platform(architecture="amd64")), "as Go spells it"),
         (index(AMD64, for_platform(os="linux", OS="linux", architecture="arm")), "only 'os' is meant"),
-        (index(for_platform(os="linux", architecture="amd64", variant="v3")), "variant 'v3'"),
-        (index(AMD64, for_platform(os="linux", architecture="amd64", variant="v2")), "variant 'v2'"),
+        (index(AMD64, for_platform(variant="v2")), "as Go spells it"),
         (index(*[AMD64] * 65), "65 entries"),
-        (index(AMD64 | {"mediaType": OCI_INDEX}), "only images can be in it"),
+        (index(AMD64 | {"mediaType": LAYER}), "only images, attestations and indexes"),
         (index(AMD64 | {"urls": ["https://elsewhere.example"]}), "refers to another location"),
         (index(AMD64) | {"layers": [{}]}, "also a manifest"),
         (index(AMD64) | {"config": {}}, "also a manifest"),
@@ -357,6 +391,93 @@ AMD64 = for_platform(os="linux", architecture="amd64")
 )
 def test_indexes_are_refused_with_the_reason(document: dict[str, Any], words: str) -> None:
     assert words in refusal(document, media_type=OCI_INDEX)
+
+
+LAYOUTS = ("image", "artifact", "subjectless")
+
+
+def part(content: bytes) -> pushed.Part:
+    """What a manifest that is pushed by its digest is."""
+    return pushed.decode_part(content, media_type=OCI_MANIFEST, max_image=MAX_IMAGE, max_layers=5)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_attestations_of_builders_are_recognized(layout: str) -> None:
+    predicates = (PROVENANCE, "https://spdx.dev/Document", "https://cyclonedx.org/bom")
+    attestation = Attestation(Image().manifest, layout, predicates)
+    parsed = part(attestation.manifest)
+    assert isinstance(parsed, AttestationManifest)
+    assert [piece.kind for piece in parsed.pieces] == ["attestation", "sbom", "sbom"]
+    assert [blob.size for blob in parsed.blobs] == [len(blob) for blob in attestation.blobs]
+    assert parsed.subject == (manifests.digest_of(Image().manifest) if layout == "artifact" else "")
+    attestations.judge_configuration(attestation.blobs[0], parsed)
+
+
+def unknown(**changes: Any) -> dict[str, Any]:
+    """The configuration of a program for the platform of attestations."""
+    return config(os="unknown", architecture="unknown", **changes)
+
+
+def document_of(**changes: Any) -> dict[str, Any]:
+    return descriptor(b"x", IN_TOTO, annotations={"in-toto.io/predicate-type": PROVENANCE}) | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"layers": [document_of(), descriptor(b"x", LAYER)]}, "Document 2 of the attestation is of type"),
+        ({"layers": [document_of(annotations={})]}, "has no annotation in-toto.io/predicate-type"),
+        ({"layers": [document_of(annotations={"in-toto.io/predicate-type": 1})]}, "has no annotation"),
+        ({"layers": [document_of(annotations={"In-toto.io/predicate-type": "x"})]}, "only 'in-toto.io/"),
+        ({"layers": [document_of(size=17_000_000)]}, "too large"),
+        ({"layers": [document_of(urls=["https://elsewhere.example"])]}, "refers to another location"),
+        ({"layers": [document_of()] * 33}, "33 documents"),
+        ({"manifests": []}, "also an index"),
+        ({"annotations": {"a": 1}}, "annotations.a in the manifest is not a string"),
+        ({"annotations": {"a": "x" * 300_000}}, "larger than"),
+        ({"artifactType": "application/x"}, "has the artifactType"),
+        ({"config": descriptor(b"x", CONFIG) | {"size": 100_000}}, "larger than"),
+    ],
+)
+def test_malformed_attestations_are_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(Invalid) as raised:
+        part(Attestation(Image().manifest, changes=changes).manifest)
+    assert words in str(raised.value)
+
+
+def test_an_artifact_without_documents_or_with_a_foreign_configuration_is_refused() -> None:
+    for changes, words in (
+        ({"layers": []}, "0 documents"),
+        ({"config": descriptor(b"x", LAYER)}, "configuration of the attestation is of type"),
+        ({"subject": {"digest": "x"}}, "The subject has no media type"),
+    ):
+        with pytest.raises(Invalid, match=words):
+            part(Attestation(Image().manifest, "artifact", changes=changes).manifest)
+
+
+@pytest.mark.parametrize(
+    ("layout", "content", "words"),
+    [
+        ("image", config(), "is that of a program"),
+        ("image", unknown(), "is that of a program"),
+        (
+            "image",
+            unknown(config={"Cmd": ["/a"]}),
+            "is that of a program",
+        ),
+        ("image", config(os="linux", architecture="unknown", config={}), "is that of a program"),
+        ("image", unknown(config={"Env": [1]}), "config.Env.0"),
+        ("artifact", {"os": "linux"}, "is not empty"),
+    ],
+)
+def test_an_attestation_with_a_program_is_refused(layout: str, content: Any, words: str) -> None:
+    attestation = Attestation(Image().manifest, layout, config=encoded(content))
+    parsed = part(attestation.manifest)
+    assert isinstance(parsed, AttestationManifest)
+    with pytest.raises(Invalid, match=words):
+        attestations.judge_configuration(attestation.config, parsed)
+    with pytest.raises(Invalid, match="differs from the one"):
+        attestations.judge_configuration(attestation.config + b" ", parsed)
 
 
 Judged = TypeVar("Judged")
@@ -381,22 +502,52 @@ JSON = st.recursive(
 PATHS = st.sampled_from(
     [("schemaVersion",), ("mediaType",), ("config",), ("layers",), ("layers", 0), ("config", "size"),
      ("layers", 0, "digest"), ("layers", 0, "size"), ("layers", 0, "urls"), ("manifests",), ("manifests", 0),
-     ("manifests", 0, "platform"), ("manifests", 0, "platform", "os")]
+     ("manifests", 0, "platform"), ("manifests", 0, "platform", "os"), ("manifests", 1),
+     ("manifests", 1, "mediaType"), ("manifests", 1, "platform"), ("manifests", 1, "annotations"),
+     ("manifests", 1, "annotations", "vnd.docker.reference.type"),
+     ("manifests", 1, "annotations", "vnd.docker.reference.digest")]
+)  # fmt: skip
+IN_ATTESTATIONS = st.sampled_from(
+    [("artifactType",), ("subject",), ("subject", "digest"), ("config",), ("config", "mediaType"),
+     ("layers",), ("layers", 0), ("layers", 0, "mediaType"), ("layers", 0, "annotations"), ("mediaType",),
+     ("layers", 0, "annotations", "in-toto.io/predicate-type")]
 )  # fmt: skip
 
 
 @given(path=PATHS, value=JSON, kind=st.sampled_from([OCI_MANIFEST, OCI_INDEX]))
 def test_anything_in_any_place_is_judged(path: tuple[str | int, ...], value: Any, kind: str) -> None:
-    document: Any = Image().document if kind == OCI_MANIFEST else index(AMD64)
+    spoiled = spoil(Image().document if kind == OCI_MANIFEST else index(AMD64, ATTESTED), path, value)
+    if spoiled is None:
+        return
+    parsed = judged(lambda: parse(spoiled, media_type=kind))
+    assert not isinstance(parsed, ImageManifest) or 0 < parsed.size <= MAX_IMAGE
+    if isinstance(parsed, ImageIndex):
+        images = {each.blob.digest for each in parsed.entries if not each.attested}
+        assert all(each.attested in images for each in parsed.entries if each.attested)
+
+
+@given(path=IN_ATTESTATIONS, value=JSON, layout=st.sampled_from(LAYOUTS))
+def test_anything_in_any_place_of_an_attestation_is_judged(
+    path: tuple[str | int, ...], value: Any, layout: str
+) -> None:
+    spoiled = spoil(json.loads(Attestation(Image().manifest, layout).manifest), path, value)
+    if spoiled is None:
+        return
+    parsed = judged(lambda: part(encoded(spoiled)))
+    if isinstance(parsed, AttestationManifest):
+        assert all(piece.blob.media_type == IN_TOTO for piece in parsed.pieces)
+
+
+def spoil(document: Any, path: tuple[str | int, ...], value: Any) -> Any:
+    """A copy with the value in this place; None if there is no such place."""
     spoiled = json.loads(json.dumps(document))
     place = spoiled
     for step in path[:-1]:
         place = place.get(step) if isinstance(place, dict) else place[step] if place else None
         if place is None:
-            return
+            return None
     place[path[-1]] = value
-    parsed = judged(lambda: parse(spoiled, media_type=kind))
-    assert not isinstance(parsed, ImageManifest) or 0 < parsed.size <= MAX_IMAGE
+    return spoiled
 
 
 @given(content=st.binary())

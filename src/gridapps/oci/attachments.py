@@ -81,6 +81,11 @@ class ReferrersList:
     named: Sequence[str]  # digests
 
 
+def is_reserved(reference: str) -> bool:
+    """Whether a tag is reserved for attachments."""
+    return _RESERVED.fullmatch(reference) is not None
+
+
 def target_of(received: Received, reference: str) -> Target | None:
     """What this is attached to, by its tag or by its subject; None for an image.
 
@@ -139,10 +144,15 @@ def _parsed(document: Document, target: Target) -> AttachmentManifest:
     parsed = AttachmentManifest(target, config, pieces)
     if config.media_type in manifests.CONFIGS and any(_is_layer(piece.blob) for piece in pieces):
         raise Invalid("This is an image, not an attachment: push it under a tag of its own.")
-    size = sum(blob.size for blob in parsed.blobs)
+    require_small(parsed.blobs)
+    return parsed
+
+
+def require_small(blobs: Sequence[Blob]) -> None:
+    """Raise Invalid if the blobs of one manifest are too large together."""
+    size = sum(blob.size for blob in blobs)
     if size > MAX_SIZE:
         raise Invalid(f"The attachment is too large: {size} bytes; this instance allows {MAX_SIZE} bytes.")
-    return parsed
 
 
 def _piece(entry: Document, number: int, target: Target, artifact: str) -> Piece:
@@ -150,7 +160,7 @@ def _piece(entry: Document, number: int, target: Target, artifact: str) -> Piece
     if blob.media_type != SIMPLE_SIGNING:
         if target.kind == "signature":
             raise Invalid(f"Document {number} is of type {blob.media_type!r}, not {SIMPLE_SIGNING}.")
-        return Piece(target.kind or _kind(artifact, blob.media_type), blob)
+        return Piece(target.kind or kind_of(artifact, blob.media_type), blob)
     if target.kind not in ("signature", ""):
         raise Invalid(f"Document {number} is a signature; its tag ends with .sig.")
     signature = entry.document("annotations").knowing((SIGNATURE,)).get(SIGNATURE)
@@ -159,7 +169,8 @@ def _piece(entry: Document, number: int, target: Target, artifact: str) -> Piece
     return Piece("signature", blob, signature)
 
 
-def _kind(*types: str) -> str:
+def kind_of(*types: str) -> str:
+    """The kind that the first telling one of these media or predicate types names."""
     for media_type in types:
         for word, kind in _WORDS:
             if word in media_type:

@@ -14,6 +14,7 @@ from gridapps.oci.wire_types import ContainerConfiguration, ImageConfiguration, 
 from gridapps.sandbox.profile import MAX_ENVIRONMENT
 
 MAX_COMMAND = 64 * 1024  # bytes of ENTRYPOINT and CMD together
+PLATFORM = "linux/amd64"
 VOLUMES = ("/grid", "/tmp")  # noqa: S108 - names inside the container
 
 
@@ -28,9 +29,7 @@ class ImageProgram:
 
 def judge_configuration(content: bytes, *, manifest: ImageManifest) -> ImageProgram:
     """Judge the configuration that belongs to the manifest. Raises Invalid with every reason."""
-    if len(content) != manifest.config.size or digest_of(content) != manifest.config.digest:
-        raise Invalid("The image configuration differs from the one that the manifest names.")
-    image = typed(read_document(content, what="The image configuration"), ImageConfiguration)
+    image = _read(content, manifest)
     container = image.config or ContainerConfiguration()
     diff_ids = (image.rootfs and image.rootfs.diff_ids) or []
     reasons = [
@@ -44,13 +43,27 @@ def judge_configuration(content: bytes, *, manifest: ImageManifest) -> ImageProg
     return ImageProgram(container.entrypoint or [], container.cmd or [], diff_ids)
 
 
-def _faults_of_platform(image: ImageConfiguration) -> Iterator[str]:
+def platform_of(content: bytes, *, manifest: ImageManifest) -> str:
+    """The platform that the manifest's configuration names, such as linux/amd64. Raises Invalid."""
+    return _platform(_read(content, manifest))
+
+
+def _read(content: bytes, manifest: ImageManifest) -> ImageConfiguration:
+    if len(content) != manifest.config.size or digest_of(content) != manifest.config.digest:
+        raise Invalid("The image configuration differs from the one that the manifest names.")
+    return typed(read_document(content, what="The image configuration"), ImageConfiguration)
+
+
+def _platform(image: ImageConfiguration) -> str:
     names = [
         name for name in (image.os, image.architecture) if name and re.fullmatch(r"[a-z0-9]{1,32}", name)
     ]
-    platform = "/".join(names) if len(names) == 2 else "an unknown platform"
-    if platform != "linux/amd64":
-        yield f"The image is built for {platform}; build it for linux/amd64 (--platform linux/amd64)."
+    return "/".join(names) if len(names) == 2 else "an unknown platform"
+
+
+def _faults_of_platform(image: ImageConfiguration) -> Iterator[str]:
+    if (platform := _platform(image)) != PLATFORM:
+        yield f"The image is built for {platform}; build it for {PLATFORM} (--platform {PLATFORM})."
 
 
 def _faults_of_command(container: ContainerConfiguration) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Image manifests and indexes, checked without the content that they name.
+"""Image manifests, checked without the content that they name.
 
 The engine that pulls an image is written in Go. `documents` refuses what its JSON reader and this one could
 understand differently. Sources: OCI image specification 1.0, Docker image manifest version 2 schema 2.
@@ -15,7 +15,6 @@ from gridapps.oci.wire_types import typed
 
 MAX_MANIFEST = 4 * 1024**2  # bytes
 MAX_CONFIG = 4 * 1024**2  # bytes
-MAX_CHILDREN = 64
 NO_LIMIT = 2**62  # on images that were judged when they were pushed
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -30,7 +29,6 @@ LAYERS = (
     "application/vnd.oci.image.layer.v1.tar",
     "application/vnd.oci.image.layer.v1.tar+gzip",
 )
-
 _DESCRIPTOR = ("mediaType", "digest", "size", "urls", "platform", "annotations", "data", "artifactType")
 _MANIFEST = (
     "schemaVersion",
@@ -43,7 +41,6 @@ _MANIFEST = (
     "artifactType",
     "annotations",
 )
-_PLATFORM = ("os", "architecture", "variant", "os.version", "os.features", "features")
 
 
 @dataclass(frozen=True)
@@ -53,6 +50,18 @@ class Blob:
     media_type: str
     digest: str
     size: int  # bytes, as declared
+
+
+class CompressedWithZstd(Invalid):
+    """Layers have a compression that not every engine unpacks."""
+
+    def __init__(self, number: int, layers: Sequence[Blob]) -> None:
+        super().__init__(
+            f"Layer {number} is compressed with zstd, which not every engine unpacks. Push it with gzip: "
+            "docker buildx build --output type=image,push=true,compression=gzip,force-compression=true, or "
+            "podman push (skopeo copy) --compression-format gzip --force-compression."
+        )
+        self.digests = [layer.digest for layer in layers]
 
 
 @dataclass(frozen=True)
@@ -76,19 +85,6 @@ class ImageManifest:
     def named(self) -> Sequence[str]:
         """The digests of everything that it names."""
         return [blob.digest for blob in self.blobs]
-
-
-@dataclass(frozen=True)
-class ImageIndex:
-    """A well-formed index with exactly one image for linux/amd64."""
-
-    image: Blob  # the manifest of that image
-    children: Sequence[Blob]  # the manifests of all platforms
-
-    @property
-    def named(self) -> Sequence[str]:
-        """The digests of everything that it names."""
-        return [child.digest for child in self.children]
 
 
 @dataclass(frozen=True)
@@ -132,26 +128,11 @@ def digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def parse_image(received: Received, *, max_image: int, max_layers: int) -> ImageManifest | ImageIndex:
-    """Parse and check an image's manifest or index, without the content that it names. Raises Invalid."""
-    if received.media_type not in MANIFESTS + INDEXES:
-        raise Invalid(
-            f"The media type {received.media_type[:200]!r} is not supported: "
-            "push a Docker schema 2 or OCI image."
-        )
+def parse_manifest(received: Received, *, max_image: int, max_layers: int) -> ImageManifest:
+    """Parse and check an image's manifest, without the content that it names. Raises Invalid."""
     document = received.opened(limit=MAX_MANIFEST)
     if document.get("subject") is not None:
         raise Invalid("An image must not have a subject. Attachments are pushed by their digest.")
-    parsed: ImageManifest | ImageIndex
-    if received.media_type in INDEXES:
-        parsed = _index(document)
-    else:
-        parsed = _manifest(document, max_image=max_image, max_layers=max_layers)
-    typed(document, wire_types.ManifestOrIndex)
-    return parsed
-
-
-def _manifest(document: Document, *, max_image: int, max_layers: int) -> ImageManifest:
     if document.get("manifests") is not None:
         raise Invalid("The manifest is also an index; it must be one of the two.")
     config = described(document.document("config"), "The configuration")
@@ -159,67 +140,37 @@ def _manifest(document: Document, *, max_image: int, max_layers: int) -> ImageMa
         raise Invalid(f"This is not a container image: its configuration is of type {config.media_type!r}.")
     if config.size > MAX_CONFIG:
         raise Invalid(f"The image configuration is larger than {MAX_CONFIG} bytes.")
-    layers = [_layer(entry, number) for number, entry in enumerate(document.documents("layers"), 1)]
+    entries = enumerate(document.documents("layers"), 1)
+    layers = [described(entry, f"Layer {number}") for number, entry in entries]
     if not layers:
         raise Invalid("The image has no layers.")
     if len(layers) > max_layers:
         raise Invalid(f"The image has {len(layers)} layers; this instance allows {max_layers}.")
+    _require_supported(layers)
     manifest = ImageManifest(config, layers)
     if manifest.size > max_image:
         raise Invalid(
             f"The image is too large: {manifest.size} bytes compressed; this instance allows "
             f"{max_image} bytes."
         )
+    typed(document, wire_types.ManifestOrIndex)
     return manifest
 
 
-def _layer(entry: Document, number: int) -> Blob:
-    layer = described(entry, f"Layer {number}")
-    if "foreign" in layer.media_type or "nondistributable" in layer.media_type:
-        raise Invalid(
-            f"Layer {number} is a foreign layer, which is stored elsewhere; every layer must be pushed here."
-        )
-    if layer.media_type not in LAYERS:
-        raise Invalid(
-            f"Layer {number} is of type {layer.media_type!r}; only tar and tar with gzip are unpacked here."
-        )
-    return layer
-
-
-def _index(document: Document) -> ImageIndex:
-    if document.get("layers") is not None or document.get("config") is not None:
-        raise Invalid("The index is also a manifest; it must be one of the two.")
-    children = document.documents("manifests")
-    if len(children) > MAX_CHILDREN:
-        raise Invalid(f"The index has {len(children)} entries; at most {MAX_CHILDREN} are allowed.")
-    images = [image for child in children if (image := _amd64(child)) is not None]
-    named = [described(child, "An entry of the index") for child in children]
-    if len(images) != 1:
-        raise Invalid(f"The index has {len(images)} images for linux/amd64; exactly one is needed.")
-    return ImageIndex(images[0], named)
-
-
-def _amd64(child: Document) -> Blob | None:
-    """The child if it is for linux/amd64, or None. Raises Invalid for names that engines normalize."""
-    blob = described(child, "An entry of the index")
-    if blob.media_type not in MANIFESTS:
-        raise Invalid(f"An entry of the index is of type {blob.media_type!r}; only images can be in it.")
-    platform = child.document("platform").knowing(_PLATFORM)
-    system, architecture, variant = (platform.get(name) for name in ("os", "architecture", "variant"))
-    plain = all(
-        isinstance(name, str) and re.fullmatch(r"[a-z0-9]{1,32}", name) for name in (system, architecture)
-    )
-    if not plain or architecture in ("x8664", "i386", "aarch64", "armhf", "armel") or system == "macos":
-        raise Invalid(
-            "Each entry of the index has to name its platform: os and architecture, as Go spells them."
-        )
-    if (system, architecture) != ("linux", "amd64"):
-        return None
-    if variant not in (None, "", "v1"):
-        raise Invalid(
-            f"The image for linux/amd64 is for the variant {str(variant)[:50]!r}; build it for plain amd64."
-        )
-    return blob
+def _require_supported(layers: Sequence[Blob]) -> None:
+    for number, layer in enumerate(layers, 1):
+        if "foreign" in layer.media_type or "nondistributable" in layer.media_type:
+            raise Invalid(
+                f"Layer {number} is a foreign layer, which is stored elsewhere; every layer must be pushed "
+                "here."
+            )
+        if layer.media_type.endswith("zstd"):
+            raise CompressedWithZstd(number, [each for each in layers if each.media_type.endswith("zstd")])
+        if layer.media_type not in LAYERS:
+            raise Invalid(
+                f"Layer {number} is of type {layer.media_type!r}; only tar and tar with gzip are unpacked "
+                "here."
+            )
 
 
 def described(entry: Document, what: str) -> Blob:

@@ -1,11 +1,14 @@
 """Decodes a pushed document and identifies it: an image, an index or an attachment. No other module does."""
 
-from gridapps.oci import attachments, manifests
+from gridapps.oci import attachments, attestations, indexes, manifests
 from gridapps.oci.attachments import AttachmentManifest, ReferrersList
+from gridapps.oci.attestations import AttestationManifest
 from gridapps.oci.documents import Invalid
-from gridapps.oci.manifests import NO_LIMIT, ImageIndex, ImageManifest
+from gridapps.oci.indexes import ImageIndex
+from gridapps.oci.manifests import INDEXES, MANIFESTS, NO_LIMIT, ImageManifest, Received
 
-Pushed = ImageManifest | ImageIndex | AttachmentManifest | ReferrersList
+Part = ImageManifest | ImageIndex | AttestationManifest  # what an index can name
+Pushed = Part | AttachmentManifest | ReferrersList
 
 
 class InvalidAttachment(Invalid):
@@ -30,6 +33,9 @@ def identify(
     Raises InvalidAttachment for what is, or claims to be, an attachment, and Invalid for everything else.
     """
     received = manifests.decoded(content, media_type=media_type)
+    if not attachments.is_reserved(reference) and attestations.is_attestation(received):
+        _require_digest(content, reference)
+        return attestations.parse_attestation(received)
     try:
         target = attachments.target_of(received, reference)
         if target is not None:
@@ -41,7 +47,7 @@ def identify(
             return attachments.parse_attachment(received, target)
         except Invalid as error:
             raise InvalidAttachment(*error.reasons, release=target.release) from None
-    image = manifests.parse_image(received, max_image=max_image, max_layers=max_layers)
+    image = _image(received, max_image=max_image, max_layers=max_layers)
     _require_digest(content, reference)
     return image
 
@@ -51,7 +57,27 @@ def decode_image(
 ) -> ImageManifest | ImageIndex:
     """Decode the manifest or index of an image that is in a registry already. Raises Invalid."""
     received = manifests.decoded(content, media_type=media_type)
-    return manifests.parse_image(received, max_image=max_image, max_layers=max_layers)
+    return _image(received, max_image=max_image, max_layers=max_layers)
+
+
+def decode_part(
+    content: bytes, *, media_type: str, max_image: int = NO_LIMIT, max_layers: int = NO_LIMIT
+) -> Part:
+    """Decode what an index names and a registry has already. Raises Invalid."""
+    received = manifests.decoded(content, media_type=media_type)
+    if attestations.is_attestation(received):
+        return attestations.parse_attestation(received)
+    return _image(received, max_image=max_image, max_layers=max_layers)
+
+
+def _image(received: Received, *, max_image: int, max_layers: int) -> ImageManifest | ImageIndex:
+    if received.media_type in INDEXES:
+        return indexes.parse_index(received)
+    if received.media_type in MANIFESTS:
+        return manifests.parse_manifest(received, max_image=max_image, max_layers=max_layers)
+    raise Invalid(
+        f"The media type {received.media_type[:200]!r} is not supported: push a Docker schema 2 or OCI image."
+    )
 
 
 def _require_digest(content: bytes, reference: str) -> None:

@@ -7,7 +7,7 @@ from gridapps.oci.documents import Invalid, read_document
 from gridapps.oci.manifests import MAX_CONFIG, ImageManifest, digest_of
 from gridapps.pki.tokens import Registry
 from gridapps.promotion import contents
-from gridapps.pushes import references
+from gridapps.pushes import index_contents, references
 from gridapps.pushes.registry_client import NotInRegistry, Repository, Unavailable
 from gridapps.registry.models import App, Release, Share
 from gridapps.registry.sharing import SNAPSHOT
@@ -75,11 +75,7 @@ def _manifest(repository: Repository, release: Release) -> ImageManifest:
     image = pushed.decode_image(content, media_type=release.media_type)
     if isinstance(image, ImageManifest):
         return image
-    child = image.image
-    content = contents.manifest(repository, child.digest, child.media_type)
-    inner = pushed.decode_image(content, media_type=child.media_type)
-    assert isinstance(inner, ImageManifest), "an index names manifests only"
-    return inner
+    return index_contents.find(image, repository).manifest
 
 
 def _schema(old: dict[str, object], new: dict[str, object]) -> str:

@@ -6,7 +6,9 @@ from typing import Any
 
 from gridapps.oci import manifests, pushed
 from gridapps.oci.attachments import AttachmentManifest
-from gridapps.oci.manifests import OCI_MANIFEST, Blob, ImageIndex, ImageManifest
+from gridapps.oci.attestations import AttestationManifest
+from gridapps.oci.indexes import ImageIndex
+from gridapps.oci.manifests import OCI_MANIFEST, Blob
 from gridapps.pushes import attaching
 from gridapps.pushes.registry_client import NotInRegistry, Repository
 from gridapps.registry import kept_attachments
@@ -43,17 +45,25 @@ def copy_of(other: ReleaseContents) -> ReleaseContents:
 
 def of_release(source: Repository, release: Release) -> ReleaseContents:
     """Everything that the release names. Raises Spoiled, Invalid, Unavailable."""
-    found, digest, media_type = ReleaseContents(), release.digest, release.media_type
-    content = manifest(source, digest, media_type)
-    # The limits of the instance were applied when the image was pushed.
-    image = pushed.decode_image(content, media_type=media_type)
-    for child in image.children if isinstance(image, ImageIndex) else ():
-        inner = manifest(source, child.digest, child.media_type, size=child.size)
-        found.add_blobs(_blobs(pushed.decode_image(inner, media_type=child.media_type)))
-        found.manifests[child.digest] = (inner, child.media_type)
-    found.add_blobs(_blobs(image))
-    found.manifests[digest] = (content, media_type)
+    found = ReleaseContents()
+    _add(found, source, release.digest, release.media_type)
     return found
+
+
+def _add(
+    found: ReleaseContents, source: Repository, digest: str, media_type: str, *, size: int | None = None
+) -> None:
+    """Add a manifest, after everything that it names. The limits were applied when it was pushed."""
+    if digest in found.manifests:
+        return
+    content = manifest(source, digest, media_type, size=size)
+    part = pushed.decode_part(content, media_type=media_type)
+    if isinstance(part, ImageIndex):
+        for child in part.children:
+            _add(found, source, child.digest, child.media_type, size=child.size)
+    else:
+        found.add_blobs(part.blobs)
+    found.manifests[digest] = (content, media_type)
 
 
 def add_attachments(found: ReleaseContents, source: Repository, share: Share) -> list[dict[str, Any]]:
@@ -67,9 +77,9 @@ def add_attachments(found: ReleaseContents, source: Repository, share: Share) ->
     for digest, tag in dict.fromkeys((each["manifest"], each["tag"]) for each in share.attachments):
         content = manifest(source, digest, OCI_MANIFEST)
         document = pushed.identify(content, media_type=OCI_MANIFEST, reference=tag or digest)
-        assert isinstance(document, AttachmentManifest), "it was one when it was pushed"
+        assert isinstance(document, AttachmentManifest | AttestationManifest), "it was one when it was pushed"
         rows = attaching.rows_of(
-            document, release=share.release, manifest=digest, keys=keys,
+            document.pieces, release=share.release, manifest=digest, tag=tag, keys=keys,
             payloads=attaching.payloads_in(source, document.pieces),
         )  # fmt: skip
         found.add_blobs(document.blobs)
@@ -91,7 +101,3 @@ def manifest(source: Repository, digest: str, media_type: str, *, size: int | No
             f"The manifest {digest} in the developer registry differs from the one that was pushed."
         )
     return content
-
-
-def _blobs(image: ImageManifest | ImageIndex) -> Iterable[Blob]:
-    return () if isinstance(image, ImageIndex) else image.blobs

@@ -14,6 +14,7 @@ from django.utils import timezone
 from gridapps.audit import record
 from gridapps.oci import manifests, signatures
 from gridapps.oci.attachments import AttachmentManifest, Piece, ReferrersList, Target
+from gridapps.oci.attestations import AttestationManifest
 from gridapps.oci.documents import Invalid
 from gridapps.oci.pushed import InvalidAttachment
 from gridapps.oci.signatures import UnusableKeys, Verify
@@ -73,6 +74,23 @@ def record_refusal(error: InvalidAttachment, *, app: App, certificate: Certifica
     )
 
 
+def require_few(attestations: Iterable[AttestationManifest]) -> None:
+    """Raise Invalid if these have more documents than a release may have."""
+    if sum(len(each.pieces) for each in attestations) > MAX_OF_RELEASE:
+        raise _too_many()
+
+
+def record_attestation(
+    document: AttestationManifest, manifest: str, *, release: Release, certificate: Certificate
+) -> None:
+    """Record an attestation that came with a release's index as attachments. Idempotent.
+
+    The caller holds the App's lock.
+    """
+    rows = rows_of(document.pieces, release=release, manifest=manifest, tag="", payloads={}, keys={})
+    _replace(release, rows, certificate)
+
+
 def read_attachment(app: App, source: Registry, kept: Mapping[str, Any]) -> bytes | None:
     """The bytes of an attachment; None if they are gone or differ from those pushed. Raises Unavailable."""
     try:
@@ -84,10 +102,11 @@ def read_attachment(app: App, source: Registry, kept: Mapping[str, Any]) -> byte
 
 
 def rows_of(
-    document: AttachmentManifest,
+    pieces: Sequence[Piece],
     *,
     release: Release,
     manifest: str,
+    tag: str,
     payloads: Mapping[str, bytes],
     keys: Mapping[str, Verify],
 ) -> list[Attachment]:
@@ -96,10 +115,10 @@ def rows_of(
     Raises Invalid for a malformed signature, and for a signature of another release.
     """
     rows = []
-    for position, piece in enumerate(document.pieces):
+    for position, piece in enumerate(pieces):
         row = Attachment(
             release=release, kind=piece.kind, media_type=piece.blob.media_type, digest=piece.blob.digest,
-            size=piece.blob.size, manifest=manifest, tag=document.target.tag, position=position,
+            size=piece.blob.size, manifest=manifest, tag=tag, position=position,
         )  # fmt: skip
         if piece.signature:
             row.payload, row.signature = payloads[piece.blob.digest], piece.signature
@@ -146,7 +165,10 @@ def _judged_rows(
     except UnusableKeys as error:
         log.warning("The instance's signature keys cannot be used: %s", error)
         keys = {}
-    rows = rows_of(document, release=release, manifest=manifest, payloads=payloads, keys=keys)
+    rows = rows_of(
+        document.pieces, release=release, manifest=manifest, tag=document.target.tag, payloads=payloads,
+        keys=keys,
+    )  # fmt: skip
     _check_count(release, document.target, rows)
     return rows
 
@@ -173,25 +195,34 @@ def _check_count(release: Release, target: Target, rows: Sequence[Attachment]) -
     if target.tag:
         others = others.exclude(tag=target.tag)
     if others.count() + len(rows) > MAX_OF_RELEASE:
-        raise Invalid(f"At most {MAX_OF_RELEASE} documents can be attached to a release.")
+        raise _too_many()
+
+
+def _too_many() -> Invalid:
+    return Invalid(f"At most {MAX_OF_RELEASE} documents can be attached to a release.")
 
 
 def _record(release: Release, target: Target, rows: Sequence[Attachment], certificate: Certificate) -> None:
-    now = timezone.now()
     with transaction.atomic():
         App.objects.select_for_update().get(pk=release.app_id)  # serializes pushes of one App
         _check_count(release, target, rows)
-        release.attachments.filter(manifest=rows[0].manifest).delete()
         if target.tag:
             release.attachments.filter(tag=target.tag).delete()
-        for row in rows:
-            row.pushed_at, row.certificate = now, certificate
-        Attachment.objects.bulk_create(rows)
-        record.attachment_pushed(
-            by=certificate.user,
-            release=str(release),
-            manifest=rows[0].manifest,
-            kinds=[row.kind for row in rows],
-            verified_by=sorted({row.verified_by for row in rows if row.verified_by}),
-            certificate=certificate.serial,
-        )
+        _replace(release, rows, certificate)
+
+
+def _replace(release: Release, rows: Sequence[Attachment], certificate: Certificate) -> None:
+    """Replace the rows of one manifest."""
+    release.attachments.filter(manifest=rows[0].manifest).delete()
+    now = timezone.now()
+    for row in rows:
+        row.pushed_at, row.certificate = now, certificate
+    Attachment.objects.bulk_create(rows)
+    record.attachment_pushed(
+        by=certificate.user,
+        release=str(release),
+        manifest=rows[0].manifest,
+        kinds=[row.kind for row in rows],
+        verified_by=sorted({row.verified_by for row in rows if row.verified_by}),
+        certificate=certificate.serial,
+    )

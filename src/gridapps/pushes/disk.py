@@ -150,6 +150,14 @@ class Files:
         """The directory of a tag."""
         return self._tags / name
 
+    def unlink_layer(self, digest: str) -> None:
+        """Make a blob unknown in this repository. The blob itself stays."""
+        (self.layer(digest) / "link").unlink(missing_ok=True)
+
+    def remove_tag(self, name: str) -> None:
+        """Make a tag unknown."""
+        shutil.rmtree(self.tag(name), ignore_errors=True)
+
     def layers(self) -> set[str]:
         """Digests of the linked blobs."""
         return {_digest(name) for name, _ in _directories(self._layers) if _HEX.fullmatch(name)}

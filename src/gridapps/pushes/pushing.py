@@ -5,6 +5,7 @@ terminal. The image is never run.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +15,18 @@ from django.utils import timezone
 
 from gridapps.access.refusals import Refused
 from gridapps.audit import record
-from gridapps.oci import configurations, manifests, pushed
+from gridapps.oci import attestations, configurations, indexes, manifests, pushed
 from gridapps.oci.attachments import AttachmentManifest, ReferrersList
+from gridapps.oci.attestations import AttestationManifest
 from gridapps.oci.configurations import ImageProgram
 from gridapps.oci.documents import Invalid
-from gridapps.oci.manifests import ImageIndex, ImageManifest
+from gridapps.oci.indexes import ImageIndex
+from gridapps.oci.manifests import CompressedWithZstd, ImageManifest
 from gridapps.oci.pushed import InvalidAttachment
-from gridapps.pushes import attaching, disk, unpacking
-from gridapps.pushes.registry_client import NotInRegistry, Rejected, Repository
-from gridapps.registry.models import App, Certificate, Release, Tag
+from gridapps.pushes import attaching, disk, index_contents, tags, unpacking
+from gridapps.pushes.index_contents import IndexContents
+from gridapps.pushes.registry_client import Rejected, Repository
+from gridapps.registry.models import App, Attachment, Certificate, Layer, Release
 
 MAX_REFUSED = 50  # the newest refused releases of an App are kept
 log = logging.getLogger(__name__)
@@ -59,7 +63,9 @@ def push(push: Push) -> str:
 
     An image with a tag becomes a release, which the tag names from now on. An image without a tag is stored
     as part of an index: its form and its blobs are judged now, and the rest when an index names it for
-    linux/amd64. Raises PushRefused, after recording the reasons for the App's owner, and Unavailable.
+    linux/amd64. An attestation is such a part even under a tag, which then stays as it is.
+
+    Raises PushRefused, after recording the reasons for the App's owner, and Unavailable.
     """
     try:
         document = pushed.identify(
@@ -72,74 +78,75 @@ def push(push: Push) -> str:
                 document, app=push.app, certificate=push.certificate, reference=push.reference,
                 content=push.content, media_type=push.media_type,
             )  # fmt: skip
-        return _push_image(push, document)
+        with Repository(push.app.app_id) as repository:
+            if isinstance(document, AttestationManifest):
+                return _store_attestation(push, document, repository)
+            if push.by_digest:
+                return _store_part(push, document, repository)
+            return _release(push, document, repository)
     except InvalidAttachment as error:
         if error.release:
             attaching.record_refusal(error, app=push.app, certificate=push.certificate)
         raise PushRefused(str(error)) from None
     except Invalid as error:
         _record_refusal(push, error)
+        _undo(push, error)
         raise PushRefused(str(error)) from None
 
 
-def _push_image(push: Push, document: ImageManifest | ImageIndex) -> str:
-    with Repository(push.app.app_id) as repository:
-        manifest = document if isinstance(document, ImageManifest) else _image_of(document, repository)
-        _check_blobs(manifest, repository)
-        program = None if push.by_digest else _judge_program(push, manifest, repository)
-        try:
-            stored = repository.put_manifest(push.reference, push.content, media_type=push.media_type)
-        except Rejected as error:
-            raise Invalid(str(error)) from None
-    if program is not None:
-        _record(push, manifest, program)
-        log.info("%s pushed %s:%s as %s", push.certificate.user, push.app, push.reference, push.digest)
+def _store_attestation(push: Push, document: AttestationManifest, repository: Repository) -> str:
+    index_contents.require_pushed(
+        {
+            "The configuration": document.config,
+            **{f"Document {number}": piece.blob for number, piece in enumerate(document.pieces, 1)},
+        },
+        repository,
+    )
+    content = repository.blob(document.config.digest, limit=attestations.MAX_CONFIG + 1)
+    attestations.judge_configuration(content, document)
+    return _store(push, push.digest, repository)
+
+
+def _store_part(push: Push, document: ImageManifest | ImageIndex, repository: Repository) -> str:
+    if isinstance(document, ImageManifest):
+        _require_blobs(document, repository)
+    return _store(push, push.digest, repository)
+
+
+def _release(push: Push, document: ImageManifest | ImageIndex, repository: Repository) -> str:
+    if isinstance(document, ImageIndex):
+        contents = index_contents.find(document, repository, **_limits())
+    else:
+        contents = IndexContents(push.digest, document, {})
+    _require_blobs(contents.manifest, repository)
+    content = index_contents.configuration_of(contents.manifest, repository)
+    program = configurations.judge_configuration(content, manifest=contents.manifest)
+    unpacking.judge_layers(contents.manifest, program, repository, by=push.certificate.user)
+    attaching.require_few(contents.attestations.values())
+    stored = _store(push, push.reference, repository)
+    _record(push, contents, program)
+    log.info("%s pushed %s:%s as %s", push.certificate.user, push.app, push.reference, push.digest)
     return stored
 
 
-def _judge_program(push: Push, manifest: ImageManifest, repository: Repository) -> ImageProgram:
+def _store(push: Push, reference: str, repository: Repository) -> str:
     try:
-        content = repository.blob(manifest.config.digest, limit=manifests.MAX_CONFIG + 1)
-    except NotInRegistry:
-        raise Invalid("The image configuration was not pushed.") from None
-    program = configurations.judge_configuration(content, manifest=manifest)
-    unpacking.judge_layers(manifest, program, repository, by=push.certificate.user)
-    return program
+        return repository.put_manifest(reference, push.content, media_type=push.media_type)
+    except Rejected as error:
+        raise Invalid(str(error)) from None
+
+
+def _require_blobs(manifest: ImageManifest, repository: Repository) -> None:
+    """Raise Invalid unless every blob is there and has its declared size, of which the sum was judged."""
+    layers = {f"Layer {number}": blob for number, blob in enumerate(manifest.layers, 1)}
+    index_contents.require_pushed({"The image configuration": manifest.config, **layers}, repository)
 
 
 def _limits() -> dict[str, int]:
     return {"max_image": settings.GRIDAPPS.max_image, "max_layers": settings.GRIDAPPS.max_layers}
 
 
-def _image_of(index: ImageIndex, repository: Repository) -> ImageManifest:
-    """The manifest of the index's image for linux/amd64, which was pushed earlier."""
-    image = index.image
-    try:
-        content = repository.manifest(
-            image.digest, media_type=image.media_type, limit=manifests.MAX_MANIFEST + 1
-        )
-    except NotInRegistry:
-        raise Invalid(f"The index names {image.digest}, which was not pushed.") from None
-    if manifests.digest_of(content) != image.digest or len(content) != image.size:
-        raise Invalid(f"The index names {image.digest} with a wrong size.")
-    manifest = pushed.decode_image(content, media_type=image.media_type, **_limits())
-    assert isinstance(manifest, ImageManifest), "an index names manifests only"
-    return manifest
-
-
-def _check_blobs(manifest: ImageManifest, repository: Repository) -> None:
-    """Raise Invalid unless every blob exists with its declared size. The limit applies to their sum."""
-    for number, blob in enumerate(manifest.blobs):
-        what = f"Layer {number}" if number else "The image configuration"
-        try:
-            size = repository.blob_size(blob.digest)
-        except NotInRegistry:
-            raise Invalid(f"{what} ({blob.digest}) was not pushed.") from None
-        if size != blob.size:
-            raise Invalid(f"{what} has {size} bytes; the manifest says {blob.size} bytes.")
-
-
-def _record(push: Push, manifest: ImageManifest, program: ImageProgram) -> None:
+def _record(push: Push, contents: IndexContents, program: ImageProgram) -> None:
     now = timezone.now()
     with transaction.atomic():
         App.objects.select_for_update().get(pk=push.app.pk)  # serializes pushes of one App
@@ -151,8 +158,9 @@ def _record(push: Push, manifest: ImageManifest, program: ImageProgram) -> None:
                 "state": Release.State.VALID,
                 "reasons": [],
                 "removed_at": None,
-                "size": manifest.size,
-                "layers": len(manifest.layers),
+                "image": contents.digest,
+                "size": contents.manifest.size,
+                "layers": len(contents.manifest.layers),
                 "entrypoint": program.entrypoint,
                 "command": program.command,
                 "certificate": push.certificate,
@@ -160,10 +168,10 @@ def _record(push: Push, manifest: ImageManifest, program: ImageProgram) -> None:
                 "pushed_at": now,
             },
         )
-        Tag.objects.update_or_create(
-            app=push.app, name=push.reference, defaults={"release": release, "moved_at": now}
-        )
+        tags.move(push.app, push.reference, release)
         record.release_pushed(**_named(push))
+        for digest, attestation in contents.attestations.items():
+            attaching.record_attestation(attestation, digest, release=release, certificate=push.certificate)
 
 
 def _named(push: Push) -> dict[str, Any]:
@@ -172,6 +180,29 @@ def _named(push: Push) -> dict[str, Any]:
         "by": push.certificate.user, "release": f"{push.app}@{push.digest}", "tag": push.reference,
         "certificate": push.certificate.serial,
     }  # fmt: skip
+
+
+def _undo(push: Push, error: Invalid) -> None:
+    """Undo what earlier requests of a refused push have left."""
+    if isinstance(error, CompressedWithZstd):
+        _forget(error.digests, push.app)
+    if push.media_type in manifests.INDEXES and not push.by_digest:
+        tags.restore(push.app, push.reference, children=indexes.digests_in(push.content))
+
+
+def _forget(digests: Sequence[str], app: App) -> None:
+    """Unlink layers that no image here can have. A client that finds one here would send it again instead of
+    the layer with another compression."""
+    used = {
+        *Layer.objects.filter(digest__in=digests).values_list("digest", flat=True),
+        *Attachment.objects.filter(release__app=app, digest__in=digests).values_list("digest", flat=True),
+    }
+    files = disk.developers().repository(app.app_id)
+    for digest in set(digests) - used:
+        try:
+            files.unlink_layer(digest)
+        except OSError as error:
+            log.warning("The layer %s of %s stays linked: %s", digest, app, error)
 
 
 def _record_refusal(push: Push, error: Invalid) -> None:

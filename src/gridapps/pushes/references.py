@@ -42,6 +42,6 @@ def pull_of(release: Release, registry: Registry = Registry.DEVELOPER) -> ImageP
     host = member.authority if member else f"127.0.0.1:{port}"
     repository = repository_name(release.app, registry)
     return ImagePull(
-        reference=f"{host}/{repository}@{release.digest}",
+        reference=f"{host}/{repository}@{release.image or release.digest}",
         token=lambda: "" if member else tokens.pull_token(repository, registry=registry),
     )

@@ -148,6 +148,10 @@ class Release(Blockable):
     app = models.ForeignKey(App, on_delete=models.PROTECT, related_name="releases")
     digest = models.CharField(max_length=71, help_text="sha256:... of the pushed manifest or index")
     media_type = models.CharField(max_length=100)
+    image = models.CharField(
+        max_length=71, blank=True, default="", db_default="",
+        help_text="sha256:... of the manifest that runs, which an index contains; empty: not known apart",
+    )  # fmt: skip
     state = models.CharField(max_length=7, choices=State)
     reasons = models.JSONField(default=list, help_text="sentences: why it was refused or removed")
     size = models.BigIntegerField(help_text="bytes: config and compressed layers")
@@ -166,6 +170,10 @@ class Release(Blockable):
             models.UniqueConstraint(name="release_once_per_app", fields=["app", "digest"]),
             models.CheckConstraint(
                 name="release_digest_is_sha256", condition=Q(digest__regex=r"^sha256:[0-9a-f]{64}$")
+            ),
+            models.CheckConstraint(
+                name="release_image_is_sha256",
+                condition=Q(image="") | Q(image__regex=r"^sha256:[0-9a-f]{64}$"),
             ),
             models.CheckConstraint(
                 name="release_refused_has_reasons", condition=Q(state="valid") | ~Q(reasons=[])
@@ -251,6 +259,10 @@ class Tag(models.Model):
     app = models.ForeignKey(App, on_delete=models.CASCADE, related_name="tags")
     name = models.CharField(max_length=128)
     release = models.ForeignKey(Release, on_delete=models.CASCADE, related_name="tags")
+    previous = models.ForeignKey(
+        Release, null=True, blank=True, on_delete=models.SET_NULL, related_name="+",
+        help_text="what it named before its last move",
+    )  # fmt: skip
     moved_at = models.DateTimeField()
 
     class Meta:

@@ -1,0 +1,60 @@
+"""Moves tags, and moves them back when the push that moved them is refused after all.
+
+Docker 26 pushes each image of an index under the tag of the index, and then the index. Such an image looks
+like any other and becomes a release. If the index is refused, the tag names again what it named before.
+"""
+
+from collections.abc import Collection
+from datetime import timedelta
+
+from django.db import transaction
+from django.utils import timezone
+
+from gridapps.oci import manifests
+from gridapps.pushes import disk
+from gridapps.pushes.registry_client import NotInRegistry, Rejected, Repository
+from gridapps.registry.models import App, Release, Tag
+
+SAME_PUSH = timedelta(seconds=60)  # between an image and its index
+
+
+def move(app: App, name: str, release: Release) -> None:
+    """Record that a tag names a release. The caller holds the App's lock."""
+    defaults: dict[str, object] = {"release": release, "moved_at": timezone.now()}
+    before = Tag.objects.filter(app=app, name=name).exclude(release=release).first()
+    if before is not None:
+        defaults["previous"] = before.release
+    Tag.objects.update_or_create(app=app, name=name, defaults=defaults)
+
+
+def restore(app: App, name: str, *, children: Collection[str]) -> None:
+    """Move a tag back if it was just moved to one of these images of an index that is refused.
+
+    Raises Unavailable.
+    """
+    with transaction.atomic():
+        App.objects.select_for_update().get(pk=app.pk)  # serializes pushes of one App
+        moved = Tag.objects.filter(app=app, name=name, moved_at__gt=timezone.now() - SAME_PUSH)
+        tag = moved.select_related("release", "previous__app").first()
+        if tag is None or tag.release.digest not in children:
+            return
+        before = tag.previous
+        if before is not None and before.state == Release.State.VALID and _put(name, before):
+            tag.release, tag.previous = before, None
+            tag.save()
+        else:
+            tag.delete()
+            disk.developers().repository(app.app_id).remove_tag(name)
+
+
+def _put(name: str, release: Release) -> bool:
+    """Put the manifest of a release under a tag. Returns False if the registry no longer has all of it."""
+    with Repository(release.app.app_id) as repository:
+        try:
+            content = repository.manifest(
+                release.digest, media_type=release.media_type, limit=manifests.MAX_MANIFEST
+            )
+            repository.put_manifest(name, content, media_type=release.media_type)
+        except (NotInRegistry, Rejected):
+            return False
+    return True
