@@ -23,7 +23,7 @@ from tests.fixtures.engine import Engine
 from tests.fixtures.instance import new_instance
 from tests.fixtures.leftovers import address
 from tests.registry import tools
-from tests.registry.built import Image, config, digest, encoded, entry, index
+from tests.registry.built import Attestation, Image, config, digest, encoded, entry, index
 from tests.registry.places import Place, directory, door, new_place, upload
 from tests.registry.tools import Push
 
@@ -225,15 +225,19 @@ def test_one_request_does_not_fill_the_disk(place: Place) -> None:
     assert answer.json()["errors"][0]["message"] == message
 
 
-def test_an_image_for_many_platforms(place: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["image", "artifact", "subjectless"])
+def test_an_image_for_many_platforms_with_attestations(place: Place, tmp_path: Path, layout: str) -> None:
     """skopeo sends the parts of an index before the index, by digest."""
     image, other = Image(), Image(config=encoded(config(architecture="arm64", config={})))
+    attestation = Attestation(image.manifest, layout)
     whole = encoded(index(
         entry(other.manifest, {"os": "linux", "architecture": "arm64"}), entry(image.manifest),
+        attestation.entry,
     ))  # fmt: skip
     blobs = tmp_path / "blobs" / "sha256"
     blobs.mkdir(parents=True)
-    for blob in (*image.blobs, *other.blobs, image.manifest, other.manifest, whole):
+    parts = (image, other, attestation)
+    for blob in (*(each for part in parts for each in (part.manifest, *part.blobs)), whole):
         (blobs / digest(blob).removeprefix("sha256:")).write_bytes(blob)
     (tmp_path / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     top = {
@@ -249,7 +253,18 @@ def test_an_image_for_many_platforms(place: Place, tmp_path: Path) -> None:
     )  # fmt: skip
     releases = place.developer.ask("GET", f"/apps/{place.app}/releases").json()["releases"]
     assert [release["digest"] for release in releases if "many" in release["tags"]] == [digest(whole)]
-    assert not {digest(image.manifest), digest(other.manifest)} & {release["digest"] for release in releases}
+    assert not {digest(part.manifest) for part in parts} & {release["digest"] for release in releases}
+
+
+def test_after_a_refused_zstd_layer_podman_pushes_as_ever(place: Place, busybox_image: str) -> None:
+    push = tools.with_podman(Path(tempfile.mkdtemp(prefix="podman-")))
+    reference, certificates = f"{place.repository}:zstd", place.developer.certificate()
+    pushed = push(busybox_image, reference, certificates, "--compression-format", "zstd")
+    refused(place, pushed, "compressed with zstd", "--compression-format gzip --force-compression")
+    assert place.states("zstd") == []
+    status, printed = push(busybox_image, reference, certificates)
+    assert status == 0, printed
+    assert place.states("zstd") == ["valid"]
 
 
 def fill(place: Place, *, leave: int) -> None:

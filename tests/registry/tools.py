@@ -56,20 +56,21 @@ def with_skopeo(image: str, reference: str, certificates: Path) -> tuple[int, st
     )  # fmt: skip
 
 
-def with_podman(home: Path) -> Push:
+def with_podman(home: Path) -> Callable[..., tuple[int, str]]:
     """podman with storage of its own below `home`."""
     configuration = home / "containers.conf"
     configuration.write_text(CONTAINERS_CONF)
     podman = ["podman", "--root", f"{home}/root", "--runroot", f"{home}/run", "--storage-driver", "vfs"]
     environment = {"CONTAINERS_CONF": str(configuration)}
 
-    def push(image: str, reference: str, certificates: Path) -> tuple[int, str]:
+    def push(image: str, reference: str, certificates: Path, *options: str) -> tuple[int, str]:
         archive = home / "image.tar"
         subprocess.run(["docker", "save", "-o", str(archive), image], check=True)
         loaded = _run([*podman, "load", "-q", "-i", str(archive)], environment)
         assert loaded[0] == 0, loaded[1]
         return _run(
-            [*podman, "push", "--cert-dir", str(certificates), image, f"docker://{reference}"], environment
+            [*podman, "push", *options, "--cert-dir", str(certificates), image, f"docker://{reference}"],
+            environment,
         )
 
     return push
