@@ -20,8 +20,6 @@ CONVENTIONS = {
     "errors": "the refusals of a package",
     "states": "the table of states of a package",
 }
-# Remove an entry when its double is renamed; add none.
-DOUBLED_CLASSES = {"Output": "the fake sandbox's stream of a program, and the row of a collected file"}
 
 
 def test_no_module_name_is_used_in_two_packages() -> None:
@@ -30,7 +28,7 @@ def test_no_module_name_is_used_in_two_packages() -> None:
 
 def test_no_class_name_is_used_in_two_packages() -> None:
     names = ((name, package) for package, path in _modules() for name in _classes(path))
-    assert _doubled(names) <= set(DOUBLED_CLASSES)
+    assert _doubled(names) == set()
 
 
 def _modules() -> Iterator[tuple[str, Path]]:

@@ -216,7 +216,7 @@ def test_a_layer_that_is_none_is_named(developer: Developer) -> None:
 @pushing
 @pytest.mark.django_db
 def test_who_waits_too_long_for_others_is_told(developer: Developer, monkeypatch: pytest.MonkeyPatch) -> None:
-    with reading.turn(developer.app.owner), monkeypatch.context() as patched:
+    with reading.slot(developer.app.owner), monkeypatch.context() as patched:
         patched.setattr(reading, "PATIENCE", 0.01)
         answer = push(developer, Image())
     assert answer.status_code == 503, answer.content

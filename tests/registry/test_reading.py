@@ -1,4 +1,4 @@
-"""The processes that read layers: what they may do, what ends them, and whose turn it is."""
+"""The processes that read layers: what they may do, what ends them, and who gets a reading slot."""
 
 import gzip
 import os
@@ -144,10 +144,10 @@ def _named(path: bytes) -> bytes:
 
 
 def waiting(by: User, *, seconds: float) -> "threading.Thread":
-    """Take a turn in a thread, hold it for a while, and note when it came."""
+    """Take a slot in a thread, hold it for a while, and note when it came."""
 
     def hold() -> None:
-        with reading.turn(by):
+        with reading.slot(by):
             time.sleep(seconds)
 
     thread = threading.Thread(target=hold)
@@ -168,7 +168,7 @@ def test_one_developers_queue_keeps_no_other_waiting(cast: Cast, slots: Callable
     own = [waiting(cast.developer, seconds=0.7) for _ in range(3)]
     time.sleep(0.1)
     began = time.monotonic()
-    with reading.turn(cast.analyst):
+    with reading.slot(cast.analyst):
         waited = time.monotonic() - began
         assert any(thread.is_alive() for thread in own)
     assert waited < 0.5, "a slot is always left for others"
@@ -183,12 +183,12 @@ def test_pushes_of_one_developer_come_one_after_the_other(
     slots(8)
     monkeypatch.setattr(reading, "PATIENCE", 0.1)
     with (
-        reading.turn(cast.developer),
+        reading.slot(cast.developer),
         pytest.raises(Unavailable, match="Another image of yours is being read"),
-        reading.turn(cast.developer),
+        reading.slot(cast.developer),
     ):
         pass
-    with reading.turn(cast.developer):
+    with reading.slot(cast.developer):
         pass
 
 
@@ -199,10 +199,10 @@ def test_all_slots_are_taken(
     slots(1)
     monkeypatch.setattr(reading, "PATIENCE", 0.1)
     with (
-        reading.turn(cast.developer),
-        reading.turn(cast.analyst),
+        reading.slot(cast.developer),
+        reading.slot(cast.analyst),
         pytest.raises(Unavailable, match="Other images are being read"),
-        reading.turn(cast.administrator),
+        reading.slot(cast.administrator),
     ):
         pass
 
@@ -214,7 +214,7 @@ def test_nobody_lines_up_without_end(cast: Cast, slots: Callable[[int], None]) -
     time.sleep(0.1)
     with (
         pytest.raises(Unavailable, match="4 other images of yours"),
-        reading.turn(cast.developer),
+        reading.slot(cast.developer),
     ):
         pass
     for thread in own:

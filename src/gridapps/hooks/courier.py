@@ -120,14 +120,14 @@ class Courier:
 
 
 def _body(claim: DeliveryClaim) -> bytes:
-    told = {
+    message = {
         "event": claim.event,
         "hook": str(claim.hook),
         "delivery": str(claim.key),
         "created_at": claim.created_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         **claim.facts,
     }
-    return json.dumps(told, separators=(",", ":")).encode()
+    return json.dumps(message, separators=(",", ":")).encode()
 
 
 def _headers(claim: DeliveryClaim, body: bytes) -> dict[str, str]:

@@ -103,8 +103,8 @@ def gone(*, claim: DeliveryClaim) -> None:
 def tidy() -> None:
     """Delete old settled deliveries, and hooks of single runs that have delivered everything."""
     old = Delivery.objects.filter(settled_at__lt=Now() - Value(KEPT))
-    told = Delivery.objects.filter(event=Event.RUN_PROGRESS, settled_at__lt=Now() - Value(PROGRESS_KEPT))
-    for rows in (old, told):
+    progress = Delivery.objects.filter(event=Event.RUN_PROGRESS, settled_at__lt=Now() - Value(PROGRESS_KEPT))
+    for rows in (old, progress):
         Delivery.objects.filter(pk__in=list(rows.values_list("pk", flat=True)[:_MANY])).delete()
     with transaction.atomic():
         done = Hook.objects.filter(done_at__lt=Now() - Value(KEPT), deliveries=None)

@@ -33,7 +33,7 @@ def used(user: User) -> int:
     return _used(disk.developers(), user)
 
 
-def require_room(user: User, *, more: int) -> None:
+def require_within(user: User, *, more: int) -> None:
     """Raise Denied unless the developer's images may take `more` bytes than now."""
     if (limit := settings.GRIDAPPS.max_registry) and used(user) + more > limit:
         raise _full(user)
@@ -48,7 +48,7 @@ def admit_upload(user: User, subject: Subject, *, length: int | None) -> int | N
     if not limit:
         return None
     if subject.begins:
-        require_room(user, more=AROUND)
+        require_within(user, more=AROUND)
         return None
     with _alone():
         there = disk.developers()
@@ -74,7 +74,7 @@ def _alone() -> Iterator[None]:
     """Exclude all other requests, of every process, between measuring and reserving."""
     directory = settings.DATA / "run" / "reading"
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "room").open("a") as lock:
+    with (directory / "quota").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -28,15 +28,15 @@ from gridapps.oci.layer_contents import LayerContents
 from gridapps.oci.layer_tree import TooLarge
 from gridapps.pushes.registry_client import Unavailable
 
-PATIENCE = 100.0  # seconds that a push waits for its turn
+PATIENCE = 100.0  # seconds that a push waits for a reading slot
 WAITING = 4  # pushes of one developer that are being read or wait
 LONGEST = 160.0  # seconds for reading the layers of one push
 _READER = [sys.executable, "-I", "-m", layer_reader.__name__]
 
 
 @contextmanager
-def turn(user: User) -> Iterator[None]:
-    """Wait for the developer's turn, and hold it. Raises Unavailable."""
+def slot(user: User) -> Iterator[None]:
+    """Wait for a reading slot of the developer, and hold it. Raises Unavailable."""
     directory = settings.DATA / "run" / "reading"
     directory.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + PATIENCE

@@ -20,7 +20,7 @@ def judge_layers(manifest: ImageManifest, program: ImageProgram, repository: Rep
     """Raise Invalid unless the layers are sound, match the configuration, fit into the limits, and together
     make a tree that engines can read.
 
-    Raises Unavailable when the developer's turn to have new layers read does not come in time.
+    Raises Unavailable when no reading slot becomes free for the developer in time.
     """
     limits = settings.GRIDAPPS
     size, files = limits.max_unpacked, limits.max_image_files
@@ -31,7 +31,7 @@ def judge_layers(manifest: ImageManifest, program: ImageProgram, repository: Rep
         def reader() -> reading.LayerReader:
             """The reader of this push, started for its first new layer."""
             if not readers:
-                opened.enter_context(reading.turn(by))
+                opened.enter_context(reading.slot(by))
                 readers.append(opened.enter_context(reading.LayerReader()))
             return readers[0]
 

@@ -66,17 +66,17 @@ def choose(node: Node | None) -> Choice:
     lanes = _within_limits()
     if node is None:
         return Choice(_next(lanes))
-    room = _room(node)
+    capacity = _capacity(node)
     if node.reserved is not None:
         task = _next(lanes.filter(pk=node.reserved.pk))
         if task is not None:
-            return Choice(task if _fits(task.lane, room) else None)
+            return Choice(task if _fits(task.lane, capacity) else None)
     task = _next(lanes.filter(cpus__lte=node.cpus, memory__lte=node.memory, disk__lte=node.disk))
-    if task is None or _fits(task.lane, room):
+    if task is None or _fits(task.lane, capacity):
         return Choice(task)
     if _is_due(task.lane):
         return Choice(None, passed_over=task.lane, reserves=True)
-    return Choice(_next(lanes.filter(room)), passed_over=task.lane)
+    return Choice(_next(lanes.filter(capacity)), passed_over=task.lane)
 
 
 def pass_over(node: Node, choice: Choice) -> None:
@@ -134,7 +134,7 @@ def _within_limits() -> "QuerySet[Lane]":
     return lanes
 
 
-def _room(node: Node) -> Q:
+def _capacity(node: Node) -> Q:
     """The condition that a lane's tasks fit into what the node's running tasks leave."""
     running = Task.objects.filter(state=State.RUNNING, node=node.pk).order_by()
     used = running.aggregate(**{name: Sum(f"run__{name}") for name in _RESOURCES})
@@ -143,8 +143,8 @@ def _room(node: Node) -> Q:
     return Q(cpus__lte=left["cpus"] + 1e-9, memory__lte=left["memory"], disk__lte=left["disk"])
 
 
-def _fits(lane: Lane | None, room: Q) -> bool:
-    return lane is None or Lane.objects.filter(room, pk=lane.pk).exists()
+def _fits(lane: Lane | None, capacity: Q) -> bool:
+    return lane is None or Lane.objects.filter(capacity, pk=lane.pk).exists()
 
 
 def _next(lanes: "QuerySet[Lane]") -> Task | None:

@@ -76,7 +76,7 @@ class AttemptFiles:
     @property
     def directory(self) -> Path:
         """The directory that its node writes."""
-        return current().local(self.key) or _workshop() / self.key
+        return current().local(self.key) or _staging() / self.key
 
     @property
     def log(self) -> Path:
@@ -206,12 +206,12 @@ def tidy(*, task: UUID, attempt: int) -> None:
     files.leave()
 
 
-def clear_workshop() -> None:
+def clear_staging() -> None:
     """Remove what a worker that died had not published. Attempts that still run are written again."""
-    shutil.rmtree(_workshop(), ignore_errors=True)
+    shutil.rmtree(_staging(), ignore_errors=True)
 
 
-def _workshop() -> Path:
+def _staging() -> Path:
     """The directory in which this node writes attempts before they are published to S3."""
     return Path(settings.DATA) / "attempts" / settings.GRIDAPPS.node
 

@@ -31,7 +31,7 @@ from gridapps.sandbox.protocol import (
 _KILLED = 137
 
 
-class Output(Protocol):
+class ProgramStream(Protocol):
     """Where a fake program writes. Raises BrokenPipeError after the program was killed."""
 
     def write(self, content: bytes, /) -> int:
@@ -45,8 +45,8 @@ class Call:
     arguments: bytes
     input: Path
     output: Path
-    stdout: Output
-    stderr: Output
+    stdout: ProgramStream
+    stderr: ProgramStream
     canceled: threading.Event  # TERM: end soon
 
 

@@ -49,9 +49,9 @@ class Account:
     gid: int
     groups: tuple[int, ...]
 
-    def stopped_at(self, place: Path) -> Path | None:
+    def stopped_at(self, path: Path) -> Path | None:
         """The first directory of a path that this account may not enter, or None."""
-        for directory in reversed(place.resolve().parents):
+        for directory in reversed(path.resolve().parents):
             try:
                 found = directory.stat()
             except FileNotFoundError:
@@ -110,8 +110,8 @@ def make() -> str:
     return ""
 
 
-def find(*places: Path) -> Accounts:
-    """The accounts that can reach `places`; those of Python parts must also reach this program."""
+def find(*paths: Path) -> Accounts:
+    """The accounts that can reach `paths`; those of Python parts must also reach this program."""
     if os.geteuid() != 0:
         reason = "Start the instance as root, which makes an account for each."
         return Accounts({}, dict.fromkeys(GROUPS, reason))
@@ -124,8 +124,8 @@ def find(*places: Path) -> Accounts:
         except KeyError:
             together[role] = "Their accounts are missing: gridapps-server init makes them."
             continue
-        wanted = (*places, *(program if role in _PYTHON else ()))
-        closed = next((place for each in wanted if (place := account.stopped_at(each))), None)
+        wanted = (*paths, *(program if role in _PYTHON else ()))
+        closed = next((path for each in wanted if (path := account.stopped_at(each))), None)
         if closed:
             together[role] = (
                 f"{closed} is closed to their accounts: open it (chmod o+x), or move its contents."

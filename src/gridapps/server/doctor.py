@@ -121,18 +121,18 @@ def _limits(settings: Environment) -> Iterator[Finding]:
         )
     else:
         yield Finding(check="engine's memory", detail=f"at most {limit / GIB:.1f} GiB")
-    if (place := engine_limits.storage(settings.engine)) is None:
+    if (directory := engine_limits.storage(settings.engine)) is None:
         return
     data = settings.data.absolute()
-    if engine_limits.shares_file_system(place, data):
+    if engine_limits.shares_file_system(directory, data):
         yield Finding(
             check="engine's storage",
-            detail=str(place),
-            warning=f"Images can fill the disk of {data}: give {place} a file system of its own "
+            detail=str(directory),
+            warning=f"Images can fill the disk of {data}: give {directory} a file system of its own "
             "(deploy/var-lib-docker.mount).",
         )
     else:
-        yield Finding(check="engine's storage", detail=f"{place}, a file system of its own")
+        yield Finding(check="engine's storage", detail=f"{directory}, a file system of its own")
 
 
 def _registry(member: Membership, certificates: Path) -> Finding:
@@ -180,10 +180,10 @@ def _storage(settings: Environment) -> Finding:
     location = settings.storage or str(settings.shared)
     storage = open_storage(Location(url=location, endpoint=settings.s3_endpoint, region=settings.s3_region))
     try:
-        if (place := storage.local("")) is None:
+        if (directory := storage.local("")) is None:
             next(storage.entries("exports/"), None)
-        elif settings.storage and not os.access(place, os.W_OK):
-            raise StorageUnavailable(f"{place} is missing or cannot be written: mount it.")
+        elif settings.storage and not os.access(directory, os.W_OK):
+            raise StorageUnavailable(f"{directory} is missing or cannot be written: mount it.")
     except StorageUnavailable as error:
         fault = f"{error} See GRIDAPPS_STORAGE, and docs/storage.md."
         return Finding(check="storage", detail=location, fault=fault)

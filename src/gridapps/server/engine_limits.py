@@ -55,10 +55,10 @@ def _limits(pid: int) -> Iterator[int]:
         else:
             continue
         group = top / path.lstrip("/")
-        for place in (group, *group.parents):
-            if place == top.parent:
+        for cgroup in (group, *group.parents):
+            if cgroup == top.parent:
                 break
-            file = place / name
+            file = cgroup / name
             text = file.read_text().strip() if file.is_file() else "max"
             if text != "max" and int(text) < _NO_LIMIT:
                 yield int(text)

@@ -39,10 +39,10 @@ def environment() -> Environment:
 
 def accounts_of(settings: Environment) -> Accounts:
     """The accounts under which the parts of this instance run: those that can reach its directories."""
-    places = [settings.data.absolute()]
+    directories = [settings.data.absolute()]
     if settings.storage.startswith("/"):
-        places.append(settings.shared)
-    return accounts.find(*places)
+        directories.append(settings.shared)
+    return accounts.find(*directories)
 
 
 def prepare(*, migrate: bool = False, rights: str = "application") -> Environment:
@@ -199,8 +199,8 @@ def identity(data: Path) -> str:
 @contextmanager
 def alone(data: Path) -> Iterator[int]:
     """Hold the lock of the instance; its descriptor. Raises Unusable while the instance runs, and OSError."""
-    place = data / "run" / "instance.lock"
-    lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    path = data / "run" / "instance.lock"
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

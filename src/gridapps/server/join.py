@@ -14,30 +14,32 @@ _OF_THE_ENGINE = {"ca.crt": "ca.crt", "client.cert": "00-node.cert", "client.key
 
 
 def join(data: Path, bundle: bytes, *, certificates: Path, say: Callable[[str], None]) -> Membership:
-    """Put a bundle in place. A newer bundle replaces the certificate of an older one."""
+    """Put a bundle into the data directory. A newer bundle replaces the certificate of an older one."""
     try:
         member, files = membership.unpack(bundle)
     except InvalidBundle as error:
         raise Unusable(str(error)) from None
     _check(data, member)
-    place, engine = data / DIRECTORY, certificates / member.authority
+    directory, engine = data / DIRECTORY, certificates / member.authority
     try:
         data.mkdir(mode=0o711, parents=True, exist_ok=True)
-        place.mkdir(mode=0o700, exist_ok=True)
+        directory.mkdir(mode=0o700, exist_ok=True)
         for name, content in files.items():
-            _write(place / name, content)
+            _write(directory / name, content)
         _write(data / "instance-id", member.instance.encode())
         # Last: this file makes the machine a node.
-        _write(place / FACTS, membership.dump(member))
+        _write(directory / FACTS, membership.dump(member))
     except OSError as error:
         raise Unusable(f"The data directory {data} cannot be used: {error.strerror}.") from None
     try:
         engine.mkdir(parents=True, exist_ok=True)
         for name, there in _OF_THE_ENGINE.items():
-            shutil.copyfile(place / name, engine / there)
+            shutil.copyfile(directory / name, engine / there)
             (engine / there).chmod(0o600 if there.endswith(".key") else 0o644)
     except OSError as error:
-        copies = "; ".join(f"cp {place / name} {engine / there}" for name, there in _OF_THE_ENGINE.items())
+        copies = "; ".join(
+            f"cp {directory / name} {engine / there}" for name, there in _OF_THE_ENGINE.items()
+        )
         raise Unusable(
             f"The engine's certificates cannot be written to {engine}: {error.strerror}. As root: "
             f"mkdir -p {engine}; {copies}"

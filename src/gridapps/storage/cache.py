@@ -119,7 +119,7 @@ class Cache:
                 return None
             path.unlink()
             os.close(stale)
-        self._make_room(wanted.size)
+        self._free_space(wanted.size)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -131,7 +131,7 @@ class Cache:
             raise
         return descriptor
 
-    def _make_room(self, size: int) -> None:
+    def _free_space(self, size: int) -> None:
         """Remove the least recently used files that are not in use, until `size` bytes fit."""
         files = [(path, path.stat()) for path in self._files.iterdir()]
         taken = sum(found.st_size for _, found in files)

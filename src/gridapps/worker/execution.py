@@ -165,17 +165,17 @@ class Execution:
         source = self._patiently(
             lambda: stored_files.provide(task.exportfile, by=self.name, check=self._check_signals)
         )
-        pull = self._pull()
+        pull = self._image_pull()
         with kept.lease(pull.reference):
             self._patiently(lambda: kept.pull(pull.reference, token=pull.token()), alone=True)
-            self._pull()  # the permission may have been withdrawn during a long pull
+            self._image_pull()  # the permission may have been withdrawn during a long pull
             deadline = task.deadline = datetime.now(UTC) + timedelta(seconds=task.run.time)
             self._limit_time(task.run.time)
             persist(lambda: queue.starting(claim=self.claim, deadline=deadline))
             launch = self._specification(pull.reference, source, deadline)
             self._patiently(lambda: self.node.sandbox.start(launch))
 
-    def _pull(self) -> references.ImagePull:
+    def _image_pull(self) -> references.ImagePull:
         """Where the image comes from. Raises NotAllowed unless the run's owner may still run it."""
         run = self._current_run()
         return references.pull_of(run.release, persist(lambda: queries.source_for(run.owner, run.release)))

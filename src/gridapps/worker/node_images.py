@@ -39,7 +39,7 @@ class NodeImages:
         self._leases: Counter[str] = Counter()
         self._going: set[str] = set()  # being dropped
         self._trimming = threading.Lock()
-        self._made_room: dict[str, float] = {}  # when others were dropped for an image that did not fit
+        self._freed_for: dict[str, float] = {}  # when others were dropped for an image that did not fit
         self._arriving: set[str] = set()  # recorded, but not pulled yet
         self._grown = True
         self._looked = 0.0
@@ -66,19 +66,19 @@ class NodeImages:
         try:
             self._sandbox.pull(reference, token=token)
         except NoSpace:
-            self._make_room(reference)
+            self._free_space(reference)
             raise
         if reference in self._arriving:
             self._arriving.discard(reference)
             self._grown = True
 
-    def _make_room(self, reference: str) -> None:
+    def _free_space(self, reference: str) -> None:
         now = time.monotonic()
         with self._changed:
-            if now < self._made_room.get(reference, -ONCE_IN) + ONCE_IN:
+            if now < self._freed_for.get(reference, -ONCE_IN) + ONCE_IN:
                 return
-            self._made_room = {key: at for key, at in self._made_room.items() if now < at + ONCE_IN}
-            self._made_room[reference] = now
+            self._freed_for = {key: at for key, at in self._freed_for.items() if now < at + ONCE_IN}
+            self._freed_for[reference] = now
         try:
             self._drop_oldest(until=lambda used: used // 2)
         except SandboxError as error:

@@ -22,7 +22,7 @@ from gridapps.runs import queue, retention
 from gridapps.runs.capacity import Capacity
 from gridapps.runs.errors import NodeTaken
 from gridapps.runs.queue import Claim
-from gridapps.runs.store import clear_workshop
+from gridapps.runs.store import clear_staging
 from gridapps.runs.worker_bell import WorkerBell
 from gridapps.sandbox.protocol import SandboxError
 from gridapps.worker import registration
@@ -97,7 +97,7 @@ class Worker:
     def run(self) -> None:
         """Work until `stop`. Raises NodeTaken, after it has removed the containers it was working on."""
         with registration.locked(self._lock, node=self._node.name) as place:
-            clear_workshop()
+            clear_staging()
             threads = [
                 threading.Thread(target=self._beat, name="heart"),
                 threading.Thread(target=self._watch_engine, name="watch"),

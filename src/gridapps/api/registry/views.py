@@ -100,7 +100,7 @@ def push_manifest(request: HttpRequest, *, name: str, reference: str) -> HttpRes
     assert isinstance(certificate, Certificate), "nodes only pull"
     # One byte beyond the limit shows that the manifest is too large.
     content = request.read(MAX_MANIFEST + 1)
-    quota.require_room(certificate.user, more=len(content))
+    quota.require_within(certificate.user, more=len(content))
     digest = pushing.push(
         pushing.Push(
             app=app,
