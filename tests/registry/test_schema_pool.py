@@ -101,6 +101,19 @@ def test_a_process_that_was_killed_is_replaced() -> None:
     assert checking.complete(schema, arguments, by=1) == arguments
 
 
+def test_a_large_application_does_not_cost_a_process_for_each_check() -> None:
+    large = bytearray(300 * 1024**2)
+    large[::4096] = b"x" * len(large[::4096])  # resident
+    schema = {"type": "object", "title": "x" * 5000}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(checking, "_pool", checking._Pool())
+        before = children()
+        checking.complete(schema, {"a": 1}, by=1)
+        (process,) = children() - before
+        checking.complete(schema, {"a": 1}, by=1)
+        assert children() - before == {process}
+
+
 def test_an_idle_process_ends_and_the_next_request_has_another(monkeypatch: pytest.MonkeyPatch) -> None:
     program = "import gridapps.arguments.checker as p; p.IDLE = 0.2; p.main()"
     monkeypatch.setattr(checking, "COMMAND", ("-c", program))

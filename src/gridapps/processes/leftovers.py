@@ -5,6 +5,8 @@ import fcntl
 import os
 from pathlib import Path
 
+from gridapps.processes.descriptors import open_files
+
 
 def is_free(held: Path) -> bool:
     """Whether no process has the lock file open."""
@@ -20,7 +22,7 @@ def holders(held: Path) -> list[int]:
     """The processes that have this very file open, except those that this account may not inspect."""
     wanted = held.stat()
     found = set()
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
+    for link in open_files():
         with contextlib.suppress(OSError):
             if os.path.samestat(link.stat(), wanted) and int(link.parts[2]) != os.getpid():
                 found.add(int(link.parts[2]))

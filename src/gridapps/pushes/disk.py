@@ -20,6 +20,7 @@ from pathlib import Path
 from django.conf import settings
 
 from gridapps.pki.tokens import Registry
+from gridapps.processes.descriptors import open_files
 
 STORAGE = {Registry.DEVELOPER: "registry", Registry.TRUSTED: "trusted"}  # below the data directory
 NOTE = Path("run/uploads")  # below the data directory; see `note_opened`
@@ -234,7 +235,7 @@ def touched(path: Path) -> float:
 def being_written(uploads: Iterable[Upload]) -> set[Path]:
     """The directories of the uploads whose file a process has open, because a request still writes to it."""
     wanted = {os.path.realpath(upload.path / "data"): upload.path for upload in uploads}
-    return {wanted[path] for path in (_noted() or _opened("[0-9]*") if wanted else ()) if path in wanted}
+    return {wanted[path] for path in (_noted() or _opened() if wanted else ()) if path in wanted}
 
 
 def note_opened(process: int, note: Path, *, group: int) -> None:
@@ -242,7 +243,7 @@ def note_opened(process: int, note: Path, *, group: int) -> None:
 
     The supervisor calls this periodically for the developer registry.
     """
-    paths = sorted(path for path in _opened(str(process)) if "/_uploads/" in path)
+    paths = sorted(path for path in _opened(process) if "/_uploads/" in path)
     content = os.fsencode("\n".join(["", *paths]))
     if not note.exists() or note.read_bytes() != content:
         new = note.with_suffix(".new")
@@ -266,9 +267,9 @@ def _noted() -> set[str]:
         return set()
 
 
-def _opened(processes: str) -> Iterator[str]:
-    """The files that processes have open."""
-    for link in Path("/proc").glob(f"{processes}/fd/*"):
+def _opened(process: int | None = None) -> Iterator[str]:
+    """The files that a process has open, or all processes that this account may inspect."""
+    for link in open_files(process):
         with contextlib.suppress(OSError):  # it was closed meanwhile, or belongs to another account
             yield os.readlink(link)  # noqa: PTH115 - a string is all that is needed
 
