@@ -63,6 +63,20 @@ def test_progress_of_a_run_is_weighted_by_points(make_run):
     assert run.version > before
 
 
+def test_a_finish_that_the_database_lost_is_repeated_with_new_keys(make_run):
+    make_run(points=(1, 1))
+    lost, other = claim(), claim()
+    words = {"size": 1, "sha256": "", "media_type": "text/plain"}
+    outputs = [Output(task_id=lost.task, path="a", **words)]
+    with transaction.atomic():
+        succeed(lost, outputs=outputs)
+        transaction.set_rollback(True)
+    succeed(other, outputs=[Output(task_id=other.task, path="a", **words)])
+    Output.objects.filter(task=other.task).update(id=outputs[0].pk)  # as after a crash of the database
+    succeed(lost, outputs=outputs)
+    assert Output.objects.count() == 2
+
+
 def test_finish_makes_outputs_visible_and_is_accepted_twice(make_run):
     run = make_run()
     mine = claim()

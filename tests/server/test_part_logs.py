@@ -71,6 +71,14 @@ def test_a_long_line_is_cut_and_the_next_one_is_whole(log: PartLog) -> None:
     assert cut == "x" * part_logs.LONGEST_LINE + "... [cut]"
 
 
+def test_a_line_that_reaches_its_limit_with_a_piece_is_cut(log: PartLog) -> None:
+    for piece in (b"x" * part_logs.LONGEST_LINE, b"y\nafter\n"):
+        os.write(log.writer, piece)
+        while log.pump():
+            pass
+    assert log.path.read_text() == "x" * part_logs.LONGEST_LINE + "... [cut]\nafter\n"
+
+
 def test_a_full_disk_stops_neither_the_part_nor_the_supervisor(
     log: PartLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,7 +150,10 @@ def finish(
         )
         if reason == NOT_ALLOWED:
             record.run_not_allowed(run=claim.run, sentence=text)
-        Output.objects.bulk_create(outputs, batch_size=500)
+        rows = list(outputs)
+        for row in rows:
+            row.pk = None  # a transaction that was lost gave it one, which another row may have since
+        Output.objects.bulk_create(rows, batch_size=500)
         _end_attempt(
             claim.task, claim.attempt, reason=reason, reason_text=text, exit_code=exit_code, usage=usage or {}
         )

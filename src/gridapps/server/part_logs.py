@@ -62,7 +62,7 @@ class PartLog:
             ends = part.endswith(b"\n")
             if len(part) <= left:
                 kept.append(part)
-            elif left > 0:
+            elif left >= 0:  # below 0 it was cut before
                 kept.append(part[:left] + _CUT)
             if ends:
                 self._line = 0
