@@ -329,3 +329,14 @@ def test_one_box_makes_an_administrator(cast: Cast) -> None:
     assert browser(cast.analyst).get(reverse("admin:index")).status_code == 200
     browser(cast.administrator).post(page, form)
     assert not User.objects.get(pk=cast.analyst.pk).is_staff
+
+
+def test_exports_are_deleted_with_a_reason(cast: Cast) -> None:
+    export = Export.objects.create(owner=cast.analyst, name="city")
+    assert "Delete the exports" in act(cast.administrator, "exports_export", "remove", export.pk)
+    page = act(cast.administrator, "exports_export", "remove", export.pk, reason="not licensed")
+    assert "1 deleted." in page
+    export.refresh_from_db()
+    assert export.deleted_at is not None
+    assert ("export.deleted", f"export:{export.pk}") in told()
+    assert "You have no export" in act(cast.administrator, "exports_export", "remove", export.pk, reason="x")

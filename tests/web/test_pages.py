@@ -246,3 +246,26 @@ def test_the_page_of_a_run_says_when_its_outputs_go(cast: Cast, ended: Run, sett
     assert ended.ended_at is not None
     page = browser(cast.developer).get(f"/runs/{ended.pk}").content.decode()
     assert f"will be removed on {ended.ended_at + timedelta(days=30):%Y-%m-%d}" in page
+
+
+def test_a_user_renames_and_deletes_exports(cast: Cast) -> None:
+    export = Export.objects.create(owner=cast.analyst, name="city")
+    client = browser(cast.analyst)
+    assert "city" in client.get("/exports").content.decode()
+    page = client.post(f"/exports/{export.pk}/rename", {"name": "<i>River</i>"}, follow=True).content.decode()
+    assert "&lt;i&gt;River&lt;/i&gt;" in page
+    page = client.post(f"/exports/{export.pk}/rename", {"name": "\n"}, follow=True).content.decode()
+    assert "An export needs a name of 1 to 200 printable characters." in page
+    assert browser(cast.outsider).post(f"/exports/{export.pk}/delete").status_code == 404
+    assert client.post("/exports/99999999999999999999/delete").status_code == 404
+    page = client.post(f"/exports/{export.pk}/delete", follow=True).content.decode()
+    assert "was deleted." in page
+    assert "No exports yet." in page
+
+
+def test_all_exports_can_be_reached(cast: Cast) -> None:
+    Export.objects.bulk_create(Export(owner=cast.analyst, name=f"city {number}") for number in range(101))
+    client = browser(cast.analyst)
+    first, second = (client.get(f"/exports?page={page}").content.decode() for page in (1, 2))
+    assert "101 exports, page 1 of 2." in first
+    assert first.count("data-export=") + second.count("data-export=") == 101

@@ -193,6 +193,19 @@ class Client:
         """One export."""
         return one(Export, self._calls.json("GET", f"/exports/{segment(pk)}"), "exports")
 
+    def rename_export(self, pk: str, *, name: str) -> Export:
+        """Give your own export another name."""
+        return one(
+            Export, self._calls.json("PATCH", f"/exports/{segment(pk)}", body={"name": name}), "exports"
+        )
+
+    def delete_export(self, pk: str, *, stop: bool = False) -> None:
+        """Delete your own export. Runs that have ended keep their outputs. Conflict while runs on it have not
+        ended; `stop` cancels them.
+        """
+        params = {"stop": "true"} if stop else {}
+        self.transport.json("DELETE", f"{BASE}/exports/{segment(pk)}", params=params)
+
     def submit(
         self,
         app_id: str,

@@ -17,6 +17,7 @@ SCOPES = {
     "runs:read": "See your runs with their logs and outputs",
     "runs:write": "Submit, cancel and retry runs as you",
     "exports": "See your exports",
+    "exports:write": "Upload, rename and delete your exports",
     ADMIN: "Administer the instance, if you are an administrator",
 }
 DEFAULT = (API,)

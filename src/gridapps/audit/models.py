@@ -50,6 +50,8 @@ class Entry(models.Model):
         BLOCK_LIFTED = "block.lifted"
 
         EXPORT_IMPORTED = "export.imported"
+        EXPORT_RENAMED = "export.renamed"
+        EXPORT_DELETED = "export.deleted"
         RUN_SUBMITTED = "run.submitted"
         RUN_CANCELED = "run.canceled"
         RUN_SHOWN = "run.shown"

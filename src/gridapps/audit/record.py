@@ -224,6 +224,16 @@ def export_imported(*, by: Actor, export: int, owner: Keyed, files: int) -> None
     add(Event.EXPORT_IMPORTED, by, f"export:{export}", owner=_user(owner), files=files)
 
 
+def export_renamed(*, by: Actor, export: int) -> None:
+    add(Event.EXPORT_RENAMED, by, f"export:{export}")
+
+
+def export_deleted(*, by: Actor, export: int, files: int, reason: str | None) -> None:
+    """`files`: how many. `reason`: given when it was not the owner who deleted it."""
+    details = {} if reason is None else {"reason": reason}
+    add(Event.EXPORT_DELETED, by, f"export:{export}", files=files, **details)
+
+
 def run_submitted(
     *, by: Actor, run: UUID, release: str, export: int, tasks: int, retry_of: UUID | None
 ) -> None:

@@ -12,6 +12,9 @@ class Export(models.Model):
     name = models.CharField(max_length=200)
     notes = models.TextField(blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
+    deleted_at = models.DateTimeField(
+        null=True, blank=True, help_text="the row stays, because runs refer to it; its files are removed"
+    )
 
     class Meta:
         ordering = ("-pk",)

@@ -14,7 +14,7 @@ from django.db import transaction
 
 from gridapps.access.models import User
 from gridapps.audit import record
-from gridapps.exports import facts, stored_files, uploads
+from gridapps.exports import facts, naming, stored_files, uploads
 from gridapps.exports.headers import BadPointCloud
 from gridapps.exports.models import Export, ExportFile
 from gridapps.hooks import outbox
@@ -58,8 +58,8 @@ def import_export(*, owner: User, name: str, files: Sequence[Path]) -> Export:
 
 
 def _check_names(name: str, files: Sequence[Path]) -> None:
-    if not name.strip() or len(name) > 200 or not name.isprintable():
-        raise BadPointCloud("An export needs a name of 1 to 200 printable characters.")
+    if not naming.is_name(name):
+        raise BadPointCloud(naming.RULE)
     if not 0 < len(files) <= _MOST_FILES:
         raise BadPointCloud(f"An export has 1 to {_MOST_FILES} files; {len(files)} were given.")
     seen: set[str] = set()

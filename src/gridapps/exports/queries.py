@@ -8,4 +8,6 @@ from gridapps.exports.models import Export
 
 def visible_to(user: User) -> QuerySet[Export]:
     """The user's own exports, newest first. Administrators see others' exports only in the administration."""
-    return Export.objects.filter(owner=user).select_related("owner").prefetch_related("files")
+    return (
+        Export.objects.filter(owner=user, deleted_at=None).select_related("owner").prefetch_related("files")
+    )

@@ -47,7 +47,7 @@ def upload(source: Path) -> Uploaded:
 def _stored(sha256: str, size: int) -> bool:
     """Whether the content is there and an export refers to it. Without that it may be removed any time."""
     try:
-        used = ExportFile.objects.filter(path=sha256).exists()
+        used = ExportFile.objects.filter(path=sha256, export__deleted_at=None).exists()
     finally:
         connections.close_all()  # of this thread of an import
     try:

@@ -292,6 +292,7 @@ def _log_submission(run: Run, tasks: int) -> None:
 def _enqueue(by: User, run: Run, files: list[ExportFile]) -> Run:
     # Limits are counted under a lock on the user's row. Rows that only refer to it need not wait.
     User.objects.select_for_update(no_key=True).get(pk=run.owner_id)
+    _require_export(run)
     active = Task.objects.filter(owner=run.owner_id, state__in=ACTIVE).count()
     if active + len(files) > settings.GRIDAPPS.max_queued:
         raise TooManyQueued(
@@ -326,6 +327,15 @@ def _enqueue(by: User, run: Run, files: list[ExportFile]) -> Run:
     transaction.on_commit(lambda: _log_submission(run, len(files)), robust=True)
     worker_bell.ring_on_commit()
     return run
+
+
+def _require_export(run: Run) -> None:
+    """Raise Conflict if the export was deleted. A deletion waits for the lock, and then finds the run."""
+    export = Export.objects.select_for_update(no_key=True).get(pk=run.export_id)
+    if export.deleted_at is not None:
+        raise Conflict(
+            f"The export was deleted on {export.deleted_at:%Y-%m-%d}; submit a run on another one."
+        )
 
 
 def _reserve_outputs(run: Run, tasks: int) -> None:

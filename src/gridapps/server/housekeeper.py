@@ -55,10 +55,11 @@ def _line(release: Release) -> str:
     return f"release {release}: {release.size} bytes"
 
 
-# The last one lists all exports, so it runs once a day.
+# The last one lists everything that is stored, so it runs once a day.
 JOBS = (
     Job("images", plan_images, remove_images),
     Job("sessions", expiry.plan, expiry.tidy),
+    Job("deleted exports", exports.find_deleted, exports.tidy_deleted),
     Job("exports", exports.find, exports.tidy, rounds=24),
 )
 # Workers own the outputs, so these run with a worker's rights. Workers sweep by themselves; only the second

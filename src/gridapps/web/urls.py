@@ -5,7 +5,7 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 from oauth2_provider.views import RevokeTokenView, TokenView
 
-from gridapps.web import app_pages, applications, certificates, home, hooks, oauth, runs
+from gridapps.web import app_pages, applications, certificates, exports, home, hooks, oauth, runs
 
 urlpatterns = [
     path("", home.home, name="home"),
@@ -23,6 +23,9 @@ urlpatterns = [
     path("settings/hooks/<int:pk>/secret", hooks.renew_secret, name="renew-hook-secret"),
     path("settings/hooks/<int:pk>/test", hooks.test, name="test-hook"),
     path("settings/hooks/<int:pk>/delete", hooks.delete, name="delete-hook"),
+    path("exports", exports.index, name="exports"),
+    path("exports/<int:pk>/rename", exports.rename, name="rename-export"),
+    path("exports/<int:pk>/delete", exports.delete, name="delete-export"),
     path("apps/<slug:app_id>", app_pages.show, name="app"),
     path("apps/<slug:app_id>/run", app_pages.run, name="run-app"),
     path("apps/<slug:app_id>/share", app_pages.share, name="share-app"),

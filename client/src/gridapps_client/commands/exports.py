@@ -34,7 +34,7 @@ def exports_list(session: Session) -> None:
 
 @lists_by_default(exports_list)
 def exports() -> None:
-    """Your exports: list (the default), show."""
+    """Your exports: list (the default), show, rename, delete."""
 
 
 @exports.command("show")
@@ -52,3 +52,23 @@ def exports_show(session: Session, pk: str) -> None:
         f"{plain(found.pk)}: {plain(found.name)}, owner {plain(found.user)}, {plain(found.created_at)}",
         table(("PK", "NAME", "POINTS", "SIZE", "CRS"), rows),
     )
+
+
+@exports.command("rename")
+@click.argument("pk")
+@click.argument("name")
+@common
+def exports_rename(session: Session, pk: str, name: str) -> None:
+    """Give an export another name."""
+    found = session.client.rename_export(pk, name=name)
+    session.result({"exports": [found]}, f"Export {plain(found.pk)} is called {plain(found.name)}.")
+
+
+@exports.command("delete")
+@click.argument("pk")
+@click.option("--stop", is_flag=True, help="Cancel the runs on it that have not ended.")
+@common
+def exports_delete(session: Session, pk: str, stop: bool) -> None:
+    """Delete an export and its files. Runs that have ended keep their outputs."""
+    session.client.delete_export(pk, stop=stop)
+    session.result({"pk": pk}, f"Deleted {plain(pk)}.")

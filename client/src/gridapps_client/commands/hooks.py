@@ -17,7 +17,7 @@ def hook() -> None:
 @click.argument("target", metavar="URL")
 @click.option(
     "--event", "events", multiple=True, default=("run.complete",), show_default=True,
-    help="run.started, run.progress, run.complete or export.complete. May be repeated.",
+    help="run.started, run.progress, run.complete, export.complete or export.deleted. May be repeated.",
 )  # fmt: skip
 @common
 def hook_create(session: Session, target: str, events: tuple[str, ...]) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BeforeValidator, Field, PlainSerializer, StringConstraints, WithJsonSchema
 
 from gridapps.api.native.answers import Shape
+from gridapps.exports.naming import MAX_NAME
 from gridapps.registry.models import APP_ID
 from gridapps.registry.operations import MAX_DESCRIPTION, MAX_TITLE
 from gridapps.registry.sharing import MAX_REASON
@@ -306,6 +307,10 @@ class Export(Shape):
     created_at: Time
     notes: str
     exportfiles: list[ExportFile]
+
+
+class ExportChanges(Shape):
+    name: Annotated[Text, Field(min_length=1, max_length=MAX_NAME)]
 
 
 class ExportsAnswer(Shape):

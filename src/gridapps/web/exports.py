@@ -1,0 +1,59 @@
+"""The page of a user's exports."""
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_POST
+
+from gridapps.exports import naming, queries
+from gridapps.exports.errors import InvalidExport
+from gridapps.exports.models import Export
+from gridapps.runs import export_deletion
+from gridapps.runs.errors import Conflict
+from gridapps.web.forms import user_of
+
+ON_A_PAGE = 100
+
+
+@require_GET
+@login_required
+def index(request: HttpRequest) -> HttpResponse:
+    """All exports of the user, newest first."""
+    rows = queries.visible_to(user_of(request)).order_by("-pk")
+    page = Paginator(rows, ON_A_PAGE).get_page(request.GET.get("page"))
+    return render(request, "exports.html", {"page": page, "longest_name": naming.MAX_NAME})
+
+
+@require_POST
+@login_required
+def rename(request: HttpRequest, pk: int) -> HttpResponse:
+    """Give the export another name."""
+    export = _own(request, pk)
+    try:
+        naming.rename(by=user_of(request), export=export, name=request.POST.get("name", ""))
+    except InvalidExport:
+        messages.error(request, naming.RULE)
+    return redirect("exports")
+
+
+@require_POST
+@login_required
+def delete(request: HttpRequest, pk: int) -> HttpResponse:
+    """Delete the export. Runs on it are canceled if the form says so."""
+    export = _own(request, pk)
+    try:
+        export_deletion.delete_export(by=user_of(request), export=export, stop="stop" in request.POST)
+    except Conflict as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, f"The export {export.name} was deleted.")
+    return redirect("exports")
+
+
+def _own(request: HttpRequest, pk: int) -> Export:
+    found = queries.visible_to(user_of(request)).filter(pk=min(pk, 2**63 - 1)).first()
+    if found is None:
+        raise Http404
+    return found
