@@ -51,7 +51,7 @@ json.dump(found, sys.stdout)
 @pytest.fixture(scope="module")
 def instance(set_stage: SetStage) -> Iterator[Instance]:
     """An instance with something in each of its directories, and secrets in its settings."""
-    made = new_instance(metrics_token=SECRET)
+    made = new_instance(metrics_token=SECRET, scanner="true")
     made.settings["AWS_SECRET_ACCESS_KEY"] = SECRET
     try:
         made.start()

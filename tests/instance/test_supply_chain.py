@@ -35,7 +35,7 @@ echo "looked at $1"
 def home() -> Path:
     """What the operator has made: a directory of keys, and a scanner."""
     home = Path(tempfile.mkdtemp(prefix="operator-"))
-    home.chmod(0o711)  # the promoter reads the keys and starts the scanner
+    home.chmod(0o711)  # the promoter reads the keys, and the scanner's account starts the program
     (home / "keys").mkdir()
     signing.write_public(KEY, home / "keys" / "release.pub")
     (home / "scan").write_text(SCANNER.format(hold=home / "hold"))
@@ -117,7 +117,7 @@ def test_what_is_signed_and_scanned_is_shared(instance: Instance, developer: Per
         found: dict[str, object] = administrator.ask("GET", f"/apps/{place.app}/shares").json()["shares"][0]
         return found
 
-    scans = instance.data / "scanner"
+    scans, images = instance.data / "scanner", instance.data / "scans"
     instance.wait_until(lambda: list(scans.glob("share-*/held")), what="scanned")
     assert (share()["state"], share()["reason"]) == ("copying", "The scanner examines the release.")
     left = [path.parent for path in scans.glob("share-*/held")]
@@ -126,10 +126,12 @@ def test_what_is_signed_and_scanned_is_shared(instance: Instance, developer: Per
         lambda: set(scans.glob("share-*/held")) - {path / "held" for path in left}, what="scanned again"
     )
     assert not any(path.exists() for path in left)
+    assert len(list(images.iterdir())) == 1
     (home / "hold").unlink()
     instance.wait_until(lambda: share()["state"] == "active", what="active", seconds=30)
     assert str(share()["scan"]).startswith("looked at ")
     assert [path.name for path in scans.iterdir()] == ["home"]
+    assert list(images.iterdir()) == []
 
     (seen,) = analyst.ask("GET", f"/apps/{place.app}").json()["apps"]
     assert {(each["kind"], each["verified_by"]) for each in seen["attachments"]} == {

@@ -1,13 +1,17 @@
 """The operator's scanner, as a real command: its verdict decides, and what it does hurts nothing."""
 
+import contextlib
 import json
 import secrets
 import shlex
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +22,10 @@ from gridapps.access.models import AccessTag
 from gridapps.audit.models import Entry
 from gridapps.oci.manifests import OCI_MANIFEST
 from gridapps.pki.tokens import Registry
-from gridapps.promotion import promoting, scanning
+from gridapps.promotion import promoting, scanner, scanning
+from gridapps.promotion.scanner import Scanner
 from gridapps.pushes import references
+from gridapps.pushes.registry_client import Unavailable
 from gridapps.registry import sharing
 from gridapps.registry.models import Share
 from tests.fixtures.cast import Cast
@@ -38,14 +44,38 @@ def data(tmp_path: Path, settings: Any) -> Path:
 
 
 @pytest.fixture
-def set_scanner(data: Path, set_limits: Callable[..., None]) -> SetScanner:
-    """Makes a shell script, or any other command, the scanner."""
+def set_scanner(data: Path, set_limits: Callable[..., None]) -> Iterator[SetScanner]:
+    """Makes a shell script, or any other command, the scanner, and runs the part in a thread."""
+    with contextlib.ExitStack() as running:
 
-    def make(script: str = "", *, command: str = "", timeout: float = 20) -> None:
-        words = command or shlex.join(["sh", "-c", script, "scanner"])
-        set_limits(scanner=words, scanner_timeout=timeout)
+        def make(script: str = "", *, command: str = "", timeout: float = 20) -> None:
+            running.close()
+            words = command or shlex.join(["sh", "-c", script, "scanner"])
+            set_limits(scanner=words)
+            running.enter_context(serving(Scanner(data, command=words, timeout=timeout), data))
 
-    return make
+        yield make
+
+
+@contextlib.contextmanager
+def serving(part: Scanner, data: Path) -> Iterator[None]:
+    """Answers requests in a thread."""
+    stopping = threading.Event()
+
+    def serve() -> None:
+        while not stopping.is_set():
+            part.serve()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as last:
+            last.connect(str(data / scanning.SOCKET))
+        thread.join()
+        part.close()
 
 
 @pytest.fixture
@@ -65,26 +95,31 @@ def share(developer: Developer, cast: Cast, image: Image, data: Path) -> Share:
     return made
 
 
-def promoted(share: Share) -> tuple[str, str]:
+def promoted(share: Share, data: Path) -> tuple[str, str]:
     """State and reason after the promotion; nothing is left of the image beside the registries."""
     assert promoting.promote(share) is (Share.objects.get(pk=share.pk).state == "active")
     share.refresh_from_db()
-    assert {path.name for path in promoting.scans().iterdir()} == {"home"}
+    assert list((data / "scans").iterdir()) == []
+    assert {path.name for path in (data / "scanner").iterdir()} == {"home"}
     return share.state, share.reason
 
 
-def test_what_passes_is_shared_and_the_verdict_kept(share: Share, set_scanner: SetScanner) -> None:
+def test_what_passes_is_shared_and_the_verdict_kept(
+    share: Share, set_scanner: SetScanner, data: Path
+) -> None:
     set_scanner("echo looked at $1; test -f $1/oci-layout && test -f $1/index.json && echo nothing found")
-    assert promoted(share) == ("active", "")
+    assert promoted(share, data) == ("active", "")
     assert share.scan == "looked at .../image\nnothing found"
     assert share.scanned_at is not None
     entry = Entry.objects.get(event="share.scanned")
     assert (entry.subject, entry.details["passed"]) == (f"share:{share.pk}", True)
 
 
-def test_what_is_refused_is_not_shared_and_says_why(share: Share, set_scanner: SetScanner) -> None:
+def test_what_is_refused_is_not_shared_and_says_why(
+    share: Share, set_scanner: SetScanner, data: Path
+) -> None:
     set_scanner("echo CVE-2026-1 CRITICAL; echo CVE-2026-2 HIGH >&2; exit 3")
-    state, reason = promoted(share)
+    state, reason = promoted(share, data)
     assert (state, reason) == (
         "failed", "The scanner refused the release (exit status 3): CVE-2026-1 CRITICAL / CVE-2026-2 HIGH",
     )  # fmt: skip
@@ -99,7 +134,7 @@ def test_it_gets_the_image_as_other_tools_read_it(
     out = data / "copy"
     command = f"skopeo --insecure-policy copy --preserve-digests oci:{{}} dir:{out}"
     set_scanner(command=command)
-    assert promoted(share) == ("active", ""), share.scan
+    assert promoted(share, data) == ("active", ""), share.scan
     assert (out / "manifest.json").read_bytes() == image.manifest
     assert (out / digest(image.layers[0]).removeprefix("sha256:")).read_bytes() == image.layers[0]
 
@@ -110,7 +145,7 @@ def test_it_learns_nothing_of_the_instance(
     monkeypatch.setenv("GRIDAPPS_METRICS_TOKEN", "secret-of-the-operator")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-operator")
     set_scanner(f"env; pwd; {sys.executable} -c 'import os; print(os.listdir(\"/proc/self/fd\"))'")
-    assert promoted(share)[0] == "active"
+    assert promoted(share, data)[0] == "active"
     names = {line.partition("=")[0] for line in share.scan.splitlines() if "=" in line}
     assert names <= {"PATH", "HOME", "TMPDIR", "LANG", "PWD", "OLDPWD", "SHLVL", "_"}
     assert "secret-of-the-operator" not in share.scan
@@ -119,12 +154,12 @@ def test_it_learns_nothing_of_the_instance(
     assert open_files <= 5, "its own three, the lock that ends it, and the directory that is listed"
 
 
-def test_what_it_prints_is_text_and_the_end_of_it(share: Share, set_scanner: SetScanner) -> None:
+def test_what_it_prints_is_text_and_the_end_of_it(share: Share, set_scanner: SetScanner, data: Path) -> None:
     set_scanner(
         r"""printf 'a\033[31mred\033[0m\033]0;title\007\000b\r\n\342\200\256evil\377\n'; """
         r"""printf '<script>alert(1)</script>\n'; exit 1"""
     )
-    _, reason = promoted(share)
+    _, reason = promoted(share, data)
     assert "ared b" in reason
     assert "\x1b" not in share.scan + reason
     assert all(line.isprintable() for line in share.scan.splitlines())
@@ -132,22 +167,22 @@ def test_what_it_prints_is_text_and_the_end_of_it(share: Share, set_scanner: Set
     assert reason.isprintable()
 
 
-def test_a_flood_is_read_and_dropped(share: Share, set_scanner: SetScanner) -> None:
+def test_a_flood_is_read_and_dropped(share: Share, set_scanner: SetScanner, data: Path) -> None:
     set_scanner("head -c 200000000 /dev/zero | tr '\\0' 'x'; echo; echo the end; exit 1")
-    state, reason = promoted(share)
+    state, reason = promoted(share, data)
     assert state == "failed"
     assert reason.endswith("the end")
-    assert len(share.scan) < scanning.KEPT_BYTES
+    assert len(share.scan) < scanner.KEPT_BYTES
 
 
 @pytest.mark.parametrize(
     "script",
     ["sleep 60", "exec >&- 2>&-; sleep 60", "trap '' TERM INT HUP; while :; do sleep 1; done", "yes"],
 )
-def test_one_that_never_ends_is_ended(share: Share, set_scanner: SetScanner, script: str) -> None:
+def test_one_that_never_ends_is_ended(share: Share, set_scanner: SetScanner, script: str, data: Path) -> None:
     set_scanner(script, timeout=1)
     began = time.monotonic()
-    state, reason = promoted(share)
+    state, reason = promoted(share, data)
     assert (state, reason) == ("failed", "The scanner did not end within 1 seconds.")
     assert time.monotonic() - began < 50
 
@@ -157,12 +192,12 @@ def alive(marker: str) -> list[str]:
     return found.stdout.split()
 
 
-def test_what_it_starts_ends_with_it(share: Share, set_scanner: SetScanner) -> None:
+def test_what_it_starts_ends_with_it(share: Share, set_scanner: SetScanner, data: Path) -> None:
     """A child that keeps the output open, in the scanner's group or in a session of its own."""
     marker = f"31{secrets.randbelow(10**6):06}"
     set_scanner(f"sleep {marker} & setsid sleep {marker} & echo done")
     began = time.monotonic()
-    assert promoted(share)[0] == "active"
+    assert promoted(share, data)[0] == "active"
     assert share.scan == "done"
     assert time.monotonic() - began < 50
     end = time.monotonic() + 5
@@ -180,18 +215,20 @@ def test_what_it_starts_ends_with_it(share: Share, set_scanner: SetScanner) -> N
     ],
 )
 def test_one_that_cannot_say_yes_says_no(
-    share: Share, set_scanner: SetScanner, command: str, words: str
+    share: Share, set_scanner: SetScanner, command: str, words: str, data: Path
 ) -> None:
     set_scanner(command=command)
-    state, reason = promoted(share)
+    state, reason = promoted(share, data)
     assert state == "failed"
     assert reason.startswith(words)
 
 
-def test_a_disk_that_is_full(share: Share, set_scanner: SetScanner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full(
+    share: Share, set_scanner: SetScanner, monkeypatch: pytest.MonkeyPatch, data: Path
+) -> None:
     monkeypatch.setattr(scanning, "SPARE", 2**60)
     set_scanner("exit 0")
-    state, reason = promoted(share)
+    state, reason = promoted(share, data)
     assert (state, "have to stay free" in reason) == ("failed", True)
 
 
@@ -222,7 +259,7 @@ def test_a_scan_that_nobody_waits_for_is_given_up(
 
 
 def test_what_a_killed_promoter_left_goes(data: Path) -> None:
-    """Its directory, and the scanner that still runs in it; not what the scanner keeps for itself."""
+    """Images, and working directories with what still runs there; not what the scanner keeps for itself."""
     root = data / "scanner"
     (root / "home").mkdir(parents=True)
     (root / "home" / "vulnerabilities.db").write_text("kept")
@@ -230,19 +267,60 @@ def test_what_a_killed_promoter_left_goes(data: Path) -> None:
     (left / "image").mkdir(parents=True)
     with (left / "held").open("w") as held:
         process = subprocess.Popen(["sleep", "60"], pass_fds=[held.fileno()], start_new_session=True)
-    scanning.remove_leftovers(root)
+    (data / "scans" / "share-1-abc" / "image").mkdir(parents=True)
+    scanner.remove_leftovers(root)
+    scanning.remove_leftovers(data)
+    assert list((data / "scans").iterdir()) == []
     assert process.wait(10) == -signal.SIGKILL
     assert [path.relative_to(root) for path in root.rglob("*")] == [
         Path("home"), Path("home/vulnerabilities.db"),
     ]  # fmt: skip
-    scanning.remove_leftovers(root / "absent")
+    scanning.remove_leftovers(data / "absent")
+
+
+@pytest.mark.parametrize("answer", [None, b"", b'{"output": "cut o', b"[]"])
+def test_without_a_verdict_the_share_waits(
+    share: Share, set_limits: Callable[..., None], data: Path, answer: bytes | None
+) -> None:
+    """The part is not there, ends during the scan, or sends what is no verdict."""
+    set_limits(scanner="true")
+    address = data / scanning.SOCKET
+    address.parent.mkdir(parents=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def reply() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(128)
+            connection.sendall(answer or b"")
+
+    with listener, ThreadPoolExecutor() as pool:
+        if answer is not None:
+            listener.bind(str(address))
+            listener.listen()
+            pool.submit(reply)
+        with pytest.raises(Unavailable, match=r"The scanner does not answer\."):
+            promoting.promote(share)
+    share.refresh_from_db()
+    assert (share.state, list((data / "scans").iterdir())) == ("copying", [])
+
+
+@pytest.mark.parametrize("asked", [b"../../etc\n", b"/etc\n", b"x" * 128, b"\n", b"no-end"])
+def test_only_names_of_images_are_scanned(set_scanner: SetScanner, data: Path, asked: bytes) -> None:
+    set_scanner(f"touch {data}/started")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.connect(str(data / scanning.SOCKET))
+        connection.sendall(asked)
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+    assert not (data / "started").exists()
 
 
 def test_an_index_is_laid_out_whole_and_attachments_are_not_scanned(
     share: Share, set_scanner: SetScanner, data: Path
 ) -> None:
     set_scanner(f"cp -r $1 {data}/copy")
-    assert promoted(share)[0] == "active"
+    assert promoted(share, data)[0] == "active"
     index = json.loads((data / "copy" / "index.json").read_text())
     assert index["manifests"] == [
         {"mediaType": OCI_MANIFEST, "digest": share.release.digest,
@@ -256,6 +334,6 @@ def test_without_a_scanner_nothing_is_laid_out(share: Share, data: Path) -> None
     assert promoting.promote(share)
     share.refresh_from_db()
     assert (share.scanned_at, share.scan) == (None, "")
-    assert not promoting.scans().exists()
+    assert not (data / "scans").exists()
     with references.repository_of(share.app, Registry.TRUSTED) as repository:
         assert repository.manifest(share.release.digest, media_type=OCI_MANIFEST, limit=9)

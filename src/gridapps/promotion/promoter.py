@@ -6,12 +6,14 @@ Its only state is in the database. After a crash it starts again with the shares
 import logging
 import threading
 import time
+from pathlib import Path
 
+from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
 
 from gridapps.promotion import scanning
-from gridapps.promotion.promoting import fail, note_waiting, promote, scans
+from gridapps.promotion.promoting import fail, note_waiting, promote
 from gridapps.pushes.registry_client import Unavailable
 from gridapps.registry.models import Share
 
@@ -34,7 +36,7 @@ class Promoter:
 
     def run(self) -> None:
         """Copy until `stop`."""
-        scanning.remove_leftovers(scans())
+        scanning.remove_leftovers(Path(settings.DATA))
         pause = LOOK
         while not self._stopping.wait(pause):
             close_old_connections()

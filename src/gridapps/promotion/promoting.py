@@ -75,28 +75,19 @@ def promote(share: Share, *, stopping: Callable[[], bool] = lambda: False) -> bo
     return _end(share, kept, verdict)
 
 
-def scans() -> Path:
-    """The parent of the scanner's directories."""
-    return Path(settings.DATA) / "scanner"
-
-
 def _scan(
     share: Share, release: ReleaseContents, target: Repository, stopping: Callable[[], bool]
 ) -> ScanResult | None:
     """The scanner's verdict on the copy; None if the operator has no scanner."""
-    limits = settings.GRIDAPPS
-    if not limits.scanner:
+    if not settings.GRIDAPPS.scanner:
         return None
     if not _copying(share).update(reason="The scanner examines the release."):
         raise _Over
+    data = Path(settings.DATA)
     try:
-        with scanning.place(scans(), f"share-{share.pk}", size=release.size) as directory:
-            layout = directory / "image"
-            layouts.write_layout(layout, release, target, top=share.release.digest)
-            return scanning.run_scanner(
-                limits.scanner, layout, directory=directory, timeout=limits.scanner_timeout,
-                wanted=lambda: not stopping() and _copying(share).exists(),
-            )  # fmt: skip
+        with scanning.place(data, f"share-{share.pk}", size=release.size) as directory:
+            layouts.write_layout(directory / scanning.LAYOUT, release, target, top=share.release.digest)
+            return scanning.scan(data, directory, wanted=lambda: not stopping() and _copying(share).exists())
     except OSError as error:
         return ScanResult("", f"The image could not be laid out for the scanner: {error}.")
 

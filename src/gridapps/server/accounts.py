@@ -27,6 +27,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "trusted": (),
     "courier": ("database", "secret"),
     "promoter": ("database", "tokens"),
+    "scanner": (),
     "housekeeper": ("database", "exports", "registry", "trusted"),
     "worker": ("database", "exports", "outputs", "tokens"),
 }

@@ -30,6 +30,7 @@ _COMMANDS = _Commands(
         "migrate": "instance.migrate",
         "node": "nodes.node",
         "promoter": "parts.promoter",
+        "scanner": "parts.scanner",
         "status": "instance.status",
         "tag": "users.tag",
         "tidy": "data.tidy",

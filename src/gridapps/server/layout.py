@@ -60,7 +60,9 @@ OF_THE_INSTANCE: Mapping[str, Place] = {
     "registry": Place("registry", "registry", 0o2770, "everything"),
     "trusted": Place("trusted", "trusted", 0o2750, "everything"),
     "static": Place("", "nginx", 0o2750),
-    "scanner": Place("promoter", "promoter", 0o700, "everything"),
+    "run/scanner": Place("scanner", "promoter", 0o710),
+    "scanner": Place("scanner", "scanner", 0o700, "everything"),
+    "scans": Place("promoter", "scanner", 0o2750, "everything"),
 }
 OF_THE_STORAGE: Mapping[str, Place] = {
     "exports": Place("housekeeper", "exports", 0o2750, "directories"),

@@ -43,7 +43,8 @@ def parts(settings: Environment, accounts: Accounts, *, works: bool) -> list[Pla
         ),
         _nginx(settings, accounts),
         _own(settings, accounts, "courier", Makes(bells, ".courier")),
-        # No part needs these two to be ready.
+        # No part needs these to be ready.
+        *([_own(settings, accounts, "scanner", None)] if settings.scanner else ()),
         _own(settings, accounts, "promoter", None),
         _own(settings, accounts, "housekeeper", None),
     ]

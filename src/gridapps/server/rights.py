@@ -64,8 +64,14 @@ RIGHTS: Mapping[str, Rights] = {
     "promoter": Rights(
         runs="copies of shared releases",
         reads=("authority/token.key",),
-        writes=(*_DATABASE, "scanner"),
-        reaches="database, both registries",
+        writes=(*_DATABASE, "run/scanner/socket", "scans"),
+        reaches="database, both registries; the scanner",
+    ),
+    "scanner": Rights(
+        runs="the operator's scanner, if there is one",
+        reads=("scans",),
+        writes=("run/scanner", "scanner"),
+        reaches="what the operator's command connects to",
     ),
     "housekeeper": Rights(
         runs="removal of images and of leftovers of imports",

@@ -32,6 +32,7 @@ _MODULES = (
     "gridapps.hooks.courier",
     "gridapps.hooks.posting",
     "gridapps.promotion.promoter",
+    "gridapps.promotion.scanner",
     "gridapps.runs.errors",
     "gridapps.server.application",
     "gridapps.server.cli",

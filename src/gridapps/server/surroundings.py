@@ -13,7 +13,7 @@ _COMMON = frozenset({
 })  # fmt: skip
 _COMMON_PREFIXES = ("LC_", "PYTHON", "COVERAGE_")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
-_ALL = ("application", "courier", "promoter", "housekeeper", "worker")
+_ALL = ("application", "courier", "promoter", "scanner", "housekeeper", "worker")
 # Settings that hold a secret, and the parts that receive it. Every part receives all other settings.
 SECRETS: Mapping[str, frozenset[str]] = {
     "GRIDAPPS_DATABASE": frozenset({"application", "courier", "promoter", "housekeeper", "worker"}),

@@ -13,7 +13,14 @@ import click
 from gridapps.config.environment import Environment
 from gridapps.server.commands.nodes import BUNDLE, certificates_option
 from gridapps.server.commands.terminal import say
-from gridapps.server.instance import Unusable, accounts_of, environment, prepare_node, prepare_worker
+from gridapps.server.instance import (
+    Unusable,
+    accounts_of,
+    environment,
+    prepare_node,
+    prepare_worker,
+    set_up_django,
+)
 from gridapps.server.join import join
 
 if TYPE_CHECKING:
@@ -121,9 +128,22 @@ def promoter() -> None:
     prepare_worker(say=say, rights="promoter")
     from gridapps.promotion.promoter import Promoter
 
+    os.umask(0o027)  # the scanner, in the group of `scans`, reads the images that are laid out there
     mine = Promoter()
     _on_interrupt(mine.stop)
     mine.run()
+
+
+@click.command(hidden=True)
+def scanner() -> None:
+    """Run the operator's scanner on images until interrupted (`up` starts one by itself)."""
+    settings = environment()
+    data = settings.data.absolute()
+    set_up_django(data)
+    from gridapps.promotion.scanner import Scanner
+
+    _on_interrupt(sys.exit)
+    Scanner(data, command=settings.scanner, timeout=settings.scanner_timeout).run()
 
 
 @click.command()
