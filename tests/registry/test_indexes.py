@@ -1,24 +1,29 @@
 """Indexes as the tools of today push them, to a real registry: what becomes a release, and what it keeps."""
 
 import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from gridapps.access.models import AccessTag
 from gridapps.audit.models import Entry
 from gridapps.housekeeping import sweeping
+from gridapps.oci import manifests
 from gridapps.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from gridapps.pki.tokens import Registry
 from gridapps.promotion import changes, promoting
-from gridapps.pushes import references
+from gridapps.pushes import disk, index_contents, pushing, references
 from gridapps.pushes.registry_client import NotInRegistry, Repository
 from gridapps.registry import sharing
 from gridapps.registry.models import Release, Share
 from tests.fixtures.cast import Cast
+from tests.fixtures.ports import free_port
 from tests.registry.built import (
     PROVENANCE,
     SPDX_DOCUMENT,
@@ -34,6 +39,7 @@ from tests.registry.built import (
     layer,
 )
 from tests.registry.conftest import Developer, RunningRegistry
+from tests.registry.signing import attachment, tag_of
 from tests.registry.test_sweeping import age
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("real_registry")]
@@ -295,26 +301,133 @@ def test_a_refused_index_leaves_tags_that_are_older_or_of_other_images(developer
 @pytest.mark.usefixtures("its_disk")
 def test_a_refused_zstd_layer_is_not_found_by_the_next_push(developer: Developer) -> None:
     """podman and skopeo remember where a layer is, in whatever compression, and ask for it first."""
-    image = new_image()
-    developer.upload(*image.blobs, b"zstd")
+    image, zstd = new_image(), zstd_layer()
+    developer.upload(*image.blobs, zstd)
+    assert "--compression-format gzip --force-compression" in refused_for_zstd(developer, image, zstd)
+    assert linked(developer, zstd, *image.blobs) == [False, True, True]
+
+
+@pytest.mark.usefixtures("its_disk")
+def test_only_layers_that_begin_like_zstd_are_unlinked(developer: Developer) -> None:
+    """A manifest may name anything as such a layer: gzip layers and documents of other pushes."""
+    image, text, attached = new_image(), secrets.token_bytes(50), zstd_layer()
+    send(developer, image, reference="v1")
+    developer.upload(text, attached, b"{}")
+    release = developer.app.releases.get().digest
+    manifest = attachment(descriptor(attached, "text/plain"))
+    assert developer.push(manifest, tag_of(release, ".att")).status_code == 201
+    refused_for_zstd(developer, image, text, attached, *image.blobs, b"never pushed")
+    assert linked(developer, text, attached, *image.blobs) == [True] * 4
+
+
+def zstd_layer() -> bytes:
+    return pushing.ZSTD_MAGIC + secrets.token_bytes(100)
+
+
+def refused_for_zstd(developer: Developer, image: Image, *layers: bytes) -> str:
+    """Push the image with more layers, all said to be compressed with zstd. Returns why it is refused."""
     document = image.document
-    document["layers"] = [
-        descriptor(b"zstd", "application/vnd.oci.image.layer.v1.tar+zstd"),
-        *document["layers"],
-    ]
-    send(developer, image, reference="v1")  # its gzip layer is in use
+    document["layers"] += [descriptor(each, "application/vnd.oci.image.layer.v1.tar+zstd") for each in layers]
     answer = developer.push(encoded(document), "v2")
-    assert "--compression-format gzip --force-compression" in answer.json()["details"]
-    found = [
-        developer.request("HEAD", f"/v2/{developer.name}/blobs/{digest(blob)}").status_code
-        for blob in (b"zstd", *image.blobs)
-    ]
-    assert found == [404, 200, 200]
-    document["layers"][1]["mediaType"] += "+zstd"
-    developer.push(encoded(document), "v2")
-    assert (
-        developer.request("HEAD", f"/v2/{developer.name}/blobs/{digest(image.layers[0])}").status_code == 200
-    )
+    assert answer.status_code == 400, answer.content
+    return str(answer.json()["details"])
+
+
+def linked(developer: Developer, *blobs: bytes) -> list[bool]:
+    """Whether a client finds each blob."""
+    asked = [developer.request("HEAD", f"/v2/{developer.name}/blobs/{digest(blob)}") for blob in blobs]
+    return [answer.status_code == 200 for answer in asked]
+
+
+@pytest.mark.usefixtures("its_disk")
+def test_a_refusal_stands_if_it_cannot_be_undone(
+    developer: Developer, set_limits: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    image = new_image()
+    send(developer, image, reference="v1")
+    tag = disk.developers().repository(developer.name).tag("v1")
+    shutil.rmtree(tag)
+    tag.write_text("a file in the place of the directory")
+    assert "was not pushed" in refused(developer, entry(image.manifest), Attestation(image.manifest).entry)
+    assert tags(developer) == {"v1": digest(image.manifest)}, "what the database says is not changed alone"
+    set_limits(registry_port=free_port())  # nothing listens there
+    assert "compressed with zstd" in refused_for_zstd(developer, image, zstd_layer())
+    undone = [each.getMessage() for each in caplog.records if "is not undone" in each.getMessage()]
+    assert len(undone) == 2
+    assert "Not a directory" in undone[0]
+    assert "registry does not answer" in undone[1]
+
+
+@pytest.mark.usefixtures("its_disk")
+def test_a_tag_that_another_push_moves_meanwhile_stays_there(
+    developer: Developer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier, image, newer = new_image(), new_image(), new_image()
+    send(developer, earlier, image, reference="v1")
+    put, transactions = Repository.put_manifest, []
+
+    def put_after_another_push(self: Repository, reference: str, content: bytes, *, media_type: str) -> str:
+        transactions.append(len(connection.savepoint_ids))
+        if content == earlier.manifest:
+            monkeypatch.undo()
+            send(developer, newer, reference="v1")
+        return put(self, reference, content, media_type=media_type)
+
+    outside = len(connection.savepoint_ids)
+    monkeypatch.setattr(Repository, "put_manifest", put_after_another_push)
+    refused(developer, entry(image.manifest), Attestation(image.manifest).entry)
+    assert transactions == [outside], "the registry is asked outside of a transaction"
+    assert tags(developer) == {"v1": digest(newer.manifest)}
+    assert tagged(developer, "v1") == newer.manifest
+
+
+def largest_image() -> Image:
+    """An image whose configuration is as large as it may be."""
+    padding = manifests.MAX_CONFIG - len(new_image(history=[{"comment": ""}]).config)
+    return new_image(history=[{"comment": "x" * padding}])
+
+
+def test_all_parts_of_an_index_have_a_limited_size(developer: Developer) -> None:
+    images = [largest_image() for _ in range(5)]
+    send(developer, *images)
+    entries = [without_platform(image) for image in images]
+    with counted_reads() as read:
+        why = refused(developer, *entries)
+    assert f"more than {index_contents.MAX_READ} bytes together" in why
+    assert sum(read) <= index_contents.MAX_READ + 1
+    # With a platform nothing of them is read but the one that runs.
+    named = [entry(image.manifest, ARM) for image in images[1:]]
+    assert whole(developer, entries[0], *named).image == digest(images[0].manifest)
+
+
+def test_a_part_that_an_index_names_often_is_read_once(developer: Developer) -> None:
+    image = largest_image()
+    send(developer, image)
+    inner = nested(developer, without_platform(image))
+    content = encoded(index(*[inner] * 30, *[without_platform(image)] * 30))
+    with counted_reads() as read:
+        assert developer.push(content, "v1", media_type=OCI_INDEX).status_code == 201
+    # The configuration once to find its platform, and once as the one that runs.
+    assert read == [inner["size"], len(image.manifest), len(image.config), len(image.config)]
+
+
+@contextmanager
+def counted_reads() -> Iterator[list[int]]:
+    """The sizes of the manifests and blobs that the application reads whole from the registry."""
+    read: list[int] = []
+
+    def counting(method: Callable[..., bytes]) -> Callable[..., bytes]:
+        def counted(*args: Any, **named: Any) -> bytes:
+            content = method(*args, **named)
+            read.append(len(content))
+            return content
+
+        return counted
+
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("manifest", "blob"):
+            patched.setattr(Repository, name, counting(getattr(Repository, name)))
+        yield read
 
 
 @pytest.mark.usefixtures("its_disk")

@@ -19,7 +19,7 @@ from gridapps.oci.documents import Invalid
 from gridapps.oci.pushed import InvalidAttachment
 from gridapps.oci.signatures import UnusableKeys, Verify
 from gridapps.pki.tokens import Registry
-from gridapps.pushes import references
+from gridapps.pushes import pushed_blobs, references
 from gridapps.pushes.registry_client import NotInRegistry, Rejected, Repository
 from gridapps.registry import kept_attachments
 from gridapps.registry.models import App, Attachment, Certificate, Release
@@ -155,8 +155,8 @@ def _judged_rows(
     document: AttachmentManifest, release: Release, manifest: str, repository: Repository
 ) -> list[Attachment]:
     """The rows of a manifest. Raises Invalid, also when a blob is missing."""
+    pushed_blobs.require_documents(document, repository)
     try:
-        _check_blobs(document, repository)
         payloads = payloads_in(repository, document.pieces)
     except NotInRegistry:
         raise Invalid("A blob of the attachment was not pushed.") from None
@@ -171,16 +171,6 @@ def _judged_rows(
     )  # fmt: skip
     _check_count(release, document.target, rows)
     return rows
-
-
-def _check_blobs(document: AttachmentManifest, repository: Repository) -> None:
-    for blob in document.blobs:
-        try:
-            size = repository.blob_size(blob.digest)
-        except NotInRegistry:
-            raise Invalid(f"The blob {blob.digest} was not pushed.") from None
-        if size != blob.size:
-            raise Invalid(f"The blob {blob.digest} has {size} bytes; the manifest says {blob.size} bytes.")
 
 
 def _require_attached(document: ReferrersList, release: Release) -> None:

@@ -152,12 +152,13 @@ class Files:
         return self._tags / name
 
     def unlink_layer(self, digest: str) -> None:
-        """Make a blob unknown in this repository. The blob itself stays."""
+        """Make a blob unknown in this repository. The blob itself stays. Raises OSError."""
         (self.layer(digest) / "link").unlink(missing_ok=True)
 
     def remove_tag(self, name: str) -> None:
-        """Make a tag unknown."""
-        shutil.rmtree(self.tag(name), ignore_errors=True)
+        """Make a tag unknown. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):  # it is gone already
+            shutil.rmtree(self.tag(name))
 
     def layers(self) -> set[str]:
         """Digests of the linked blobs."""

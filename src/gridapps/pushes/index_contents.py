@@ -13,9 +13,11 @@ from gridapps.oci.documents import Invalid
 from gridapps.oci.indexes import ImageIndex, IndexEntry, Platform
 from gridapps.oci.manifests import Blob, ImageManifest
 from gridapps.oci.pushed import Part
+from gridapps.pushes import pushed_blobs
 from gridapps.pushes.registry_client import NotInRegistry, Repository
 
 MAX_NESTED = 2  # levels of indexes
+MAX_READ = 16 * 1024**2  # bytes of manifests and configurations that are read for one index
 
 
 @dataclass(frozen=True)
@@ -42,25 +44,6 @@ def find(index: ImageIndex, repository: Repository, **limits: int) -> IndexConte
     return IndexContents(blob.digest, reader.image(blob), attested.get(blob.digest, {}))
 
 
-def require_pushed(blobs: Mapping[str, Blob], repository: Repository) -> None:
-    """Raise Invalid unless each blob is there and has its declared size. The keys say what each is."""
-    for what, blob in blobs.items():
-        try:
-            size = repository.blob_size(blob.digest)
-        except NotInRegistry:
-            raise Invalid(f"{what} ({blob.digest}) was not pushed.") from None
-        if size != blob.size:
-            raise Invalid(f"{what} has {size} bytes; the manifest says {blob.size} bytes.")
-
-
-def configuration_of(manifest: ImageManifest, repository: Repository) -> bytes:
-    """The bytes of an image's configuration, unjudged. Raises Invalid, Unavailable."""
-    try:
-        return repository.blob(manifest.config.digest, limit=manifests.MAX_CONFIG + 1)
-    except NotInRegistry:
-        raise Invalid("The image configuration was not pushed.") from None
-
-
 def _only(images: Mapping[str, Blob], entries: Sequence[IndexEntry]) -> Blob:
     """The one image. Raises Invalid."""
     if not images and any(entry.platform is Platform.VARIANT for entry in entries):
@@ -76,11 +59,13 @@ def _only(images: Mapping[str, Blob], entries: Sequence[IndexEntry]) -> Blob:
 
 
 class _Reader:
-    """Reads the parts of an index."""
+    """Reads the parts of an index, each once, and MAX_READ bytes of them together."""
 
     def __init__(self, repository: Repository, limits: Mapping[str, int]) -> None:
         self._repository = repository
         self._limits = limits
+        self._parts: dict[Blob, Part] = {}
+        self._left = MAX_READ
 
     def flattened(self, index: ImageIndex, *, levels: int) -> list[IndexEntry]:
         """The entries of an index and of the indexes in it that are no indexes themselves. Raises Invalid."""
@@ -106,7 +91,7 @@ class _Reader:
     def runnable(self, entries: Sequence[IndexEntry]) -> dict[str, Blob]:
         """The images for linux/amd64, by digest. If the index does not tell, the configuration does."""
         found = {}
-        for entry in entries:
+        for entry in dict.fromkeys(entries):
             unsaid = entry.platform is Platform.UNSAID and not entry.attested
             if entry.platform is Platform.OURS or (unsaid and self._is_ours(entry.blob)):
                 found[entry.blob.digest] = entry.blob
@@ -116,7 +101,8 @@ class _Reader:
         part = self._part(blob)
         if not isinstance(part, ImageManifest):
             return False
-        content = configuration_of(part, self._repository)
+        limit = min(manifests.MAX_CONFIG, self._left) + 1
+        content = self._counted(pushed_blobs.configuration_of(part, self._repository, limit=limit))
         return configurations.platform_of(content, manifest=part) == configurations.PLATFORM
 
     def image(self, blob: Blob) -> ImageManifest:
@@ -139,12 +125,27 @@ class _Reader:
         return part
 
     def _part(self, blob: Blob) -> Part:
+        if blob not in self._parts:
+            self._parts[blob] = self._read(blob)
+        return self._parts[blob]
+
+    def _read(self, blob: Blob) -> Part:
+        limit = min(manifests.MAX_MANIFEST, self._left) + 1
         try:
-            content = self._repository.manifest(
-                blob.digest, media_type=blob.media_type, limit=manifests.MAX_MANIFEST + 1
-            )
+            content = self._repository.manifest(blob.digest, media_type=blob.media_type, limit=limit)
         except NotInRegistry:
             raise Invalid(f"The index names {blob.digest}, which was not pushed.") from None
+        self._counted(content)
         if manifests.digest_of(content) != blob.digest or len(content) != blob.size:
             raise Invalid(f"The index names {blob.digest} with a wrong size.")
         return pushed.decode_part(content, media_type=blob.media_type, **self._limits)
+
+    def _counted(self, content: bytes) -> bytes:
+        """The same bytes. Raises Invalid if more than MAX_READ were read."""
+        self._left -= len(content)
+        if self._left < 0:
+            raise Invalid(
+                f"The parts of the index have more than {MAX_READ} bytes together: the manifests in it, and "
+                "the configurations of images without a platform. Push fewer platforms, or an index for each."
+            )
+        return content

@@ -7,12 +7,13 @@ terminal. The image is never run.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from gridapps.access.models import User
 from gridapps.access.refusals import Refused
 from gridapps.audit import record
 from gridapps.oci import attestations, configurations, indexes, manifests, pushed
@@ -23,11 +24,12 @@ from gridapps.oci.documents import Invalid
 from gridapps.oci.indexes import ImageIndex
 from gridapps.oci.manifests import CompressedWithZstd, ImageManifest
 from gridapps.oci.pushed import InvalidAttachment
-from gridapps.pushes import attaching, disk, index_contents, tags, unpacking
+from gridapps.pushes import attaching, disk, index_contents, pushed_blobs, tags, unpacking
 from gridapps.pushes.index_contents import IndexContents
-from gridapps.pushes.registry_client import Rejected, Repository
+from gridapps.pushes.registry_client import NotInRegistry, Rejected, Repository, Unavailable
 from gridapps.registry.models import App, Attachment, Certificate, Layer, Release
 
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # RFC 8878
 MAX_REFUSED = 50  # the newest refused releases of an App are kept
 log = logging.getLogger(__name__)
 
@@ -95,13 +97,7 @@ def push(push: Push) -> str:
 
 
 def _store_attestation(push: Push, document: AttestationManifest, repository: Repository) -> str:
-    index_contents.require_pushed(
-        {
-            "The configuration": document.config,
-            **{f"Document {number}": piece.blob for number, piece in enumerate(document.pieces, 1)},
-        },
-        repository,
-    )
+    pushed_blobs.require_documents(document, repository)
     content = repository.blob(document.config.digest, limit=attestations.MAX_CONFIG + 1)
     attestations.judge_configuration(content, document)
     return _store(push, push.digest, repository)
@@ -109,7 +105,7 @@ def _store_attestation(push: Push, document: AttestationManifest, repository: Re
 
 def _store_part(push: Push, document: ImageManifest | ImageIndex, repository: Repository) -> str:
     if isinstance(document, ImageManifest):
-        _require_blobs(document, repository)
+        pushed_blobs.require_image(document, repository)
     return _store(push, push.digest, repository)
 
 
@@ -118,8 +114,8 @@ def _release(push: Push, document: ImageManifest | ImageIndex, repository: Repos
         contents = index_contents.find(document, repository, **_limits())
     else:
         contents = IndexContents(push.digest, document, {})
-    _require_blobs(contents.manifest, repository)
-    content = index_contents.configuration_of(contents.manifest, repository)
+    pushed_blobs.require_image(contents.manifest, repository)
+    content = pushed_blobs.configuration_of(contents.manifest, repository)
     program = configurations.judge_configuration(content, manifest=contents.manifest)
     unpacking.judge_layers(contents.manifest, program, repository, by=push.certificate.user)
     attaching.require_few(contents.attestations.values())
@@ -134,12 +130,6 @@ def _store(push: Push, reference: str, repository: Repository) -> str:
         return repository.put_manifest(reference, push.content, media_type=push.media_type)
     except Rejected as error:
         raise Invalid(str(error)) from None
-
-
-def _require_blobs(manifest: ImageManifest, repository: Repository) -> None:
-    """Raise Invalid unless every blob is there and has its declared size, of which the sum was judged."""
-    layers = {f"Layer {number}": blob for number, blob in enumerate(manifest.layers, 1)}
-    index_contents.require_pushed({"The image configuration": manifest.config, **layers}, repository)
 
 
 def _limits() -> dict[str, int]:
@@ -174,7 +164,14 @@ def _record(push: Push, contents: IndexContents, program: ImageProgram) -> None:
             attaching.record_attestation(attestation, digest, release=release, certificate=push.certificate)
 
 
-def _named(push: Push) -> dict[str, Any]:
+class _Named(TypedDict):
+    by: User
+    release: str
+    tag: str
+    certificate: str
+
+
+def _named(push: Push) -> _Named:
     """How the audit names a push."""
     return {
         "by": push.certificate.user, "release": f"{push.app}@{push.digest}", "tag": push.reference,
@@ -183,26 +180,35 @@ def _named(push: Push) -> dict[str, Any]:
 
 
 def _undo(push: Push, error: Invalid) -> None:
-    """Undo what earlier requests of a refused push have left."""
-    if isinstance(error, CompressedWithZstd):
-        _forget(error.digests, push.app)
-    if push.media_type in manifests.INDEXES and not push.by_digest:
-        tags.restore(push.app, push.reference, children=indexes.digests_in(push.content))
+    """Undo what earlier requests of a refused push have left. The refusal stands if that is impossible."""
+    try:
+        if isinstance(error, CompressedWithZstd):
+            _forget(error.digests, push.app)
+        if push.media_type in manifests.INDEXES and not push.by_digest:
+            tags.restore(push.app, push.reference, children=indexes.digests_in(push.content))
+    except (OSError, Unavailable) as why:
+        log.warning("A refused push to %s:%s is not undone: %s", push.app, push.reference, why)
 
 
 def _forget(digests: Sequence[str], app: App) -> None:
-    """Unlink layers that no image here can have. A client that finds one here would send it again instead of
-    the layer with another compression."""
+    """Unlink the layers that are compressed with zstd. A client that finds one here would send it again
+    instead of the layer with another compression. Raises OSError, Unavailable."""
     used = {
         *Layer.objects.filter(digest__in=digests).values_list("digest", flat=True),
         *Attachment.objects.filter(release__app=app, digest__in=digests).values_list("digest", flat=True),
     }
     files = disk.developers().repository(app.app_id)
-    for digest in set(digests) - used:
-        try:
-            files.unlink_layer(digest)
-        except OSError as error:
-            log.warning("The layer %s of %s stays linked: %s", digest, app, error)
+    with Repository(app.app_id) as repository:
+        for digest in dict.fromkeys(digests):
+            if digest not in used and _starts_like_zstd(digest, repository):
+                files.unlink_layer(digest)
+
+
+def _starts_like_zstd(digest: str, repository: Repository) -> bool:
+    try:
+        return repository.blob(digest, limit=len(ZSTD_MAGIC)) == ZSTD_MAGIC
+    except NotInRegistry:
+        return False
 
 
 def _record_refusal(push: Push, error: Invalid) -> None:

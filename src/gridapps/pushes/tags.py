@@ -30,21 +30,33 @@ def move(app: App, name: str, release: Release) -> None:
 def restore(app: App, name: str, *, children: Collection[str]) -> None:
     """Move a tag back if it was just moved to one of these images of an index that is refused.
 
-    Raises Unavailable.
+    The registry is asked while no lock is held. If another push moves the tag meanwhile, it stays there.
+    Raises Unavailable, OSError.
     """
+    moved = Tag.objects.filter(app=app, name=name, moved_at__gt=timezone.now() - SAME_PUSH)
+    tag = moved.select_related("release", "previous__app").first()
+    if tag is None or tag.release.digest not in children:
+        return
+    before = tag.previous
+    if before is not None and (before.state != Release.State.VALID or not _put(name, before)):
+        before = None
+    if not _record(tag, before) and before is not None:
+        now = Tag.objects.filter(app=app, name=name).select_related("release__app").first()
+        if now is not None:
+            _put(name, now.release)
+
+
+def _record(tag: Tag, before: Release | None) -> bool:
+    """Record that the tag names `before` again, or remove it. Returns False if it was moved meanwhile."""
     with transaction.atomic():
-        App.objects.select_for_update().get(pk=app.pk)  # serializes pushes of one App
-        moved = Tag.objects.filter(app=app, name=name, moved_at__gt=timezone.now() - SAME_PUSH)
-        tag = moved.select_related("release", "previous__app").first()
-        if tag is None or tag.release.digest not in children:
-            return
-        before = tag.previous
-        if before is not None and before.state == Release.State.VALID and _put(name, before):
-            tag.release, tag.previous = before, None
-            tag.save()
-        else:
-            tag.delete()
-            disk.developers().repository(app.app_id).remove_tag(name)
+        App.objects.select_for_update().get(pk=tag.app_id)  # serializes pushes of one App
+        unmoved = Tag.objects.filter(pk=tag.pk, moved_at=tag.moved_at)
+        if before is not None:
+            return bool(unmoved.update(release=before, previous=None))
+        if not unmoved.delete()[0]:
+            return False
+        disk.developers().repository(tag.app.app_id).remove_tag(tag.name)
+        return True
 
 
 def _put(name: str, release: Release) -> bool:
