@@ -255,8 +255,14 @@ static int disk_grid(void) {
     return 1;
 }
 
+static int disk_scratch(void) {
+    before();
+    say("scratch", fill(open("/grid-scratch/bomb", O_WRONLY | O_CREAT, 0644)));
+    return 1;
+}
+
 static int disk_root(void) {
-    static const char *const places[] = {"/bomb", "/etc/bomb", "/bin/bomb", "/.gridapps/bomb", "/input/bomb",
+    static const char *const places[] = {"/bomb", "/etc/bomb", "/etc/passwd", "/etc/group", "/etc/hosts", "/bin/bomb", "/.gridapps/bomb", "/input/bomb",
                                          "/var/bomb", "/dev/bomb", "/proc/bomb", "/sys/bomb", "/hostile"};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++)
         say(places[i], open(places[i], O_WRONLY | O_CREAT, 0644));
@@ -615,7 +621,7 @@ static const struct {
     {"attack-init", attack_init}, {"memory-bomb", memory_bomb}, {"memory-child", memory_child},
     {"memory-memfd", memory_memfd}, {"memory-tmp", memory_tmp}, {"memory-shm", memory_shm},
     {"memory-segments", memory_segments}, {"memory-pipes", memory_pipes}, {"disk-grid", disk_grid},
-    {"disk-root", disk_root}, {"million-files", million_files}, {"sparse-file", sparse_file},
+    {"disk-scratch", disk_scratch}, {"disk-root", disk_root}, {"million-files", million_files}, {"sparse-file", sparse_file},
     {"log-flood", log_flood}, {"log-short-lines", log_short_lines}, {"log-long-line", log_long_line},
     {"log-for-ever", log_for_ever}, {"stdout-flood", stdout_flood}, {"log-bytes", log_bytes},
     {"forged-progress", forged_progress}, {"links", links}, {"special-files", special_files}, {"deep", deep},

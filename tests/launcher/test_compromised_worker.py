@@ -183,7 +183,6 @@ def test_a_call_that_takes_no_descriptor_gets_none(connection: socket.socket, so
         ({"limits": {"cpus": 1, "memory": 1, "disk": 1, "processes": 10**6}}, "processes"),
         ({"limits": {"cpus": 1, "memory": 1, "disk": 1, "open_files": 10**6}}, "open_files"),
         ({"limits": {"cpus": 1, "memory": 1, "disk": 1, "inodes": 10**9}}, "inodes"),
-        ({"limits": {"cpus": 1, "memory": 1, "disk": 1, "tmp": 10**12}}, "tmp"),
         ({"limits": {"cpus": 1, "memory": 1, "disk": 1, "log": 10**12}}, "log"),
         ({"limits": {"cpus": 1, "memory": 1}}, "disk"),
         ({"limits": {"cpus": 1, "memory": True, "disk": 1}}, "memory"),

@@ -70,6 +70,19 @@ def test_closed_files_and_directories_are_collected_by_the_account(
     assert after.left_out == []
 
 
+def test_the_directory_itself_may_be_closed(grid: Path, opened: int, tmp_path: Path) -> None:
+    """/grid belongs to the program."""
+    _make(grid / "file", b"inside", 0o600)
+    target = tmp_path / "outputs"
+    target.mkdir()
+    os.chown(target, OWNER, OWNER)
+    os.chown(grid, PROGRAM, PROGRAM)
+    grid.chmod(0)
+    hand_over(opened, owner=OWNER)
+    after = as_account(OWNER, lambda: _collect(grid, target / "after"))
+    assert [file.path for file in after.outputs] == ["file"]
+
+
 def test_set_id_bits_go(grid: Path, opened: int) -> None:
     _make(grid / "x", b"#!", 0o6755)
     _make(grid / "d", None, 0o3777)

@@ -18,7 +18,7 @@ from tests.fixtures.engine import Engine
 MIB = 1024**2
 SOCKET = "unix:///var/run/docker.sock"
 INPUT = b"LASF and what follows"
-LIMITS = Limits(cpus=1, memory=96 * MIB, disk=24 * MIB, inodes=2000, tmp=16 * MIB, processes=40, log=MIB)
+LIMITS = Limits(cpus=1, memory=96 * MIB, disk=24 * MIB, inodes=2000, processes=40, log=MIB)
 
 
 @dataclass

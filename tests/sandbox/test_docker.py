@@ -203,10 +203,18 @@ def test_a_child_killed_for_memory_is_not_the_program(bench: Bench, script: Scri
     assert judge(result.ended, canceled=False, past_deadline=False, limits=LIMITS).state == "SUCCESS"
 
 
-def test_tmp_counts_against_memory_and_has_a_size(bench: Bench, script: Script) -> None:
-    result = bench.run(script("dd if=/dev/zero of=/tmp/x bs=1M count=64 2>&1; stat -c %s /tmp/x"))
-    assert int(result.stdout.split()[-1]) <= 16 * MIB
-    assert not result.ended.out_of_disk
+@pytest.mark.parametrize("path", ["/tmp", "/dev/shm"])
+def test_files_in_memory_count_against_it_and_the_reason_names_them(
+    bench: Bench, script: Script, path: str
+) -> None:
+    limits = _limits(memory=32 * MIB)
+    ended = bench.run(script(f"dd if=/dev/zero of={path}/x bs=1M count=64; exit 1"), limits=limits).ended
+    assert ended.out_of_memory
+    assert not ended.out_of_disk
+    verdict = judge(ended, canceled=False, past_deadline=False, limits=limits)
+    assert verdict.reason == "out-of-memory"
+    assert f"at the end {path} held " in verdict.text
+    assert ("$GRID_SCRATCH" in verdict.text) == (path == "/tmp")
 
 
 def test_the_disk_is_limited_by_the_kernel_and_the_log_still_works(bench: Bench, script: Script) -> None:
@@ -412,5 +420,5 @@ def test_the_watchdog_ends_what_writes_too_much(
 
 
 def _limits(**changes: int) -> Limits:
-    values = {"cpus": 1, "memory": 96 * MIB, "disk": 24 * MIB, "inodes": 2000, "tmp": 16 * MIB, "log": MIB}
+    values = {"cpus": 1, "memory": 96 * MIB, "disk": 24 * MIB, "inodes": 2000, "log": MIB}
     return Limits(**{**values, "processes": 40, **changes})

@@ -63,6 +63,19 @@ def test_a_small_log_limit_holds(bench: Bench, script: Script) -> None:
     assert len(bench.raw_log(name)) <= 4096
 
 
+def test_arguments_of_any_length_arrive_through_a_pipe(bench: Bench, script: Script) -> None:
+    """A pipe holds 64 KiB, so init writes while the program reads."""
+    arguments = b'{"a": "' + b"x" * (1024**2 - 9) + b'"}'
+    result = bench.run(script("stat -L -c %F /dev/stdin; sleep 0.1; wc -c; cat"), arguments=arguments)
+    assert result.stdout.split() == ["fifo", str(len(arguments))]
+
+
+@pytest.mark.parametrize("text", ["exec 0<&-; sleep 0.2; exit 4", "head -c 5; exit 4", "exit 4"])
+def test_arguments_that_are_not_read_delay_nothing(bench: Bench, script: Script, text: str) -> None:
+    ended = bench.run(script(text), arguments=b'{"a": "' + b"x" * 500_000 + b'"}').ended
+    assert (ended.exit_code, ended.interrupted) == (4, False)
+
+
 def test_output_of_children_that_outlive_the_program_is_kept(bench: Bench, script: Script) -> None:
     result = bench.run(script("(sleep 0.1; echo child; sleep 60) & echo parent; sleep 0.3"))
     assert result.stdout.splitlines() == ["parent", "child"]
@@ -157,7 +170,7 @@ def test_the_program_cannot_turn_its_end_into_a_failure_of_the_platform(
     bench: Bench, forger: Callable[[str], str], what: str
 ) -> None:
     """Otherwise it would be tried three times and lose its outputs."""
-    limits = Limits(cpus=1, memory=24 * MIB, disk=8 * MIB, inodes=200, tmp=64 * MIB, processes=20, log=MIB)
+    limits = Limits(cpus=1, memory=24 * MIB, disk=8 * MIB, inodes=200, processes=20, log=MIB)
     result = bench.run(forger(what), limits=limits)
     assert not result.ended.interrupted
     assert result.ended.exit_code in ({5, 137} if what == "memory" else {5})
@@ -169,7 +182,7 @@ def _report(**changes: str) -> str:
         "exit_code": "0", "signal": "0", "stage": "none", "error": "0",
         "started": "2026-01-01T00:00:00.000000Z", "ended": "2026-01-01T00:00:01.000000Z",
         "log_dropped": "0", "output_dropped": "0", "disk_full": "0", "oom_kills": "0", "forks_refused": "0",
-        "cpu_us": "5000", "memory": "1", "asked": "0", **changes,
+        "cpu_us": "5000", "memory": "1", "tmp": "2", "shm": "3", "asked": "0", **changes,
     }  # fmt: skip
     return f"{WORD}\n" + "".join(f"{key} {value}\n" for key, value in facts.items()) + "end\n"
 

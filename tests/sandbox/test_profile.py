@@ -83,15 +83,14 @@ def test_user_and_groups_are_ours_whatever_the_image_names(seen: dict[str, str])
 
 
 @pytest.mark.parametrize("gid", [0, 6])
-def test_an_image_that_would_add_groups_is_not_run(
+def test_an_image_cannot_add_groups(
     bench: Bench, docker_sandbox: DockerSandbox, engine: Engine, gid: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The engine takes a group of this name for the numeric group of the profile."""
+    """An engine takes a group of this name for the numeric group of the profile, if it reads it first."""
     files = {"/etc/group": (f"{USERS.start}:x:{gid}:\n".encode(), 0o644)}
     monkeypatch.setattr(docker_sandbox._starter, "_users", range(USERS.start, USERS.start + 1))
-    result = bench.run(engine.image(command=["echo ran"], files=files))
-    assert result.stdout == ""
-    assert "/etc/group" in result.ended.not_started
+    result = bench.run(engine.image(command=["grep Groups: /proc/self/status"], files=files))
+    assert result.stdout.split() == ["Groups:", str(USERS.start)] or "/etc/group" in result.ended.not_started
 
 
 def test_there_are_no_capabilities(seen: dict[str, str]) -> None:
@@ -116,27 +115,35 @@ def test_there_is_no_network(seen: dict[str, str]) -> None:
 
 def test_nothing_of_the_root_file_system_can_be_written(seen: dict[str, str]) -> None:
     assert "ro" in _mounts(seen)["/"][1]
-    assert set(seen["writable"].splitlines()) == {"/tmp", "/grid"}  # file systems are mounted there
+    assert set(seen["writable"].splitlines()) == {
+        "/tmp",
+        "/grid",
+        "/grid-scratch",
+    }  # file systems are mounted there
 
 
 def test_mounts_are_the_known_ones_with_their_flags(seen: dict[str, str]) -> None:
     mounts = _mounts(seen)
     own = {
         "/grid": {"rw", "nosuid", "nodev"},
+        "/grid-scratch": {"rw", "nosuid", "nodev"},
         "/.gridapps/run": {"rw", "nosuid", "nodev"},
         "/.gridapps/report": {"rw", "nosuid", "nodev", "noexec"},
         "/tmp": {"rw", "nosuid", "nodev"},
-        "/dev/shm": {"rw", "nosuid", "nodev", "noexec", "size=16384k"},
+        "/dev/shm": {"rw", "nosuid", "nodev", "noexec", f"size={LIMITS.memory // 1024}k"},
         "/input/pointcloud.laz": {"ro"},
         "/.gridapps/init": {"ro"},
         "/.gridapps/arguments": {"ro"},
+        "/etc/hosts": {"ro"},
+        "/etc/passwd": {"ro"},
+        "/etc/group": {"ro"},
     }
     for place, flags in own.items():
         assert flags <= mounts[place][1], place
     assert mounts["/grid"][0] == "ext4"
     assert mounts["/tmp"] == ("tmpfs", mounts["/tmp"][1])
-    assert f"size={LIMITS.tmp // 1024}k" in mounts["/tmp"][1]
-    kernel = ("/proc", "/sys", "/dev", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
+    assert f"size={LIMITS.memory // 1024}k" in mounts["/tmp"][1]
+    kernel = ("/proc", "/sys", "/dev", "/etc/hostname", "/etc/resolv.conf")
     others = {place for place in mounts if place not in own and place != "/"}
     assert all(
         place == top or place.startswith(top + "/") for place in others for top in [_top(place, kernel)]
@@ -148,12 +155,12 @@ def _top(place: str, tops: tuple[str, ...]) -> str:
 
 
 def test_what_is_writable_is_bounded(seen: dict[str, str]) -> None:
-    """Writable mounts are two of the quota file system, tmpfs of a fixed size, and those of the kernel."""
+    """Writable mounts are three of the quota file system, tmpfs of a fixed size, and those of the kernel."""
     for place, (kind, flags) in _mounts(seen).items():
         if "rw" in flags:
             sized = kind == "tmpfs" and any(flag.startswith("size=") for flag in flags)
             kernel = kind in {"proc", "devpts", "mqueue"} or place == "/sys/fs/cgroup"
-            assert sized or kernel or place in {"/grid", "/.gridapps/run"}, place
+            assert sized or kernel or place in {"/grid", "/grid-scratch", "/.gridapps/run"}, place
 
 
 def test_devices_are_the_harmless_ones(seen: dict[str, str]) -> None:
@@ -166,7 +173,7 @@ def test_limits_are_set(seen: dict[str, str]) -> None:
     assert limits["Max open files"] == [str(LIMITS.open_files)] * 2
     assert limits["Max core file size"] == ["0", "0"]
     assert limits["Max locked memory"] == ["65536", "65536"]
-    assert limits["Max file size"] == [str(LIMITS.disk)] * 2
+    assert limits["Max file size"] == [str(LIMITS.memory)] * 2
     assert limits["Max processes"] == [str(2 * LIMITS.processes + 64)] * 2
 
 
@@ -186,7 +193,8 @@ def test_the_environment_is_the_contract(seen: dict[str, str]) -> None:
     found.pop("SHLVL")
     assert found.pop("PATH").startswith("/usr/local/sbin:")
     assert found == {
-        "GRID_CONTRACT": "1",
+        **dict.fromkeys((*profile._OPENMP, *profile._OTHER_POOLS), "1"),
+        "GRID_CONTRACT": "1.1",
         "GRID_INPUT": "/input/pointcloud.laz",
         "GRID_OUTPUT": "/grid",
         "GRID_RUN": "run-1",
@@ -194,6 +202,8 @@ def test_the_environment_is_the_contract(seen: dict[str, str]) -> None:
         "GRID_CPUS": "1",
         "GRID_MEMORY_BYTES": str(LIMITS.memory),
         "GRID_DISK_BYTES": str(LIMITS.disk),
+        "GRID_TMP_BYTES": str(LIMITS.memory),
+        "GRID_SCRATCH": "/grid-scratch",
         "GRID_DEADLINE": "2030-01-02T03:04:05Z",
         "HOME": "/tmp",
         "TMPDIR": "/tmp",
@@ -210,7 +220,9 @@ def test_the_working_directory_is_the_images(seen: dict[str, str]) -> None:
 
 
 def test_standard_input_is_the_arguments_and_then_ends(seen: dict[str, str]) -> None:
-    assert seen["standard-input"].splitlines() == ["/.gridapps/arguments", '{"cell": 2}']
+    pipe, content = seen["standard-input"].splitlines()
+    assert pipe.startswith("pipe:")
+    assert content == '{"cell": 2}'
 
 
 def test_no_descriptor_of_init_is_inherited(seen: dict[str, str]) -> None:
@@ -357,5 +369,5 @@ def test_the_profile_is_asked_for_in_full(
     assert host["RestartPolicy"]["Name"] == "no"
     assert not host["Privileged"]
     assert {mount["Propagation"] for mount in found["Mounts"]} == {"rprivate"}
-    assert [mount["Type"] for mount in found["Mounts"]] == ["bind"] * 6
+    assert [mount["Type"] for mount in found["Mounts"]] == ["bind"] * 10
     assert f"seccomp={profile.seccomp()}" in host["SecurityOpt"]

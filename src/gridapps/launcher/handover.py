@@ -31,8 +31,11 @@ class _Directory:
 
 
 def hand_over(top: int, *, owner: int) -> None:
-    """Give everything below the open directory `top`, but not `top`, to an account. Idempotent."""
-    device = os.fstat(top).st_dev
+    """Give the open directory `top` and everything below it to an account. Idempotent."""
+    found = os.fstat(top)
+    device = found.st_dev
+    if found.st_uid != 0:
+        _give(top, found, owner=owner, needed=0o500)
     left = MAX_ENTRIES
     stack = [_Directory(os.open(".", _OPEN, dir_fd=top))]
     try:

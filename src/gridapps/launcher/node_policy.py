@@ -7,7 +7,7 @@ from gridapps.sandbox.protocol import Limits
 
 _REPOSITORY = r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*"
 _DIGEST = r"sha256:[0-9a-f]{64}"
-_FIXED = ("inodes", "tmp", "processes", "open_files")
+_FIXED = ("inodes", "processes", "open_files")
 _OF_ONE_CONTAINER = Limits(cpus=1, memory=1, disk=1)  # the fixed limits of the container contract
 
 

@@ -19,7 +19,15 @@ MAX_INDEX = 16 * 1024**2  # bytes of the index of one layer
 MAX_INDEXES = 16 * 1024**2  # bytes of the indexes of one image
 MAX_STEPS = 64  # links to follow: each step searches all indexes
 _LINK, _LARGE, _DEVICE, _IMPLIED = b"L", b"F", b"D", b"I"
-_MOUNTED = {b"dev", b"proc", b"sys", b"grid", b"input", b"tmp"}  # mounted over the image in a container
+_MOUNTED = {
+    b"dev",
+    b"proc",
+    b"sys",
+    b"grid",
+    b"grid-scratch",
+    b"input",
+    b"tmp",
+}  # mounted over the image in a container
 _WHAT = {_LARGE: f"a file of more than {MAX_ACCOUNTS} bytes", _DEVICE: "a device"}
 # Two zero bytes begin a record. They occur nowhere else: what precedes a zero byte is never empty.
 _RECORD = re.compile(rb"\0\0([^\0]+)\0(.)([^\0]*)", re.DOTALL)

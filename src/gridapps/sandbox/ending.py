@@ -61,17 +61,36 @@ def _failure(ended: Ended, limits: Limits) -> Verdict:
     if ended.interrupted and not (ended.out_of_memory or ended.out_of_disk):
         return Verdict("FAILURE", "platform", f"Ended from outside: the program {how}.")
     if ended.out_of_memory:
-        text = f"Out of memory: its processes and /tmp reached {_size(limits.memory)}; the program {how}."
+        text = f"Out of memory: its processes, /tmp and /dev/shm reached {_size(limits.memory)} together"
+        text += f"{_in_memory(ended, limits)}; the program {how}. "
+        text += f"Request more memory{_or_scratch(ended, limits)}."
         return Verdict("FAILURE", "out-of-memory", text)
     if ended.out_of_disk or ended.exit_code == _FILE_TOO_LARGE:
         text = (
-            f"Out of disk: outputs reached {_size(limits.disk)} or {limits.inodes} files; the program {how}."
+            f"Out of disk: outputs and scratch files reached {_size(limits.disk)} or {limits.inodes} files; "
+            f"the program {how}."
         )
         return Verdict("FAILURE", "out-of-disk", text)
     if ended.out_of_processes:
-        text = f"Too many processes: more than {limits.processes} at once; the program {how}."
+        text = f"Too many processes or threads: more than {limits.processes} at once; the program {how}."
         return Verdict("FAILURE", "out-of-processes", text)
     return Verdict("FAILURE", "program-failed", f"The program {how}.")
+
+
+def _in_memory(ended: Ended, limits: Limits) -> str:
+    """How much of the memory was in files at the end, unless it was little."""
+    held = {"/tmp": ended.tmp_bytes, "/dev/shm": ended.shm_bytes}  # noqa: S108 - paths in the container
+    parts = [f"{path} held {_size(count)}" for path, count in held.items() if _is_much(count, limits)]
+    return f" (at the end {' and '.join(parts)})" if parts else ""
+
+
+def _or_scratch(ended: Ended, limits: Limits) -> str:
+    much = _is_much(ended.tmp_bytes, limits)
+    return ", or write temporary files to $GRID_SCRATCH, which is on disk" if much else ""
+
+
+def _is_much(count: int, limits: Limits) -> bool:
+    return count > limits.memory // 10
 
 
 def _meanwhile(ended: Ended, limits: Limits) -> str:

@@ -23,7 +23,7 @@ _FILES = (
 )
 _DIRECTORIES = (
     *("/etc", "/dev", "/proc", "/sys", "/tmp", "/grid", "/input"),  # noqa: S108 - paths in an image
-    *("/.gridapps", "/.gridapps/run", "/.gridapps/report"),
+    *("/grid-scratch", "/.gridapps", "/.gridapps/run", "/.gridapps/report"),
 )
 _MOST_LINKS = 8
 # Go's os.FileMode, as the engine reports it.
@@ -42,11 +42,11 @@ Stat = Callable[[str], PathStat | None]
 def check(stat: Stat) -> None:
     """Raise ImageUnavailable for an image that must not be started. `stat` describes a path of it."""
     for path in _DIRECTORIES:
-        found = _followed(stat, path)
+        _, found = followed(stat, path)
         if found is not None and _kind(found) != "a directory":
             raise ImageUnavailable(f"The image has {_kind(found)} at {path}, where a directory belongs.")
     for path in _FILES:
-        found = _followed(stat, path)
+        _, found = followed(stat, path)
         if found is None:
             continue
         if _kind(found) != "a file":
@@ -55,12 +55,13 @@ def check(stat: Stat) -> None:
             raise ImageUnavailable(f"The image's {path} has {found.size} bytes; {LARGEST} are allowed.")
 
 
-def _followed(stat: Stat, path: str) -> PathStat | None:
+def followed(stat: Stat, path: str) -> tuple[str, PathStat | None]:
+    """Where a path leads, and what is there; None if nothing. Raises ImageUnavailable for a long chain."""
     target = path
     for _ in range(_MOST_LINKS):
         found = stat(target)
         if found is None or not found.mode & _LINK:
-            return found
+            return target, found
         target = found.link_target
     raise ImageUnavailable(f"The image's {path} is a chain of more than {_MOST_LINKS} symbolic links.")
 

@@ -56,6 +56,8 @@ def _reported(report: Report, space: Workspace) -> Ended:
         output_dropped=report.output_dropped,
         not_started=why_not_started(report, entry_point=known["entry_point"], workdir=known["workdir"]),
         interrupted=report.asked,
+        tmp_bytes=report.tmp,
+        shm_bytes=report.shm,
         usage=Usage(cpu_seconds=report.cpu_seconds, memory_bytes=report.memory, disk_bytes=used),
     )
 

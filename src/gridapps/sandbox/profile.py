@@ -2,10 +2,11 @@
 
 Of an image's configuration only ENTRYPOINT, CMD, WORKDIR and ENV have an effect. Init receives the command
 and changes to WORKDIR itself, because a runtime that changes to it can be led out of the container. The
-variables of the contract override those of the image.
+variables of the contract override those of the image, except those that size pools of threads.
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
+from gridapps.sandbox.account_files import NAME
 from gridapps.sandbox.engine.responses import Image, ImageConfig
 from gridapps.sandbox.protocol import ImageUnavailable, Launch
 from gridapps.sandbox.resources import LEAST
@@ -21,7 +23,17 @@ from gridapps.sandbox.workspace import Workspace
 INIT_BINARY = Path(__file__).parent / "init" / "gridapps-init"
 SECCOMP = Path(__file__).parent / "seccomp.json"
 MAX_ENVIRONMENT = 64 * 1024  # bytes of an image's ENV; with much more the kernel starts no program
-SHARED_MEMORY = 16 * 1024**2  # bytes of /dev/shm
+CONTRACT = "1.1"
+INPUT_NAME = "pointcloud.laz"  # also names files in other formats, for programs of contract 1.0
+HOSTS = Path(__file__).parent / "hosts"
+# Libraries read the first group's variables, and OMP_NUM_THREADS if theirs is missing.
+_OPENMP = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
+)  # fmt: skip
+_OTHER_POOLS = (
+    "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS", "POLARS_MAX_THREADS", "LOKY_MAX_CPU_COUNT", "JULIA_NUM_THREADS",
+    "GOMAXPROCS", "R_DATATABLE_NUM_THREADS", "MC_CORES", "PYTHON_CPU_COUNT",
+)  # fmt: skip
 
 _INSIDE = "/.gridapps"
 _VOLUMES_THAT_ARE_OURS = frozenset({"/grid", "/tmp"})  # noqa: S108 - paths inside the container
@@ -46,6 +58,7 @@ class EntryPoint:
 
     command: list[str]
     workdir: str
+    variables: frozenset[str]  # names in its ENV
 
     @classmethod
     def of_image(cls, image: Image) -> "EntryPoint":
@@ -62,7 +75,11 @@ class EntryPoint:
             raise ImageUnavailable(
                 f"The image declares VOLUME {foreign[0]!r}: only /grid and /tmp can be written to."
             )
-        return cls(command=[*config.entrypoint, *(config.cmd or [])], workdir=config.working_dir or "/")
+        return cls(
+            command=[*config.entrypoint, *(config.cmd or [])],
+            workdir=config.working_dir or "/",
+            variables=frozenset(word.partition("=")[0] for word in config.env or []),
+        )
 
 
 def container(
@@ -80,7 +97,7 @@ def container(
         "Image": launch.image,
         "Entrypoint": [f"{_INSIDE}/init"],
         "Cmd": _init_words(launch, entry, user=user),
-        "Env": [f"{name}={value}" for name, value in environment(launch).items()],
+        "Env": [f"{name}={value}" for name, value in environment(launch, entry).items()],
         "User": f"{user}:{user}",
         "WorkingDir": "/",
         "Hostname": "grid",
@@ -106,10 +123,11 @@ def unstarted(image: str, *, labels: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def environment(launch: Launch) -> dict[str, str]:
+def environment(launch: Launch, entry: EntryPoint) -> dict[str, str]:
     """The contract's environment."""
     return {
-        "GRID_CONTRACT": "1",
+        **_pools(launch, entry),
+        "GRID_CONTRACT": CONTRACT,
         "GRID_INPUT": f"/input/{launch.input_name}",
         "GRID_OUTPUT": "/grid",
         "GRID_RUN": launch.run,
@@ -117,12 +135,32 @@ def environment(launch: Launch) -> dict[str, str]:
         "GRID_CPUS": f"{launch.limits.cpus:g}",
         "GRID_MEMORY_BYTES": str(launch.limits.memory),
         "GRID_DISK_BYTES": str(launch.limits.disk),
+        "GRID_TMP_BYTES": str(_memory(launch)),
+        "GRID_SCRATCH": "/grid-scratch",
         "GRID_DEADLINE": launch.deadline.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "HOME": "/tmp",  # noqa: S108
         "TMPDIR": "/tmp",  # noqa: S108
-        "USER": "grid",
-        "LOGNAME": "grid",
+        "USER": NAME,
+        "LOGNAME": NAME,
     }
+
+
+def _pools(launch: Launch, entry: EntryPoint) -> dict[str, str]:
+    """The sizes of thread pools, which libraries otherwise derive from the processors of the machine.
+
+    An image that sets a variable keeps it, and one of OpenMP also decides for the libraries that read it.
+    """
+    names = {*_OTHER_POOLS, *(() if entry.variables & {*_OPENMP} else _OPENMP)} - entry.variables
+    threads = str(math.ceil(min(launch.limits.cpus, os.cpu_count() or 1)))
+    return dict.fromkeys(sorted(names), threads)
+
+
+def _memory(launch: Launch) -> int:
+    """Bytes of memory, and of /tmp and /dev/shm, because the files in them take memory.
+
+    A run may be older than the minimum, and an engine treats very small values as no limit.
+    """
+    return max(launch.limits.memory, int(LEAST["memory"]))
 
 
 def _init_words(launch: Launch, entry: EntryPoint, *, user: int) -> list[str]:
@@ -132,9 +170,8 @@ def _init_words(launch: Launch, entry: EntryPoint, *, user: int) -> list[str]:
 
 def _host(launch: Launch, workspace: Workspace, *, runtime: str, cgroup: str) -> dict[str, Any]:
     limits = launch.limits
-    # A run may be older than these minimums. An engine treats very small values as no limit.
-    memory = max(limits.memory, int(LEAST["memory"]))
-    cpus = max(limits.cpus, LEAST["cpus"])
+    memory = _memory(launch)
+    cpus = max(limits.cpus, LEAST["cpus"])  # a run may be older than the minimum
     host: dict[str, Any] = {
         "NetworkMode": "none",
         "ReadonlyRootfs": True,
@@ -142,7 +179,7 @@ def _host(launch: Launch, workspace: Workspace, *, runtime: str, cgroup: str) ->
         "SecurityOpt": ["no-new-privileges", f"seccomp={seccomp()}"],
         "Privileged": False,
         "Mounts": _mounts(launch, workspace),
-        "Tmpfs": {"/tmp": f"rw,nosuid,nodev,exec,size={limits.tmp},mode=1777"},  # noqa: S108
+        "Tmpfs": {"/tmp": f"rw,nosuid,nodev,exec,size={memory},mode=1777"},  # noqa: S108
         "Memory": memory,
         "MemorySwap": memory,
         "NanoCpus": int(min(cpus, os.cpu_count() or 1) * 1e9),
@@ -150,7 +187,7 @@ def _host(launch: Launch, workspace: Workspace, *, runtime: str, cgroup: str) ->
         "OomScoreAdj": 900,
         "Ulimits": _ulimits(launch),
         "IpcMode": "private",
-        "ShmSize": SHARED_MEMORY,
+        "ShmSize": memory,
         "CgroupParent": cgroup,
         "CgroupnsMode": "private",
         "LogConfig": {"Type": "none", "Config": {}},
@@ -174,20 +211,25 @@ def _ulimits(launch: Launch) -> list[dict[str, Any]]:
         "nproc": 2 * limits.processes + 64,
         "core": 0,
         "memlock": 65536,
-        "fsize": max(limits.disk, limits.tmp, limits.log + 65536),
+        "fsize": max(limits.disk, _memory(launch), limits.log + 65536),
     }
     return [{"Name": name, "Soft": value, "Hard": value} for name, value in values.items()]
 
 
 def _mounts(launch: Launch, workspace: Workspace) -> list[dict[str, Any]]:
     """The engine refuses a mount whose source is missing; with `Binds` it would create the source."""
+    inputs = sorted({INPUT_NAME, launch.input_name})
     return [
         _bind(INIT_BINARY, f"{_INSIDE}/init", read_only=True),
         _bind(workspace.arguments, f"{_INSIDE}/arguments", read_only=True),
         _bind(workspace.run, f"{_INSIDE}/run", read_only=False),
         _bind(workspace.report, f"{_INSIDE}/report", read_only=False),
         _bind(workspace.grid, "/grid", read_only=False),
-        _bind(launch.input, f"/input/{launch.input_name}", read_only=True),
+        _bind(workspace.scratch, "/grid-scratch", read_only=False),
+        _bind(HOSTS, "/etc/hosts", read_only=True),
+        _bind(workspace.passwd, "/etc/passwd", read_only=True),
+        _bind(workspace.group, "/etc/group", read_only=True),
+        *(_bind(launch.input, f"/input/{name}", read_only=True) for name in inputs),
     ]
 
 

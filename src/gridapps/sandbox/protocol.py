@@ -66,12 +66,11 @@ class Limits:
 
     cpus: float
     memory: int
-    disk: int  # of outputs; the log is limited separately
+    disk: int  # of outputs and scratch files together; the log is limited separately
     inodes: int = 100_000
-    tmp: int = 1024**3  # of /tmp, which also counts against memory
     log: int = 10 * 1024**2  # of standard error; of a longer log the beginning and the last 64 KiB are kept
     processes: int = 256
-    open_files: int = 4096
+    open_files: int = 16_384  # of one process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +81,7 @@ class Launch:
     image: str  # reference by digest, already pulled
     arguments: bytes  # one JSON object
     input: Path  # file on the node, mounted read-only
-    input_name: str  # file name below /input: "pointcloud.laz"
+    input_name: str  # true file name below /input, such as "pointcloud.copc.laz"
     run: str
     task: str
     limits: Limits
@@ -94,7 +93,7 @@ class Launch:
 class Usage:
     cpu_seconds: float
     memory_bytes: int  # peak of its largest process
-    disk_bytes: int  # of outputs and log at the end
+    disk_bytes: int  # of outputs, scratch files and log at the end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +111,8 @@ class Ended:
     usage: Usage
     interrupted: bool = False  # ended from outside: by `stop`, or because the engine or the node stopped
     output_dropped: int = 0  # bytes of standard output that did not fit into the workspace
+    tmp_bytes: int = 0  # of memory that files in /tmp took at the end
+    shm_bytes: int = 0  # the same for /dev/shm
 
 
 @dataclass(frozen=True, kw_only=True)

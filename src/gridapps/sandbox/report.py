@@ -30,6 +30,8 @@ class Report:
     forks_refused: int
     cpu_seconds: float
     memory: int
+    tmp: int  # bytes of files there at the end
+    shm: int  # the same for /dev/shm
     asked: bool  # TERM came from outside the container
 
 
@@ -53,6 +55,8 @@ def read_report(path: Path, *, word: str) -> Report | None:
         forks_refused=int(facts["forks_refused"]),
         cpu_seconds=int(facts["cpu_us"]) / 1e6,
         memory=int(facts["memory"]),
+        tmp=int(facts.get("tmp", "0")),  # containers of an older version may still run
+        shm=int(facts.get("shm", "0")),
         asked=facts["asked"] == "1",
     )
 

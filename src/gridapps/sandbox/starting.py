@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gridapps.sandbox import image_files, profile, workspace
+from gridapps.sandbox.account_files import AccountFiles
 from gridapps.sandbox.containers import Containers
 from gridapps.sandbox.engine import image_calls
 from gridapps.sandbox.engine.responses import Image
@@ -23,6 +24,7 @@ from gridapps.sandbox.protocol import (
 from gridapps.sandbox.stopping import force
 from gridapps.sandbox.workspace import Quota, Workspace
 
+REMEMBERED = 32  # images; each has up to 2 MiB of account files
 CHECK = "check-"  # prefix of containers that are created to inspect an image and never started
 
 
@@ -35,7 +37,7 @@ class Starter:
         self._quota = quota
         self._runtime = runtime
         self._users = users  # ids, one for each attempt
-        self._checked: set[str] = set()  # ids of images
+        self._checked: dict[str, AccountFiles] = {}  # by the id of the image, the newest last
         self._starting: set[str] = set()  # names
         self._guard = threading.Lock()  # of `_starting`
 
@@ -48,7 +50,7 @@ class Starter:
                 raise ImageGone(f"The image {launch.image} is not on this node: pull it first.")
             entry = profile.EntryPoint.of_image(image)
             group = self._containers.prepare()
-            self._check_files(image)
+            accounts = self._check_files(image)
             try:
                 space = workspace.create(
                     self._containers.scratch,
@@ -56,6 +58,7 @@ class Starter:
                     quota=self._quota,
                     users=self._users,
                     entry={"entry_point": entry.command[0], "workdir": entry.workdir},
+                    accounts=accounts,
                 )
             except NameTaken:
                 if not self._start_created(launch.name):
@@ -84,20 +87,33 @@ class Starter:
             with self._guard:
                 self._starting.discard(name)
 
-    def _check_files(self, image: Image) -> None:
-        """Check the files of an image, once, in a container without mounts that is never started."""
-        if image.id in self._checked:
-            return
+    def _check_files(self, image: Image) -> AccountFiles:
+        """Check the files of an image in a container without mounts that is never started, and read its
+        accounts. The newest images are remembered."""
+        known = self._checked.get(image.id)
+        if known is not None:
+            return known
         name = f"{CHECK}{secrets.token_hex(6)}"
         configuration = profile.unstarted(image.id, labels=self._containers.labels(name, given={}))
         container = self._engine.create(self._containers.engine_name(name), configuration)
         try:
             image_files.check(lambda path: self._engine.stat(container, path))
+            accounts = AccountFiles(
+                passwd=self._read(container, "/etc/passwd"), group=self._read(container, "/etc/group")
+            )
             if self._engine.container(container) is None:  # so every path looked absent
                 raise EngineUnavailable(f"The engine lost the container for the check of {image.id}.")
         finally:
             self._engine.remove(container)
-        self._checked.add(image.id)
+        while len(self._checked) >= REMEMBERED:
+            self._checked.pop(next(iter(self._checked)), None)
+        self._checked[image.id] = accounts
+        return accounts
+
+    def _read(self, container: str, path: str) -> bytes:
+        """An account file, which has been checked; empty if there is none."""
+        target, found = image_files.followed(lambda each: self._engine.stat(container, each), path)
+        return self._engine.read(container, target) if found is not None else b""
 
     def _start_created(self, name: str) -> bool:
         """Start a container that the engine created before it went away. Returns whether there was one."""

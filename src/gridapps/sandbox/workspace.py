@@ -3,9 +3,10 @@
     <scratch>/<name>/           0700
         launch.json             labels, limits and the word that the end report must begin with
         arguments               standard input of the program
+        passwd, group           the account files of the container
         container               the engine's id of the container
         volume/                 the quota file system (or a plain directory under the watchdog)
-            grid/               mode 1777, owned by root: the program cannot change its mode
+            grid/, scratch/     mode 1777, owned by the attempt's user
             run/log             in a directory of root: the program can write to it, not replace it
             report/status       the same, in a separate file system, which nothing else can fill
 
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gridapps.sandbox import loop, watchdog
+from gridapps.sandbox.account_files import AccountFiles
 from gridapps.sandbox.protocol import Launch, Limits, NameTaken, SandboxError
 from gridapps.sandbox.report import Report, read_report
 
@@ -59,12 +61,24 @@ class Workspace:
         return self.root / "arguments"
 
     @property
+    def passwd(self) -> Path:
+        return self.root / "passwd"
+
+    @property
+    def group(self) -> Path:
+        return self.root / "group"
+
+    @property
     def volume(self) -> Path:
         return self.root / "volume"
 
     @property
     def grid(self) -> Path:
         return self.volume / "grid"
+
+    @property
+    def scratch(self) -> Path:
+        return self.volume / "scratch"
 
     @property
     def run(self) -> Path:
@@ -137,7 +151,7 @@ class Workspace:
         return age > _UNFINISHED and (self.name.startswith(_TRY) or not self.known())
 
     def disk_used(self) -> int:
-        """Bytes that outputs and log take; 0 when the file system is not mounted."""
+        """Bytes that outputs, scratch files and log take; 0 when the file system is not mounted."""
         if not self.grid.is_dir():
             return 0
         if self.volume.is_mount():
@@ -168,10 +182,16 @@ class Workspace:
 
 
 def create(
-    scratch: Path, launch: Launch, *, quota: Quota, users: range, entry: Mapping[str, str]
+    scratch: Path,
+    launch: Launch,
+    *,
+    quota: Quota,
+    users: range,
+    entry: Mapping[str, str],
+    accounts: AccountFiles,
 ) -> Workspace:
     """Create the workspace of a launch. `entry` is kept for messages about the end. The workspace gets a user
-    id from `users` that no other workspace here has.
+    id from `users` that no other workspace here has. `accounts` are those of the image.
 
     Raises NameTaken, NoSpace, and leaves nothing behind then.
     """
@@ -187,12 +207,15 @@ def create(
             known["user"] = _free_user(scratch, users)
             _write(workspace.launch_file, json.dumps(known).encode(), mode=0o600)
         _write(workspace.arguments, launch.arguments, mode=0o444)
+        merged = accounts.with_user(known["user"])
+        _write(workspace.passwd, merged.passwd, mode=0o444)
+        _write(workspace.group, merged.group, mode=0o444)
         workspace.volume.mkdir(mode=0o700)
         if quota == "loop":
             _mount_volume(workspace, launch)
         else:
             watchdog.check_free(scratch, needed=launch.limits.disk + launch.limits.log)
-        _fill_volume(workspace)
+        _fill_volume(workspace, user=known["user"])
         if quota == "loop":
             loop.mount_memory(workspace.report, size=_REPORT_SIZE, inodes=_REPORT_INODES)
         _write(workspace.status, word.encode(), mode=0o666)
@@ -239,7 +262,7 @@ def probe(scratch: Path, *, quota: Quota, users: range = USERS) -> Workspace:
         limits=limits,
         deadline=datetime.now(UTC),
     )
-    return create(scratch, launch, quota=quota, users=users, entry={})
+    return create(scratch, launch, quota=quota, users=users, entry={}, accounts=AccountFiles())
 
 
 def _facts(launch: Launch) -> dict[str, Any]:
@@ -269,12 +292,18 @@ def _mount_volume(workspace: Workspace, launch: Launch) -> None:
         raise SandboxError(f"The quota file system of {workspace.root} is not mounted.")
 
 
-def _fill_volume(workspace: Workspace) -> None:
-    """Sets modes regardless of the umask. The program may write to the files, but does not own them."""
+def _fill_volume(workspace: Workspace, *, user: int) -> None:
+    """Sets modes regardless of the umask. The program owns the directories for its files. It may write to log
+    and report, but does not own them."""
     workspace.volume.chmod(0o755)
-    for directory, mode in ((workspace.grid, 0o1777), (workspace.run, 0o755), (workspace.report, 0o755)):
+    for directory in (workspace.grid, workspace.scratch):
         directory.mkdir()
-        directory.chmod(mode)
+        directory.chmod(0o1777)
+        if os.geteuid() == 0:
+            os.chown(directory, user, user)
+    for directory in (workspace.run, workspace.report):
+        directory.mkdir()
+        directory.chmod(0o755)
     _write(workspace.log, b"", mode=0o666)
     lost_found = workspace.volume / "lost+found"
     if lost_found.exists():

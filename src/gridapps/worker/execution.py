@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from gridapps.exports import stored_files
+from gridapps.exports.endings import ending_of
 from gridapps.pushes import references
 from gridapps.registry import queries
 from gridapps.registry.errors import NotAllowed
@@ -48,7 +49,6 @@ from gridapps.worker.patience import Patience, persist
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-INPUT_NAME = "pointcloud.laz"  # for LAS, LAZ and COPC: readers look at the header, not at the ending
 LOOK = 0.5  # seconds between two checks of log, progress and signals while a container runs
 LOG_SLACK = 1024**2  # bytes read beyond the limit of a log, because its last line says what was left out
 GRACE = 5.0  # seconds between TERM and KILL
@@ -192,7 +192,7 @@ class Execution:
             image=image,
             arguments=json.dumps(task.run.arguments).encode(),
             input=source,
-            input_name=INPUT_NAME,
+            input_name=f"pointcloud{ending_of(source)}",
             run=str(task.run_id),
             task=str(task.id),
             limits=self.limits,

@@ -1,7 +1,9 @@
 """The engine's calls about containers and itself, with failures as the protocol's errors."""
 
 import base64
+import io
 import secrets
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
@@ -152,6 +154,24 @@ class Engine:
             raise Unexplained(f"The engine could not look at {path} in the image: status {response.status}.")
         encoded = response.headers["X-Docker-Container-Path-Stat"]
         return msgspec.json.decode(base64.b64decode(encoded), type=PathStat)
+
+    def read(self, container: str, path: str) -> bytes:
+        """The content of a regular file, known to be small, in a container that does not run."""
+        query = {"path": path}
+        response = self.call(
+            "GET", f"/containers/{quote(container)}/archive", container=container, query=query
+        )
+        if response.failed:
+            raise self.failure(f"read {path} of the image", response)
+        try:
+            with tarfile.open(fileobj=io.BytesIO(response.body), mode="r:") as archive:
+                entry = archive.next()
+                file = archive.extractfile(entry) if entry is not None else None
+                return file.read() if file is not None else b""
+        except tarfile.TarError as error:
+            raise Unexplained(
+                f"The engine's archive of {path} in the image was not understood: {error}"
+            ) from None
 
     def _head(self, container: str, path: str) -> Response:
         return self.call(

@@ -1,7 +1,7 @@
 /* The first process of every container: starts the program, keeps its output, and reports its end.
  *
- * It opens the arguments as standard input, copies standard output to a file of the outputs and standard error to a log
- * of limited size with a time stamp on each line, reaps processes and passes TERM on. When the program has ended, it
+ * It copies the arguments into a pipe, which is standard input, standard output to a file of the outputs, and standard
+ * error to a log of limited size with a time stamp on each line, reaps processes and passes TERM on. When the program has ended, it
  * kills the remaining processes and then, alone in the container, writes the status file.
  *
  * The program runs as the same user. It can write to the log and status files, but not replace them, because root owns
@@ -60,9 +60,18 @@ struct pump {
     uint64_t dropped;
 };
 
+/* The arguments on their way into the pipe that is standard input. */
+struct feed {
+    int in; /* the file, or -1 */
+    int fd; /* write end, or -1 when all is written, or no process reads any more */
+    char chunk[CHUNK];
+    size_t start, end; /* what the pipe has not taken of the chunk */
+};
+
 static struct log journal;
 static struct pump output;
 static struct pump errors;
+static struct feed input = {-1, -1, {0}, 0, 0};
 static int disk_full;
 static char word[WORD + 1];
 static int reserve = -1; /* a file in memory that is freed before the report is written */
@@ -194,6 +203,29 @@ static int pump_once(struct pump *pump) {
     return 1;
 }
 
+static void close_feed(void) {
+    if (input.fd >= 0) close(input.fd);
+    if (input.in >= 0) close(input.in);
+    input.fd = input.in = -1;
+}
+
+/* Write as much of the arguments as the pipe takes now; at their end, close it. */
+static void feed_once(void) {
+    if (input.start == input.end) {
+        ssize_t got = read(input.in, input.chunk, sizeof input.chunk);
+        if (got < 0 && errno == EINTR) return;
+        if (got <= 0) {
+            close_feed();
+            return;
+        }
+        input.start = 0;
+        input.end = (size_t)got;
+    }
+    ssize_t done = write(input.fd, input.chunk + input.start, input.end - input.start);
+    if (done >= 0) input.start += (size_t)done;
+    else if (errno != EAGAIN && errno != EINTR) close_feed(); /* EPIPE: the program does not read its arguments */
+}
+
 static int open_file(const char *path, int flags) {
     struct stat found;
     int fd = open(path, flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0644);
@@ -262,7 +294,7 @@ static struct refusal execute(char **argv) {
     return refusal;
 }
 
-static void be_the_program(int input, int out, int err, int report, const char *workdir, char **argv) {
+static void be_the_program(int in, int out, int err, int report, const char *workdir, char **argv) {
     struct refusal refusal = {CHDIR_STAGE, 0};
     sigset_t none;
     setsid();
@@ -277,7 +309,7 @@ static void be_the_program(int input, int out, int err, int report, const char *
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     umask(022);
-    if (dup2(input, 0) >= 0 && dup2(out, 1) >= 0 && dup2(err, 2) >= 0) {
+    if (dup2(in, 0) >= 0 && dup2(out, 1) >= 0 && dup2(err, 2) >= 0) {
         if (chdir(workdir) == 0) {
             refusal = execute(argv);
         } else {
@@ -325,6 +357,12 @@ static uint64_t processor_time(const struct rusage *used) {
  * not SI_USER. */
 static int asked_to_end;
 
+/* Bytes in a file system of the container now: what was in /tmp and /dev/shm at the end took memory. */
+static uint64_t held(const char *path) {
+    struct statvfs now;
+    return statvfs(path, &now) == 0 ? (now.f_blocks - now.f_bfree) * now.f_frsize : 0;
+}
+
 static void report_end(int fd, int status, struct refusal refusal, const char *started) {
     char text[2048];
     char ended[STAMP + 1];
@@ -339,12 +377,13 @@ static void report_end(int fd, int status, struct refusal refusal, const char *s
     int size = snprintf(text, sizeof text,
                         "%s\nexit_code %d\nsignal %d\nstage %s\nerror %d\nstarted %s\nended %s\nlog_dropped %llu\n"
                         "output_dropped %llu\ndisk_full %d\noom_kills %llu\nforks_refused %llu\ncpu_us %llu\nmemory %llu\n"
-                        "asked %d\nend\n",
+                        "tmp %llu\nshm %llu\nasked %d\nend\n",
                         word, signaled ? 128 + signaled : WEXITSTATUS(status), signaled, stage_names[refusal.stage],
                         refusal.error, started, ended, (unsigned long long)journal.dropped,
                         (unsigned long long)output.dropped, disk_full, (unsigned long long)or_zero(killed),
                         (unsigned long long)or_zero(forks), (unsigned long long)processor_time(&used),
-                        (unsigned long long)used.ru_maxrss * 1024U, asked_to_end);
+                        (unsigned long long)used.ru_maxrss * 1024U, (unsigned long long)held("/tmp"),
+                        (unsigned long long)held("/dev/shm"), asked_to_end);
     if (ftruncate(fd, 0) == 0) (void)!pwrite(fd, text, (size_t)size, 0);
 }
 
@@ -352,8 +391,10 @@ static void report_end(int fd, int status, struct refusal refusal, const char *s
 static int watch(pid_t program, int signals) {
     int status = 0;
     for (;;) {
-        struct pollfd ready[3] = {{signals, POLLIN, 0}, {output.fd, POLLIN, 0}, {errors.fd, POLLIN, 0}};
-        if (poll(ready, 3, -1) < 0 && errno != EINTR) die("poll");
+        struct pollfd ready[4] = {
+            {signals, POLLIN, 0}, {output.fd, POLLIN, 0}, {errors.fd, POLLIN, 0}, {input.fd, POLLOUT, 0}};
+        if (poll(ready, 4, -1) < 0 && errno != EINTR) die("poll");
+        if (ready[3].revents) feed_once();
         if (ready[1].revents) pump_once(&output);
         if (ready[2].revents) pump_once(&errors);
         struct signalfd_siginfo got;
@@ -371,6 +412,7 @@ static int watch(pid_t program, int signals) {
 }
 
 static void end_the_rest(void) {
+    close_feed();
     kill(-1, SIGKILL);
     while (wait(NULL) > 0 || errno == EINTR) kill(-1, SIGKILL);
     while (pump_once(&output) || pump_once(&errors)) continue;
@@ -415,17 +457,18 @@ int main(int argc, char **argv) {
     umask(022);
     int status_file = take_word(argv[4]);
     take_reserve();
-    int input = open_file(argv[1], O_RDONLY);
-    fcntl(input, F_SETFL, 0);
+    input.in = open_file(argv[1], O_RDONLY);
     output.out = open_file(argv[2], O_WRONLY | O_CREAT | O_EXCL | O_APPEND);
     errors.out = -1;
     journal.fd = open_file(argv[3], O_WRONLY | O_APPEND);
     divide_log(strtoull(argv[5], NULL, 10));
     int signals = signals_to_serve();
-    int out[2], err[2], refused[2];
-    if (pipe2(out, O_CLOEXEC) || pipe2(err, O_CLOEXEC) || pipe2(refused, O_CLOEXEC)) die("pipe");
+    int in[2], out[2], err[2], refused[2];
+    if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(err, O_CLOEXEC) || pipe2(refused, O_CLOEXEC)) die("pipe");
+    input.fd = in[1];
     output.fd = out[0];
     errors.fd = err[0];
+    fcntl(in[1], F_SETFL, O_NONBLOCK);
     fcntl(out[0], F_SETFL, O_NONBLOCK);
     fcntl(err[0], F_SETFL, O_NONBLOCK);
     char started[STAMP + 1];
@@ -438,11 +481,11 @@ int main(int argc, char **argv) {
     }
     pid_t program = fork();
     if (program < 0) die("fork");
-    if (program == 0) be_the_program(input, out[1], err[1], refused[1], argv[7], argv + 8);
+    if (program == 0) be_the_program(in[0], out[1], err[1], refused[1], argv[7], argv + 8);
     close(out[1]);
     close(err[1]);
     close(refused[1]);
-    close(input);
+    close(in[0]);
     int status = watch(program, signals);
     end_the_rest();
     refusal.stage = RUNNING_STAGE;
