@@ -165,7 +165,7 @@ def test_a_failed_run_says_why_and_keeps_what_there_is(stage: Stage):
     run = stage.submit("fail")
     shown = stage.developer.wait(run, "FAILURE")
     assert shown["reason"] == "program-failed"
-    assert "3" in shown["reason_text"]
+    assert "exit code 3. Its log ends: begin fail / nothing to be found here" in shown["reason_text"]
     assert shown["tasks"][0]["exit_code"] == 3
     assert "nothing to be found here" in stage.developer.log(run)
     outputs = stage.developer.ask("GET", f"/runs/{run}/outputs").json()["outputs"]

@@ -160,6 +160,8 @@ def test_a_program_gets_its_arguments_and_leaves_log_progress_and_outputs(stage)
 def test_a_programs_own_failure_is_final_and_keeps_its_outputs(stage, ending, reason):
     def program(call: Call) -> int:
         (call.output / "partial").write_text("half")
+        call.stdout.write(b"ERROR 7: no ground\n")
+        call.stderr.write(b"giving up\n")
         raise ending
 
     with stage.worker():
@@ -169,6 +171,8 @@ def test_a_programs_own_failure_is_final_and_keeps_its_outputs(stage, ending, re
     assert (task.state, task.reason, task.attempt) == (State.FAILURE, reason, 1)
     assert task.outputs.filter(path="partial").exists()
     assert (run.reason, run.reason_text) == (reason, task.reason_text)
+    quoted = run.reason_text.endswith("Its log ends: giving up Its standard output ends: ERROR 7: no ground")
+    assert quoted == (not ending.not_started), run.reason_text
 
 
 def test_an_interrupted_container_is_tried_again(stage):

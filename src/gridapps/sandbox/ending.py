@@ -5,6 +5,7 @@ has not failed.
 """
 
 import signal
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,9 @@ Reason = Literal[
     "canceled",
     "platform",
 ]
+
+# What the program's last lines may explain.
+OWN_FAILURES: Collection[Reason] = ("program-failed", "out-of-memory", "out-of-disk", "out-of-processes")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from gridapps.runs.models import Output, Run, Task
 from gridapps.runs.queue import Claim
 from gridapps.runs.reasons import NOT_ALLOWED, RELEASED
 from gridapps.runs.states import State
-from gridapps.sandbox.ending import Verdict, judge
+from gridapps.sandbox.ending import OWN_FAILURES, Verdict, judge
 from gridapps.sandbox.protocol import (
     ContainerStuck,
     Ended,
@@ -41,6 +41,7 @@ from gridapps.sandbox.protocol import (
 from gridapps.storage.interface import StorageUnavailable
 from gridapps.worker import collection
 from gridapps.worker.attempt_signals import Signals, sleep
+from gridapps.worker.last_words import last_words
 from gridapps.worker.local_node import LocalNode
 from gridapps.worker.log_recording import LogRecorder
 from gridapps.worker.outcomes import Finished, GivenBack, Interrupted, LeaseLost, LeftRunning, Outcome
@@ -236,11 +237,12 @@ class Execution:
             ),
             cancelable=False,
         )
+        text = self._explained(verdict)
         self._patiently(lambda: self._files.publish(collected.outputs), cancelable=False)
         return Finished(
             state=State(verdict.state),
             reason=verdict.reason,
-            text=self._remove_canceled() if verdict.state == "CANCELED" else verdict.text,
+            text=self._remove_canceled() if verdict.state == "CANCELED" else text,
             exit_code=None if ended.not_started else ended.exit_code,
             usage=asdict(ended.usage),
             outputs=[
@@ -255,6 +257,14 @@ class Execution:
             ],
             left_out=[asdict(omission) for omission in collected.left_out],
         )
+
+    def _explained(self, verdict: Verdict) -> str:
+        """The sentence of a verdict, with the last lines of a program that failed by itself."""
+        if verdict.reason not in OWN_FAILURES:
+            return verdict.text
+        output = self._files.files / collection.STDOUT
+        said = last_words(log=self._files.log, output=output, limits=self.limits)
+        return f"{verdict.text} {said}".strip()
 
     def _remove_canceled(self) -> str:
         """Remove the container of a canceled attempt, and return the text for the user.
