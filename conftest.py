@@ -18,6 +18,7 @@ pytest_plugins = [
     "tests.fixtures.leftovers",
     "tests.fixtures.engine",
     "tests.fixtures.own_engine",
+    "tests.fixtures.roots",
     "tests.fixtures.instance",
     "tests.fixtures.s3",
     "tests.fixtures.broker",
