@@ -1,11 +1,14 @@
 """Submitting, seeing, canceling and retrying runs; exports; tasks in GRiD v3's shape."""
 
+import io
+import zipfile
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.utils import timezone
 
 from gridapps.access import operations as access
@@ -274,6 +277,35 @@ def test_a_zip_of_too_many_outputs_is_refused(
     assert answer.status_code == 413
     assert answer.json()["code"] == "too-large"
     assert "2 outputs" in answer.json()["error"]
+
+
+def test_a_zip_keeps_names_with_backslashes_apart_and_lists_what_is_missing(
+    callers: Callers, ended: str
+) -> None:
+    task = Task.objects.get(run__pk=ended)
+    for path in ("x%5Cy", "x\\y"):
+        (AttemptFiles(task.run_id, 0, 1).files / path).write_text(path)
+        Output.objects.create(task=task, path=path, size=len(path), sha256="0" * 64, media_type="text/plain")
+    missing = {"path": "Geb\\xe4ude", "why": "has a name that is not UTF-8.", "lost": True}
+    Task.objects.update(left_out=[missing], left_out_count=3)
+    answer = callers.developer("GET", f"/runs/{ended}/outputs.zip")
+
+    async def content() -> bytes:
+        return b"".join([piece async for piece in answer.streaming_content])
+
+    with zipfile.ZipFile(io.BytesIO(async_to_sync(content)())) as archive:
+        texts = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert texts == {
+        "0/a": "x",
+        "0/x%5Cy": "x%5Cy",
+        "0/x%5Cy_": "x\\y",
+        "left-out.txt": "0/Geb\\xe4ude has a name that is not UTF-8.\n2 more.\n",
+    }
+    listed = callers.developer("GET", f"/runs/{ended}/outputs?limit=1").json()
+    assert listed["left_out_count"] == 3
+    assert listed["left_out"] == [missing | {"path": "0/Geb\\xe4ude", "task": str(task.pk)}]
+    (run,) = callers.developer("GET", f"/runs/{ended}").json()["runs"]
+    assert (run["tasks"][0]["left_out"], run["tasks"][0]["left_out_count"]) == ([missing], 3)
 
 
 @pytest.fixture

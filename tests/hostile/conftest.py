@@ -22,6 +22,7 @@ from tests.hostile.faults import FAULTS, Fault
 
 SOURCE = Path(__file__).with_name("hostile.c")
 MAX_LOG = 10 * 1024**2  # the default of an instance, which floods reach
+MAX_OUTPUT_FILES = 10_000
 SLOTS = 4
 FORGED = [
     "USER root",
@@ -148,7 +149,7 @@ def hostile_image(engine: Engine) -> str:
 @pytest.fixture(scope="module")
 def campaign(engine: Engine, hostile_image: str) -> Iterator[Campaign]:
     """Submit all faults. The instance runs them while the tests wait for one after the other."""
-    instance = new_instance(slots=SLOTS, max_log=MAX_LOG)
+    instance = new_instance(slots=SLOTS, max_log=MAX_LOG, max_output_files=MAX_OUTPUT_FILES)
     try:
         instance.start()
         name = f"developer-{uuid.uuid4().hex[:6]}"

@@ -39,6 +39,10 @@ def _out_of(what: str, name: str, words: str, exit_code: int, *, time: float = 6
     )
 
 
+def _incomplete(name: str, words: str, *, disk: int = 16 * MIB) -> Fault:
+    return Fault(name=name, state="FAILURE", reason="outputs-incomplete", words=words, disk=disk)
+
+
 _ALL = (
     # Memory for 256 processes, so that it reaches the limit on their number.
     _never_ends("fork-bomb", 143, "more than 256 processes", memory=256 * MIB),
@@ -62,7 +66,7 @@ _ALL = (
     _out_of("disk", "disk-grid", "16 MiB", 1),
     _out_of("disk", "disk-scratch", "16 MiB", 1),
     Fault(name="disk-root"),
-    _out_of("disk", "million-files", "100000 files", 1, time=600),
+    _out_of("disk", "million-files", "12250 files", 1, time=600),
     _out_of("disk", "sparse-file", "16 MiB", 153),
     Fault(name="log-flood", time=600),
     Fault(name="log-short-lines", time=600),
@@ -71,10 +75,10 @@ _ALL = (
     _out_of("disk", "stdout-flood", "standard output", 0),
     Fault(name="log-bytes"),
     Fault(name="forged-progress", state="FAILURE", reason="program-failed", words="3", exit_code=3),
-    Fault(name="links"),
+    _incomplete("links", "leads out of /grid"),
     Fault(name="special-files"),
-    Fault(name="deep", disk=64 * MIB),
-    Fault(name="names"),
+    _incomplete("deep", "deeper than 128", disk=64 * MIB),
+    _incomplete("names", "could not be kept"),
     Fault(name="closed"),
     Fault(name="changing"),
     Fault(name="write-input"),

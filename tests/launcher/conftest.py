@@ -23,6 +23,7 @@ from gridapps.launcher.remote import RemoteSandbox
 from gridapps.launcher.server import Server
 from gridapps.launcher.service import Service
 from gridapps.sandbox.fake import FakeSandbox
+from gridapps.sandbox.protocol import MAX_OUTPUTS
 from tests.fixtures.ports import free_port
 from tests.sandbox.conftest import INPUT, SOCKET, Bench
 from tests.sandbox.test_fake import PROGRAMS
@@ -98,6 +99,7 @@ def fake_launcher(tmp_path: Path) -> Iterator[FakeLauncher]:
         cpus=4,
         memory=GIB,
         disk=GIB,
+        outputs=MAX_OUTPUTS,
         containers=CONTAINERS,
     )
     service = Service(sandbox, policy=policy, inputs=tmp_path / "inputs", owner=OWNER)
@@ -157,6 +159,7 @@ class Launcher:
             cpus=4,
             memory=GIB,
             disk=GIB,
+            outputs=MAX_OUTPUTS,
             containers=CONTAINERS,
         )
         with self.log.open("ab") as log:

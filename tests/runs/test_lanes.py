@@ -15,9 +15,10 @@ from gridapps.exports.models import Export, ExportFile
 from gridapps.registry.models import App, Release
 from gridapps.runs import lanes, operations, queue
 from gridapps.runs.errors import InvalidRequest, QuotaExceeded, TooManyQueued
-from gridapps.runs.models import Lane, Node, Output, Run, Task
+from gridapps.runs.models import Lane, Node, Run, Task
 from gridapps.runs.position import position
 from gridapps.runs.states import State
+from gridapps.runs.store import CollectedFile
 from tests.runs.test_queue import LEASE, claim, succeed
 
 pytestmark = pytest.mark.django_db
@@ -285,7 +286,7 @@ def test_outputs_are_kept_and_reserved_up_to_the_quota(crowd, setting):
         crowd.submit("a", disk=50)
     crowd.submit("b", disk=100)
     mine = claim()
-    kept = Output(task_id=mine.task, path="a", size=10, sha256="", media_type="text/plain")
+    kept = CollectedFile("a", 10, "", "text/plain")
     succeed(mine, outputs=[kept])
     crowd.submit("a", disk=60)
     with pytest.raises(QuotaExceeded, match="10 bytes"):

@@ -10,6 +10,7 @@ from gridapps.runs import queue
 from gridapps.runs.errors import LostLease
 from gridapps.runs.models import Output, Run, Task
 from gridapps.runs.states import MOVES, State, run_state
+from gridapps.runs.store import CollectedFile
 
 pytestmark = pytest.mark.django_db
 LEASE = timedelta(seconds=60)
@@ -63,16 +64,14 @@ def test_progress_of_a_run_is_weighted_by_points(make_run):
     assert run.version > before
 
 
-def test_a_finish_that_the_database_lost_is_repeated_with_new_keys(make_run):
+def test_a_finish_that_the_database_lost_is_repeated(make_run):
     make_run(points=(1, 1))
     lost, other = claim(), claim()
-    words = {"size": 1, "sha256": "", "media_type": "text/plain"}
-    outputs = [Output(task_id=lost.task, path="a", **words)]
+    outputs = [CollectedFile("a", 1, "", "text/plain")]
     with transaction.atomic():
         succeed(lost, outputs=outputs)
         transaction.set_rollback(True)
-    succeed(other, outputs=[Output(task_id=other.task, path="a", **words)])
-    Output.objects.filter(task=other.task).update(id=outputs[0].pk)  # as after a crash of the database
+    succeed(other, outputs=outputs)
     succeed(lost, outputs=outputs)
     assert Output.objects.count() == 2
 
@@ -80,9 +79,8 @@ def test_a_finish_that_the_database_lost_is_repeated_with_new_keys(make_run):
 def test_finish_makes_outputs_visible_and_is_accepted_twice(make_run):
     run = make_run()
     mine = claim()
-    output = {"task_id": mine.task, "path": "a", "size": 1, "sha256": "", "media_type": "text/plain"}
-    succeed(mine, outputs=[Output(**output)])
-    succeed(mine, outputs=[Output(**output)])
+    for _ in range(2):
+        succeed(mine, outputs=[CollectedFile("a", 1, "", "text/plain")])
     assert Output.objects.filter(task__run=run).count() == 1
 
 

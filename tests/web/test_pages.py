@@ -216,6 +216,31 @@ def test_the_page_of_a_run_shows_its_digest_whole(cast: Cast, ended: Run) -> Non
     assert f'<code class="digest">{ended.release.digest}</code>' in page
 
 
+def test_every_output_is_reachable_on_the_page(cast: Cast, ended: Run) -> None:
+    task = ended.tasks.get()
+    made = [Output(task=task, path=f"tiles/{n:04}", size=1, sha256="", media_type="") for n in range(1000)]
+    Output.objects.bulk_create(made)
+    client, found = browser(cast.developer), set[str]()
+    address: str | None = f"/runs/{ended.pk}"
+    while address:
+        text = client.get(address).content.decode()
+        count = Output.objects.count()
+        assert f">{count} outputs<" in text
+        found.update(re.findall(r">(tiles/[0-9]{4})</a>", text))
+        following = re.search(r'rel="next" href="([^"#]+)', text)
+        address = f"/runs/{ended.pk}{following[1]}" if following else None
+    assert found == {output.path for output in made}
+
+
+def test_the_page_of_a_run_names_what_is_missing(cast: Cast, ended: Run) -> None:
+    missing = {"path": "<b>\\xe4", "why": "has a name that is not UTF-8.", "lost": True}
+    ended.tasks.update(left_out=[missing], left_out_count=150)
+    text = browser(cast.developer).get(f"/runs/{ended.pk}").content.decode()
+    assert "150 files could not be kept; the first 1:" in text
+    assert "&lt;b&gt;\\xe4" in text
+    assert "has a name that is not UTF-8." in text
+
+
 def test_outputs_are_deleted_on_the_page(cast: Cast, ended: Run) -> None:
     client, path = browser(cast.developer), f"/runs/{ended.pk}/outputs/delete"
     assert f'<form method="post" action="{path}">' in client.get(f"/runs/{ended.pk}").content.decode()

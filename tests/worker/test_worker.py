@@ -1,6 +1,7 @@
 """The worker with the fake sandbox: every way in which an attempt can end, and what the next worker does."""
 
 import json
+import os
 import threading
 import time
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from gridapps.exports.models import ExportFile
 from gridapps.housekeeping import output_files
 from gridapps.pki.tokens import Registry
 from gridapps.pushes import references
-from gridapps.runs import operations, overview, queries, queue, worker_bell
+from gridapps.runs import omissions, operations, overview, queries, queue, worker_bell
 from gridapps.runs.errors import Conflict, NodeTaken
 from gridapps.runs.models import Node as NodeRow
 from gridapps.runs.models import Run, Task
@@ -173,6 +174,50 @@ def test_a_programs_own_failure_is_final_and_keeps_its_outputs(stage, ending, re
     assert (run.reason, run.reason_text) == (reason, task.reason_text)
     quoted = run.reason_text.endswith("Its log ends: giving up Its standard output ends: ERROR 7: no ground")
     assert quoted == (not ending.not_started), run.reason_text
+
+
+def test_a_success_whose_outputs_are_incomplete_is_a_failure_that_names_them(stage):
+    """The program saw no fault, so only the platform can say that something is missing."""
+
+    def program(call: Call) -> int:
+        (call.output / "kept").write_text("kept")
+        for number in range(120):
+            (call.output / f"{number:03}-NUL").mkdir()
+            (call.output / f"{number:03}-NUL" / "nul").write_text("lost")
+        os.mkfifo(call.output / "pipe")
+        return 0
+
+    with stage.worker():
+        run = stage.run(program)
+        until(lambda: ended(run))
+    task = run.tasks.get()
+    assert (task.state, task.reason, task.exit_code) == (State.FAILURE, "outputs-incomplete", 0)
+    assert (
+        "120 of its files could not be kept: 000-NUL/nul has the name of a Windows device;" in run.reason_text
+    )
+    assert "and 117 more. The 2 others can be downloaded." in run.reason_text
+    assert {output.path for output in queries.outputs(run)} == {"stdout.txt", "kept"}
+    assert (task.left_out_count, len(task.left_out)) == (121, 100)
+    left_out = omissions.of_run(run)
+    assert (left_out.count, len(left_out.first), left_out.unnamed) == (121, 100, 21)
+    assert left_out.first[0].lost
+
+
+def test_what_has_no_content_can_be_left_out_of_a_success(stage):
+    def program(call: Call) -> int:
+        os.mkfifo(call.output / "pipe")
+        (call.output / "v1").mkdir()
+        (call.output / "latest").symlink_to("v1")
+        return 0
+
+    with stage.worker():
+        run = stage.run(program)
+        until(lambda: ended(run))
+    assert (run.state, run.reason) == (State.SUCCESS, "")
+    assert {(each.path, each.lost) for each in omissions.of_run(run).first} == {
+        ("pipe", False),
+        ("latest", False),
+    }
 
 
 def test_an_interrupted_container_is_tried_again(stage):

@@ -24,6 +24,7 @@ from gridapps_client.models import (
     Export,
     Hook,
     IssuedCertificate,
+    LeftOutFiles,
     Line,
     Me,
     Output,
@@ -283,7 +284,12 @@ class Client:
 
     def outputs(self, run_id: str) -> Iterator[Output]:
         """The outputs of a run."""
-        return self._calls.pages(Output, f"/runs/{segment(run_id)}/outputs", "outputs")
+        return self._calls.pages(Output, f"/runs/{segment(run_id)}/outputs", "outputs", {"limit": "1000"})
+
+    def left_out(self, run_id: str) -> LeftOutFiles:
+        """What the run's tasks left and could not be kept as outputs."""
+        answer = self._calls.json("GET", f"/runs/{segment(run_id)}/outputs?limit=1")
+        return decode(LeftOutFiles, answer, where="outputs")
 
     def delete_outputs(self, run_id: str) -> None:
         """Delete the outputs and the log of a run; the run itself stays. Deleting them again changes nothing.

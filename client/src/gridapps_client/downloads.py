@@ -99,7 +99,7 @@ def place(to: Path, path: str) -> Path:
     """
     names = path.split("/")
     for name in names:
-        if name in ("", ".", "..") or "\0" in name or (os.name == "nt" and set(name) & set('\\:<>|?*"')):
+        if name in ("", ".", "..") or "\0" in name or (os.name == "nt" and _misleads_windows(name)):
             raise BadAnswer(
                 f"The instance offers an output at the unsafe path {path!r}; it was not written.",
                 code="unsafe-path",
@@ -119,6 +119,12 @@ def place(to: Path, path: str) -> Path:
     except (OSError, UnicodeEncodeError) as error:
         raise _unwritable(directory, error) from error
     return directory / names[-1]
+
+
+def _misleads_windows(name: str) -> bool:
+    """Whether Windows would write to another file: it takes some characters as separators, and drops dots
+    and spaces at the end."""
+    return bool(set(name) & set('\\:<>|?*"')) or name.endswith((".", " "))
 
 
 def _matches(path: str, pattern: str) -> bool:

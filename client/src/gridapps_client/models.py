@@ -212,10 +212,19 @@ class Attempt:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An output that was not collected, and the reason."""
+    """An output that was not collected, and the reason. `lost`: its content is in no output."""
 
     path: str
     why: str
+    lost: bool = True
+
+
+@dataclass(frozen=True)
+class LeftOutFiles:
+    """What the tasks of a run left that could not be kept: how many, and the first of them."""
+
+    left_out_count: int = 0
+    left_out: list[LeftOut] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -238,6 +247,7 @@ class RunTask:
     queued_at: str
     started_at: str | None
     ended_at: str | None
+    left_out_count: int = 0
 
 
 @dataclass(frozen=True)

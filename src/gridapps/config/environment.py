@@ -79,6 +79,7 @@ class Environment(BaseSettings):
     max_disk: int = Field(64 * GIB, ge=1024**2, description="largest request for disk by one task")
     max_time: int = Field(7 * 86400, ge=1, description="longest wall-clock time that a task may ask for")
     max_log: int = Field(10 * 1024**2, ge=4096, description="log kept of one task")
+    max_output_files: int = Field(150_000, ge=1, le=1_000_000, description="outputs that one task may leave")
     max_image: int = Field(
         8 * GIB, ge=1024**2, description="largest image, as the sum of its compressed layers"
     )

@@ -33,6 +33,7 @@ def main(configuration: LauncherConfiguration) -> None:
         cpus=configuration.cpus,
         memory=configuration.memory,
         disk=configuration.disk,
+        outputs=configuration.outputs,
         containers=configuration.containers,
     )
     with closing(sandbox):

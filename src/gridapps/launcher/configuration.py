@@ -23,6 +23,7 @@ class LauncherConfiguration(msgspec.Struct, forbid_unknown_fields=True, frozen=T
     cpus: float
     memory: int
     disk: int
+    outputs: int  # files of one container
     containers: int
     log_format: Literal["json", "text"] = "json"
 

@@ -8,8 +8,8 @@ import os
 import stat
 from pathlib import Path
 
-MAX_DEPTH = 33  # levels of directories; collection opens fewer
-MAX_ENTRIES = 1_000_000  # a quota file system has fewer
+MAX_DEPTH = 129  # levels of directories; collection opens fewer
+MAX_ENTRIES = 1_200_000  # a quota file system has fewer
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 

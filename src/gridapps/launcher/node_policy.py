@@ -3,11 +3,11 @@
 import re
 from dataclasses import dataclass
 
-from gridapps.sandbox.protocol import Limits
+from gridapps.sandbox.protocol import Limits, inodes_for
 
 _REPOSITORY = r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*"
 _DIGEST = r"sha256:[0-9a-f]{64}"
-_FIXED = ("inodes", "processes", "open_files")
+_FIXED = ("processes", "open_files")
 _OF_ONE_CONTAINER = Limits(cpus=1, memory=1, disk=1)  # the fixed limits of the container contract
 
 
@@ -19,6 +19,7 @@ class Policy:
     cpus: float
     memory: int  # bytes
     disk: int  # bytes, of outputs and of the log
+    outputs: int  # files of one container that are collected
     containers: int  # that exist at once, also those that have ended
 
     def is_ours(self, image: str) -> bool:
@@ -33,6 +34,8 @@ class Policy:
             "memory": self.memory,
             "disk": self.disk,
             "log": self.disk,
+            "outputs": self.outputs,
+            "inodes": inodes_for(self.outputs),
             **{name: getattr(_OF_ONE_CONTAINER, name) for name in _FIXED},
         }
         for name, largest in most.items():

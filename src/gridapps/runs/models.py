@@ -223,7 +223,12 @@ class Task(models.Model):
     usage = models.JSONField(
         default=dict, help_text="cpu_seconds, memory_bytes, disk_bytes of the last attempt"
     )
-    left_out = models.JSONField(default=list, help_text="outputs that collection refused: path, why")
+    left_out = models.JSONField(
+        default=list, help_text="the first outputs that collection refused: path, why, lost"
+    )
+    left_out_count = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="all outputs that collection refused"
+    )
     attempt = models.PositiveSmallIntegerField(default=0, help_text="number of the last attempt")
     token = models.UUIDField(null=True, help_text="fence: only the holder may change the task")
     node = models.CharField(max_length=63, blank=True)

@@ -5,7 +5,7 @@ Terminal states never change: each update names the states that it may leave.
 """
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,11 +21,13 @@ from gridapps.runs.errors import LostLease
 from gridapps.runs.models import Attempt, Node, Output, Run, Task
 from gridapps.runs.reasons import NOT_ALLOWED
 from gridapps.runs.states import MOVES, TERMINAL, State, run_state
+from gridapps.runs.store import CollectedFile
 
 MAX_ATTEMPTS = 3  # attempts that failed because of the platform; a failure of the program is final
 CANCELED = "Canceled."
 # What is derived from the tasks of a run, besides its state.
 _DERIVED = ("progress", "message", "version", "started_at", "ended_at", "reason", "reason_text")
+_AT_ONCE = 2000  # rows of outputs
 _QUEUE_LOCK = 0x67726964  # the advisory lock of PostgreSQL for taking tasks out of the queue
 
 
@@ -124,8 +126,9 @@ def finish(
     text: str,
     exit_code: int | None = None,
     usage: dict[str, Any] | None = None,
-    outputs: Iterable[Output] = (),
-    left_out: Iterable[dict[str, str]] = (),
+    outputs: Sequence[CollectedFile] = (),
+    left_out: Iterable[dict[str, Any]] = (),
+    left_out_count: int = 0,
 ) -> None:
     """End the task, and make its outputs visible. Raises LostLease.
 
@@ -147,17 +150,23 @@ def finish(
             exit_code=exit_code,
             usage=usage or {},
             left_out=list(left_out),
+            left_out_count=left_out_count,
         )
         if reason == NOT_ALLOWED:
             record.run_not_allowed(run=claim.run, sentence=text)
-        rows = list(outputs)
-        for row in rows:
-            row.pk = None  # a transaction that was lost gave it one, which another row may have since
-        Output.objects.bulk_create(rows, batch_size=500)
+        _insert(claim.task, outputs)
         _end_attempt(
             claim.task, claim.attempt, reason=reason, reason_text=text, exit_code=exit_code, usage=usage or {}
         )
         refresh_run(claim.run)
+
+
+def _insert(task: uuid.UUID, outputs: Sequence[CollectedFile]) -> None:
+    """Insert the rows of outputs, in batches: there may be very many."""
+    for start in range(0, len(outputs), _AT_ONCE):
+        Output.objects.bulk_create(
+            Output(task_id=task, **vars(file)) for file in outputs[start : start + _AT_ONCE]
+        )
 
 
 def release(*, claim: Claim, reason: str, text: str) -> State:

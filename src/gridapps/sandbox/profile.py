@@ -137,6 +137,7 @@ def environment(launch: Launch, entry: EntryPoint) -> dict[str, str]:
         "GRID_DISK_BYTES": str(launch.limits.disk),
         "GRID_TMP_BYTES": str(_memory(launch)),
         "GRID_SCRATCH": "/grid-scratch",
+        "GRID_MAX_OUTPUTS": str(launch.limits.outputs),
         "GRID_DEADLINE": launch.deadline.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "HOME": "/tmp",  # noqa: S108
         "TMPDIR": "/tmp",  # noqa: S108

@@ -60,6 +60,14 @@ class NameTaken(SandboxError):
     """A container or workspace of this name exists already: adopt it."""
 
 
+MAX_OUTPUTS = 150_000  # by default
+
+
+def inodes_for(outputs: int) -> int:
+    """The inodes of a workspace for this number of outputs: there are directories as well."""
+    return outputs + outputs // 8 + 1000
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """Hard limits of one container. Sizes in bytes."""
@@ -67,7 +75,8 @@ class Limits:
     cpus: float
     memory: int
     disk: int  # of outputs and scratch files together; the log is limited separately
-    inodes: int = 100_000
+    outputs: int = MAX_OUTPUTS  # files that are collected
+    inodes: int = inodes_for(MAX_OUTPUTS)
     log: int = 10 * 1024**2  # of standard error; of a longer log the beginning and the last 64 KiB are kept
     processes: int = 256
     open_files: int = 16_384  # of one process

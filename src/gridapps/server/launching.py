@@ -49,6 +49,7 @@ def configuration(settings: Environment, *, owner: int) -> LauncherConfiguration
         cpus=own.cpus,
         memory=own.memory,
         disk=max(settings.node_disk, shutil.disk_usage(data).total),
+        outputs=settings.max_output_files,
         containers=2 * own.slots + _OTHERS,
         log_format=settings.log_format,
     )

@@ -35,6 +35,7 @@ def worker_of(settings: Environment, *, say: Callable[[str], None]) -> Iterator[
                     data / "images" / settings.node, sandbox=sandbox, limit=settings.node_images
                 ),
                 max_log=settings.max_log,
+                max_output_files=settings.max_output_files,
             ),
             slots=capacity.slots,
             sweep=output_files.sweep,

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -12,13 +13,13 @@ from django.views.decorators.http import require_GET, require_POST
 
 from gridapps.access import permissions
 from gridapps.registry import queries as registry
-from gridapps.runs import models, operations, queries, retention
+from gridapps.runs import models, omissions, operations, queries, retention
 from gridapps.runs.errors import Conflict
 from gridapps.runs.position import position
 from gridapps.runs.states import ACTIVE, State
 from gridapps.web.forms import user_of
 
-OUTPUTS_SHOWN = 500
+OUTPUTS_ON_A_PAGE = 500
 
 
 @require_GET
@@ -39,7 +40,8 @@ def show(request: HttpRequest, run_id: UUID) -> HttpResponse:
             "arguments": json.dumps(run.arguments, indent=2, ensure_ascii=False),
             "position": position(run) if owns and run.state == State.QUEUED else None,
             "tasks": run.tasks.all(),
-            "outputs": queries.outputs(run)[:OUTPUTS_SHOWN],
+            "outputs": Paginator(queries.outputs(run), OUTPUTS_ON_A_PAGE).get_page(request.GET.get("page")),
+            "left_out": omissions.of_run(run),
             "outputs_expire_at": retention.expire_at(run),
         },
     )

@@ -1,47 +1,57 @@
 """Copying what a program left in /grid. All of it is hostile: names, links, sizes, depth.
 
-Only regular files with plain names are copied. They are found through directory descriptors, without
-following links, and hashed while they are copied. What is left out is listed with the reason.
+Only regular files are copied, and symbolic links to regular files in /grid as copies of their targets.
+They are found through directory descriptors and hashed while they are copied. What is left out is listed
+with the reason.
 """
 
 import os
 import shutil
 import stat
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gridapps.runs.store import CollectedFile
 from gridapps.storage.directory import make_directories
-from gridapps.worker import output_names
+from gridapps.worker import output_links, output_names
 from gridapps.worker.hashed_copy import HashingCopier, Truncated
+from gridapps.worker.output_links import Unresolved
 from gridapps.worker.output_names import BadName
 
-MAX_DEPTH = 32  # directories below each other
+MAX_DEPTH = 128  # directories below each other
 STDOUT = "stdout.txt"  # the one file that is kept in part when it does not fit
-_MOST_NAMED = 100  # omissions that are listed one by one
+MOST_NAMED = 100  # omissions that are listed one by one
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
 class Omission:
-    """Something that was left out. `path` is for people: unprintable characters in it are escaped."""
+    """Something that was left out. `path` is for people: unprintable characters in it are escaped. `lost`:
+    its content is in no output. A socket has no content, and a link to a directory repeats that of others."""
 
     path: str
     why: str
+    lost: bool = True
 
 
 @dataclass(frozen=True)
 class Collected:
-    """Both lists are in the order of the walk: the files of a directory by name, then its subdirectories."""
+    """The outputs are in the order of the walk: the files of a directory by name, then its subdirectories, at
+    last the links."""
 
     outputs: list[CollectedFile] = field(default_factory=list)
-    left_out: list[Omission] = field(default_factory=list)
+    left_out: list[Omission] = field(
+        default_factory=list
+    )  # the first, those whose content is lost before others
+    left_out_count: int = 0
+    lost_count: int = 0
 
 
 def collect(
-    source: int, target: Path, *, max_files: int = 10_000, max_bytes: int, max_depth: int = MAX_DEPTH
+    source: int, target: Path, *, max_files: int, max_bytes: int, max_depth: int = MAX_DEPTH
 ) -> Collected:
     """Copy the outputs below the open directory `source` to `target`, which is replaced. Closes `source`.
 
@@ -54,9 +64,10 @@ def collect(
         make_directories(target.parent, target.name)
         with closing(HashingCopier()) as copier:
             collection = _Collection(
-                target, copier, max_files=max_files, max_bytes=max_bytes, max_depth=max_depth
+                source, target, copier, max_files=max_files, max_bytes=max_bytes, max_depth=max_depth
             )
             collection.add_directory(source, (), os.fstat(source).st_dev)
+            collection.add_links()
     finally:
         os.close(source)  # its file system is about to be unmounted
     return collection.result()
@@ -65,54 +76,82 @@ def collect(
 class _LeaveOut(Exception):
     """This entry is left out. The message says why."""
 
+    def __init__(self, why: str, *, lost: bool = True) -> None:
+        super().__init__(why)
+        self.lost = lost
+
 
 class _Collection:
     def __init__(
-        self, target: Path, copier: HashingCopier, *, max_files: int, max_bytes: int, max_depth: int
+        self, top: int, target: Path, copier: HashingCopier, *, max_files: int, max_bytes: int, max_depth: int
     ) -> None:
+        self._top = top
         self._target = target
         self._copier = copier
         self._max_files = max_files
         self._max_bytes = max_bytes
         self._max_depth = max_depth
         self._outputs: list[CollectedFile] = []
-        self._left_out: list[Omission] = []
-        self._unnamed = 0
+        self._links: list[tuple[tuple[str, ...], bytes]] = []
+        self._taken: set[int] = set()  # inodes
+        self._omissions = _Omissions()
         self._bytes = 0
+        self._made = ""  # the directory in `target` that was made last
 
     def result(self) -> Collected:
-        left_out = list(self._left_out)
-        if self._unnamed:
-            left_out.append(Omission("", f"and {self._unnamed} more were left out."))
-        return Collected(self._outputs, left_out)
+        found = self._omissions
+        return Collected(
+            self._outputs, [*found.lost, *found.harmless][:MOST_NAMED], found.count, found.lost_count
+        )
 
     def add_directory(self, directory: int, parts: tuple[str, ...], device: int) -> None:
         """Take the files of an open directory of the file system `device`, and of those below it."""
         for name in self._add_files(directory, parts):
-            try:
+            with self._leaving_out(parts, name):
                 below = self._open_directory(directory, parts, name, device)
-            except (_LeaveOut, BadName) as why:
-                self._leave_out(parts, name, str(why))
-                continue
-            try:
-                self.add_directory(below, (*parts, os.fsdecode(name)), device)
-            finally:
-                os.close(below)
+                try:
+                    self.add_directory(below, (*parts, os.fsdecode(name)), device)
+                finally:
+                    os.close(below)
+
+    def add_links(self) -> None:
+        """Take the links that were found. Call it after the files, which take precedence."""
+        for parts, name in self._links:
+            with self._leaving_out(parts, name):
+                path = self._checked_path(parts, name)
+                descriptor = output_links.open_target(self._top, b"/".join([*map(os.fsencode, parts), name]))
+                try:
+                    found = os.fstat(descriptor)
+                    self._copy(descriptor, path, found.st_size, lost=found.st_ino not in self._taken)
+                finally:
+                    os.close(descriptor)
+
+    @contextmanager
+    def _leaving_out(self, parts: tuple[str, ...], name: bytes) -> Iterator[None]:
+        """Note an entry that is left out, and why."""
+        try:
+            yield
+        except (_LeaveOut, Unresolved) as why:
+            self._omissions.add(parts, name, str(why), lost=why.lost)
+        except BadName as why:
+            self._omissions.add(parts, name, str(why))
+        except FileNotFoundError as error:
+            if error.filename != name:
+                raise
+            self._omissions.add(parts, name, "vanished while it was collected.")
 
     def _add_files(self, directory: int, parts: tuple[str, ...]) -> list[bytes]:
         """Take the files of a directory; return the names of its subdirectories."""
         subdirectories = []
         for name in sorted(os.fsencode(entry) for entry in os.listdir(directory)):
-            try:
+            with self._leaving_out(parts, name):
                 found = os.stat(name, dir_fd=directory, follow_symlinks=False)
                 if stat.S_ISDIR(found.st_mode):
                     subdirectories.append(name)
+                elif stat.S_ISLNK(found.st_mode):
+                    self._links.append((parts, name))
                 else:
                     self._add_file(directory, parts, name, found)
-            except (_LeaveOut, BadName) as why:
-                self._leave_out(parts, name, str(why))
-            except FileNotFoundError:
-                self._leave_out(parts, name, "vanished while it was collected.")
         return subdirectories
 
     def _open_directory(self, directory: int, parts: tuple[str, ...], name: bytes, device: int) -> int:
@@ -127,12 +166,8 @@ class _Collection:
 
     def _add_file(self, directory: int, parts: tuple[str, ...], name: bytes, found: os.stat_result) -> None:
         if not stat.S_ISREG(found.st_mode):
-            raise _LeaveOut(f"is a {_kind(found.st_mode)}, not a regular file.")
-        path = "/".join((*parts, output_names.decode(name)))
-        if len(path) > output_names.LONGEST_PATH:
-            raise _LeaveOut(f"has a path of more than {output_names.LONGEST_PATH} characters.")
-        if len(self._outputs) >= self._max_files:
-            raise _LeaveOut(f"is beyond the limit of {self._max_files} files.")
+            raise _LeaveOut(f"is a {_kind(found.st_mode)}, not a regular file.", lost=False)
+        path = self._checked_path(parts, name)
         descriptor = _open(name, _FLAGS, directory)
         try:
             opened = os.fstat(descriptor)
@@ -141,13 +176,24 @@ class _Collection:
             self._copy(descriptor, path, opened.st_size)
         finally:
             os.close(descriptor)
+        self._taken.add(found.st_ino)
 
-    def _copy(self, source: int, path: str, size: int) -> None:
+    def _checked_path(self, parts: tuple[str, ...], name: bytes) -> str:
+        """The path of an output. Raises _LeaveOut, BadName."""
+        path = output_names.path_of(parts, name)
+        if len(self._outputs) >= self._max_files:
+            raise _LeaveOut(f"is beyond the limit of {self._max_files} files.")
+        return path
+
+    def _copy(self, source: int, path: str, size: int, *, lost: bool = True) -> None:
         kept = min(size, self._max_bytes - self._bytes)
         if kept < size and (path != STDOUT or kept == 0):
-            raise _LeaveOut(f"would make the outputs larger than {self._max_bytes} bytes.")
+            raise _LeaveOut(
+                f"would make the outputs larger than {self._max_bytes} bytes (holes in files count).",
+                lost=lost,
+            )
         target = self._target / path
-        make_directories(self._target, *path.split("/")[:-1])
+        self._make_parent(path)
         copy = os.open(target, _NEW, 0o640)
         try:
             os.fchmod(copy, 0o640)
@@ -161,14 +207,30 @@ class _Collection:
         self._outputs.append(CollectedFile(path, kept, digest, output_names.media_type(path)))
         if kept < size:
             why = f"was cut after {kept} bytes, where the outputs reached {self._max_bytes} bytes."
-            self._leave_out((), os.fsencode(path), why)
+            self._omissions.add((), os.fsencode(path), why)
 
-    def _leave_out(self, parts: tuple[str, ...], name: bytes, why: str) -> None:
-        if len(self._left_out) < _MOST_NAMED:
+    def _make_parent(self, path: str) -> None:
+        parent = path.rpartition("/")[0]
+        if parent != self._made:
+            make_directories(self._target, *parent.split("/"))
+            self._made = parent
+
+
+class _Omissions:
+    """What was left out. A bounded number is named."""
+
+    def __init__(self) -> None:
+        self.lost: list[Omission] = []
+        self.harmless: list[Omission] = []
+        self.count = self.lost_count = 0
+
+    def add(self, parts: tuple[str, ...], name: bytes, why: str, *, lost: bool = True) -> None:
+        self.count += 1
+        self.lost_count += lost
+        named = self.lost if lost else self.harmless
+        if len(named) < MOST_NAMED:
             path = b"/".join([*map(os.fsencode, parts), name])
-            self._left_out.append(Omission(output_names.escape(path), why))
-        else:
-            self._unnamed += 1
+            named.append(Omission(output_names.escape(path), why, lost))
 
 
 def _open(name: bytes, flags: int, directory: int) -> int:
@@ -179,5 +241,5 @@ def _open(name: bytes, flags: int, directory: int) -> int:
 
 
 def _kind(mode: int) -> str:
-    kinds = {stat.S_IFLNK: "symbolic link", stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
+    kinds = {stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
     return kinds.get(stat.S_IFMT(mode), "device")

@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from gridapps.registry import queries
 from gridapps.registry.errors import NotAllowed
 from gridapps.runs import queue, store
 from gridapps.runs.errors import LostLease
-from gridapps.runs.models import Output, Run, Task
+from gridapps.runs.models import Run, Task
 from gridapps.runs.queue import Claim
 from gridapps.runs.reasons import NOT_ALLOWED, RELEASED
 from gridapps.runs.states import State
@@ -37,10 +37,12 @@ from gridapps.sandbox.protocol import (
     NameTaken,
     NodeRefused,
     SandboxError,
+    inodes_for,
 )
 from gridapps.storage.interface import StorageUnavailable
 from gridapps.worker import collection
 from gridapps.worker.attempt_signals import Signals, sleep
+from gridapps.worker.conclusion import conclude
 from gridapps.worker.last_words import last_words
 from gridapps.worker.local_node import LocalNode
 from gridapps.worker.log_recording import LogRecorder
@@ -74,7 +76,14 @@ class Execution:
         tasks = Task.objects.select_related("run__release__app", "exportfile")
         self.task = persist(lambda: tasks.get(pk=claim.task))
         run = self.task.run
-        self.limits = Limits(cpus=run.cpus, memory=run.memory, disk=run.disk, log=min(node.max_log, run.disk))
+        self.limits = Limits(
+            cpus=run.cpus,
+            memory=run.memory,
+            disk=run.disk,
+            log=min(node.max_log, run.disk),
+            outputs=node.max_output_files,
+            inodes=inodes_for(node.max_output_files),
+        )
         self._files = store.AttemptFiles(claim.run, claim.index, claim.attempt)
         self._adopted = False
         self._stopped_for: Literal["", "cancel", "deadline"] = ""
@@ -233,30 +242,18 @@ class Execution:
     def _collect(self, ended: Ended, verdict: Verdict) -> Finished:
         collected = self._patiently(
             lambda: collection.collect(
-                self.node.sandbox.outputs(self.name), self._files.files, max_bytes=self.task.run.disk
+                self.node.sandbox.outputs(self.name),
+                self._files.files,
+                max_bytes=self.limits.disk,
+                max_files=self.limits.outputs,
             ),
             cancelable=False,
         )
         text = self._explained(verdict)
         self._patiently(lambda: self._files.publish(collected.outputs), cancelable=False)
-        return Finished(
-            state=State(verdict.state),
-            reason=verdict.reason,
-            text=self._remove_canceled() if verdict.state == "CANCELED" else text,
-            exit_code=None if ended.not_started else ended.exit_code,
-            usage=asdict(ended.usage),
-            outputs=[
-                Output(
-                    task=self.task,
-                    path=file.path,
-                    size=file.size,
-                    sha256=file.sha256,
-                    media_type=file.media_type,
-                )
-                for file in collected.outputs
-            ],
-            left_out=[asdict(omission) for omission in collected.left_out],
-        )
+        if verdict.state == "CANCELED":
+            text = self._remove_canceled()
+        return conclude(ended, replace(verdict, text=text), collected)
 
     def _explained(self, verdict: Verdict) -> str:
         """The sentence of a verdict, with the last lines of a program that failed by itself."""

@@ -1,4 +1,5 @@
-"""Copying files and hashing them in one pass: a second thread hashes a chunk while the next one is copied."""
+"""Copying files and hashing them in one pass. A second thread hashes a chunk of a large file while the next
+one is copied."""
 
 import errno
 import hashlib
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 _CHUNK = 1024 * 1024
+_SMALL = 64 * 1024  # bytes of a file that is read at once, and not looked at for holes
 _ZEROS = memoryview(bytes(_CHUNK))
 
 
@@ -29,6 +31,8 @@ class HashingCopier:
 
         Raises Truncated, OSError.
         """
+        if size <= _SMALL:
+            return _copy_small(source, target, size)
         digest = _Digest(self._thread)
         offset = 0
         for start, end in _data_ranges(source, size):
@@ -45,6 +49,14 @@ class HashingCopier:
                 offset += len(chunk)
         os.ftruncate(target, size)
         return digest.hexdigest()
+
+
+def _copy_small(source: int, target: int, size: int) -> str:
+    content = os.pread(source, size, 0) if size else b""
+    if len(content) < size:
+        raise Truncated
+    _write_at(target, content, 0)
+    return hashlib.sha256(content).hexdigest()
 
 
 class _Digest:

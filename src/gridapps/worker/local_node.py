@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gridapps.runs.queue import Claim
-from gridapps.sandbox.protocol import Sandbox
+from gridapps.sandbox.protocol import MAX_OUTPUTS, Sandbox
 from gridapps.worker.node_images import NodeImages
 
 
@@ -16,6 +16,7 @@ class LocalNode:
     sandbox: Sandbox
     images: NodeImages
     max_log: int  # bytes
+    max_output_files: int = MAX_OUTPUTS  # of one task
 
     def labels(self) -> dict[str, str]:
         return {"gridapps.instance": self.instance, "gridapps.node": self.name}

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from gridapps.runs.models import Output
 from gridapps.runs.states import State
+from gridapps.runs.store import CollectedFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,8 +16,9 @@ class Finished:
     text: str
     exit_code: int | None = None
     usage: dict[str, Any] = field(default_factory=dict)
-    outputs: list[Output] = field(default_factory=list)
-    left_out: list[dict[str, str]] = field(default_factory=list)
+    outputs: list[CollectedFile] = field(default_factory=list)
+    left_out: list[dict[str, Any]] = field(default_factory=list)
+    left_out_count: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ import unicodedata
 from mimetypes import MimeTypes
 
 LONGEST_PATH = 1024  # characters, as in the database
+_LONGEST_BYTES = 2048  # of a path in UTF-8; PostgreSQL indexes up to 2,700
 _LONGEST_SHOWN = 300  # characters
 # Windows opens the device whatever the ending and the directory.
 _DEVICES = frozenset({"CON", "PRN", "AUX", "NUL", "CLOCK$", "CONIN$", "CONOUT$"}) | {
@@ -38,13 +39,19 @@ def decode(name: bytes) -> str:
         raise BadName("has a control character in its name.")
     if _DIRECTION_MARKS & set(text):
         raise BadName("has a character in its name that changes the direction of text.")
-    if "\\" in text:
-        raise BadName("has a backslash in its name.")
-    if text.endswith((".", " ")):
-        raise BadName("has a name that ends in a dot or space, which Windows cannot store.")
     if text.partition(".")[0].rstrip(" ").upper() in _DEVICES:
         raise BadName("has the name of a Windows device.")
     return text
+
+
+def path_of(parts: tuple[str, ...], name: bytes) -> str:
+    """The path of a file in these directories. Raises BadName."""
+    path = "/".join((*parts, decode(name)))
+    if len(path) > LONGEST_PATH:
+        raise BadName(f"has a path of more than {LONGEST_PATH} characters.")
+    if len(path.encode()) > _LONGEST_BYTES:
+        raise BadName(f"has a path of more than {_LONGEST_BYTES} bytes.")
+    return path
 
 
 def escape(path: bytes) -> str:

@@ -9,8 +9,9 @@ from rich.console import Console
 
 from gridapps_client import downloads
 from gridapps_client.address import segment
-from gridapps_client.commands.shared import Session, common, confirm
+from gridapps_client.commands.shared import Session, common, confirm, left_out_lines
 from gridapps_client.errors import GridAppsError
+from gridapps_client.models import LeftOutFiles
 from gridapps_client.progress import transferring
 from gridapps_client.text import plain, size
 
@@ -25,14 +26,18 @@ def outputs() -> None:
 @common
 def outputs_list(session: Session, run_id: str) -> None:
     """List a run's outputs."""
-    found = list(session.client.outputs(run_id))
+    found, missing = list(session.client.outputs(run_id)), session.client.left_out(run_id)
     rows = [
         (each.path, size(each.size), each.media_type, "partial" if each.partial else "", each.sha256)
         for each in found
     ]
     session.table(
-        {"outputs": found}, ("PATH", "SIZE", "TYPE", "", "SHA-256"), rows, none="The run has no outputs."
+        {"outputs": found, **vars(missing)},
+        ("PATH", "SIZE", "TYPE", "", "SHA-256"),
+        rows,
+        none="The run has no outputs.",
     )
+    _tell_left_out(session, missing)
 
 
 @outputs.command("get")
@@ -56,6 +61,7 @@ def outputs_get(
                 "--zip downloads all outputs and cannot be combined with PATH or --overwrite.", code="usage"
             )
         _get_zip(session, run_id, to or Path())
+        _tell_left_out(session, session.client.left_out(run_id))
         return
     chosen = downloads.select(session.client.outputs(run_id), paths)
     directory = to or Path(segment(run_id))
@@ -83,6 +89,7 @@ def outputs_get(
     session.result({"files": got}, *(plain(str(each["file"])) for each in got))
     for failure in failures:
         session.tell(str(failure))
+    _tell_left_out(session, session.client.left_out(run_id))
     if failures:
         raise GridAppsError(f"{len(failures)} of {len(chosen)} outputs were not written.", code="incomplete")
     if not chosen:
@@ -99,6 +106,11 @@ def outputs_delete(session: Session, run_id: str, yes: bool) -> None:
         raise GridAppsError("Nothing was deleted; confirm with --yes.", code="usage")
     session.client.delete_outputs(run_id)
     session.result({"run_id": run_id}, f"Deleted the outputs and the log of run {run_id}.")
+
+
+def _tell_left_out(session: Session, missing: LeftOutFiles) -> None:
+    for line in left_out_lines(missing.left_out, count=missing.left_out_count):
+        session.tell(line)
 
 
 def _get_zip(session: Session, run_id: str, to: Path) -> None:

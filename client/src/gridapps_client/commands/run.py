@@ -6,13 +6,14 @@ import sys
 import uuid
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, TextIO
 
 import click
 from rich.console import Console
 
 from gridapps_client import terms
-from gridapps_client.commands.shared import Session, common, read
+from gridapps_client.commands.shared import Session, common, left_out_lines, read
 from gridapps_client.errors import Conflict, GridAppsError, Unreachable
 from gridapps_client.models import Run
 from gridapps_client.progress import watching
@@ -154,9 +155,13 @@ def _summary(ended: Run) -> Iterator[str]:
         yield f"SUCCESS. Get the outputs with: gridapps outputs get {ended.id}"
     else:
         yield f"{plain(ended.state)}. {plain(ended.reason_text)}".rstrip()
-    for task in ended.tasks:
-        for each in task.left_out:
-            yield f"left out: {task.index}/{plain(each.path)}: {plain(each.why)}"
+    yield from left_out_of(ended)
+
+
+def left_out_of(run: Run) -> Iterator[str]:
+    """A line for each file that could not be kept as an output, up to a number."""
+    named = [replace(each, path=f"{task.index}/{each.path}") for task in run.tasks for each in task.left_out]
+    yield from left_out_lines(named, count=sum(task.left_out_count for task in run.tasks))
 
 
 def _resources(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import click
 
-from gridapps_client.commands.run import stay
+from gridapps_client.commands.run import left_out_of, stay
 from gridapps_client.commands.shared import Session, common, lists_by_default
 from gridapps_client.models import Run
 from gridapps_client.progress import counts
@@ -141,9 +141,7 @@ def _page(found: Run) -> Iterator[str]:
         for task in found.tasks
     ]
     yield table(("TASK", "FILE", "STATE", "DONE", "ATTEMPTS", "MEMORY", ""), rows)
-    for task in found.tasks:
-        for each in task.left_out:
-            yield f"left out: {task.index}/{plain(each.path)}: {plain(each.why)}"
+    yield from left_out_of(found)
 
 
 def _memory(usage: dict[str, object]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any, TextIO, TypeVar
 
@@ -17,10 +17,11 @@ import click
 from gridapps_client.client import Client
 from gridapps_client.configuration import Configuration
 from gridapps_client.errors import GridAppsError
-from gridapps_client.models import Attachment
+from gridapps_client.models import Attachment, LeftOut
 from gridapps_client.text import plain, size, table
 
 R = TypeVar("R")
+_LEFT_OUT_SHOWN = 20
 
 
 class Session:
@@ -135,6 +136,14 @@ def attached(attachments: Iterable[Attachment]) -> str:
         f"{each.kind} by {each.verified_by}" if each.verified_by else each.kind for each in attachments
     )
     return ", ".join(words) or "-"
+
+
+def left_out_lines(first: Sequence[LeftOut], *, count: int) -> Iterator[str]:
+    """A line for each of the first files that could not be kept as outputs, and one for all others."""
+    for each in first[:_LEFT_OUT_SHOWN]:
+        yield f"left out: {plain(each.path)} {plain(each.why)}"
+    if count > (shown := min(len(first), _LEFT_OUT_SHOWN)):
+        yield f"left out: {count - shown} more."
 
 
 def confirm(question: str) -> bool:

@@ -23,15 +23,16 @@ from gridapps.api.native.declared import OutputPath, RunId, content
 from gridapps.api.native.downloads import BINARY, as_file
 from gridapps.api.native.paging import After, Limit, page
 from gridapps.api.native.parsing import not_found
-from gridapps.api.native.run_shapes import Output, OutputsAnswer
+from gridapps.api.native.run_shapes import Output, OutputsAnswer, RunLeftOut
 from gridapps.api.native.runs import only, with_outputs
 from gridapps.audit import record
-from gridapps.runs import models, queries, retention, store
+from gridapps.runs import models, omissions, queries, retention, store
 from gridapps.runs.states import State
 from gridapps.storage.interface import Missing
 
 router = Router(tags=["runs"], auth=with_scope("runs:read", "runs:write"))
 MAX_ZIPPED = 200_000  # outputs in one zip, whose directory is kept in memory: 600 bytes each
+_LIST_OF_LEFT_OUT = "left-out.txt"  # outputs are below a directory for each task, so none has this name
 _PIECE = 1024**2  # bytes of a zip that are produced at a time
 
 
@@ -42,10 +43,19 @@ _PIECE = 1024**2  # bytes of a zip that are produced at a time
     exclude_unset=True,
 )
 def index(request: HttpRequest, run_id: RunId, limit: Limit = 100, after: After = None) -> OutputsAnswer:
-    """The outputs of the tasks that have ended, task by task."""
+    """The outputs of the tasks that have ended, task by task, and what they left that could not be kept."""
     run = with_outputs(user_of(request), run_id)
     found, following = page(request, queries.outputs(run), ("task__index", "path"), limit=limit, after=after)
-    return OutputsAnswer(outputs=[_shown(run, output) for output in found], **following)
+    left_out = omissions.of_run(run)
+    return OutputsAnswer(
+        outputs=[_shown(run, output) for output in found],
+        left_out=[
+            RunLeftOut(path=f"{each.index}/{each.path}", task=str(each.task), why=each.why, lost=each.lost)
+            for each in left_out.first
+        ],
+        left_out_count=left_out.count,
+        **following,
+    )
 
 
 @router.delete(
@@ -67,7 +77,10 @@ def delete(request: HttpRequest, run_id: RunId) -> Status[None]:
     openapi_extra=content(200, **{"application/zip": BINARY}),
 )
 def everything(request: HttpRequest, run_id: RunId) -> StreamingHttpResponse:
-    """All outputs in one streamed zip, without compression, under their names of the list."""
+    """All outputs in one streamed zip, without compression, under their names of the list.
+
+    `left-out.txt` in it lists what could not be kept, if there is anything.
+    """
     user = user_of(request)
     run = with_outputs(user, run_id)
     if (count := queries.outputs(run).count()) > MAX_ZIPPED:
@@ -78,11 +91,14 @@ def everything(request: HttpRequest, run_id: RunId) -> StreamingHttpResponse:
     _noted(user, run)
     archive = ZipStream(sized=True)
     with _unless_removed(run):
+        names = _ZipNames()
         for output in queries.outputs(run).iterator():
             if (file := store.path(output)) is not None:
-                archive.add_path(file, _zip_name(output))
+                archive.add_path(file, names.of(output))
             else:
-                archive.add(_content(output), _zip_name(output), size=output.size)
+                archive.add(_content(output), names.of(output), size=output.size)
+    if (left_out := omissions.of_run(run)).count:
+        archive.add(_list_of(left_out), _LIST_OF_LEFT_OUT)
     answer = StreamingHttpResponse(_pieces(iter(archive)), content_type="application/zip")
     # With the length, clients detect an incomplete download.
     answer["Content-Length"] = str(len(archive))
@@ -173,9 +189,28 @@ def _shown(run: models.Run, output: models.Output) -> Output:
     )
 
 
-def _zip_name(output: models.Output) -> str:
-    # Some programs treat a backslash as a separator, and would extract to another directory.
-    return f"{output.task.index}/{output.path}".replace("\\", "%5C")
+class _ZipNames:
+    """The names of outputs in a zip. Some programs treat a backslash as a separator, and would extract to
+    another directory. What replaces it may be the name of another output, so it is made unique."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def of(self, output: models.Output) -> str:
+        name = f"{output.task.index}/{output.path}".replace("\\", "%5C")
+        if "%5C" in name:
+            while name in self._taken:
+                name += "_"
+            self._taken.add(name)
+        return name
+
+
+def _list_of(left_out: omissions.LeftOutFiles) -> bytes:
+    """The text of the file that lists what a zip lacks."""
+    lines = [f"{each.index}/{each.path} {each.why}" for each in left_out.first]
+    if left_out.unnamed:
+        lines.append(f"{left_out.unnamed} more.")
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 async def _pieces(archive: Iterator[bytes]) -> AsyncIterator[bytes]:

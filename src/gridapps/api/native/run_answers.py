@@ -23,7 +23,7 @@ from gridapps.api.native.run_shapes import (
     Usage,
 )
 from gridapps.api.native.shapes import Resources
-from gridapps.runs import models, queries, retention
+from gridapps.runs import models, omissions, queries, retention
 from gridapps.runs.position import position
 
 
@@ -126,7 +126,8 @@ def _task(task: models.Task) -> RunTask:
         reason_text=task.reason_text,
         exit_code=task.exit_code,
         attempts=[_attempt(attempt) for attempt in task.attempts.all()],
-        left_out=[LeftOut(path=each["path"], why=each["why"]) for each in task.left_out],
+        left_out=[LeftOut(path=each.path, why=each.why, lost=each.lost) for each in omissions.of_task(task)],
+        left_out_count=omissions.count(task),
         usage=_usage(task.usage),
         queued_at=task.queued_at,
         started_at=task.started_at,

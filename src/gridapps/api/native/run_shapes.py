@@ -56,8 +56,11 @@ class Attempt(Shape):
 
 
 class LeftOut(Shape):
+    """`lost`: its content is in no output."""
+
     path: str
     why: str
+    lost: bool
 
 
 class RunTask(Shape):
@@ -72,7 +75,8 @@ class RunTask(Shape):
     reason_text: str
     exit_code: int | None
     attempts: list[Attempt]
-    left_out: list[LeftOut]
+    left_out: Annotated[list[LeftOut], Field(description="the first of them")]
+    left_out_count: int
     usage: Usage
     queued_at: Time
     started_at: Time | None
@@ -198,6 +202,14 @@ class Output(Shape):
     url: str
 
 
+class RunLeftOut(LeftOut):
+    """`path`: as of an output, with unprintable characters escaped."""
+
+    task: str
+
+
 class OutputsAnswer(Shape):
     outputs: list[Output]
+    left_out: Annotated[list[RunLeftOut], Field(description="the first of what could not be kept")]
+    left_out_count: int
     next: str = ""
