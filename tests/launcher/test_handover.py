@@ -46,7 +46,7 @@ def _make(path: Path, content: bytes | None, mode: int) -> None:
 
 
 def _collect(grid: Path, target: Path) -> Collected:
-    return collect(os.open(grid, os.O_RDONLY | os.O_DIRECTORY), target, max_bytes=10**6)
+    return collect(os.open(grid, os.O_RDONLY | os.O_DIRECTORY), target, max_files=100, max_bytes=10**6)
 
 
 def test_closed_files_and_directories_are_collected_by_the_account(

@@ -165,7 +165,7 @@ def test_an_account_without_privileges_does_all_of_a_workers_work(
         name = bench.start(image, input=source)
         assert bench.sandbox.wait(name, timeout=60) is not None
         assert bench.log(name) == ["said"]
-        found = collect(bench.sandbox.outputs(name), own / "outputs", max_bytes=10**6)
+        found = collect(bench.sandbox.outputs(name), own / "outputs", max_files=100, max_bytes=10**6)
         bench.sandbox.remove(name)
         return [file.path for file in found.outputs]
 
