@@ -36,7 +36,7 @@ def main() -> None:
                 engine=SOCKET, instance="bench", scratch=top / "direct", quota="loop", runtime=""
             )
             with closing(direct), closing(launcher.connect()) as remote:
-                direct.pull(image, token="")
+                direct.pull(image, token="", timeout=60)
                 times = _in_turns([_cycle(each, image, top) for each in (direct, remote)], rounds)
             print(f"directly      {times[0] * 1000:7.1f} ms (median of {rounds})")
             print(f"by launcher   {times[1] * 1000:7.1f} ms")

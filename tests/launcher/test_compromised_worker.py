@@ -110,10 +110,10 @@ def source(tmp_path: Path) -> Iterator[int]:
         b'{"call": ["check"]}',
         b'{"call": "check", "privileged": true}',
         b'{"call": "version"}x',
-        b'{"call": "pull", "image": "a"}',
-        b'{"call": "pull", "image": 1, "token": ""}',
-        b'{"call": "pull", "image": "a", "token": "a b"}',
-        b'{"call": "pull", "image": "a", "token": "a\\r\\nX-Header: y"}',
+        b'{"call": "pull", "image": "a", "token": "", "timeout": 1e9}',
+        b'{"call": "pull", "image": 1, "token": "", "timeout": 1}',
+        b'{"call": "pull", "image": "a", "token": "a b", "timeout": 1}',
+        b'{"call": "pull", "image": "a", "token": "a\\r\\nX-Header: y", "timeout": 1}',
         b'{"call": "wait", "name": "a", "timeout": 61}',
         b'{"call": "wait", "name": "a", "timeout": -1}',
         b'{"call": "wait", "name": "a", "timeout": NaN}',
@@ -326,7 +326,7 @@ def test_images_of_others_are_out_of_reach(fake_launcher: FakeLauncher) -> None:
     assert sandbox.layers(other) is None
     assert sandbox.drop(other)
     with pytest.raises(ImageUnavailable, match="not named by digest"):
-        sandbox.pull(other, token="")
+        sandbox.pull(other, token="", timeout=60)
     assert not fake_launcher.sandbox.pulled
     sandbox.close()
 

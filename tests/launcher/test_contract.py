@@ -58,7 +58,7 @@ def pulled(engine: Engine, registry: PlainRegistry, launcher: Launcher) -> Itera
             entrypoint = ["/nothing"] if name == "refused" else ["/bin/sh", "-c"]
             image = engine.image(entrypoint=entrypoint, command=[SCRIPTS.get(name, SCRIPTS["sleep"])])
             made[name] = f"{registry.host}/{name}@{registry.move(engine, image, name)}"
-        sandbox.pull(made[name], token="")
+        sandbox.pull(made[name], token="", timeout=60)
         return made[name]
 
     yield reference

@@ -44,7 +44,7 @@ def pulled(engine: Engine, launcher: Launcher, tmp_path: Path) -> Iterator[Calla
             digest = registry.move(engine, engine.image(command=[script]), "app")
             made.append(f"{registry.host}/app@{digest}")
             sandbox = launcher.connect()
-            sandbox.pull(made[-1], token="")
+            sandbox.pull(made[-1], token="", timeout=60)
             sandbox.close()
             return made[-1]
 

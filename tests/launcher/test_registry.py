@@ -17,7 +17,7 @@ DIGEST = "@sha256:" + "0" * 64
 
 @pytest.fixture
 def silent_to_the_engine(fake_launcher: FakeLauncher, monkeypatch: pytest.MonkeyPatch) -> None:
-    def pull(image: str, *, token: str) -> None:
+    def pull(image: str, *, token: str, timeout: float) -> None:
         raise RegistryUnavailable("The registry does not answer the engine (status 500).")
 
     monkeypatch.setattr(fake_launcher.sandbox, "pull", pull)
@@ -49,7 +49,7 @@ def test_a_registry_whose_certificate_the_node_does_not_trust_refuses_the_node(
 ) -> None:
     sandbox = fake_launcher.connect()
     with pytest.raises(NodeRefused, match="does not trust the certificate"):
-        sandbox.pull(f"{untrusted}/app{DIGEST}", token="")
+        sandbox.pull(f"{untrusted}/app{DIGEST}", token="", timeout=60)
     sandbox.close()
 
 
@@ -57,5 +57,5 @@ def test_a_registry_whose_certificate_the_node_does_not_trust_refuses_the_node(
 def test_a_registry_that_is_away_is_away(fake_launcher: FakeLauncher) -> None:
     sandbox = fake_launcher.connect()
     with pytest.raises(RegistryUnavailable):
-        sandbox.pull(f"{fake_launcher.registries[1]}/app{DIGEST}", token="")
+        sandbox.pull(f"{fake_launcher.registries[1]}/app{DIGEST}", token="", timeout=60)
     sandbox.close()

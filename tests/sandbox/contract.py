@@ -129,7 +129,7 @@ class SandboxContract:
         assert launch.name not in [resident.name for resident in bench.sandbox.residents(labels={})]
 
     def test_pulling_what_is_there_is_free(self, bench: Bench, image: Image) -> None:
-        bench.sandbox.pull(image("copy"), token="none")
+        bench.sandbox.pull(image("copy"), token="none", timeout=60)
 
     def test_an_image_is_dropped_unless_a_container_has_it(self, bench: Bench, spare: str) -> None:
         layers = bench.sandbox.layers(spare)

@@ -388,7 +388,7 @@ def test_an_engine_that_goes_and_comes_back(
     for call in (
         sandbox.check,
         lambda: sandbox.start(bench.launch(script("true"))),
-        lambda: sandbox.pull("any", token=""),
+        lambda: sandbox.pull("any", token="", timeout=60),
         lambda: sandbox.stop(name, grace=0),
         lambda: sandbox.remove(name),
         lambda: sandbox.residents(labels={}),

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
@@ -56,7 +57,7 @@ def node(tmp_path: Path) -> Node:
 def use(images: NodeImages, *references: str) -> None:
     for reference in references:
         with images.lease(reference):
-            images.pull(reference, token="")
+            images.pull(reference, token="", timeout=60)
 
 
 def test_the_least_recently_used_goes_first(node: Node) -> None:
@@ -83,7 +84,7 @@ def test_without_a_limit_all_stays(node: Node) -> None:
 
 
 def test_what_the_node_has_not_pulled_is_not_looked_at(node: Node) -> None:
-    node.sandbox.pull(A, token="")
+    node.sandbox.pull(A, token="", timeout=1)
     images = node.images(limit=1)
     use(images, B)
     assert images.trim() == [B]
@@ -114,7 +115,7 @@ def test_what_is_about_to_start_stays(node: Node) -> None:
     images = node.images(limit=1)
     use(images, A)
     with images.lease(B):
-        images.pull(B, token="")
+        images.pull(B, token="", timeout=60)
         assert images.trim() == [A]
         assert images.trim() == []
     assert images.trim() == [B]
@@ -154,10 +155,10 @@ def test_a_full_disk_costs_half_of_what_is_kept(node: Node, monkeypatch) -> None
     use(images, A, B)
     pull = node.sandbox.pull
 
-    def onto_a_full_disk(image: str, *, token: str) -> None:
+    def onto_a_full_disk(image: str, **words: Any) -> None:
         if len(node.there()) > 0:
             raise NoSpace("The engine's disk has no room for the image.")
-        pull(image, token=token)
+        pull(image, **words)
 
     monkeypatch.setattr(node.sandbox, "pull", onto_a_full_disk)
     for left in ([B], []):
@@ -173,8 +174,8 @@ def test_one_image_without_room_drives_out_others_once(node: Node, monkeypatch) 
     images = node.images(limit=0)
     use(images, A, B)
 
-    def full(image: str, *, token: str) -> None:
-        raise NoSpace(f"The engine's disk has no room for {image} {token}.")
+    def full(image: str, **_words: Any) -> None:
+        raise NoSpace(f"The engine's disk has no room for {image}.")
 
     monkeypatch.setattr(node.sandbox, "pull", full)
     for _ in range(5):
@@ -208,7 +209,7 @@ def run_again_and_again(bench: Bench, images: NodeImages, reference: str, until:
     while time.monotonic() < until:
         with images.lease(reference):
             pulls += bench.sandbox.layers(reference) is None
-            images.pull(reference, token="")
+            images.pull(reference, token="", timeout=60)
             launch = bench.launch(reference)
             bench.sandbox.start(launch)
         assert bench.finish(launch.name).stdout == "ran\n"

@@ -24,8 +24,8 @@ from gridapps.runs.models import Run, Task
 from gridapps.runs.states import TERMINAL, State
 from gridapps.runs.store import AttemptFiles
 from gridapps.sandbox.fake import Call, Ending, FakeSandbox, Program
-from gridapps.sandbox.protocol import ContainerStuck, NoSpace, SandboxError, Unexplained
-from gridapps.worker import clearing, engine_watch, execution, patience, worker
+from gridapps.sandbox.protocol import ContainerStuck, NoSpace, PullProgress, SandboxError, Unexplained
+from gridapps.worker import clearing, engine_watch, execution, patience, preparation, worker
 from gridapps.worker.leases import LeaseKeeper
 from gridapps.worker.local_node import LocalNode
 from gridapps.worker.node_images import NodeImages
@@ -246,6 +246,79 @@ def test_cancel_ends_the_container_first(stage):
         assert not any(resident.running for resident in stage.residents())
 
 
+class Starts:
+    """A program that counts its starts."""
+
+    count = 0
+
+    def __call__(self, _call):
+        self.count += 1
+        return 0
+
+
+class HeldPull:
+    """A pull of which half has arrived, and that ends when the test says so."""
+
+    def __init__(self, stage, monkeypatch):
+        self.questions = 0
+        self.arrived = threading.Event()
+        self._pull = stage.sandbox.pull
+        monkeypatch.setattr(preparation, "ASK", 0.02)
+        monkeypatch.setattr(stage.sandbox, "pull", self)
+
+    def __call__(self, image, *, token, timeout):
+        self.questions += 1
+        if self.arrived.wait(timeout):
+            return self._pull(image, token=token, timeout=timeout)
+        return PullProgress(done=700 * 1024**2, total=1400 * 1024**2)
+
+
+def test_a_run_says_that_it_pulls_and_a_cancel_ends_that(stage, monkeypatch):
+    """No program starts after a cancel, and nothing waits for the registry."""
+    held, started = HeldPull(stage, monkeypatch), Starts()
+    with stage.worker():
+        run = stage.run(started)
+        until(lambda: Task.objects.get(run=run).message == "Pulling the image: 700 of 1400 MiB.")
+        operations.cancel(by=run.owner, run=run)
+        until(lambda: ended(run))
+        asked = held.questions
+        held.arrived.set()
+    assert (run.state, run.reason, started.count) == (State.CANCELED, "canceled", 0)
+    assert held.questions == asked, "it is abandoned"
+    assert stage.residents() == []
+
+
+def test_a_worker_that_stops_does_not_wait_for_a_pull(stage, monkeypatch):
+    held, started = HeldPull(stage, monkeypatch), Starts()
+    with stage.worker():
+        run = stage.run(started)
+        until(lambda: held.questions)
+    task = Task.objects.get(run=run)
+    assert (task.state, started.count) == (State.QUEUED, 0)
+    held.arrived.set()
+    with stage.worker():
+        until(lambda: ended(run))
+    assert (run.state, run.message, started.count) == (State.SUCCESS, "", 1)
+
+
+def test_no_program_starts_after_a_cancel_that_its_worker_has_not_read(stage, monkeypatch):
+    """The last check is in the database: the heartbeat that passes cancels on comes every second."""
+    started, prepare = Starts(), preparation.Preparation.specification
+
+    def cancel_first(self, *rest):
+        launch = prepare(self, *rest)
+        operations.cancel(by=run.owner, run=run)
+        return launch
+
+    monkeypatch.setattr(queue, "cancel_requested", lambda **_words: set())
+    monkeypatch.setattr(preparation.Preparation, "specification", cancel_first)
+    with stage.worker():
+        with transaction.atomic():  # the worker sees it when `run` has a value
+            run = stage.run(started)
+        until(lambda: ended(run))
+    assert (run.state, run.reason, started.count) == (State.CANCELED, "canceled", 0)
+
+
 def test_a_program_that_ended_before_the_cancel_came_through_is_not_canceled(stage):
     with stage.worker():
         run = stage.run(lambda _call: 0)
@@ -272,8 +345,8 @@ def test_an_image_that_is_gone_is_a_reason(stage):
 def test_an_image_that_somebody_removes_before_the_start_is_pulled_again(stage, monkeypatch):
     pull, pulls = stage.sandbox.pull, []
 
-    def pull_in_vain(image, *, token):
-        pull(image, token=token)
+    def pull_in_vain(image, **words):
+        pull(image, **words)
         pulls.append(image)
         if len(pulls) == 1:
             stage.sandbox.drop(image)
@@ -652,10 +725,10 @@ def test_an_image_without_room_lets_others_run_and_is_given_up(stage, monkeypatc
     full, pull = threading.Event(), stage.sandbox.pull
     full.set()
 
-    def pull_or_not(image, *, token):
+    def pull_or_not(image, **words):
         if full.is_set():
             raise NoSpace("The engine's disk has no room for the image.")
-        pull(image, token=token)
+        pull(image, **words)
 
     monkeypatch.setattr(stage.sandbox, "pull", pull_or_not)
     with stage.worker(slots=2):

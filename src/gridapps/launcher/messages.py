@@ -49,6 +49,7 @@ class Changed(Message):
 class Pull(Message):
     image: Reference
     token: Token
+    timeout: Annotated[float, Meta(ge=0, le=LONGEST_WAIT)]
 
 
 class Layers(Message):

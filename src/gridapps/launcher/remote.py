@@ -18,6 +18,7 @@ from gridapps.sandbox.protocol import (
     EngineUnavailable,
     Launch,
     NodeRefused,
+    PullProgress,
     RegistryUnavailable,
     Resident,
     SandboxError,
@@ -57,9 +58,10 @@ class RemoteSandbox:
     def engine_changed(self, *, timeout: float) -> bool:
         return self._call(messages.Changed(timeout=min(timeout, LONGEST_WAIT)), bool)
 
-    def pull(self, image: str, *, token: str) -> None:
+    def pull(self, image: str, *, token: str, timeout: float) -> PullProgress | None:
+        request = messages.Pull(image=image, token=token, timeout=min(timeout, LONGEST_WAIT))
         try:
-            self._call(messages.Pull(image=image, token=token), type(None))
+            return self._call(request, PullProgress | None)  # type: ignore[arg-type]
         except RegistryUnavailable as error:
             host = image.partition("/")[0]
             if diagnosis.distrusts(host):  # the launcher has no network, so it cannot check

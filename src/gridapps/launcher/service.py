@@ -68,6 +68,9 @@ class Service:
                 return sandbox.layers(request.image) if self._policy.is_ours(request.image) else None
             case messages.Drop():
                 return sandbox.drop(request.image) if self._policy.is_ours(request.image) else True
+            case messages.Pull():
+                self._check_image(request.image)
+                return sandbox.pull(request.image, token=request.token, timeout=request.timeout)
             case messages.Wait():
                 return self._wait(request.name, request.timeout)
             case messages.Residents():
@@ -80,9 +83,6 @@ class Service:
         match request:
             case messages.Check():
                 sandbox.check()
-            case messages.Pull():
-                self._check_image(request.image)
-                sandbox.pull(request.image, token=request.token)
             case messages.Stop():
                 self._end(request.name, lambda: sandbox.stop(request.name, grace=request.grace))
             case messages.Remove():

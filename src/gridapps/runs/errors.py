@@ -49,5 +49,9 @@ class LostLease(Exception):
     """The task belongs to another attempt now; results of this one are discarded."""
 
 
+class CancelRequested(Exception):
+    """The run is to be canceled, so no program of it may start."""
+
+
 class NodeTaken(Exception):
     """Another worker acts for this node."""

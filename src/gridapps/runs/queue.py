@@ -17,7 +17,7 @@ from django.db.models.functions import Coalesce, Now
 from gridapps.audit import record
 from gridapps.moves import move
 from gridapps.runs import hooks, lanes
-from gridapps.runs.errors import LostLease
+from gridapps.runs.errors import CancelRequested, LostLease
 from gridapps.runs.models import Attempt, Node, Output, Run, Task
 from gridapps.runs.reasons import NOT_ALLOWED
 from gridapps.runs.states import MOVES, TERMINAL, State, run_state
@@ -106,8 +106,15 @@ def cancel_requested(*, claims: Iterable[Claim]) -> set[uuid.UUID]:
 
 
 def starting(*, claim: Claim, deadline: datetime) -> None:
-    """Store the deadline of the container that is about to start. Raises LostLease."""
-    _fenced(claim, deadline=deadline)
+    """Store the deadline of the container that is about to start.
+
+    Raises LostLease, and CancelRequested: after a cancel that has been committed no program starts.
+    """
+    with transaction.atomic():
+        _lock()  # as `cancel` does
+        if Run.objects.filter(pk=claim.run, cancel_requested_at__isnull=False).exists():
+            raise CancelRequested(f"run {claim.run}")
+        _fenced(claim, deadline=deadline)
 
 
 def progress(*, claim: Claim, fraction: float | None, message: str) -> None:

@@ -13,11 +13,12 @@ from gridapps.sandbox.containers import Containers, given_labels
 from gridapps.sandbox.ends import Ends, Phase
 from gridapps.sandbox.engine import image_calls, pulling
 from gridapps.sandbox.engine.calls import Engine
+from gridapps.sandbox.engine.ongoing import OngoingPulls, Pull
 from gridapps.sandbox.engine.presence import Presence
 from gridapps.sandbox.engine.responses import Listed
 from gridapps.sandbox.log import open_log
 from gridapps.sandbox.outcome import outcome
-from gridapps.sandbox.protocol import ContainerStuck, Ended, Launch, Resident, SandboxError
+from gridapps.sandbox.protocol import ContainerStuck, Ended, Launch, PullProgress, Resident, SandboxError
 from gridapps.sandbox.starting import CHECK, Starter
 from gridapps.sandbox.workspace import Quota, Workspace
 
@@ -43,6 +44,7 @@ class DockerSandbox:
         self._presence = Presence(engine)
         self._containers = Containers(instance, engine=self._engine, scratch=scratch)
         self._ends = Ends(self._containers)
+        self._pulls = OngoingPulls()
         self._starter = Starter(self._containers, quota=quota, runtime=runtime, users=users)
         self._quota = quota
         self._users = users
@@ -72,9 +74,14 @@ class DockerSandbox:
     def engine_changed(self, *, timeout: float) -> bool:
         return self._presence.changed(timeout=timeout)
 
-    def pull(self, image: str, *, token: str) -> None:
-        if image_calls.describe(self._engine, image) is None:
-            pulling.pull(self._engine, image, token=token)
+    def pull(self, image: str, *, token: str, timeout: float) -> PullProgress | None:
+        if image_calls.describe(self._engine, image) is not None:
+            return None
+
+        def begin(ongoing: Pull) -> None:
+            pulling.pull(self._engine, image, ongoing, token=token)
+
+        return self._pulls.ask(image, begin, timeout=timeout)
 
     def layers(self, image: str) -> Mapping[str, int] | None:
         return image_calls.layers(self._engine, image)

@@ -22,6 +22,7 @@ from gridapps.sandbox.protocol import (
     ImageUnavailable,
     Launch,
     NameTaken,
+    PullProgress,
     Resident,
     SandboxError,
     Usage,
@@ -189,12 +190,13 @@ class FakeSandbox:
         self.changed.clear()
         return changed
 
-    def pull(self, image: str, *, token: str) -> None:  # noqa: ARG002 - not checked here
+    def pull(self, image: str, *, token: str, timeout: float) -> PullProgress | None:  # noqa: ARG002 - not used
         self.check()
         if image not in self._programs:
             raise ImageUnavailable(f"The registry refused the image {image}: it is unknown.")
         self.pulled.add(image)
         self._dropped.discard(image)
+        return None
 
     def layers(self, image: str) -> Mapping[str, int] | None:
         self.check()

@@ -99,6 +99,14 @@ class Launch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PullProgress:
+    """Bytes of the layers whose download has begun. Both are 0 as long as the engine says nothing."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Usage:
     cpu_seconds: float
     memory_bytes: int  # peak of its largest process
@@ -154,8 +162,11 @@ class Sandbox(Protocol):
         """Whether the engine went away or came back since the last call. Waits up to `timeout` seconds for
         that. Does not raise EngineUnavailable. Not thread-safe."""
 
-    def pull(self, image: str, *, token: str) -> None:
-        """Pull the image of this reference (by digest) unless it is on the node. Idempotent.
+    def pull(self, image: str, *, token: str, timeout: float) -> PullProgress | None:
+        """Pull the image of this reference (by digest) unless it is on the node. None when it is there, else
+        the progress after `timeout` seconds: call again.
+
+        A pull that no call asks about for some seconds is abandoned.
 
         `token` is a bearer token for the registry; "" if the engine has credentials of its own.
         Raises ImageUnavailable, RegistryUnavailable, NodeRefused, NoSpace.

@@ -4,7 +4,6 @@ The steps return outcomes, and `Execution.run` alone acts on them. What the step
 `Execution._guarded`.
 """
 
-import json
 import logging
 import math
 import time
@@ -12,16 +11,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Literal, TypeVar
 
 from gridapps.exports import stored_files
-from gridapps.exports.endings import ending_of
-from gridapps.pushes import references
-from gridapps.registry import queries
 from gridapps.registry.errors import NotAllowed
 from gridapps.runs import queue, store
-from gridapps.runs.errors import LostLease
+from gridapps.runs.errors import CancelRequested, LostLease
 from gridapps.runs.models import Run, Task
 from gridapps.runs.queue import Claim
 from gridapps.runs.reasons import NOT_ALLOWED, RELEASED
@@ -32,7 +27,6 @@ from gridapps.sandbox.protocol import (
     Ended,
     ImageGone,
     ImageUnavailable,
-    Launch,
     Limits,
     NameTaken,
     NodeRefused,
@@ -48,6 +42,7 @@ from gridapps.worker.local_node import LocalNode
 from gridapps.worker.log_recording import LogRecorder
 from gridapps.worker.outcomes import Finished, GivenBack, Interrupted, LeaseLost, LeftRunning, Outcome
 from gridapps.worker.patience import Patience, persist
+from gridapps.worker.preparation import Preparation
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -120,6 +115,8 @@ class Execution:
             return interruption.outcome
         except LostLease:
             return LeaseLost()
+        except CancelRequested:
+            return Finished(state=State.CANCELED, reason="canceled", text=self._why_canceled())
         except ContainerStuck as error:
             return self._stuck(error)
         except SandboxError as error:
@@ -171,44 +168,22 @@ class Execution:
         return None
 
     def _launch(self) -> None:
-        task, kept = self.task, self.node.images
-        source = self._patiently(
-            lambda: stored_files.provide(task.exportfile, by=self.name, check=self._check_signals)
+        task = self.task
+        prepared = Preparation(
+            claim=self.claim,
+            task=task,
+            node=self.node,
+            patiently=self._patiently,
+            check=self._check_signals,
+            note=lambda text: self._note(fraction=None, message=text),
         )
-        pull = self._image_pull()
-        with kept.lease(pull.reference):
-            self._patiently(lambda: kept.pull(pull.reference, token=pull.token()), alone=True)
-            self._image_pull()  # the permission may have been withdrawn during a long pull
+        source = prepared.input()
+        with prepared.image() as image:
             deadline = task.deadline = datetime.now(UTC) + timedelta(seconds=task.run.time)
             self._limit_time(task.run.time)
+            launch = prepared.specification(image, source, self.limits, deadline)
             persist(lambda: queue.starting(claim=self.claim, deadline=deadline))
-            launch = self._specification(pull.reference, source, deadline)
             self._patiently(lambda: self.node.sandbox.start(launch))
-
-    def _image_pull(self) -> references.ImagePull:
-        """Where the image comes from. Raises NotAllowed unless the run's owner may still run it."""
-        run = self._current_run()
-        return references.pull_of(run.release, persist(lambda: queries.source_for(run.owner, run.release)))
-
-    def _specification(self, image: str, source: Path, deadline: datetime) -> Launch:
-        task = self.task
-        labels = {
-            "gridapps.run": str(self.claim.run),
-            "gridapps.task": str(task.id),
-            "gridapps.attempt": str(self.claim.attempt),
-        }
-        return Launch(
-            name=self.name,
-            image=image,
-            arguments=json.dumps(task.run.arguments).encode(),
-            input=source,
-            input_name=f"pointcloud{ending_of(source)}",
-            run=str(task.run_id),
-            task=str(task.id),
-            limits=self.limits,
-            deadline=deadline,
-            labels=self.node.labels() | labels,
-        )
 
     def _watch(self) -> Ended | None:
         """Follow the container to its end; None if it has vanished."""
@@ -363,13 +338,8 @@ class Execution:
     def _note(self, *, fraction: float | None, message: str) -> None:
         persist(lambda: queue.progress(claim=self.claim, fraction=fraction, message=message))
 
-    def _current_run(self) -> Run:
-        """The run with its owner and release, read again."""
-        runs = Run.objects.select_related("owner", "release__app")
-        return persist(lambda: runs.get(pk=self.claim.run))
-
     def _why_canceled(self) -> str:
-        return self._current_run().cancel_text or queue.CANCELED
+        return persist(lambda: Run.objects.get(pk=self.claim.run)).cancel_text or queue.CANCELED
 
     def _limit_time(self, seconds: float) -> None:
         self._time_up = time.monotonic() + min(max(seconds, 0), self.task.run.time)

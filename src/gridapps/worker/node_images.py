@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from gridapps.sandbox.protocol import NoSpace, Sandbox, SandboxError
+from gridapps.sandbox.protocol import NoSpace, PullProgress, Sandbox, SandboxError
 
 logger = logging.getLogger(__name__)
 
@@ -56,21 +56,22 @@ class NodeImages:
             with self._changed:
                 self._leases[reference] -= 1
 
-    def pull(self, reference: str, *, token: str) -> None:
-        """Make the image present. Call it under a lease. Raises as `Sandbox.pull`, and OSError.
+    def pull(self, reference: str, *, token: str, timeout: float) -> PullProgress | None:
+        """Make the image present, as `Sandbox.pull`. Call it under a lease. Raises as that, and OSError.
 
         When the engine's disk is full, the older half of the images is dropped, so a retry may succeed. For
         the same image that happens at most once in `ONCE_IN` seconds.
         """
         self._note(reference)
         try:
-            self._sandbox.pull(reference, token=token)
+            progress = self._sandbox.pull(reference, token=token, timeout=timeout)
         except NoSpace:
             self._free_space(reference)
             raise
-        if reference in self._arriving:
+        if progress is None and reference in self._arriving:
             self._arriving.discard(reference)
             self._grown = True
+        return progress
 
     def _free_space(self, reference: str) -> None:
         now = time.monotonic()

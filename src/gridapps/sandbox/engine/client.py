@@ -2,8 +2,9 @@
 
 import http.client
 import socket
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
 from typing import TypedDict, TypeVar, Unpack
@@ -36,6 +37,30 @@ def open_socket(address: str, *, seconds: float) -> socket.socket:
     if parts.scheme not in {"tcp", "http"} or not parts.hostname or not parts.port:
         raise OSError("its address must be unix:///PATH or tcp://HOST:PORT")
     return socket.create_connection((parts.hostname, parts.port), seconds)
+
+
+class Cutter:
+    """Ends an exchange with the engine from another thread, also while the engine sends nothing."""
+
+    def __init__(self) -> None:
+        self.is_cut = False
+        self._socket: socket.socket | None = None
+        self._lock = threading.Lock()
+
+    def attach(self, opened: socket.socket) -> None:
+        """The connection to end. Raises OSError if it should have ended already."""
+        with self._lock:
+            self._socket = opened
+            if self.is_cut:
+                raise OSError("the call was given up")
+
+    def cut(self) -> None:
+        """End the present exchange, and every later one."""
+        with self._lock:
+            self.is_cut = True
+            if self._socket is not None:
+                with suppress(OSError):  # it has ended already
+                    self._socket.shutdown(socket.SHUT_RDWR)
 
 
 class _Connection(http.client.HTTPConnection):
@@ -99,6 +124,7 @@ class Parts(TypedDict, total=False):
     query: Mapping[str, str]
     body: bytes
     headers: Mapping[str, str]
+    cutter: Cutter
 
 
 class Client:
@@ -121,14 +147,14 @@ class Client:
         target = f"/v{self._api_version(seconds)}{path}"
         if "query" in parts:
             target += f"?{urlencode(parts['query'])}"
-        with self._exchange(method, target, seconds, parts.get("body"), parts.get("headers")) as response:
+        with self._exchange(method, target, seconds, parts) as response:
             yield response
 
     def _api_version(self, seconds: float) -> str:
         """The newest that the engine speaks. Asked again after a failure: it may be another engine."""
         version = self._version
         if not version:
-            with self._exchange("GET", "/version", seconds) as response:
+            with self._exchange("GET", "/version", seconds, {}) as response:
                 answer = Response("GET /version", response.status, response.headers, response.read())
             if answer.failed:
                 raise NoAnswer(f"status {answer.status}")
@@ -141,12 +167,14 @@ class Client:
         method: str,
         target: str,
         seconds: float,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
+        parts: Parts,
     ) -> Iterator[http.client.HTTPResponse]:
         connection = _Connection(self.address, seconds=seconds)
         try:
-            connection.request(method, target, body, dict(headers or {}))
+            connection.connect()
+            if "cutter" in parts:
+                parts["cutter"].attach(connection.sock)
+            connection.request(method, target, parts.get("body"), dict(parts.get("headers", {})))
             with connection.getresponse() as response:
                 yield response
         except (OSError, http.client.HTTPException) as error:

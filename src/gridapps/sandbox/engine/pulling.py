@@ -13,6 +13,7 @@ import msgspec
 from gridapps.sandbox import diagnosis
 from gridapps.sandbox.engine.calls import Engine
 from gridapps.sandbox.engine.client import NoAnswer, explanation, read_lines
+from gridapps.sandbox.engine.ongoing import Pull
 from gridapps.sandbox.engine.responses import Progress
 from gridapps.sandbox.protocol import (
     ImageUnavailable,
@@ -31,16 +32,18 @@ _NO_SUCH_DIGEST = "sha256:" + "0" * 64
 _NO_TOKEN = re.compile(r'\w+ "[^" ]+": (?P<words>(unauthorized|denied): .*)', re.DOTALL)
 
 
-def pull(engine: Engine, reference: str, *, token: str) -> None:
-    """Pull an image. Raises ImageUnavailable if there is no such image or it cannot be unpacked,
-    RegistryUnavailable if the registry does not answer, NodeRefused if it refuses the credentials; NoSpace,
-    Unexplained."""
-    attempt = _Pull(engine, reference, token)
+def pull(engine: Engine, reference: str, ongoing: Pull, *, token: str) -> None:
+    """Pull an image until the end, or until `ongoing` is abandoned.
+
+    Raises ImageUnavailable if there is no such image or it cannot be unpacked, RegistryUnavailable if the
+    registry does not answer, NodeRefused if it refuses the credentials; NoSpace, Unexplained.
+    """
+    attempt = _Attempt(engine, reference, ongoing, token)
     for pause in (*_PAUSES, None):
         disk = diagnosis.DiskWatch(Path(engine.info().docker_root_dir or "/"))
         with disk.watched():
             failure = attempt.run()
-        if failure is None:
+        if failure is None or ongoing.abandoned:
             return
         error = attempt.explain(failure, full=disk.was_full)
         if error is not None:
@@ -52,12 +55,13 @@ def pull(engine: Engine, reference: str, *, token: str) -> None:
     )
 
 
-class _Pull:
+class _Attempt:
     """One reference, with the credentials for its registry."""
 
-    def __init__(self, engine: Engine, reference: str, token: str) -> None:
+    def __init__(self, engine: Engine, reference: str, ongoing: Pull, token: str) -> None:
         self._engine = engine
         self._reference = reference
+        self._ongoing = ongoing
         credentials = {"registrytoken": token} if token else {}
         encoded = base64.urlsafe_b64encode(msgspec.json.encode(credentials)).decode()
         self._headers: Mapping[str, str] = {"X-Registry-Auth": encoded}
@@ -72,17 +76,27 @@ class _Pull:
                 seconds=_STEP,
                 query={"fromImage": self._reference},
                 headers=self._headers,
+                cutter=self._ongoing.cutter,
             ) as response:
                 if response.status >= 400:
                     return explanation(response.read())
                 for line in filter(bytes.strip, read_lines(response)):
-                    if error := msgspec.json.decode(line, type=Progress).error:
-                        return error
+                    progress = msgspec.json.decode(line, type=Progress)
+                    if progress.error:
+                        return progress.error
+                    self._note(progress)
                     if time.monotonic() > end:
                         return f"It took longer than {_LONGEST:.0f} s."
         except (NoAnswer, msgspec.MsgspecError) as error:
             return str(error)
         return None
+
+    def _note(self, progress: Progress) -> None:
+        if progress.status == "Downloading" and progress.detail.total > 0:
+            total = progress.detail.total
+            self._ongoing.layers.note(progress.id, done=min(progress.detail.current, total), total=total)
+        elif progress.status in {"Download complete", "Extracting", "Pull complete"}:
+            self._ongoing.layers.complete(progress.id)
 
     def explain(self, failure: str, *, full: bool) -> SandboxError | None:
         """Why it failed; None when everything but the image works. `full`: the disk was full meanwhile."""

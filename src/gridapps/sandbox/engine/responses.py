@@ -97,7 +97,17 @@ class PathStat(msgspec.Struct, frozen=True, rename="camel"):
     link_target: str = ""
 
 
+class LayerProgress(msgspec.Struct):
+    """How far the engine is with a layer, in bytes."""
+
+    current: int = 0
+    total: int = 0
+
+
 class Progress(msgspec.Struct):
     """A line of the stream that answers a pull."""
 
     error: str = ""
+    id: str = ""  # of the layer
+    status: str = ""
+    detail: LayerProgress = field(name="progressDetail", default_factory=LayerProgress)
