@@ -12,7 +12,7 @@ import pytest
 from gridapps.sandbox.engine import image_calls, pulling
 from gridapps.sandbox.engine.calls import Engine as Calls
 from gridapps.sandbox.engine.client import Client, NoAnswer, read_lines
-from gridapps.sandbox.engine.ongoing import Pull
+from gridapps.sandbox.engine.ongoing import OngoingPull
 from gridapps.sandbox.protocol import EngineUnavailable, NameTaken, SandboxError
 from tests.fixtures.engine import Engine
 from tests.sandbox.conftest import SOCKET
@@ -183,4 +183,4 @@ def test_an_address_that_leads_nowhere_is_said(address: str) -> None:
 
 def test_a_pull_of_an_engine_that_is_away_says_so(tmp_path: object) -> None:
     with pytest.raises(EngineUnavailable):
-        pulling.pull(Calls(f"unix://{tmp_path}/none.sock"), "app@sha256:" + "0" * 64, Pull(), token="")
+        pulling.pull(Calls(f"unix://{tmp_path}/none.sock"), "app@sha256:" + "0" * 64, OngoingPull(), token="")

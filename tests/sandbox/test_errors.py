@@ -17,7 +17,7 @@ import pytest
 
 from gridapps.sandbox.engine import pulling
 from gridapps.sandbox.engine.calls import Engine as Calls
-from gridapps.sandbox.engine.ongoing import Pull
+from gridapps.sandbox.engine.ongoing import OngoingPull
 from gridapps.sandbox.protocol import (
     EngineUnavailable,
     ImageUnavailable,
@@ -106,7 +106,7 @@ def test_a_value_of_the_configuration_that_reads_like_an_error_is_the_images_fau
     """The engine's error contains the name of the member that it cannot read: StopTimeout."""
     reference = _push(registry, _layer(), StopTimeout="x")
     with pytest.raises(ImageUnavailable, match="StopTimeout"):
-        pulling.pull(calls, reference, Pull(), token="")
+        pulling.pull(calls, reference, OngoingPull(), token="")
 
 
 @pytest.mark.parametrize("words", WORDS)
@@ -116,12 +116,12 @@ def test_names_of_files_that_read_like_an_error_are_the_images_fault(
     link = tarfile.TarInfo("link")
     link.type, link.linkname = tarfile.LNKTYPE, f"{words}/of/the/image"
     with pytest.raises(ImageUnavailable, match=words):
-        pulling.pull(calls, _push(registry, _layer(link)), Pull(), token="")
+        pulling.pull(calls, _push(registry, _layer(link)), OngoingPull(), token="")
 
 
 def test_a_registry_that_is_away_is_away(calls: Calls) -> None:
     with pytest.raises(RegistryUnavailable):
-        pulling.pull(calls, f"127.0.0.1:{free_port()}/app@sha256:{'0' * 64}", Pull(), token="")
+        pulling.pull(calls, f"127.0.0.1:{free_port()}/app@sha256:{'0' * 64}", OngoingPull(), token="")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,9 @@ def test_what_the_registry_answers_counts(calls: Calls, status: int, error: type
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         with pytest.raises(error):
-            pulling.pull(calls, f"127.0.0.1:{server.server_port}/app@sha256:{'1' * 64}", Pull(), token="t")
+            pulling.pull(
+                calls, f"127.0.0.1:{server.server_port}/app@sha256:{'1' * 64}", OngoingPull(), token="t"
+            )
     finally:
         server.shutdown()
         server.server_close()
@@ -183,7 +185,9 @@ def test_a_node_that_gets_no_token_is_refused_in_the_registrys_words(
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         with pytest.raises(NodeRefused, match="the certificate was revoked"):
-            pulling.pull(calls, f"127.0.0.1:{server.server_port}/app@sha256:{'1' * 64}", Pull(), token="")
+            pulling.pull(
+                calls, f"127.0.0.1:{server.server_port}/app@sha256:{'1' * 64}", OngoingPull(), token=""
+            )
     finally:
         server.shutdown()
         server.server_close()
@@ -192,7 +196,7 @@ def test_a_node_that_gets_no_token_is_refused_in_the_registrys_words(
 def test_a_manifest_that_is_gone_is_refused(calls: Calls, registry: PlainRegistry) -> None:
     _push(registry, _layer())  # so that the repository exists
     with pytest.raises(ImageUnavailable, match="refused"):
-        pulling.pull(calls, f"{registry.host}/app@sha256:{'2' * 64}", Pull(), token="")
+        pulling.pull(calls, f"{registry.host}/app@sha256:{'2' * 64}", OngoingPull(), token="")
 
 
 @pytest.fixture
@@ -221,7 +225,7 @@ def test_a_disk_that_fills_up_while_an_image_is_unpacked_is_no_fault_of_the_imag
     large.size = 200 * MIB
     calls = Calls(small_engine.address)
     with pytest.raises(NoSpace):
-        pulling.pull(calls, _push(registry, _layer(large)), Pull(), token="")
+        pulling.pull(calls, _push(registry, _layer(large)), OngoingPull(), token="")
 
 
 def test_an_engine_whose_containerd_is_silent_is_away(

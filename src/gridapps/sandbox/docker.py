@@ -13,7 +13,7 @@ from gridapps.sandbox.containers import Containers, given_labels
 from gridapps.sandbox.ends import Ends, Phase
 from gridapps.sandbox.engine import image_calls, pulling
 from gridapps.sandbox.engine.calls import Engine
-from gridapps.sandbox.engine.ongoing import OngoingPulls, Pull
+from gridapps.sandbox.engine.ongoing import OngoingPull, OngoingPulls
 from gridapps.sandbox.engine.presence import Presence
 from gridapps.sandbox.engine.responses import Listed
 from gridapps.sandbox.log import open_log
@@ -78,7 +78,7 @@ class DockerSandbox:
         if image_calls.describe(self._engine, image) is not None:
             return None
 
-        def begin(ongoing: Pull) -> None:
+        def begin(ongoing: OngoingPull) -> None:
             pulling.pull(self._engine, image, ongoing, token=token)
 
         return self._pulls.ask(image, begin, timeout=timeout)

@@ -23,7 +23,7 @@ TELL = 3.0  # seconds between two messages about a pull
 _MIB = 1024**2
 
 
-class Step(Protocol):
+class PatientCall(Protocol):
     """Retries an action patiently: see `Execution._patiently`."""
 
     def __call__(self, action: Callable[[], Any], *, alone: bool = False) -> Any: ...
@@ -39,7 +39,7 @@ class Preparation:
         claim: Claim,
         task: Task,
         node: LocalNode,
-        patiently: Step,
+        patiently: PatientCall,
         check: Callable[[], None],
         note: Callable[[str], None],
     ) -> None:

@@ -36,7 +36,7 @@ class LayerBytes:
         return PullProgress(done=sum(done for done, _ in layers), total=sum(total for _, total in layers))
 
 
-class Pull:
+class OngoingPull:
     """One pull, and what it needs to be given up."""
 
     def __init__(self) -> None:
@@ -56,10 +56,12 @@ class OngoingPulls:
     """The pulls of one engine, by reference. Thread-safe."""
 
     def __init__(self) -> None:
-        self._pulls: dict[str, Pull] = {}
+        self._pulls: dict[str, OngoingPull] = {}
         self._lock = threading.Lock()
 
-    def ask(self, reference: str, begin: Callable[[Pull], None], *, timeout: float) -> PullProgress | None:
+    def ask(
+        self, reference: str, begin: Callable[[OngoingPull], None], *, timeout: float
+    ) -> PullProgress | None:
         """Wait for the pull of a reference up to `timeout` seconds: None at its end, else its progress.
 
         `begin(pull)` pulls, in a thread, unless a pull of the reference goes on. Raises what it raises.
@@ -81,8 +83,8 @@ class OngoingPulls:
             raise pull.error
         return None
 
-    def _started(self, reference: str, begin: Callable[[Pull], None]) -> Pull:
-        pull = Pull()
+    def _started(self, reference: str, begin: Callable[[OngoingPull], None]) -> OngoingPull:
+        pull = OngoingPull()
 
         def carry_out() -> None:
             try:
@@ -106,7 +108,7 @@ class OngoingPulls:
             threading.Thread(target=work, name=name, daemon=True).start()
         return pull
 
-    def _forget(self, reference: str, pull: Pull) -> None:
+    def _forget(self, reference: str, pull: OngoingPull) -> None:
         with self._lock:
             if self._pulls.get(reference) is pull:
                 del self._pulls[reference]

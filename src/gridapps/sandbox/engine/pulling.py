@@ -13,7 +13,7 @@ import msgspec
 from gridapps.sandbox import diagnosis
 from gridapps.sandbox.engine.calls import Engine
 from gridapps.sandbox.engine.client import NoAnswer, explanation, read_lines
-from gridapps.sandbox.engine.ongoing import Pull
+from gridapps.sandbox.engine.ongoing import OngoingPull
 from gridapps.sandbox.engine.responses import Progress
 from gridapps.sandbox.protocol import (
     ImageUnavailable,
@@ -32,7 +32,7 @@ _NO_SUCH_DIGEST = "sha256:" + "0" * 64
 _NO_TOKEN = re.compile(r'\w+ "[^" ]+": (?P<words>(unauthorized|denied): .*)', re.DOTALL)
 
 
-def pull(engine: Engine, reference: str, ongoing: Pull, *, token: str) -> None:
+def pull(engine: Engine, reference: str, ongoing: OngoingPull, *, token: str) -> None:
     """Pull an image until the end, or until `ongoing` is abandoned.
 
     Raises ImageUnavailable if there is no such image or it cannot be unpacked, RegistryUnavailable if the
@@ -58,7 +58,7 @@ def pull(engine: Engine, reference: str, ongoing: Pull, *, token: str) -> None:
 class _Attempt:
     """One reference, with the credentials for its registry."""
 
-    def __init__(self, engine: Engine, reference: str, ongoing: Pull, token: str) -> None:
+    def __init__(self, engine: Engine, reference: str, ongoing: OngoingPull, token: str) -> None:
         self._engine = engine
         self._reference = reference
         self._ongoing = ongoing
