@@ -292,7 +292,7 @@ def test_a_worker_that_stops_does_not_wait_for_a_pull(stage, monkeypatch):
     held, started = HeldPull(stage, monkeypatch), Starts()
     with stage.worker():
         run = stage.run(started)
-        until(lambda: held.questions)
+        until(lambda: "Pulling" in Run.objects.get(pk=run.pk).message)
     task = Task.objects.get(run=run)
     assert (task.state, started.count) == (State.QUEUED, 0)
     held.arrived.set()

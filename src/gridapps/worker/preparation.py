@@ -101,18 +101,22 @@ class Preparation:
         """Pull the image, and tell the progress. An attempt that goes no further stops asking, so the pull is
         abandoned unless another attempt waits for the same image."""
         told, due = False, time.monotonic() + ASK
-        while True:
-            progress: PullProgress | None = self._patiently(
-                lambda: self._node.images.pull(pull.reference, token=pull.token(), timeout=ASK), alone=True
-            )
-            if progress is None:
-                break
-            self._check()
-            if time.monotonic() >= due:
-                self._note(_sentence(progress))
-                told, due = True, time.monotonic() + TELL
-        if told:
-            self._note("")
+        try:
+            while (progress := self._ask(pull)) is not None:
+                self._check()
+                if time.monotonic() >= due:
+                    self._note(_sentence(progress))
+                    told, due = True, time.monotonic() + TELL
+        finally:
+            if told:
+                self._note("")
+
+    def _ask(self, pull: references.ImagePull) -> PullProgress | None:
+        images = self._node.images
+        progress: PullProgress | None = self._patiently(
+            lambda: images.pull(pull.reference, token=pull.token(), timeout=ASK), alone=True
+        )
+        return progress
 
 
 def _sentence(progress: PullProgress) -> str:
