@@ -25,6 +25,17 @@ def test_an_app_has_defaults_within_the_limits(cast: Cast) -> None:
     assert (app.cpus, app.time, app.arguments) == (1, 3600, {"type": "object"})
 
 
+def test_an_older_schema_is_stored_as_it_is_used(cast: Cast) -> None:
+    """At the creation and at a change, also when a process checks it because it is long."""
+    declared = {"$schema": "http://json-schema.org/draft-07/schema#", "type": "object"}
+    app = make(cast, arguments={**declared, "properties": {"a": {"items": [{"type": "integer"}]}}})
+    assert app.arguments["properties"]["a"] == {"prefixItems": [{"type": "integer"}]}
+    long = {**declared, "description": "x" * 5000, "dependencies": {"a": ["b"]}}
+    app = operations.update_app(by=cast.developer, app_id="roads", changes={"arguments": long})
+    assert app.arguments["dependentRequired"] == {"a": ["b"]}
+    assert app.arguments["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+
+
 def test_only_verified_developers_create_apps(cast: Cast) -> None:
     for user in (cast.analyst, cast.administrator):
         with pytest.raises(NotADeveloper):

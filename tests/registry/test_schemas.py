@@ -35,7 +35,7 @@ def properties(**of: Any) -> dict[str, Any]:
         ({}, "/type"),
         ({"type": "array"}, "/type"),
         ({"type": ["object"]}, "/type"),
-        ({"type": "object", "$schema": "http://json-schema.org/draft-07/schema#"}, "/$schema"),
+        ({"type": "object", "$schema": "http://json-schema.org/draft-04/schema#"}, "/$schema"),
         (properties(a={"type": "numbre"}), "/properties/a/type"),
         (properties(a={"minimum": "x"}), "/properties/a/minimum"),
         (properties(a={"$ref": "http://169.254.169.254/"}), "/properties/a/$ref"),

@@ -49,19 +49,19 @@ class _Gone(Exception):
         self.idle = idle
 
 
-def check_schema(schema: object, *, by: int) -> None:
+def check_schema(schema: object, *, by: int) -> dict[str, Any]:
     """The same as `schemas.check_schema`, for a user. Raises InvalidSchema, Busy."""
     text = schemas.text(schema)
     if len(text) <= _QUICK_SCHEMA and len(text) * _repetitions(text) <= _QUICK:
-        schemas.check_schema(schema)
-        return
+        return schemas.check_schema(schema)
     try:
-        _pool.ask(by, "check", schema)
+        accepted: dict[str, Any] = _pool.ask(by, "check", schema)
     except _Gone:
         raise InvalidSchema(
             "The argument schema is invalid.",
             [("", f"{_TOO_LONG}. Use smaller patterns and fewer subschemas.")],
         ) from None
+    return accepted
 
 
 def complete(schema: dict[str, Any], arguments: dict[str, Any], *, by: int) -> dict[str, Any]:

@@ -16,8 +16,10 @@ from typing import Any
 import jsonschema_rs
 
 from gridapps.access.refusals import Refused
+from gridapps.arguments import older_drafts
 from gridapps.arguments.cost import examine_cost
-from gridapps.arguments.shape import examine_shape, follow, pointer
+from gridapps.arguments.mismatches import brief, faults_of
+from gridapps.arguments.shape import examine_shape, follow, pointer, too_large
 
 MAX_ARGUMENTS = 1024**2  # bytes of the argument object: the container contract's limit
 MAX_DEPTH = 64  # of the argument object
@@ -39,8 +41,12 @@ class InvalidArguments(Refused):
     code = "invalid-arguments"
 
 
-def check_schema(schema: object) -> None:
-    """Raise InvalidSchema unless this is an acceptable argument schema."""
+def check_schema(schema: object) -> dict[str, Any]:
+    """The schema in JSON Schema 2020-12, which is the schema itself unless it declares draft-06 or draft-07.
+
+    Raises InvalidSchema unless this is an acceptable argument schema.
+    """
+    schema = _in_2020_12(schema)
     faults = examine_shape(schema)
     if faults:
         raise InvalidSchema("The argument schema is invalid.", faults)
@@ -48,7 +54,7 @@ def check_schema(schema: object) -> None:
     try:
         validator = _compile(text(schema))
     except jsonschema_rs.ValidationError as error:
-        sentence = _brief(error.message)
+        sentence = brief(error.message)
         if error.kind.name == "format":
             sentence += ": look-around and back-references are not supported, nor are very large repetitions."
         fault = (pointer(error.instance_path), sentence)
@@ -56,6 +62,15 @@ def check_schema(schema: object) -> None:
     if costs := examine_cost(schema):
         raise InvalidSchema("The argument schema would cost too much.", costs)
     _check_defaults(schema, validator)
+    return schema
+
+
+def _in_2020_12(schema: object) -> object:
+    if not isinstance(schema, dict) or not older_drafts.is_older(schema) or too_large(schema):
+        return schema
+    if faults := list(islice(older_drafts.faults_of_draft(schema), MAX_FAULTS)):
+        raise InvalidSchema("The argument schema cannot be read as JSON Schema 2020-12.", faults)
+    return older_drafts.rewritten(schema)
 
 
 def complete(schema: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
@@ -82,10 +97,8 @@ def complete(schema: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any
             "The arguments do not match the App's schema.",
             [("", "Something in here does not match, and there is too much of it to say what.")],
         )
-    faults = [
-        (pointer(error.instance_path), _brief(error.message))
-        for error in islice(validator.iter_errors(whole), MAX_FAULTS)
-    ]
+    errors = validator.iter_errors(whole)
+    faults = list(islice((fault for error in errors for fault in faults_of(error)), MAX_FAULTS))
     raise InvalidArguments("The arguments do not match the App's schema.", faults)
 
 
@@ -146,7 +159,7 @@ def _check_defaults(schema: dict[str, Any], validator: jsonschema_rs.Validator) 
     for error in islice(validator.iter_errors(empty), MAX_FAULTS):
         where = pointer(error.instance_path)
         if any(where == start or where.startswith(f"{start}/") for start in starts):
-            faults.append(("", f"The default at {where} does not match: {_brief(error.message)}"))
+            faults.append(("", f"The default at {where} does not match: {brief(error.message)}"))
     if faults:
         raise InvalidSchema("A default in the argument schema does not match the schema.", faults)
 
@@ -194,8 +207,3 @@ def _depth(value: object) -> int:
             for inner in (each.values() if isinstance(each, dict) else each)
         ]
     return deepest
-
-
-def _brief(message: str) -> str:
-    sentence = message if len(message) <= 300 else f"{message[:297]}..."
-    return sentence[:1].upper() + sentence[1:]

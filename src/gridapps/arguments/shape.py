@@ -15,12 +15,12 @@ MAX_UNFOLDED_DEPTH = 64  # levels, with all references expanded
 MAX_PATTERNS = 100
 MAX_PATTERN = 1000  # characters
 
-_ONE = {
+SCHEMAS = {
     "additionalProperties", "propertyNames", "items", "contains", "not", "if", "then", "else",
     "unevaluatedItems", "unevaluatedProperties", "contentSchema",
 }  # fmt: skip
-_LIST = {"allOf", "anyOf", "oneOf", "prefixItems"}
-_MAP = {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}
+LISTS_OF_SCHEMAS = {"allOf", "anyOf", "oneOf", "prefixItems"}
+MAPS_OF_SCHEMAS = {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}
 _REFUSED = {
     "$id": "it would change what references mean",
     "$anchor": "refer by JSON pointer, such as #/$defs/name",
@@ -43,13 +43,20 @@ def examine_shape(schema: object) -> list[Fault]:
     """All faults in the shape of a schema. A schema without any may still be invalid."""
     if not isinstance(schema, dict):
         return [("", "An argument schema is a JSON object.")]
-    if fault := _too_large(schema):
+    if fault := too_large(schema):
         return [("", fault)]
     faults = []
     if schema.get("type") != "object":
         faults.append(("/type", 'The arguments are one JSON object: "type" must be "object" here.'))
     if schema.get("$schema", "") not in {"", *_DIALECTS}:
-        faults.append(("/$schema", "Only JSON Schema 2020-12 is supported."))
+        faults.append(
+            (
+                "/$schema",
+                "JSON Schema 2020-12, draft-07 and draft-06 are supported. Set $schema to "
+                "https://json-schema.org/draft/2020-12/schema, and see what changed since your draft at "
+                "https://json-schema.org/specification.",
+            )
+        )
     found = dict(_schemas(schema))
     patterns = 0
     for where, each in found.items():
@@ -80,7 +87,7 @@ def subschemas(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
     return (each for _, each in _schemas(schema))
 
 
-def _too_large(schema: dict[str, Any]) -> str | None:
+def too_large(schema: dict[str, Any]) -> str | None:
     """Why the schema is too large, determined without recursion from the approximate size of its JSON."""
     size, level = 0, [schema]
     for _ in range(MAX_DEPTH):
@@ -113,11 +120,11 @@ def _schemas(schema: dict[str, Any], where: str = "") -> Iterator[tuple[str, dic
 def _inner(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """The direct subschemas of a schema, each with its relative pointer."""
     for keyword, value in schema.items():
-        if keyword in _ONE:
+        if keyword in SCHEMAS:
             yield pointer([keyword]), value
-        elif keyword in _LIST and isinstance(value, list):
+        elif keyword in LISTS_OF_SCHEMAS and isinstance(value, list):
             yield from ((pointer([keyword, index]), inner) for index, inner in enumerate(value))
-        elif keyword in _MAP and isinstance(value, dict):
+        elif keyword in MAPS_OF_SCHEMAS and isinstance(value, dict):
             yield from ((pointer([keyword, name]), inner) for name, inner in value.items())
 
 

@@ -47,7 +47,7 @@ def create_app(
     wanted = {name: min(value, limits[name]) for name, value in DEFAULTS.items()} | dict(resources or {})
     app = App(owner=by, app_id=app_id)
     schema = {"type": "object"} if arguments is None else arguments
-    checking.check_schema(schema, by=by.pk)
+    schema = checking.check_schema(schema, by=by.pk)
     _change(app, title=title, description=description, arguments=schema, resources=wanted)
     try:
         with transaction.atomic():
@@ -70,7 +70,7 @@ def update_app(*, by: User, app_id: str, expected: str | None = None, changes: M
         if not queries.owned_by(by).filter(app_id=app_id).exists():
             raise _not_found(app_id)
         # Before the transaction, which would block other writers during the check.
-        checking.check_schema(changes["arguments"], by=by.pk)
+        changes = {**changes, "arguments": checking.check_schema(changes["arguments"], by=by.pk)}
     with transaction.atomic():
         app = _own(by, app_id)
         if expected is not None and expected != version(app):
