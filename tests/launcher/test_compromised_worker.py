@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from gridapps.launcher import channel, messages
 from gridapps.launcher.inputs import Inputs
 from gridapps.launcher.remote import RemoteSandbox
-from gridapps.sandbox.protocol import EngineUnavailable, ImageUnavailable, Limits, SandboxError
+from gridapps.oci.configurations import MAX_COMMAND
+from gridapps.sandbox.profile import MAX_ENVIRONMENT
+from gridapps.sandbox.protocol import EngineUnavailable, EntryPoint, ImageUnavailable, Limits, SandboxError
 from tests.launcher.conftest import (
     CONNECTIONS,
     CONTAINERS,
@@ -82,10 +84,11 @@ def start_message(**changes: Any) -> bytes:
 
 
 @pytest.fixture
-def arguments() -> Iterator[int]:
-    descriptor = channel.memory_file(b"{}")
-    yield descriptor
-    os.close(descriptor)
+def sealed() -> Iterator[list[int]]:
+    """The arguments, and what the image runs: unknown."""
+    descriptors = [channel.memory_file(content) for content in (b"{}", b"null")]
+    yield descriptors
+    channel.close(descriptors)
 
 
 @pytest.fixture
@@ -149,7 +152,7 @@ def test_too_many_descriptors_are_refused_and_closed(connection: socket.socket, 
     before = _open_files()
     channel.send(connection, b'{"call": "check"}', [source] * 50)
     reply = msgspec.json.decode(channel.receive(connection)[0], type=messages.Reply)
-    assert "2 descriptors" in reply.text
+    assert "3 descriptors" in reply.text
     assert is_closed(connection)
     assert _closes_down_to(before)
 
@@ -200,11 +203,11 @@ def test_a_call_that_takes_no_descriptor_gets_none(connection: socket.socket, so
     ],
 )
 def test_only_a_plain_start_is_one(
-    fake_launcher: FakeLauncher, source: int, arguments: int, changes: dict[str, Any], words: str
+    fake_launcher: FakeLauncher, source: int, sealed: list[int], changes: dict[str, Any], words: str
 ) -> None:
     with channel.new_socket() as connection:
         connection.connect(str(fake_launcher.socket))
-        reply = ask(connection, start_message(**changes), [source, arguments])
+        reply = ask(connection, start_message(**changes), [source, *sealed])
     assert reply.error in ("ValueError", "ImageUnavailable")
     assert words in reply.text
     assert fake_launcher.sandbox.residents(labels={}) == []
@@ -212,9 +215,9 @@ def test_only_a_plain_start_is_one(
 
 
 def test_the_plain_start_of_these_tests_does_start(
-    fake_launcher: FakeLauncher, connection: socket.socket, source: int, arguments: int
+    fake_launcher: FakeLauncher, connection: socket.socket, source: int, sealed: list[int]
 ) -> None:
-    assert ask(connection, start_message(), [source, arguments]).error == ""
+    assert ask(connection, start_message(), [source, *sealed]).error == ""
     assert [resident.name for resident in fake_launcher.sandbox.residents(labels={})] == ["try-1"]
     assert ask(connection, b'{"call": "remove", "name": "try-1"}').error == ""
 
@@ -247,10 +250,13 @@ def _writable(path: Path) -> int:
 
 @pytest.mark.parametrize("make", [_device, _directory, _pipe, _socket, _path_only])
 def test_an_input_is_a_regular_file_that_its_sender_could_read(
-    fake_launcher: FakeLauncher, connection: socket.socket, arguments: int, make: Callable[[], int]
+    fake_launcher: FakeLauncher,
+    connection: socket.socket,
+    sealed: list[int],
+    make: Callable[[], int],
 ) -> None:
     descriptor = make()
-    reply = ask(connection, start_message(), [descriptor, arguments])
+    reply = ask(connection, start_message(), [descriptor, *sealed])
     os.close(descriptor)
     assert reply.error == "ValueError"
     assert "input" in reply.text
@@ -258,17 +264,17 @@ def test_an_input_is_a_regular_file_that_its_sender_could_read(
 
 
 def test_an_input_is_not_opened_for_writing(
-    connection: socket.socket, arguments: int, tmp_path: Path
+    connection: socket.socket, sealed: list[int], tmp_path: Path
 ) -> None:
     descriptor = _writable(tmp_path / "x")
-    assert "opened for reading only" in ask(connection, start_message(), [descriptor, arguments]).text
+    assert "opened for reading only" in ask(connection, start_message(), [descriptor, *sealed]).text
     os.close(descriptor)
 
 
 def test_an_input_cannot_be_written_through_its_mount(
-    fake_launcher: FakeLauncher, connection: socket.socket, source: int, arguments: int
+    fake_launcher: FakeLauncher, connection: socket.socket, source: int, sealed: list[int]
 ) -> None:
-    assert ask(connection, start_message(), [source, arguments]).error == ""
+    assert ask(connection, start_message(), [source, *sealed]).error == ""
     place = fake_launcher.directory / "inputs" / "try-1"
     assert place.read_bytes() == b"LASF"
     with pytest.raises(OSError, match="Read-only"):
@@ -281,22 +287,49 @@ def test_an_input_cannot_be_written_through_its_mount(
     assert not place.exists()
 
 
-def test_arguments_are_sealed_and_bounded(connection: socket.socket, source: int) -> None:
+def test_arguments_are_sealed_and_bounded(connection: socket.socket, source: int, sealed: list[int]) -> None:
     plain = os.memfd_create("plain", os.MFD_ALLOW_SEALING)
     os.write(plain, b"{}")
-    assert "sealed memory file" in ask(connection, start_message(), [source, plain]).text
-    assert "sealed memory file" in ask(connection, start_message(), [source, source]).text
+    assert "sealed memory file" in ask(connection, start_message(), [source, plain, sealed[1]]).text
+    assert "sealed memory file" in ask(connection, start_message(), [source, source, sealed[1]]).text
     fcntl.fcntl(plain, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
-    assert "sealed memory file" in ask(connection, start_message(), [source, plain]).text
+    assert "sealed memory file" in ask(connection, start_message(), [source, plain, sealed[1]]).text
     os.close(plain)
     large = channel.memory_file(bytes(messages.MAX_ARGUMENTS + 1))
-    assert "limit is 1048576" in ask(connection, start_message(), [source, large]).text
+    assert "limit is 1048576" in ask(connection, start_message(), [source, large, sealed[1]]).text
     os.close(large)
 
 
 def test_arguments_of_the_largest_size_arrive(fake_bench: Bench) -> None:
     given = b'"' + b"x" * (messages.MAX_ARGUMENTS - 2) + b'"'
     assert fake_bench.run(reference("copy"), arguments=given).stdout == given.decode()
+
+
+def test_an_entry_point_of_the_largest_size_arrives(fake_bench: Bench) -> None:
+    most = EntryPoint(command=["\x01" * MAX_COMMAND], environment=["A=" + "\x01" * MAX_ENVIRONMENT])
+    assert fake_bench.run(reference("copy"), entry=most).ended.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"{}", "command"),
+        (b'{"command": []}', "has a command"),
+        (b'{"command": ["/a"], "workdir": "etc"}', "absolute path"),
+        (b'{"command": ["/a\\u0000"]}', "NUL"),
+        (b'{"command": ["/a"], "environment": ["A=\\u0000"]}', "NUL"),
+        (b'{"command": "/a"}', "array"),
+        (b"[", "got `array`"),
+        (b"{", "truncated"),
+        (b'{"command": ["' + b"x" * messages.MAX_ENTRY + b'"]}', "limit is 1048576"),
+    ],
+)
+def test_an_entry_point_that_cannot_be_one_is_refused(
+    connection: socket.socket, source: int, sealed: list[int], content: bytes, words: str
+) -> None:
+    entry = channel.memory_file(content)
+    assert words in ask(connection, start_message(), [source, sealed[0], entry]).text
+    os.close(entry)
 
 
 @pytest.mark.parametrize("name", ["../../etc", "/etc/passwd", "a/../b", "", ".", "..", "try\u0000"])

@@ -18,6 +18,7 @@ from gridapps.pushes import pushing, references
 from gridapps.pushes.registry_client import NotInRegistry, Repository
 from gridapps.registry import certificates
 from gridapps.registry.models import Release
+from gridapps.sandbox.protocol import EntryPoint
 from tests.fixtures.cast import Cast
 from tests.fixtures.ports import free_port
 from tests.registry.built import Image, config, digest, encoded, entry, index, layer
@@ -42,6 +43,18 @@ def refusal(answer: Any, *, status: int = 400, code: str = "MANIFEST_INVALID") -
     return str(body["details"])
 
 
+def test_what_an_image_runs_is_recorded_at_the_push(developer: Developer) -> None:
+    program = {"Entrypoint": ["/a", "b"], "Cmd": ["c"], "Env": ["PATH=/a", "A=ü=1"], "WorkingDir": "/w"}
+    image = Image(config=encoded(config(config=program)))
+    developer.upload(*image.blobs)
+    assert developer.push(image.manifest).status_code == 201
+    assert references.entry_point(developer.app.releases.get()) == EntryPoint(
+        command=["/a", "b", "c"], workdir="/w", environment=["PATH=/a", "A=ü=1"]
+    )
+    developer.app.releases.update(environment=None)  # pushed to an earlier version
+    assert references.entry_point(developer.app.releases.get()) is None
+
+
 def test_a_push_becomes_a_release(developer: Developer) -> None:
     image = Image()
     developer.upload(*image.blobs)
@@ -51,6 +64,7 @@ def test_a_push_becomes_a_release(developer: Developer) -> None:
     release = developer.app.releases.get()
     assert (release.state, release.digest, release.layers) == ("valid", digest(image.manifest), 1)
     assert (release.entrypoint, release.command) == (["/program"], ["--fast"])
+    assert (release.environment, release.workdir) == ([], "/")
     assert release.size == sum(map(len, image.blobs))
     assert release.certificate == developer.issued.certificate
     assert releases(developer) == {digest(image.manifest): ("valid", {"v1"})}

@@ -13,7 +13,7 @@ import pytest
 
 from gridapps.sandbox.docker import DockerSandbox
 from gridapps.sandbox.ending import judge
-from gridapps.sandbox.protocol import EngineUnavailable, ImageUnavailable, Limits, NoSpace
+from gridapps.sandbox.protocol import EngineUnavailable, EntryPoint, ImageUnavailable, Limits, NoSpace
 from tests.fixtures.engine import Engine
 from tests.fixtures.leftovers import TEST_IMAGES
 from tests.sandbox.conftest import LIMITS, MIB, SOCKET, Bench
@@ -125,6 +125,16 @@ def test_an_image_with_a_volume_of_its_own_is_refused(
     launch = bench.launch(engine.image(command=["true"], changes=changes))
     with pytest.raises(ImageUnavailable, match=words):
         bench.sandbox.start(launch)
+
+
+def test_the_push_says_what_runs_and_not_the_engine(bench: Bench, engine: Engine) -> None:
+    image = engine.image(entrypoint=["/bin/false"], changes=["ENV GIVEN=by-the-engine", "WORKDIR /etc"])
+    recorded = EntryPoint(
+        command=["/bin/sh", "-c", "pwd; echo $GIVEN $HOME $GRID_CPUS $OMP_NUM_THREADS"],
+        workdir="/bin",
+        environment=["GIVEN=by the push", "HOME=/root", "GRID_CPUS=99", "OMP_NUM_THREADS=7"],
+    )
+    assert bench.run(image, entry=recorded).stdout == "/bin\nby the push /tmp 1 7\n"
 
 
 def test_an_image_without_entry_point_is_refused(bench: Bench, engine: Engine) -> None:

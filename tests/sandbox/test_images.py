@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import docker
 import pytest
 
-from gridapps.sandbox.engine.layers import layer_sizes
+from gridapps.sandbox.engine.layers import layer_sizes, with_compressed
 from tests.fixtures.engine import Engine
 from tests.fixtures.leftovers import TEST_IMAGES
 from tests.sandbox.conftest import MIB, Bench
@@ -87,6 +87,12 @@ def test_layers_that_images_share_are_known_and_stay_until_the_last_goes(
     assert bench.sandbox.drop(one)
     assert bench.run(two).stdout == "2097152\n"
     bench.close()
+
+
+def test_compressed_copies_of_layers_count_as_well() -> None:
+    assert with_compressed({"a": 300, "b": 100, "c": 0}, compressed=40) == {"a": 330, "b": 110, "c": 0}
+    assert with_compressed({"a": 0}, compressed=40) == {"a": 40}
+    assert with_compressed({}, compressed=0) == {}
 
 
 def test_an_image_without_a_history_is_one_layer_of_its_whole_size() -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from gridapps.sandbox.account_files import AccountFiles
 from gridapps.sandbox.docker import DockerSandbox
-from gridapps.sandbox.profile import EntryPoint, _pools, environment
-from gridapps.sandbox.protocol import Launch, Limits
+from gridapps.sandbox.profile import _pools, environment
+from gridapps.sandbox.protocol import EntryPoint, Launch, Limits
 from gridapps.sandbox.workspace import USERS
 from gridapps.worker.collection import MAX_DEPTH
 from gridapps.worker.output_names import LONGEST_PATH
@@ -152,7 +152,7 @@ def _launch(directory: Path, *, cpus: float = 1) -> Launch:
 
 
 def _entry(*variables: str) -> EntryPoint:
-    return EntryPoint(command=["/x"], workdir="/", variables=frozenset(variables))
+    return EntryPoint(command=["/x"], environment=[f"{name}=1" for name in variables])
 
 
 @pytest.mark.parametrize(("cpus", "threads"), [(0.1, "1"), (1, "1"), (1.5, "2"), (2, "2")])

@@ -7,10 +7,19 @@ from pathlib import Path
 import pytest
 
 from gridapps.sandbox import workspace
+from gridapps.sandbox.loop import image_size
 from gridapps.sandbox.protocol import SandboxError
 from tests.fixtures.engine import Engine
 
 pytestmark = pytest.mark.service
+
+
+@pytest.mark.parametrize("usable", [1, 4096, 10**6 + 1, 2 * 1024**3 + 7])
+@pytest.mark.parametrize("inodes", [16, 1001])
+def test_the_image_of_a_workspace_has_whole_blocks(usable: int, inodes: int) -> None:
+    """The kernel logs "Buffer I/O error on dev loop0" for a part of a block at the end."""
+    assert image_size(usable=usable, inodes=inodes) % 4096 == 0
+    assert image_size(usable=usable, inodes=inodes) > usable + inodes * 256
 
 
 def test_a_file_system_that_is_busy_for_a_moment_is_unmounted_all_the_same(engine: Engine, tmp_path: Path):

@@ -11,7 +11,8 @@ from gridapps.sandbox.protocol import Limits, SandboxError
 
 LARGEST = 65536  # bytes of a message; a larger reply goes into a memory file, whose descriptor is passed
 MAX_ARGUMENTS = 1024**2  # bytes
-MAX_DESCRIPTORS = 2
+MAX_ENTRY = 1024**2  # bytes: what an image runs, as JSON
+MAX_DESCRIPTORS = 3
 LONGEST_WAIT = 60.0  # seconds of one call; the caller repeats it
 
 Name = Annotated[str, Meta(max_length=200)]  # the service checks it further
@@ -61,7 +62,8 @@ class Drop(Message):
 
 
 class Start(Message):
-    """Carries two descriptors: the input, opened for reading, and the arguments in a sealed memory file."""
+    """Carries three descriptors: the input, opened for reading, and sealed memory files with the arguments
+    and with what the image runs (`EntryPoint` or null, as JSON)."""
 
     name: Name
     image: Reference

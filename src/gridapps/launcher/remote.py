@@ -88,11 +88,12 @@ class RemoteSandbox:
         )
         source = _open_input(launch.input)
         try:
-            arguments = channel.memory_file(launch.arguments)
+            given = [channel.memory_file(launch.arguments)]
             try:
-                self._call(request, type(None), [source, arguments])
+                given.append(channel.memory_file(msgspec.json.encode(launch.entry)))
+                self._call(request, type(None), [source, *given])
             finally:
-                os.close(arguments)
+                channel.close(given)
         finally:
             os.close(source)
 

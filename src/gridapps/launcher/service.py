@@ -6,15 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from gridapps.launcher import messages
 from gridapps.launcher.channel import close, content_of
 from gridapps.launcher.handover import hand_over
 from gridapps.launcher.inputs import Inputs
-from gridapps.launcher.messages import MAX_ARGUMENTS, Message
+from gridapps.launcher.messages import MAX_ARGUMENTS, MAX_ENTRY, Message
 from gridapps.launcher.node_policy import Policy
 from gridapps.sandbox.protocol import (
     NAME,
     EngineUnavailable,
+    EntryPoint,
     ImageUnavailable,
     Launch,
     NameTaken,
@@ -40,7 +43,7 @@ class Service:
 
     def carry_out(self, request: Message, descriptors: list[int]) -> Answer:
         """Raises what the sandbox raises, and ValueError for a call that is not allowed."""
-        expected = 2 if isinstance(request, messages.Start) else 0
+        expected = 3 if isinstance(request, messages.Start) else 0
         if len(descriptors) != expected:
             raise ValueError(f"This call takes {expected} descriptors, not {len(descriptors)}.")
         match request:
@@ -90,11 +93,12 @@ class Service:
             case _:
                 raise ValueError(f"There is no call {type(request).__name__}.")
 
-    def _start(self, request: messages.Start, source: int, arguments: int) -> None:
+    def _start(self, request: messages.Start, source: int, arguments: int, entry: int) -> None:
         check_name(request.name)
         self._check_image(request.image)
         self._policy.check_limits(request.limits)
         given = content_of(arguments, limit=MAX_ARGUMENTS)
+        runs = _entry_point(content_of(entry, limit=MAX_ENTRY))
         with self._alone(request.name):
             known = self._inputs.has(request.name)
             if not known and len(self._inputs.names()) >= self._policy.containers:
@@ -113,6 +117,7 @@ class Service:
                 limits=request.limits,
                 deadline=request.deadline,
                 labels=request.labels,
+                entry=runs,
             )
             try:
                 self._sandbox.start(launch)
@@ -203,3 +208,15 @@ class Service:
 
 def _is_name(name: str) -> bool:
     return NAME.fullmatch(name) is not None
+
+
+def _entry_point(content: bytes) -> EntryPoint | None:
+    """What the image runs, from the worker's JSON. Raises ValueError."""
+    entry = msgspec.json.decode(content, type=EntryPoint | None)
+    if entry is None:
+        return None
+    if not entry.command or not entry.workdir.startswith("/"):
+        raise ValueError("An entry point has a command and an absolute path as its WORKDIR.")
+    if any("\0" in word for word in (*entry.command, *entry.environment, entry.workdir)):
+        raise ValueError("An entry point has no NUL bytes.")
+    return entry

@@ -6,7 +6,7 @@ Sources: OCI image specification 1.0, Docker image specification 1.2.
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gridapps.oci.documents import Invalid, read_document
 from gridapps.oci.manifests import ImageManifest, digest_of
@@ -25,6 +25,8 @@ class ImageProgram:
     entrypoint: list[str]
     command: list[str]
     diff_ids: list[str]
+    environment: list[str] = field(default_factory=list)  # NAME=value
+    workdir: str = "/"
 
 
 def judge_configuration(content: bytes, *, manifest: ImageManifest) -> ImageProgram:
@@ -40,7 +42,13 @@ def judge_configuration(content: bytes, *, manifest: ImageManifest) -> ImageProg
     ]
     if reasons:
         raise Invalid(*reasons)
-    return ImageProgram(container.entrypoint or [], container.cmd or [], diff_ids)
+    return ImageProgram(
+        container.entrypoint or [],
+        container.cmd or [],
+        diff_ids,
+        environment=container.env or [],
+        workdir=container.working_dir or "/",
+    )
 
 
 def platform_of(content: bytes, *, manifest: ImageManifest) -> str:

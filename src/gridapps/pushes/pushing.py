@@ -153,6 +153,8 @@ def _record(push: Push, contents: IndexContents, program: ImageProgram) -> None:
                 "layers": len(contents.manifest.layers),
                 "entrypoint": program.entrypoint,
                 "command": program.command,
+                "environment": program.environment,
+                "workdir": program.workdir,
                 "certificate": push.certificate,
                 # Pushing an older image again makes it the newest release.
                 "pushed_at": now,

@@ -1,4 +1,4 @@
-"""References and tokens with which a container engine pulls images.
+"""References and tokens with which a container engine pulls images, and what those run.
 
 The engine on the instance's own machine pulls from the loopback with a token. On another node it pulls
 through the instance's TLS port with the node's certificate. Images are pulled by digest, never by tag.
@@ -14,6 +14,7 @@ from gridapps.pki.tokens import Registry
 from gridapps.pushes.permits import TRUSTED_PREFIX
 from gridapps.pushes.registry_client import Repository
 from gridapps.registry.models import App, Release
+from gridapps.sandbox.protocol import EntryPoint
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,17 @@ def repository_name(app: App, registry: Registry) -> str:
 def repository_of(app: App, registry: Registry) -> Repository:
     """The App's repository in one of the registries."""
     return Repository(repository_name(app, registry), registry)
+
+
+def entry_point(release: Release) -> EntryPoint | None:
+    """What the release runs, as recorded at its push; None if it was pushed before that was recorded."""
+    if release.environment is None:
+        return None
+    return EntryPoint(
+        command=[*release.entrypoint, *release.command],
+        workdir=release.workdir or "/",
+        environment=release.environment,
+    )
 
 
 def pull_of(release: Release, registry: Registry = Registry.DEVELOPER) -> ImagePull:

@@ -158,6 +158,10 @@ class Release(Blockable):
     layers = models.IntegerField()
     entrypoint = models.JSONField(default=list)
     command = models.JSONField(default=list)
+    environment = models.JSONField(
+        null=True, blank=True, help_text="ENV of the image; null: pushed before this was recorded"
+    )
+    workdir = models.TextField(blank=True, default="/", db_default="/", help_text="WORKDIR of the image")
     pushed_at = models.DateTimeField()
     removed_at = models.DateTimeField(
         null=True, blank=True, help_text="when its image was removed; the release stays, because runs name it"

@@ -1,10 +1,12 @@
 """The control group above all containers of an instance. It reserves memory for the node itself.
 
 It is written directly for engines with the cgroupfs driver. With the systemd driver the containers go into a
-slice named after the instance, whose limits the operator sets in a unit file.
+slice named after the instance, and systemd keeps its limits.
 """
 
 import os
+import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from gridapps.sandbox.protocol import SandboxError
 _ROOT = Path("/sys/fs/cgroup")
 _PROCESSES = 32768
 _GIB = 1024**3
+_SYSTEMD = 60.0  # seconds for an answer of systemd
 
 
 def parent_name(info: Info, *, instance: str) -> str:
@@ -26,9 +29,10 @@ def parent_name(info: Info, *, instance: str) -> str:
 def prepare(info: Info, *, instance: str) -> str:
     """Create the group and set its limits; returns its name. Idempotent."""
     name = parent_name(info, instance=instance)
-    if info.cgroup_driver == "systemd":
-        return name
     memory = memory_for_containers()
+    if info.cgroup_driver == "systemd":
+        _limit_slice(name, {"MemoryMax": memory, "TasksMax": _PROCESSES})
+        return name
     try:
         if info.cgroup_version == "2":
             group = _ROOT / name[1:]
@@ -49,6 +53,32 @@ def prepare(info: Info, *, instance: str) -> str:
             "The launcher must run as root on the machine of the engine."
         ) from None
     return name
+
+
+def _limit_slice(name: str, limits: Mapping[str, int]) -> None:
+    """Limit a slice until the next boot. Limits of the operator's unit file are kept."""
+    shown = _systemctl("show", *(f"--property={limit}" for limit in limits), name)
+    known = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    missing = [f"{limit}={value}" for limit, value in limits.items() if known.get(limit) == "infinity"]
+    if missing:
+        _systemctl("set-property", "--runtime", name, *missing)
+
+
+def _systemctl(command: str, *words: str) -> str:
+    try:
+        done = subprocess.run(
+            ["systemctl", command, *words], capture_output=True, text=True, check=False, timeout=_SYSTEMD
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        fault = str(error)
+    else:
+        if done.returncode == 0:
+            return done.stdout
+        fault = done.stderr.strip()
+    raise SandboxError(
+        f"The engine leaves control groups to systemd, and `systemctl {command} {' '.join(words)}` failed: "
+        f"{fault}. The launcher must run as root on the machine of the engine."
+    )
 
 
 def release(*, instance: str) -> None:

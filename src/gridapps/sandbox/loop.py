@@ -25,16 +25,19 @@ _WITHOUT_FLUSH = 2
 _BUSY_SECONDS = 5.0
 _INODE_SIZE = 256
 _MARGIN = 1024**2
+_BLOCK = 4096  # bytes
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def image_size(*, usable: int, inodes: int) -> int:
     """Bytes of an image whose file system offers `usable` bytes. Adds inode tables, bitmaps and the part
-    (2 %, at most 16 MiB) that ext4 reserves."""
+    (2 %, at most 16 MiB) that ext4 reserves. Whole blocks: the kernel logs an error about a loop
+    device that ends with a part of a block."""
     groups = usable // (128 * 1024**2) + 2
     kept_back = min(usable // 40, 16 * 1024**2)
-    return usable + inodes * _INODE_SIZE + groups * 5 * 4096 + kept_back + _MARGIN
+    size = usable + inodes * _INODE_SIZE + groups * 5 * _BLOCK + kept_back + _MARGIN
+    return -(-size // _BLOCK) * _BLOCK
 
 
 def create_image(image: Path, *, size: int, inodes: int) -> None:
@@ -55,7 +58,7 @@ def create_image(image: Path, *, size: int, inodes: int) -> None:
                 "free some space, or request less disk."
             ) from None
         raise
-    options = ["-q", "-F", "-b", "4096", "-I", str(_INODE_SIZE), "-m", "0", "-N", str(inodes)]
+    options = ["-q", "-F", "-b", str(_BLOCK), "-I", str(_INODE_SIZE), "-m", "0", "-N", str(inodes)]
     options += ["-O", "^has_journal,^resize_inode", "-E", "lazy_itable_init=1,nodiscard,root_owner=0:0"]
     made = subprocess.run(
         ["mkfs.ext4", *options, str(image)], capture_output=True, text=True, check=False, timeout=300
@@ -147,4 +150,4 @@ def _configuration(backing: int, image: Path) -> bytes:
     name = os.fsencode(image)[-63:]
     flags = _AUTOCLEAR | _DIRECT_IO
     info = struct.pack("=5Q4I64s64s32s2Q", 0, 0, 0, 0, 0, 0, 0, 0, flags, name, b"", b"", 0, 0)
-    return struct.pack("=II", backing, 4096) + info + bytes(64)
+    return struct.pack("=II", backing, _BLOCK) + info + bytes(64)

@@ -9,14 +9,13 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 from gridapps.sandbox.account_files import NAME
 from gridapps.sandbox.engine.responses import Image, ImageConfig
-from gridapps.sandbox.protocol import ImageUnavailable, Launch
+from gridapps.sandbox.protocol import EntryPoint, ImageUnavailable, Launch, Unexplained
 from gridapps.sandbox.resources import LEAST
 from gridapps.sandbox.workspace import Workspace
 
@@ -52,33 +51,35 @@ _MASKED = [
 _READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class EntryPoint:
-    """What a container takes from its image."""
+def entry_point(image: Image) -> EntryPoint:
+    """What an image runs, as the engine describes it: for releases from before pushes recorded it.
 
-    command: list[str]
-    workdir: str
-    variables: frozenset[str]  # names in its ENV
+    Raises ImageUnavailable for an image that no node may run, even if the push accepted it; Unexplained when
+    the engine does not know the image's configuration.
+    """
+    if not image.os:
+        # moby issue 49784: Docker 28 with the containerd store, if it has a layer in another compression too.
+        raise Unexplained("The engine has the image, but does not describe it: push the image again.")
+    config = image.config or ImageConfig()
+    if not config.entrypoint:
+        raise ImageUnavailable("The image has no ENTRYPOINT, so there is nothing to run.")
+    if sum(len(word.encode()) + 1 for word in config.env or []) > MAX_ENVIRONMENT:
+        raise ImageUnavailable(f"The image's ENV is longer than {MAX_ENVIRONMENT} bytes.")
+    if (image.os, image.architecture) != ("linux", "amd64"):
+        raise ImageUnavailable(f"The image is for {image.os}/{image.architecture}, not for linux/amd64.")
+    return EntryPoint(
+        command=[*config.entrypoint, *(config.cmd or [])],
+        workdir=config.working_dir or "/",
+        environment=config.env or [],
+    )
 
-    @classmethod
-    def of_image(cls, image: Image) -> "EntryPoint":
-        """Raises ImageUnavailable for an image that no node may run, even if the push accepted it."""
-        config = image.config or ImageConfig()
-        if not config.entrypoint:
-            raise ImageUnavailable("The image has no ENTRYPOINT, so there is nothing to run.")
-        if sum(len(word.encode()) + 1 for word in config.env or []) > MAX_ENVIRONMENT:
-            raise ImageUnavailable(f"The image's ENV is longer than {MAX_ENVIRONMENT} bytes.")
-        if (image.os, image.architecture) != ("linux", "amd64"):
-            raise ImageUnavailable(f"The image is for {image.os}/{image.architecture}, not for linux/amd64.")
-        foreign = sorted(set(config.volumes or {}) - _VOLUMES_THAT_ARE_OURS)
-        if foreign:
-            raise ImageUnavailable(
-                f"The image declares VOLUME {foreign[0]!r}: only /grid and /tmp can be written to."
-            )
-        return cls(
-            command=[*config.entrypoint, *(config.cmd or [])],
-            workdir=config.working_dir or "/",
-            variables=frozenset(word.partition("=")[0] for word in config.env or []),
+
+def refuse_volumes(image: Image) -> None:
+    """Raise ImageUnavailable if the engine would make volumes for the image."""
+    foreign = sorted(set((image.config or ImageConfig()).volumes or {}) - _VOLUMES_THAT_ARE_OURS)
+    if foreign:
+        raise ImageUnavailable(
+            f"The image declares VOLUME {foreign[0]!r}: only /grid and /tmp can be written to."
         )
 
 
@@ -124,8 +125,10 @@ def unstarted(image: str, *, labels: Mapping[str, str]) -> dict[str, Any]:
 
 
 def environment(launch: Launch, entry: EntryPoint) -> dict[str, str]:
-    """The contract's environment."""
+    """The environment of the image, and over it that of the contract."""
+    given = dict(variable.split("=", 1) for variable in entry.environment if "=" in variable)
     return {
+        **given,
         **_pools(launch, entry),
         "GRID_CONTRACT": CONTRACT,
         "GRID_INPUT": f"/input/{launch.input_name}",
@@ -151,7 +154,8 @@ def _pools(launch: Launch, entry: EntryPoint) -> dict[str, str]:
 
     An image that sets a variable keeps it, and one of OpenMP also decides for the libraries that read it.
     """
-    names = {*_OTHER_POOLS, *(() if entry.variables & {*_OPENMP} else _OPENMP)} - entry.variables
+    given = {variable.partition("=")[0] for variable in entry.environment}
+    names = {*_OTHER_POOLS, *(() if given & {*_OPENMP} else _OPENMP)} - given
     threads = str(math.ceil(min(launch.limits.cpus, os.cpu_count() or 1)))
     return dict.fromkeys(sorted(names), threads)
 

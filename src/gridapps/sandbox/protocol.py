@@ -83,6 +83,15 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EntryPoint:
+    """What an image runs, according to its configuration."""
+
+    command: list[str]  # ENTRYPOINT and CMD
+    workdir: str = "/"
+    environment: list[str] = field(default_factory=list)  # NAME=value
+
+
+@dataclass(frozen=True, kw_only=True)
 class Launch:
     """What a container is started with, except for the security profile, which is fixed."""
 
@@ -96,6 +105,7 @@ class Launch:
     limits: Limits
     deadline: datetime  # with a time zone; for the environment and a label. The caller enforces it.
     labels: Mapping[str, str] = field(default_factory=dict)
+    entry: EntryPoint | None = None  # as the push recorded it; None: as the engine describes the image
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,6 @@ from gridapps.sandbox import image_files, profile, workspace
 from gridapps.sandbox.account_files import AccountFiles
 from gridapps.sandbox.containers import Containers
 from gridapps.sandbox.engine import image_calls
-from gridapps.sandbox.engine.responses import Image
 from gridapps.sandbox.protocol import (
     ContainerStuck,
     EngineUnavailable,
@@ -48,9 +47,10 @@ class Starter:
             image = image_calls.describe(self._engine, launch.image)
             if image is None:
                 raise ImageGone(f"The image {launch.image} is not on this node: pull it first.")
-            entry = profile.EntryPoint.of_image(image)
+            profile.refuse_volumes(image)
+            entry = launch.entry or profile.entry_point(image)
             group = self._containers.prepare()
-            accounts = self._check_files(image)
+            accounts = self._check_files(launch.image, identifier=image.id)
             try:
                 space = workspace.create(
                     self._containers.scratch,
@@ -87,14 +87,14 @@ class Starter:
             with self._guard:
                 self._starting.discard(name)
 
-    def _check_files(self, image: Image) -> AccountFiles:
+    def _check_files(self, image: str, *, identifier: str) -> AccountFiles:
         """Check the files of an image in a container without mounts that is never started, and read its
         accounts. The newest images are remembered."""
-        known = self._checked.get(image.id)
+        known = self._checked.get(identifier)
         if known is not None:
             return known
         name = f"{CHECK}{secrets.token_hex(6)}"
-        configuration = profile.unstarted(image.id, labels=self._containers.labels(name, given={}))
+        configuration = profile.unstarted(image, labels=self._containers.labels(name, given={}))
         container = self._engine.create(self._containers.engine_name(name), configuration)
         try:
             image_files.check(lambda path: self._engine.stat(container, path))
@@ -102,12 +102,12 @@ class Starter:
                 passwd=self._read(container, "/etc/passwd"), group=self._read(container, "/etc/group")
             )
             if self._engine.container(container) is None:  # so every path looked absent
-                raise EngineUnavailable(f"The engine lost the container for the check of {image.id}.")
+                raise EngineUnavailable(f"The engine lost the container for the check of {image}.")
         finally:
             self._engine.remove(container)
         while len(self._checked) >= REMEMBERED:
             self._checked.pop(next(iter(self._checked)), None)
-        self._checked[image.id] = accounts
+        self._checked[identifier] = accounts
         return accounts
 
     def _read(self, container: str, path: str) -> bytes:

@@ -89,6 +89,7 @@ class Preparation:
             limits=limits,
             deadline=deadline,
             labels=self._node.labels() | labels,
+            entry=references.entry_point(task.run.release),
         )
 
     def _permitted(self) -> references.ImagePull:

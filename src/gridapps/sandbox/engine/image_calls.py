@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from gridapps.sandbox.engine.calls import Engine
-from gridapps.sandbox.engine.layers import layer_sizes
+from gridapps.sandbox.engine.layers import layer_sizes, with_compressed
 from gridapps.sandbox.engine.responses import Image, Step
 
 
@@ -27,7 +27,13 @@ def layers(engine: Engine, reference: str) -> Mapping[str, int] | None:
     if response.failed and response.status != 404:
         raise engine.failure("describe the image", response)
     steps = [] if response.failed else response.decoded(list[Step] | None) or []  # type: ignore[arg-type]
-    return layer_sizes(image.root_fs.layers or [], size=image.size, steps=[step.size for step in steps])
+    sizes = [step.size for step in steps]
+    if not engine.info().containerd_store:
+        return layer_sizes(image.root_fs.layers or [], size=image.size, steps=sizes)
+    # This store also keeps the compressed layers, and calls their size that of the image. It may not know
+    # the layers of an image (moby issue 49784).
+    known = image.root_fs.layers or [image.id]
+    return with_compressed(layer_sizes(known, size=sum(sizes), steps=sizes), compressed=image.size)
 
 
 def drop(engine: Engine, reference: str) -> bool:

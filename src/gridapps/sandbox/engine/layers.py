@@ -1,7 +1,7 @@
 """The disk space that an image takes on a node, layer by layer: images share layers."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 def layer_sizes(layers: Sequence[str], *, size: int, steps: Sequence[int]) -> dict[str, int]:
@@ -21,3 +21,12 @@ def layer_sizes(layers: Sequence[str], *, size: int, steps: Sequence[int]) -> di
     if keys:  # an image may lack its history
         found[keys[-1]] += max(size - sum(found.values()), 0)
     return found
+
+
+def with_compressed(sizes: Mapping[str, int], *, compressed: int) -> dict[str, int]:
+    """The sizes of layers including their compressed copies, which take `compressed` bytes together. That is
+    divided in proportion to the sizes, so that images that share a layer count its copy once, roughly."""
+    whole = sum(sizes.values())
+    if not whole:
+        return dict(sizes) | dict.fromkeys(list(sizes)[-1:], compressed)
+    return {key: size + compressed * size // whole for key, size in sizes.items()}

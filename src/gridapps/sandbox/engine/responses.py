@@ -28,6 +28,12 @@ class Info(_Response):
     cgroup_version: str = ""
     docker_root_dir: str = ""
     containerd_commit: Commit | None = None
+    driver_status: list[tuple[str, str]] | None = None
+
+    @property
+    def containerd_store(self) -> bool:
+        """Whether containerd keeps the images, the default since Docker 29."""
+        return ("driver-type", "io.containerd.snapshotter.v1") in (self.driver_status or [])
 
 
 class ImageConfig(_Response):
