@@ -138,7 +138,7 @@ def test_an_image_whose_layers_are_known_in_another_compression(node: Node, buil
         assert copied[0] == 0, copied[1]
         inspect = ["skopeo", "inspect", "--tls-verify=false", "--format={{.Digest}}", f"docker://{pushed}:1"]
         reference = f"{pushed}@{node.root.run(*inspect)[1].strip()}"
-        node.sandbox.pull(reference, token="")
+        assert node.sandbox.pull(reference, token="", timeout=120) is None
     recorded = EntryPoint(command=["/bin/busybox", "env"], workdir="/bin", environment=["GIVEN=built"])
     assert "GIVEN=built\n" in bench.run(reference, entry=recorded).stdout
     layers = node.sandbox.layers(reference)
