@@ -155,6 +155,16 @@ def test_links_resolve(page: str):
             assert anchor in _anchors(linked.read_text()), f"{page}: {target}"
 
 
+def test_the_examples_are_those_of_the_page():
+    page = (TOP / "docs" / "bring-your-program.md").read_text()
+    examples = {path.parent.name for path in (TOP / "apps" / "examples").glob("*/Dockerfile")}
+    assert set(re.findall(r"^\| \[(\w+)\]\(\.\./apps/examples/", page, re.M)) == examples
+    for name in examples:
+        dockerfile = (TOP / "apps" / "examples" / name / "Dockerfile").read_text()
+        assert "\nENTRYPOINT [" in dockerfile, name
+        assert "chmod -R a+rX" in dockerfile, name
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_tests_that_a_page_names_exist(page: str):
     """Such as `tests/worker/test_machine.py::test_x` in the threat model, or a module alone."""

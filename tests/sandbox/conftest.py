@@ -15,6 +15,8 @@ from gridapps.sandbox.log import Line, LogFollower
 from gridapps.sandbox.protocol import Ended, Launch, Limits, Sandbox
 from tests.fixtures.engine import Engine
 
+# They download base images and packages: only for `make soak`.
+collect_ignore = [] if os.environ.get("EXAMPLES") else ["test_examples.py"]
 MIB = 1024**2
 SOCKET = "unix:///var/run/docker.sock"
 INPUT = b"LASF and what follows"

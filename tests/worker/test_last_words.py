@@ -20,7 +20,7 @@ def _said(directory: Path, *, log: bytes = b"", output: bytes = b"") -> str:
 
 
 def test_the_ends_of_log_and_standard_output_are_quoted(tmp_path: Path) -> None:
-    said = _said(tmp_path, log=b"1\n2\n3\n\n4\n", output=b"ERROR 7: no such\n")
+    said = _said(tmp_path, log=b"1\n2\n3\n\n ~~^~~\n4\n", output=b"ERROR 7: no such\n")
     assert said == "Its log ends: 2 / 3 / 4 Its standard output ends: ERROR 7: no such"
 
 

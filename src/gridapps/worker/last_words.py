@@ -40,7 +40,8 @@ def _limits_named(text: str, limits: Limits) -> list[str]:
 
 
 def _quoted(lines: list[str]) -> str:
-    written = [line for line in (clean(line).strip() for line in lines) if line]
+    """The last lines with a letter or digit: Python underlines what failed."""
+    written = [clean(line).strip() for line in lines if any(map(str.isalnum, line))]
     return " / ".join(
         line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…" for line in written[-_LINES:]
     )
