@@ -8,6 +8,7 @@ from typing import Any
 import click
 from gridapps_client.cli import main as client
 
+from gridapps.exports.upload_states import UPLOAD_MOVES, UploadState
 from gridapps.hooks.states import DELIVERY_MOVES, DeliveryState
 from gridapps.moves import Moves
 from gridapps.registry.states import SHARE_MOVES, ShareState
@@ -22,9 +23,9 @@ def states() -> str:
     lines = [
         "# States",
         "",
-        "For programmers: the states of runs, tasks, shares and deliveries, and the allowed changes.",
+        "For programmers: the states of runs, shares, deliveries and uploads, and the allowed changes.",
         "",
-        "`make pages` generates this page from the `states` modules of `runs`, `registry` and `hooks`.",
+        "`make pages` generates this page from the tables of `runs`, `registry`, `hooks` and `exports`.",
         "Only `move` in `moves.py` writes these states, in one update that names the states it may leave.",
         "",
     ]
@@ -32,6 +33,7 @@ def states() -> str:
     lines += _table(State.QUEUED, MOVES)
     lines += ["## Shares", "", *_table(ShareState.COPYING, SHARE_MOVES)]
     lines += ["## Deliveries of hooks", "", *_table(DeliveryState.WAITING, DELIVERY_MOVES)]
+    lines += ["## Uploads", "", *_table(UploadState.RECEIVING, UPLOAD_MOVES)]
     return "\n".join(lines)
 
 

@@ -14,3 +14,6 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
             del query[name]
     if case.meta is not None and case.meta.generation.mode.is_positive:
         query.pop("after", None)
+
+
+schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")

@@ -45,7 +45,8 @@ class Server:
 def serving() -> Iterator[Server]:
     """Start the application on a free port, with an empty database; stop it in the end."""
     data = Path(tempfile.mkdtemp(prefix="api-"))
-    (data / "database").mkdir()
+    for name in ("database", "incoming", "exports"):
+        (data / name).mkdir()
     (data / "secret-key").write_text(secrets.token_hex(32))
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("GRIDAPPS_", "DJANGO_"))

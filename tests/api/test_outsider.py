@@ -21,6 +21,7 @@ from gridapps.access import operations as access
 from gridapps.access.models import User
 from gridapps.api.native.api import api
 from gridapps.api.native.document import document
+from gridapps.exports.models import ExportUpload, UploadFile
 from gridapps.hooks.models import Delivery, Hook
 from gridapps.registry import certificates
 from gridapps.registry import operations as registry
@@ -78,6 +79,10 @@ def world(callers: Callers, make_app: MakeApp, make_export: MakeExport) -> Place
         pk=770005, user=callers.analyst.user, name="robot", client_type="confidential",
         authorization_grant_type="client-credentials",
     )  # fmt: skip
+    upload = ExportUpload.objects.create(
+        owner=callers.analyst.user, name="city", skip_bad=False, active_at=timezone.now()
+    )
+    UploadFile.objects.create(upload=upload, index=0, name="a.laz", size=1)
     return {
         "app_id": ("roads", "raods"),
         "digest": (DIGEST, DIGEST.replace("1", "2")),
@@ -87,6 +92,8 @@ def world(callers: Callers, make_app: MakeApp, make_export: MakeExport) -> Place
         "key": (str(run.pk), ABSENT_RUN),
         "path": ("0/a.txt", "0/b.txt"),
         "serial": (serial, serial[::-1]),
+        "upload_id": (str(upload.pk), ABSENT_RUN),
+        "index": ("0", "9"),
         "share": (str(share.pk), "770011"),
         "export": (str(export.pk), "770012"),
         "exportfile": (str(file.pk), "770013"),

@@ -117,7 +117,10 @@ def test_a_killed_worker_comes_back_and_adopts(leaving: Stage):
 
 def test_every_part_that_is_killed_comes_back(putting_back: Stage):
     stage = putting_back
-    names = ("registry", "trusted", "application", "nginx", "worker", "courier", "promoter", "housekeeper")
+    names = (
+        *("registry", "trusted", "application", "nginx", "worker", "courier", "promoter", "housekeeper"),
+        "importer",
+    )
     killed = {name: stage.instance.part(name) for name in names}
     for pid in killed.values():
         os.kill(pid, signal.SIGKILL)

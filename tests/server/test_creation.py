@@ -28,6 +28,7 @@ COMMANDS = (
     ("courier",),
     ("promoter",),
     ("housekeeper",),
+    ("importer",),
 )
 
 

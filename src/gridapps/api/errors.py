@@ -36,6 +36,7 @@ CODES = {
     "unsupported-media-type": 415,
     "range-not-satisfiable": 416,
     "too-many-queued": 429,
+    "checksum-mismatch": 460,  # as in tus
     "internal-error": 500,
     "unavailable": 503,
 }

@@ -49,6 +49,8 @@ class Entry(models.Model):
         BLOCK_SET = "block.set"
         BLOCK_LIFTED = "block.lifted"
 
+        UPLOAD_BEGUN = "upload.begun"
+        UPLOAD_ABANDONED = "upload.abandoned"
         EXPORT_IMPORTED = "export.imported"
         EXPORT_RENAMED = "export.renamed"
         EXPORT_DELETED = "export.deleted"

@@ -219,6 +219,15 @@ def block_lifted(*, by: Actor, subject: str) -> None:
 # Exports and runs
 
 
+def upload_begun(*, by: Actor, upload: UUID, files: int, size: int) -> None:
+    """`files`: how many. `size`: bytes, as announced."""
+    add(Event.UPLOAD_BEGUN, by, f"upload:{upload}", files=files, size=size)
+
+
+def upload_abandoned(*, by: Actor, upload: UUID) -> None:
+    add(Event.UPLOAD_ABANDONED, by, f"upload:{upload}")
+
+
 def export_imported(*, by: Actor, export: int, owner: Keyed, files: int) -> None:
     """`files`: how many."""
     add(Event.EXPORT_IMPORTED, by, f"export:{export}", owner=_user(owner), files=files)

@@ -100,6 +100,9 @@ class Environment(BaseSettings):
     )
     max_queued: int = Field(100_000, ge=1, description="tasks that one user may have waiting or running")
     max_running: int = Field(0, ge=0, description="tasks of one user at once; 0 means no limit")
+    max_uploads: int = Field(
+        100 * GIB, ge=0, description="uploaded exports that one user may keep; 0 means no limit"
+    )
     max_outputs: int = Field(0, ge=0, description="outputs that one user may keep; 0 means no limit")
     keep_outputs: int = Field(
         0, ge=0, le=36500, description="days after a run's end until its outputs are removed; 0 means never"

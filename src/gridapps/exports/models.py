@@ -1,8 +1,14 @@
-"""Exports and their files."""
+"""Exports and their files, and uploads that become exports."""
+
+import uuid
 
 from django.contrib.auth import get_user_model
 from django.db import models
 from django.db.models import Q
+
+from gridapps.exports.upload_states import UPLOAD_ENDS, UploadState
+
+_ENDED = Q(state__in=sorted(UPLOAD_ENDS))
 
 
 class Export(models.Model):
@@ -12,6 +18,11 @@ class Export(models.Model):
     name = models.CharField(max_length=200)
     notes = models.TextField(blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
+    uploaded = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="its owner uploaded it, and it counts for the owner's quota",
+    )
     deleted_at = models.DateTimeField(
         null=True, blank=True, help_text="the row stays, because runs refer to it; its files are removed"
     )
@@ -50,6 +61,74 @@ class ExportFile(models.Model):
         constraints = [
             models.UniqueConstraint(name="exportfile_name_once_per_export", fields=["export", "name"]),
             models.CheckConstraint(name="exportfile_has_points", condition=Q(points__gt=0)),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ExportUpload(models.Model):
+    """Files that a user sends. Once all have arrived and were checked, they become an export."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(get_user_model(), on_delete=models.PROTECT, related_name="+")
+    name = models.CharField(max_length=200, help_text="of the export")
+    skip_bad = models.BooleanField(help_text="files that are refused are left out of the export")
+    state = models.CharField(
+        max_length=9,
+        choices=[(each.value, each.value) for each in UploadState],
+        default=UploadState.RECEIVING,
+    )
+    reason = models.TextField(blank=True, help_text="why it was refused")
+    export = models.ForeignKey(Export, null=True, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    active_at = models.DateTimeField(help_text="when data arrived, to a minute; on the database's clock")
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ("-created_at", "-id")
+        indexes = [
+            models.Index(name="upload_by_owner", fields=["owner", "-created_at", "-id"]),
+            models.Index(name="upload_open", fields=["state"], condition=~_ENDED),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                name="upload_ended_exactly_when_terminal",
+                condition=(_ENDED & Q(ended_at__isnull=False)) | (~_ENDED & Q(ended_at__isnull=True)),
+            ),
+            models.CheckConstraint(
+                name="upload_ready_exactly_with_export",
+                condition=Q(state="ready", export__isnull=False)
+                | (~Q(state="ready") & Q(export__isnull=True)),
+            ),
+            models.CheckConstraint(
+                name="upload_refused_has_reason", condition=~Q(state="refused") | ~Q(reason="")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class UploadFile(models.Model):
+    """A file of an upload, as the user announced it, and what the check found."""
+
+    upload = models.ForeignKey(ExportUpload, on_delete=models.CASCADE, related_name="files")
+    index = models.PositiveIntegerField()
+    name = models.CharField(max_length=255)
+    size = models.BigIntegerField(help_text="bytes, as announced")
+    sha256 = models.CharField(max_length=64, blank=True, help_text="as announced, if it was")
+    received = models.BooleanField(default=False)
+    tries = models.PositiveSmallIntegerField(default=0, help_text="how often the check was begun")
+    taken = models.JSONField(null=True, help_text="where the file is stored, and its facts, until the export")
+    reason = models.TextField(blank=True, help_text="why it was refused")
+
+    class Meta:
+        ordering = ("upload", "index")
+        constraints = [
+            models.UniqueConstraint(name="uploadfile_index_once_per_upload", fields=["upload", "index"]),
+            models.UniqueConstraint(name="uploadfile_name_once_per_upload", fields=["upload", "name"]),
+            models.CheckConstraint(name="uploadfile_has_bytes", condition=Q(size__gt=0)),
         ]
 
     def __str__(self) -> str:

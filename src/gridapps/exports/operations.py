@@ -15,18 +15,20 @@ from django.db import transaction
 from gridapps.access.models import User
 from gridapps.audit import record
 from gridapps.exports import facts, naming, stored_files, uploads
+from gridapps.exports.file_names import name_faults, shown
 from gridapps.exports.headers import BadPointCloud
 from gridapps.exports.models import Export, ExportFile
 from gridapps.hooks import outbox
 from gridapps.hooks.events import Event
 from gridapps.storage.directory import make_directories, settle
 
-_ENDINGS = (".las", ".laz")
 _MOST_FILES = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Imported:
+class Imported:
+    """A file that was checked and stored."""
+
     name: str
     stored: stored_files.Stored
     sha256: str
@@ -42,16 +44,18 @@ def import_export(*, owner: User, name: str, files: Sequence[Path]) -> Export:
     _check_names(name, files)
     root = stored_files.root()
     if root is None:
-        return _record(owner, name, _take_all(files, lambda file, _number: _upload(file)))
+        return record_export(
+            by=None, owner=owner, name=name, files=_take_all(files, lambda file, _number: take_to_s3(file))
+        )
     root.mkdir(mode=0o750, parents=True, exist_ok=True)
     directory = make_directories(root, uuid.uuid4().hex)
     if os.geteuid() == 0:
-        os.chown(directory, root.stat().st_uid, -1)  # the housekeeper removes it when it is not needed
+        os.chown(directory, root.stat().st_uid, -1)  # the importer removes it when it is not needed
     try:
         with stored_files.in_progress(directory):
-            taken = _take_all(files, lambda file, number: _take(file, directory / f"{number}.laz"))
+            taken = _take_all(files, lambda file, number: take(file, directory / f"{number}.laz"))
             settle(directory)
-            return _record(owner, name, taken)
+            return record_export(by=None, owner=owner, name=name, files=taken)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
@@ -62,36 +66,12 @@ def _check_names(name: str, files: Sequence[Path]) -> None:
         raise BadPointCloud(naming.RULE)
     if not 0 < len(files) <= _MOST_FILES:
         raise BadPointCloud(f"An export has 1 to {_MOST_FILES} files; {len(files)} were given.")
-    seen: set[str] = set()
-    bad = []
-    for file in files:
-        if fault := _name_fault(file.name, seen):
-            bad.append(f"{_shown(file.name)}: {fault}")
-        seen.add(file.name)
+    bad = [f"{shown(name)}: {fault}" for name, fault in name_faults(file.name for file in files)]
     if bad:
         raise BadPointCloud("\n".join(bad))
 
 
-def _name_fault(name: str, seen: set[str]) -> str:
-    """What is wrong with a file's name, or "". Names appear in pages, logs and downloads."""
-    if not name.isprintable():  # neither are the surrogates of bytes that are not UTF-8
-        return "The file's name has characters that cannot be shown. Rename it."
-    if name in {"", ".", ".."} or name.startswith((".", "-")) or "\\" in name:
-        return "The file's name must not start with a dot or a dash, or contain a backslash. Rename it."
-    if name in seen:
-        return "Two files have this name; names must differ within an export."
-    if not name.lower().endswith(_ENDINGS) and "." in name:
-        ending = name.rpartition(".")[2]
-        return f"The ending .{ending} is not supported; an export takes .las and .laz (also COPC)."
-    return ""
-
-
-def _shown(name: str) -> str:
-    """The name, with characters escaped that could control a terminal."""
-    return name if name.isprintable() else ascii(name)[1:-1]
-
-
-def _take_all(files: Sequence[Path], take: Callable[[Path, int], _Imported]) -> list[_Imported]:
+def _take_all(files: Sequence[Path], take: Callable[[Path, int], Imported]) -> list[Imported]:
     """Import several files at a time. Raises BadPointCloud that names every bad file."""
     taken, bad = [], []
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
@@ -101,7 +81,7 @@ def _take_all(files: Sequence[Path], take: Callable[[Path, int], _Imported]) -> 
                 try:
                     taken.append(future.result())
                 except BadPointCloud as error:
-                    bad.append(f"{_shown(file.name)}: {error}")
+                    bad.append(f"{shown(file.name)}: {error}")
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -110,13 +90,15 @@ def _take_all(files: Sequence[Path], take: Callable[[Path, int], _Imported]) -> 
     return taken
 
 
-def _upload(source: Path) -> _Imported:
+def take_to_s3(source: Path) -> Imported:
+    """Check a file and store it in S3. Raises BadPointCloud, StorageUnavailable."""
     content = uploads.upload(source)
     stored = stored_files.Stored(path=content.sha256, size=content.size, linked_mtime_ns=None)
-    return _Imported(name=source.name, stored=stored, sha256=content.sha256, facts=content.facts)
+    return Imported(name=source.name, stored=stored, sha256=content.sha256, facts=content.facts)
 
 
-def _take(source: Path, target: Path) -> _Imported:
+def take(source: Path, target: Path) -> Imported:
+    """Check a file and store it at `target`, which must not exist. Raises BadPointCloud, OSError."""
     stored = stored_files.store(source, target)
     found = facts.measure(target)
     with target.open("rb") as content:
@@ -124,12 +106,15 @@ def _take(source: Path, target: Path) -> _Imported:
         after = os.fstat(content.fileno())
     if after.st_size != stored.size or stored.linked_mtime_ns not in {None, after.st_mtime_ns}:
         raise BadPointCloud(uploads.CHANGED)
-    return _Imported(name=source.name, stored=stored, sha256=sha256, facts=found)
+    return Imported(name=source.name, stored=stored, sha256=sha256, facts=found)
 
 
 @transaction.atomic
-def _record(owner: User, name: str, files: list[_Imported]) -> Export:
-    export = Export.objects.create(owner=owner, name=name.strip())
+def record_export(
+    *, by: User | None, owner: User, name: str, files: list[Imported], uploaded: bool = False
+) -> Export:
+    """Make the export of these files visible."""
+    export = Export.objects.create(owner=owner, name=name.strip(), uploaded=uploaded)
     ExportFile.objects.bulk_create(
         ExportFile(
             export=export,
@@ -148,7 +133,7 @@ def _record(owner: User, name: str, files: list[_Imported]) -> Export:
         )
         for file in files
     )
-    record.export_imported(by=None, export=export.pk, owner=owner, files=len(files))
+    record.export_imported(by=by, export=export.pk, owner=owner, files=len(files))
     outbox.note(
         event=Event.EXPORT_COMPLETE,
         owner=owner.pk,

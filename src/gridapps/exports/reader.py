@@ -12,6 +12,8 @@ import resource
 import sys
 from typing import Any
 
+from gridapps.exports import reader_confinement
+
 MEMORY = 1024**3  # address space, bytes
 _CHUNK = 500_000  # points at once
 _LONGEST_CRS = 64 * 1024
@@ -61,6 +63,8 @@ def _confine() -> None:
         os.setresuid(_NOBODY, _NOBODY, _NOBODY)
     if kernel.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
+    if os.geteuid() != _NOBODY or reader_confinement.available():
+        reader_confinement.confine()
 
 
 def _first_line(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from gridapps.exports import stored_files
+from gridapps.exports import stored_files, upload_checks
 from gridapps.exports.models import ExportFile
 from gridapps.runs.models import Task
 from gridapps.runs.states import ACTIVE
@@ -63,7 +63,9 @@ def _find_directories(root: Path) -> list[str]:
         directories = [each for each in found if each.is_dir(follow_symlinks=False)]
         old = {each.name for each in directories if each.stat().st_mtime < oldest}
     # Read after the directories: what is written meanwhile is not old.
-    return sorted(f"{_PREFIX}{name}" for name in old - _directories(_needed())) if old else []
+    if not old:
+        return []
+    return sorted(f"{_PREFIX}{name}" for name in old - upload_checks.unfinished() - _directories(_needed()))
 
 
 def _find_objects() -> list[str]:

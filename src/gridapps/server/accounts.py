@@ -28,7 +28,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "courier": ("database", "secret"),
     "promoter": ("database", "tokens"),
     "scanner": (),
-    "housekeeper": ("database", "exports", "registry", "trusted"),
+    "housekeeper": ("database", "registry", "trusted"),
+    "importer": ("database", "exports"),
     "worker": ("database", "exports", "outputs", "tokens"),
 }
 _PYTHON = GROUPS.keys() - {"nginx", "registry", "trusted"}

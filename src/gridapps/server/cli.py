@@ -24,6 +24,7 @@ _COMMANDS = _Commands(
         "courier": "parts.courier",
         "doctor": "instance.doctor",
         "housekeeper": "parts.housekeeper",
+        "importer": "parts.importer",
         "import": "data.import_files",
         "init": "instance.init",
         "launcher": "parts.launcher",

@@ -1,7 +1,8 @@
-"""The housekeeper: a process that periodically removes what the instance no longer needs.
+"""The housekeeper: a process that periodically removes images and sessions that the instance no longer needs.
 
 It runs its jobs one after the other. A job can be killed at any point and starts again in the next round, so
-there is no orderly stop. `gridapps-server tidy` runs the same jobs at once, and those of workers.
+there is no orderly stop. `gridapps-server tidy` runs the same jobs at once, and those of the importer and
+of workers.
 """
 
 import fcntl
@@ -17,7 +18,6 @@ from django.db import close_old_connections
 
 from gridapps.housekeeping import expiry, output_files, sweeping
 from gridapps.housekeeping import image_retention as retention
-from gridapps.housekeeping import lost_exports as exports
 from gridapps.housekeeping import lost_outputs as outputs
 from gridapps.registry.models import Release
 from gridapps.server import layout
@@ -35,7 +35,6 @@ class Job:
     name: str
     plan: Callable[[], Iterable[str]]  # tells what would be removed
     run: Callable[[], Iterable[str]]
-    rounds: int = 1  # it runs in every round, or in every nth
 
 
 def plan_images() -> Iterator[str]:
@@ -55,12 +54,9 @@ def _line(release: Release) -> str:
     return f"release {release}: {release.size} bytes"
 
 
-# The last one lists everything that is stored, so it runs once a day.
 JOBS = (
     Job("images", plan_images, remove_images),
     Job("sessions", expiry.plan, expiry.tidy),
-    Job("deleted exports", exports.find_deleted, exports.tidy_deleted),
-    Job("exports", exports.find, exports.tidy, rounds=24),
 )
 # Workers own the outputs, so these run with a worker's rights. Workers sweep by themselves; only the second
 # job lists everything that is stored.
@@ -77,8 +73,6 @@ def keep_house(data: Path) -> None:
         with alone(data):
             _ask_for_blobs(data)
             for job in JOBS:
-                if round_ % job.rounds:
-                    continue
                 close_old_connections()
                 try:
                     removed = list(job.run())

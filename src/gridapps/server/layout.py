@@ -56,6 +56,7 @@ OF_THE_INSTANCE: Mapping[str, Place] = {
     "run/nginx": Place("nginx", "nginx", 0o700, "everything"),
     "run/housekeeper": Place("housekeeper", "housekeeper", 0o700),
     "authority": Place("", EVERYBODY, 0o750),
+    "incoming": Place("application", "importer", 0o2770, "owners"),
     "database": Place("", "database", 0o2770),
     "registry": Place("registry", "registry", 0o2770, "everything"),
     "trusted": Place("trusted", "trusted", 0o2750, "everything"),
@@ -65,7 +66,7 @@ OF_THE_INSTANCE: Mapping[str, Place] = {
     "scans": Place("promoter", "scanner", 0o2750, "everything"),
 }
 OF_THE_STORAGE: Mapping[str, Place] = {
-    "exports": Place("housekeeper", "exports", 0o2750, "directories"),
+    "exports": Place("importer", "exports", 0o2750, "directories"),
     "outputs": Place("worker", "outputs", 0o2750, "everything"),
 }
 # Owner, group and mode of files, for those that exist.

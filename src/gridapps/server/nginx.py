@@ -14,6 +14,7 @@ from django.template import Context, Engine
 
 from gridapps.api.registry.refusals import refusal
 from gridapps.config.environment import Environment
+from gridapps.exports.upload_states import MAX_PART
 from gridapps.pushes.portions import portions
 from gridapps.server import distribution, layout
 
@@ -41,6 +42,7 @@ def configuration(environment: Environment, *, user: str = "") -> str:
         "listen": f"{address}:{environment.port}",
         "origin": environment.origin,
         "authority": environment.authority,
+        "part": MAX_PART,
         "largest_upload": 2 * environment.max_image,
         "portions": list(portions(environment.max_image)),
         "challenge": _text(distribution.challenge(environment)),
@@ -81,6 +83,10 @@ def _refusals(environment: Environment) -> dict[str, dict[str, object]]:
         ),
         "registry_unavailable": refusal(unavailable, code="UNAVAILABLE"),
         "registry_too_many_connections": refusal(connections, code="TOOMANYREQUESTS"),
+        "part_too_large": {
+            "error": f"A part of an upload has at most {MAX_PART} bytes.",
+            "code": "too-large",
+        },
         "too_large": {"error": "The body is larger than 2 MiB.", "code": "too-large"},
         "too_many_guesses": {
             "error": "Too many attempts from your address; wait a minute.",

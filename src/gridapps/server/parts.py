@@ -47,6 +47,7 @@ def parts(settings: Environment, accounts: Accounts, *, works: bool) -> list[Pla
         *([_own(settings, accounts, "scanner", None)] if settings.scanner else ()),
         _own(settings, accounts, "promoter", None),
         _own(settings, accounts, "housekeeper", None),
+        _own(settings, accounts, "importer", None),
     ]
     if works:
         found += [

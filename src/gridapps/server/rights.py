@@ -40,7 +40,7 @@ RIGHTS: Mapping[str, Rights] = {
     "application": Rights(
         runs="pages and API",
         reads=("authority/ca.key", "authority/token.key", "outputs", "run/uploads", "secret-key", "trusted"),
-        writes=(*_DATABASE, "registry", "run/application", "run/reading"),
+        writes=(*_DATABASE, "incoming", "registry", "run/application", "run/reading"),
         reaches="database, broker, storage, both registries",
     ),
     "registry": Rights(
@@ -74,9 +74,14 @@ RIGHTS: Mapping[str, Rights] = {
         reaches="what the operator's command connects to",
     ),
     "housekeeper": Rights(
-        runs="removal of images and of leftovers of imports",
+        runs="removal of images and sessions",
         reads=("run/uploads", "trusted"),
-        writes=(*_DATABASE, "exports", "registry", "run/housekeeper"),
+        writes=(*_DATABASE, "registry", "run/housekeeper"),
+        reaches="database",
+    ),
+    "importer": Rights(
+        runs="checks of uploads, removal of export files",
+        writes=(*_DATABASE, "exports", "incoming"),
         reaches="database, storage",
     ),
     "worker": Rights(

@@ -38,6 +38,7 @@ _MODULES = (
     "gridapps.server.cli",
     "gridapps.server.commands.parts",
     "gridapps.server.housekeeper",
+    "gridapps.server.importer",
     "gridapps.server.node",
     "uvicorn.lifespan.off",
     "uvicorn.loops.auto",

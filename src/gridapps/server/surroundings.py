@@ -13,13 +13,15 @@ _COMMON = frozenset({
 })  # fmt: skip
 _COMMON_PREFIXES = ("LC_", "PYTHON", "COVERAGE_")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
-_ALL = ("application", "courier", "promoter", "scanner", "housekeeper", "worker")
+_ALL = ("application", "courier", "promoter", "scanner", "housekeeper", "importer", "worker")
 # Settings that hold a secret, and the parts that receive it. Every part receives all other settings.
 SECRETS: Mapping[str, frozenset[str]] = {
-    "GRIDAPPS_DATABASE": frozenset({"application", "courier", "promoter", "housekeeper", "worker"}),
+    "GRIDAPPS_DATABASE": frozenset(
+        {"application", "courier", "promoter", "housekeeper", "importer", "worker"}
+    ),
     "GRIDAPPS_BROKER": frozenset({"application", "worker"}),
     "GRIDAPPS_METRICS_TOKEN": frozenset({"application"}),
-    "AWS_": frozenset({"application", "housekeeper", "worker"}),  # for S3 storage
+    "AWS_": frozenset({"application", "importer", "worker"}),  # for S3 storage
 }
 
 

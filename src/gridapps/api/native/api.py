@@ -30,6 +30,7 @@ from gridapps.api.native import (
     shares,
     showing,
     tasks,
+    uploads,
 )
 from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.parsing import JsonParser, names
@@ -131,7 +132,7 @@ api.add_exception_handler(HttpError, _on_http_error)
 api.add_exception_handler(ValidationError, _on_invalid)
 api.add_decorator(_strict_query, mode="view")
 for _module in (
-    me, developer, certificates, apps, releases, counts, shares, exports, runs, showing, log, outputs, tasks,
-    hooks, audit,
+    me, developer, certificates, apps, releases, counts, shares, exports, uploads, runs, showing, log,
+    outputs, tasks, hooks, audit,
 ):  # fmt: skip
     api.add_router("", _module.router)

@@ -22,6 +22,8 @@ Serial = Annotated[str, Path(), _key("^[0-9a-f]{1,40}$", "serial number of a cer
 Pk = Annotated[str, Path(), _key(f"^{PK_PATTERN}$", "key")]
 DigestKey = Annotated[str, Path(), _key("^sha256:[0-9a-f]{64}$", "digest of a release")]
 AttachmentKey = Annotated[str, Path(), _key("^sha256:[0-9a-f]{64}$", "digest of an attachment")]
+UploadId = Annotated[str, Path(), _key(f"^{UUID_PATTERN}$", "key of an upload")]
+FileIndex = Annotated[str, Path(), _key("^[0-9]{1,4}$", "index of a file of the upload")]
 Pks = Annotated[str, Path(), _key(PKS_PATTERN, "key, or several separated by commas")]
 
 
@@ -44,6 +46,20 @@ def if_none_match() -> dict[str, Any]:
 def content(status: int, **types: Any) -> dict[str, Any]:
     """Declare a response that is not JSON."""
     return {"responses": {status: {"content": types}}}
+
+
+def tus(status: int, *headers: str) -> dict[str, Any]:
+    """Declare the headers of the protocol tus: of the request, and `headers` of the response."""
+    return {
+        "parameters": [
+            _header("Tus-Resumable", "1.0.0"),
+            _header("Upload-Offset", "where the part begins"),
+            _header("Upload-Checksum", "sha1 or sha256, a space, and the digest in base64"),
+        ],
+        "responses": {
+            status: {"headers": {name: {"required": True, "schema": {"type": "string"}} for name in headers}}
+        },
+    }
 
 
 def _header(name: str, description: str) -> dict[str, Any]:

@@ -48,12 +48,14 @@ def tidy(dry_run: bool) -> None:
     from gridapps.server import layout
     from gridapps.server.accounts import acting_as
     from gridapps.server.housekeeper import JOBS, OF_WORKERS, alone
+    from gridapps.server.importer import JOBS as OF_THE_IMPORTER
 
     ours = accounts_of(settings).found
     count = 0
     with alone(settings.data.absolute()):
         layout.open_blobs(settings.data.absolute() / STORAGE[Registry.DEVELOPER], accounts_of(settings))
-        for role, jobs in (("housekeeper", JOBS), ("worker", OF_WORKERS)):
+        of_the_importer = [job for _, job in OF_THE_IMPORTER]
+        for role, jobs in (("housekeeper", JOBS), ("importer", of_the_importer), ("worker", OF_WORKERS)):
             with acting_as(ours.get(role)):
                 for job in jobs:
                     for line in call(lambda job=job: list(job.plan() if dry_run else job.run())):

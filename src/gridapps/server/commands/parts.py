@@ -156,6 +156,17 @@ def housekeeper() -> None:
     keep_house(settings.data.absolute())
 
 
+@click.command()
+def importer() -> None:
+    """Check uploads until interrupted, and remove files of deleted exports (`up` starts one by itself)."""
+    prepare_worker(say=say, rights="importer")
+    from gridapps.server.importer import Importer
+
+    mine = Importer()
+    _on_interrupt(mine.stop)
+    mine.run()
+
+
 def _on_interrupt(stop: Callable[[], object]) -> None:
     """Call `stop` at SIGTERM or SIGINT."""
     for number in (signal.SIGTERM, signal.SIGINT):
