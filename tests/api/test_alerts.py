@@ -58,6 +58,8 @@ def test_the_documentation_lists_the_rules() -> None:
 
 NODE = 'gridapps_node_up{node="one"}'
 SILENT = 'gridapps_node_silent_seconds{node="one"}'
+FREE, FLOOR = "gridapps_free_disk_bytes", "gridapps_min_free_disk_bytes"
+SHORT = {'free_disk_bytes{node="one"}': "1x30", 'min_free_disk_bytes{node="one"}': "2x30"}
 ENGINE = 'gridapps_node_engine_seconds{node="one"}'
 
 
@@ -75,6 +77,10 @@ ENGINE = 'gridapps_node_engine_seconds{node="one"}'
         ("GridAppsEngineSilent", {NODE: "0x30"}, False),
         ("GridAppsContainerStuck", {'gridapps_node_stuck_containers{node="one"}': "1x40"}, True),
         ("GridAppsContainerStuck", {'gridapps_node_stuck_containers{node="one"}': "0x10 1x30"}, False),
+        ("GridAppsDiskNearlyFull", {FREE: "9x20 1x9", FLOOR: "2x30"}, True),
+        ("GridAppsDiskNearlyFull", {FREE: "9x30", FLOOR: "2x30"}, False),
+        ("GridAppsDiskNearlyFull", {FREE: "9x30", FLOOR: "0x30"}, False),
+        ("GridAppsDiskNearlyFull", {f"gridapps_node_{rest}": value for rest, value in SHORT.items()}, True),
         ("GridAppsQueueOld", {'gridapps_queue_oldest_seconds{user_class="user"}': "4000x30"}, True),
         ("GridAppsQueueOld", {'gridapps_queue_oldest_seconds{user_class="user"}': "10x30"}, False),
         ("GridAppsHooksOld", {"gridapps_hook_deliveries_oldest_seconds": "4000x30"}, True),
@@ -110,7 +116,7 @@ def test_the_first_failure_of_the_platform_is_noticed(
 def test_the_alerts_ask_for_metrics_that_there_are(token: str) -> None:
     Node.objects.create(
         name="one", slots=1, cpus=1, memory=1, disk=1, version="1", started_at=timezone.now(),
-        last_seen_at=timezone.now(), engine_latency=0.1,
+        last_seen_at=timezone.now(), engine_latency=0.1, free_disk=2, min_free_disk=1,
     )  # fmt: skip
     there = {name.partition("{")[0] for name in samples_of(get(token))}
     assert set(re.findall(r"gridapps_\w+", " ".join(re.findall(r"expr: (.*)", RULES.read_text())))) <= there

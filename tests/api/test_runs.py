@@ -15,7 +15,7 @@ from gridapps.access import operations as access
 from gridapps.api.native import outputs
 from gridapps.registry.models import App
 from gridapps.runs import queue, store
-from gridapps.runs.models import Output, Run, Task
+from gridapps.runs.models import Node, Output, Run, Task
 from gridapps.runs.states import State
 from gridapps.runs.store import AttemptFiles
 from tests.api.conftest import DIGEST, Caller, Callers, MakeApp, MakeExport
@@ -386,3 +386,54 @@ def test_a_zip_that_meets_the_removal_ends_with_a_sentence(
 
     monkeypatch.setattr(store, "path", path_and_then_gone)
     assert callers.developer("GET", f"/runs/{ended}/outputs.zip").status_code == status
+
+
+def test_nothing_is_submitted_while_the_disk_is_nearly_full(
+    callers: Callers, app: App, make_export: MakeExport, settings: Any
+) -> None:
+    export = str(make_export(callers.developer.user).pk)
+    key, known = submit(callers, export), str(uuid4())
+    assert callers.developer("PUT", f"/apps/roads/runs/{known}", {"export": export}).status_code == 202
+    callers.developer("POST", f"/runs/{key}/cancel")
+    settings.GRIDAPPS = settings.GRIDAPPS.model_copy(update={"min_free_disk": 2**60})
+    for method, path, body in (
+        ("POST", "/apps/roads/runs", {"export": export}),
+        ("PUT", f"/apps/roads/runs/{uuid4()}", {"export": export}),
+        ("POST", f"/runs/{key}/retry", None),
+    ):
+        answer = callers.developer(method, path, body)
+        assert answer.status_code == 507, answer.content
+        assert answer.json()["code"] == "insufficient-storage"
+        assert "The instance's disk is nearly full" in answer.json()["error"]
+    assert callers.developer("PUT", f"/apps/roads/runs/{known}", {"export": export}).status_code == 200
+    assert Run.objects.count() == 2
+
+
+def test_a_queued_run_says_that_the_disks_of_nodes_are_nearly_full(
+    callers: Callers, app: App, make_export: MakeExport
+) -> None:
+    key = submit(callers, str(make_export(callers.developer.user).pk))
+
+    def message() -> str:
+        (run,) = callers.developer("GET", f"/runs/{key}").json()["runs"]
+        return str(run["message"])
+
+    def node(name: str, **changes: Any) -> None:
+        fields = {"cpus": 64, "memory": 2**40, "disk": 2**40, "free_disk": 2**30, "min_free_disk": 2**31}
+        Node.objects.create(
+            name=name, slots=1, version="1", session=uuid4(), started_at=timezone.now(),
+            last_seen_at=timezone.now(), **fields | changes,
+        )  # fmt: skip
+
+    assert message() == ""
+    node("small", memory=1)
+    node("stopped", free_disk=2**40)
+    Node.objects.filter(name="stopped").update(session=None)
+    assert message() == ""
+    node("one")
+    assert (
+        message()
+        == "Waits: the disk of node one is nearly full: 1 GiB are free, and 2 GiB have to stay free."
+    )
+    node("two", free_disk=2**31)
+    assert message() == ""

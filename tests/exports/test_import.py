@@ -18,6 +18,8 @@ from gridapps.access.models import User
 from gridapps.exports import facts, operations, queries, stored_files
 from gridapps.exports.headers import BadPointCloud
 from gridapps.exports.models import Export
+from gridapps.storage import free_disk
+from gridapps.storage.free_disk import DiskNearlyFull
 from tests.exports.conftest import SHARED
 
 MEASURE = """
@@ -263,3 +265,24 @@ def test_every_good_file_is_imported(owner, shared):
 
 def test_the_shared_folder_is_looked_for_beside_the_tree():
     assert SHARED.parts[-2:] == ("shared", "data")
+
+
+def test_an_import_leaves_as_much_disk_free_as_the_instance_needs(owner, make_cloud, settings, monkeypatch):
+    """At the start, and after each piece that it copies; nothing is left of an import that ends."""
+    file = make_cloud()
+    before = settings.GRIDAPPS
+    settings.GRIDAPPS = before.model_copy(update={"min_free_disk": 2**60})
+    with pytest.raises(DiskNearlyFull, match=r"nearly full: .* are free, and 1048576 TiB have to stay free"):
+        operations.import_export(owner=owner, name="a", files=[file])
+    settings.GRIDAPPS = before
+
+    def full_later(*_directories, floor, more=0):
+        if more:
+            raise DiskNearlyFull("full")
+
+    monkeypatch.setattr(free_disk, "require", full_later)
+    monkeypatch.setattr(stored_files, "_link", lambda *_: False)
+    with pytest.raises(DiskNearlyFull):
+        operations.import_export(owner=owner, name="a", files=[file])
+    assert not Export.objects.exists()
+    assert list(stored_files.root().iterdir()) == []

@@ -167,6 +167,15 @@ def test_no_upload_begins_that_the_disk_cannot_hold(begin: Begin, settings: Any)
     assert not ExportUpload.objects.exists()
 
 
+def test_an_upload_that_goes_on_leaves_free_what_has_to_stay_free(begin: Begin, settings: Any) -> None:
+    upload = begin(10)
+    send(upload, b"ab")
+    settings.GRIDAPPS = settings.GRIDAPPS.model_copy(update={"min_free_disk": 2**60})
+    with pytest.raises(NoDiskSpace, match="no space for this upload"):
+        send(upload, b"cdef", offset=2)
+    assert incoming.path_of(upload.files.get()).read_bytes() == b"ab"
+
+
 def test_the_quota_counts_what_is_kept_and_what_is_announced(
     owner: User, begin: Begin, make_cloud: MakeCloud, settings: Any
 ) -> None:

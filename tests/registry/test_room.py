@@ -15,6 +15,7 @@ from gridapps.oci.manifests import OCI_MANIFEST
 from gridapps.pushes import disk, quota
 from gridapps.pushes.quota import AROUND
 from gridapps.registry import operations
+from gridapps.storage import free_disk
 from tests.fixtures.cast import Cast
 from tests.registry.built import Image, digest, layer
 from tests.registry.conftest import Developer, Refused
@@ -78,9 +79,7 @@ def test_what_tells_its_length_is_refused_before_it_is_sent(
     answer = judge(developer, location, room_left + 1)
     assert answer.status_code == 401
     sentence = answer.json()["details"]
-    assert (
-        f"developer's Apps take {AROUND} bytes, and this instance allows a developer {1000 * KIB}" in sentence
-    )
+    assert "developer's Apps take 16 KiB, and this instance allows a developer 1000 KiB. " in sentence
     assert answer.json()["errors"][0] == {"code": "DENIED", "message": sentence}
     assert judge(developer, location, room_left).status_code == 204
     assert judge(developer, location, room_left).status_code == 204, "the same request again"
@@ -194,3 +193,42 @@ def test_uploads_of_others_cannot_be_named(developer: Developer, cast: Cast, set
     for key in ("..", "../x", "%2e%2e", "a/b", "."):
         assert judge(developer, f"/v2/{developer.name}/blobs/uploads/{key}", 5).status_code == 401
     assert settings.DATA.exists()
+
+
+GIB = 1024**3
+
+
+def free() -> int:
+    return free_disk.measure(settings.DATA, floor=0).free
+
+
+def test_a_disk_below_its_floor_takes_no_push_and_frees_what_it_has(
+    developer: Developer, set_limits: Callable[..., None]
+) -> None:
+    location, image = begin(developer), Image()
+    developer.upload(*image.blobs)
+    set_limits(min_free_disk=free() + 100 * GIB)
+    uploads = f"/v2/{developer.name}/blobs/uploads/"
+    for method, uri, length in (("POST", uploads, 0), ("PATCH", location, 1), ("PATCH", location, None)):
+        answer = judge(developer, uri, length, method)
+        assert answer.status_code == 401, uri
+        assert "The instance's disk is nearly full: " in answer.json()["details"]
+    assert developer.push(image.manifest).status_code == 401
+    assert judge(developer, location, 0, "PUT").status_code == 204, "to complete it adds nothing"
+    assert judge(developer, location, 0, "DELETE").status_code == 204
+    set_limits(min_free_disk=0)
+    assert developer.push(image.manifest).status_code == 201
+
+
+def test_uploads_share_what_is_free_beyond_the_floor(
+    developer: Developer, set_limits: Callable[..., None]
+) -> None:
+    """Other programs take disk too while this runs, so the amounts are far apart."""
+    set_limits(max_registry=0, max_image=GIB, min_free_disk=max(free() - 12 * GIB, 1))
+    first, second = begin(developer), begin(developer)
+    assert judge(developer, first, 8 * GIB).status_code == 204
+    assert judge(developer, second, 8 * GIB).status_code == 401, "8 of 12 GiB are promised"
+    assert judge(developer, second, GIB).status_code == 204
+    answer = judge(developer, begin(developer), None)
+    assert answer.status_code == 403, "nginx sends it to the location of its portion"
+    assert int(answer["X-Portion"].removeprefix("@portion_")) <= GIB

@@ -784,3 +784,16 @@ def test_a_failure_of_the_sandbox_is_told_in_its_own_words(stage, monkeypatch):
         until(lambda: ended(run))
     assert "The engine does not see the workspace." in run.reason_text
     assert "log has the details" not in run.reason_text
+
+
+def test_a_node_whose_disk_is_nearly_full_claims_nothing_and_reports_it(stage, settings):
+    before = settings.GRIDAPPS
+    settings.GRIDAPPS = before.model_copy(update={"min_free_disk": 2**60})
+    run = stage.run(lambda _call: 0)
+    with stage.worker() as mine:
+        until(lambda: NodeRow.objects.filter(free_disk__lt=2**60, min_free_disk=2**60).exists())
+        assert Run.objects.get(pk=run.pk).state == State.QUEUED
+        assert overview.nodes()[0].standing == "disk nearly full"
+        settings.GRIDAPPS = before
+        mine._ring()
+        until(lambda: Run.objects.get(pk=run.pk).state == State.SUCCESS)

@@ -1,6 +1,7 @@
 """Errors of the API: status, stable code, sentence and fields."""
 
 import logging
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from django.http import Http404
 
 from gridapps.access.refusals import Refused
 from gridapps.arguments.schemas import InvalidArguments, InvalidSchema
+from gridapps.storage.free_disk import DiskNearlyFull
 from gridapps.storage.interface import StorageUnavailable
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ CODES = {
     "checksum-mismatch": 460,  # as in tus
     "internal-error": 500,
     "unavailable": 503,
+    "insufficient-storage": 507,
 }
 
 
@@ -58,6 +61,8 @@ _SENTENCES: dict[type[Exception], tuple[str, str]] = {
     OperationalError: ("unavailable", "The database does not answer; try again in a few seconds."),
     InterfaceError: ("unavailable", "The database does not answer; try again in a few seconds."),
 }
+# How SQLite and PostgreSQL say it.
+_DISK_FULL = re.compile(r"disk is full|No space left on device")
 _RETRY_AFTER = {"unavailable": "5", "too-many-queued": "60"}
 
 
@@ -74,8 +79,13 @@ def answer(error: Exception) -> Answer:
     """The answer for this exception. Of an unknown one it has only the id of its log entry."""
     if isinstance(error, Refused):
         return say(error.code, str(error), _fields(error))
+    if isinstance(error, DiskNearlyFull):
+        return say("insufficient-storage", str(error))
     if isinstance(error, StorageUnavailable):
         return say("unavailable", str(error))
+    if isinstance(error, OperationalError) and _DISK_FULL.search(str(error)):
+        logger.warning("%s: %s", type(error).__name__, error)
+        return say("insufficient-storage", "The instance's disk is full; try again later.")
     for kind in type(error).__mro__:
         if kind in _SENTENCES:
             logger.info("%s: %s", type(error).__name__, error)

@@ -89,6 +89,11 @@ class Environment(BaseSettings):
     max_registry: int = Field(
         100 * GIB, ge=0, description="disk that the images of one developer may take; 0 means no limit"
     )
+    min_free_disk: int = Field(
+        2 * GIB,
+        ge=0,
+        description="free disk below which pushes, imports and new tasks are refused; 0 means none",
+    )
     keep_releases: int = Field(
         10, ge=1, le=10_000, description="newest releases of an App whose images are kept at any age"
     )

@@ -18,7 +18,6 @@ from django.conf import settings
 from gridapps.exports.errors import NoDiskSpace, UploadConflict
 from gridapps.exports.models import ExportUpload, UploadFile
 
-SPARE = 1024**3  # bytes of the disk that uploads leave free
 _STRAY = 3600.0  # seconds after which a file without a row is removed
 _NO_SPACE = "The instance's disk is full. Try again later, or ask an administrator."
 
@@ -42,12 +41,12 @@ def arrived(file: UploadFile) -> int:
 
 
 def require_space(size: int) -> None:
-    """Raise NoDiskSpace unless the disk has `size` bytes, and some to spare."""
+    """Raise NoDiskSpace unless the disk has `size` bytes beyond what has to stay free."""
     try:
         free = shutil.disk_usage(directory()).free
     except OSError:
         raise NoDiskSpace("The instance cannot receive uploads now. Ask an administrator.") from None
-    if free < size + SPARE:
+    if free < size + settings.GRIDAPPS.min_free_disk:
         raise NoDiskSpace("The instance's disk has no space for this upload. Ask an administrator.")
 
 

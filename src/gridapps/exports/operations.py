@@ -20,6 +20,7 @@ from gridapps.exports.headers import BadPointCloud
 from gridapps.exports.models import Export, ExportFile
 from gridapps.hooks import outbox
 from gridapps.hooks.events import Event
+from gridapps.storage import free_disk
 from gridapps.storage.directory import make_directories, settle
 
 _MOST_FILES = 10_000
@@ -39,10 +40,11 @@ def import_export(*, owner: User, name: str, files: Sequence[Path]) -> Export:
     """Import point-cloud files as an export of `owner`: all of them, or none.
 
     Raises BadPointCloud with a line `FILE: sentence` for each file that cannot be imported, OSError if the
-    instance's disk fails, StorageUnavailable.
+    instance's disk fails, StorageUnavailable, DiskNearlyFull.
     """
     _check_names(name, files)
     root = stored_files.root()
+    require_free_disk(0)
     if root is None:
         return record_export(
             by=None, owner=owner, name=name, files=_take_all(files, lambda file, _number: take_to_s3(file))
@@ -59,6 +61,12 @@ def import_export(*, owner: User, name: str, files: Sequence[Path]) -> Export:
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
+
+
+def require_free_disk(more: int) -> None:
+    """Raise DiskNearlyFull unless `more` bytes of exports and their rows can be stored."""
+    directories = [settings.DATA, *filter(None, [stored_files.root()])]
+    free_disk.require(*directories, floor=settings.GRIDAPPS.min_free_disk, more=more)
 
 
 def _check_names(name: str, files: Sequence[Path]) -> None:

@@ -104,6 +104,7 @@ def receive(*, file: UploadFile, offset: int, content: bytes, checksum: tuple[st
             "The part does not have its checksum: it was changed on the way. Send it again."
         )
     _require_receiving(file.upload)
+    incoming.require_space(len(content))
     with incoming.writing(file) as descriptor:
         here = incoming.arrived(file)
         if offset != here:

@@ -10,7 +10,6 @@ checks size and modification time before each run.
 import errno
 import fcntl
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,12 +22,14 @@ from django.conf import settings
 
 from gridapps.exports.headers import BadPointCloud
 from gridapps.exports.models import ExportFile
+from gridapps.storage import free_disk
 from gridapps.storage.cache import Altered, Cache, Wanted
 from gridapps.storage.choice import current
 from gridapps.storage.directory import check_present
 from gridapps.storage.interface import Missing
 
 BEAT = 60.0  # seconds between two updates of the time that shows that an import goes on
+_PIECE = 8 * 1024**2  # bytes that are copied between two checks of the free disk
 _FICLONE = 0x40049409  # linux/fs.h: share all blocks of another file
 _AGAIN = "An administrator can remove the object and import the file again."
 
@@ -138,7 +139,8 @@ def store(source: Path, target: Path) -> Stored:
     """Link, reflink or copy the regular file `source` to `target`, which must not exist.
 
     A link is used only if programs in the sandbox, which run as another user, can read the file. Raises
-    BadPointCloud if `source` is not a readable regular file, OSError if the target's disk fails.
+    BadPointCloud if `source` is not a readable regular file, OSError if the target's disk fails,
+    DiskNearlyFull.
     """
     file = open_regular(source)
     try:
@@ -221,7 +223,9 @@ def _copy(file: int, target: Path) -> None:
         try:
             fcntl.ioctl(copy.fileno(), _FICLONE, source.fileno())
         except OSError:
-            shutil.copyfileobj(source, copy, 1024**2)
+            while piece := source.read(_PIECE):
+                free_disk.require(target.parent, floor=settings.GRIDAPPS.min_free_disk, more=len(piece))
+                copy.write(piece)
         copy.flush()
         os.fsync(copy.fileno())
         os.fchmod(copy.fileno(), 0o444)

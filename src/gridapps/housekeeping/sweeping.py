@@ -22,7 +22,7 @@ from gridapps.pushes.disk import Disk, Files
 from gridapps.registry.models import App, Layer, Release
 
 GRACE = 24 * 3600.0  # seconds for which a push may rely on what it has touched
-GIVEN_UP = 3600.0  # seconds; an idle, unopened upload counts as abandoned
+GIVEN_UP = 600.0  # seconds; an idle, unopened upload counts as abandoned
 # How cosign and the OCI referrers' fallback tag what belongs to a manifest: sha256-<hex>, sha256-<hex>.sig.
 _ATTACHED = re.compile(r"sha256-([0-9a-f]{64})(\.[a-z]+)?")
 log = logging.getLogger(__name__)
@@ -66,6 +66,12 @@ def sweep() -> list[str]:
     # What a process that was killed has moved aside is decided on first.
     there.settle(wanted=_Wanted(there, time.time()))
     return list(execute(plan()))
+
+
+def sweep_uploads() -> list[str]:
+    """Remove abandoned uploads alone; a line for each. Raises OSError."""
+    planner = _Planner(disk.developers(), without=())
+    return list(execute(SweepPlan(planner.now, list(planner.uploads()))))
 
 
 def plan(*, without: Collection[Release] = ()) -> SweepPlan:
@@ -160,10 +166,10 @@ class _Planner:
 
     def removals(self) -> Iterator[Removal]:
         """In the order in which they can be done."""
+        yield from self.uploads()
         apps = {app.app_id: app for app in App.objects.all()}
         for name in self._disk.repositories():
             files = self._disk.repository(name)
-            yield from self._uploads(name, files)
             if name not in apps:
                 # Perhaps this is not the database that belongs to this directory.
                 log.warning("The repository %s belongs to no App: it is left as it is.", name)
@@ -174,13 +180,16 @@ class _Planner:
                 log.warning("The repository %s is left as it is. %s", name, error)
         yield from self._blobs()
 
-    def _uploads(self, name: str, files: Files) -> Iterator[Removal]:
-        idle = [each for each in files.uploads() if each.touched < self.now - GIVEN_UP]
-        written = disk.being_written(idle)
-        for upload in idle:
-            if upload.path not in written:
-                line = f"upload {name}/{upload.path.name}: {upload.size} bytes"
-                yield Removal(Removable.UPLOAD, upload.path, name, line=line)
+    def uploads(self) -> Iterator[Removal]:
+        """The abandoned uploads of all repositories."""
+        for name in self._disk.repositories():
+            files = self._disk.repository(name)
+            idle = [each for each in files.uploads() if each.touched < self.now - GIVEN_UP]
+            written = disk.being_written(idle)
+            for upload in idle:
+                if upload.path not in written:
+                    line = f"upload {name}/{upload.path.name}: {upload.size} bytes"
+                    yield Removal(Removable.UPLOAD, upload.path, name, line=line)
 
     def _repository(self, name: str, files: Files, app: App) -> Iterator[Removal]:
         valid = app.releases.filter(state=Release.State.VALID).exclude(pk__in=self._without)

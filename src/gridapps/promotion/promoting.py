@@ -27,10 +27,13 @@ from gridapps.promotion import contents, layouts, scanning
 from gridapps.promotion.contents import ReleaseContents, Spoiled
 from gridapps.promotion.scanning import ScanResult
 from gridapps.pushes import references
-from gridapps.pushes.registry_client import NotInRegistry, Rejected, Repository
+from gridapps.pushes.disk import STORAGE
+from gridapps.pushes.registry_client import NotInRegistry, Rejected, Repository, Unavailable
 from gridapps.registry import kept_attachments
 from gridapps.registry.models import Share
 from gridapps.registry.states import SHARE_MOVES
+from gridapps.storage import free_disk
+from gridapps.storage.free_disk import DiskNearlyFull
 
 NOTED_EVERY = 0.5  # seconds between two updates of the progress
 log = logging.getLogger(__name__)
@@ -58,6 +61,7 @@ def promote(share: Share, *, stopping: Callable[[], bool] = lambda: False) -> bo
             if missing := kept_attachments.unsigned(kept):
                 fail(share, missing)
                 return False
+            _require_free_disk(share)
             _Copy(share, source, target).all_of(everything)
             verdict = _scan(share, release, target, stopping)
     except (_Over, scanning.GivenUp):
@@ -73,6 +77,15 @@ def promote(share: Share, *, stopping: Callable[[], bool] = lambda: False) -> bo
         fail(share, f"The developer registry does not have the release as it was pushed: {text}")
         return False
     return _end(share, kept, verdict)
+
+
+def _require_free_disk(share: Share) -> None:
+    """Raise Unavailable unless the copy leaves as much disk free as the instance needs."""
+    trusted = Path(settings.DATA) / STORAGE[Registry.TRUSTED]
+    try:
+        free_disk.require(trusted, floor=settings.GRIDAPPS.min_free_disk, more=share.release.size)
+    except DiskNearlyFull as error:
+        raise Unavailable(str(error)) from None
 
 
 def _scan(

@@ -239,10 +239,10 @@ def being_written(uploads: Iterable[Upload]) -> set[Path]:
     return {wanted[path] for path in (_noted() or _opened() if wanted else ()) if path in wanted}
 
 
-def note_opened(process: int, note: Path, *, group: int) -> None:
+def note_opened(process: int, note: Path, *, group: int) -> bool:
     """Record which files of uploads a process has open, for accounts that may not inspect the process.
 
-    The supervisor calls this periodically for the developer registry.
+    Returns whether there are any. The supervisor calls this periodically for the developer registry.
     """
     paths = sorted(path for path in _opened(process) if "/_uploads/" in path)
     content = os.fsencode("\n".join(["", *paths]))
@@ -253,6 +253,7 @@ def note_opened(process: int, note: Path, *, group: int) -> None:
         new.chmod(0o640)
         new.replace(note)
     os.utime(note)
+    return bool(paths)
 
 
 def _noted() -> set[str]:

@@ -26,14 +26,16 @@ class Capacity:
         memory: int = 0,
         disk: int = 0,
         held: int = 0,
+        floor: int = 0,
     ) -> Self:
         """The given values. For each 0, the value of this machine: one slot per processor, all processors (at
-        least one per slot), 3/4 of the memory, and the free space of the file system of `directory` plus
-        `held`, the space that workspaces of an earlier worker use: their tasks are counted separately."""
+        least one per slot), 3/4 of the memory, and the free space of the file system of `directory` beyond
+        `floor`, plus `held`, the space that workspaces of an earlier worker use: their tasks are counted
+        separately."""
         slots = slots or os.cpu_count() or 1
         return cls(
             slots=slots,
             cpus=cpus or max(os.cpu_count() or 1, slots),
             memory=memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4,
-            disk=disk or shutil.disk_usage(directory).free + held,
+            disk=disk or max(shutil.disk_usage(directory).free - floor, 0) + held,
         )

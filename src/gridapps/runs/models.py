@@ -43,6 +43,10 @@ class Node(models.Model):
         db_default="",
         help_text="a line for each container that the engine cannot remove",
     )
+    free_disk = models.BigIntegerField(null=True, help_text="free bytes where tasks and outputs are written")
+    min_free_disk = models.BigIntegerField(
+        null=True, help_text="free bytes below which the node claims no tasks; 0 means none"
+    )
     started_at = models.DateTimeField()
     last_seen_at = models.DateTimeField(help_text="on the database's clock")
     draining = models.BooleanField(

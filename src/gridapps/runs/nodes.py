@@ -22,6 +22,7 @@ from gridapps.audit import record
 from gridapps.runs.capacity import Capacity
 from gridapps.runs.errors import NodeTaken
 from gridapps.runs.models import Node
+from gridapps.storage.free_disk import FreeDisk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,17 +66,24 @@ def register(speaker: Speaker) -> None:
 
 
 def report(
-    speaker: Speaker, *, engine_version: str, engine_latency: float | None, stuck: Sequence[str] = ()
+    speaker: Speaker,
+    *,
+    engine_version: str,
+    engine_latency: float | None,
+    stuck: Sequence[str] = (),
+    free: FreeDisk | None = None,
 ) -> None:
     """Report that the node is alive. Raises NodeTaken when another worker acts for it now.
 
-    `stuck` has a sentence for each container that the engine cannot remove.
+    `stuck` has a sentence for each container that the engine cannot remove. `free`: None if not measured yet.
     """
     alive = Node.objects.filter(pk=speaker.node, session=speaker.session).update(
         last_seen_at=Now(),
         engine_version=engine_version[:100],
         engine_latency=engine_latency,
         stuck="\n".join(stuck),
+        free_disk=free.free if free else None,
+        min_free_disk=free.floor if free else None,
     )
     if not alive:
         register(speaker)

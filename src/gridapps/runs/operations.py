@@ -27,11 +27,12 @@ from gridapps.registry import sharing
 from gridapps.registry.errors import AppNotFound, NotAllowed, NothingToRun, ReleaseNotFound
 from gridapps.registry.models import App, Release, Share
 from gridapps.registry.queries import ChosenRelease
-from gridapps.runs import lanes, queue, worker_bell
+from gridapps.runs import lanes, node_disk, queue, worker_bell
 from gridapps.runs.errors import Blocked, Conflict, InvalidRequest, NotFound, QuotaExceeded, TooManyQueued
 from gridapps.runs.models import Output, Run, Task
 from gridapps.runs.states import ACTIVE, State
 from gridapps.sandbox.resources import faults as bounds
+from gridapps.sandbox.resources import shown
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def submit(*, by: User, request: Request, request_key: UUID | None = None) -> tu
     """Accept a run of one task per export file. Returns the run, and whether it is new.
 
     With `request_key` the same request again returns the same run. Raises NotFound, InvalidRequest,
-    InvalidArguments, InvalidHook, Conflict, TooManyQueued, QuotaExceeded, checking.Busy.
+    InvalidArguments, InvalidHook, Conflict, TooManyQueued, QuotaExceeded, DiskNearlyFull, checking.Busy.
     """
     known = _known(by, request, request_key)
     if known is not None:
@@ -153,7 +154,7 @@ def retry(*, by: User, run: Run) -> Run:
     """Submit a new run of the tasks that failed or were canceled, with the same release and arguments.
 
     Raises Conflict while the run is active or when nothing failed, TooManyQueued,
-    QuotaExceeded.
+    QuotaExceeded, DiskNearlyFull.
     """
     with transaction.atomic():
         if Run.objects.get(pk=run.pk).state in ACTIVE:
@@ -290,6 +291,7 @@ def _log_submission(run: Run, tasks: int) -> None:
 
 
 def _enqueue(by: User, run: Run, files: list[ExportFile]) -> Run:
+    node_disk.require_free()
     # Limits are counted under a lock on the user's row. Rows that only refer to it need not wait.
     User.objects.select_for_update(no_key=True).get(pk=run.owner_id)
     _require_export(run)
@@ -351,7 +353,8 @@ def _reserve_outputs(run: Run, tasks: int) -> None:
     reserved = active.aggregate(sum=Sum("run__disk"))["sum"] or 0
     if kept + reserved + tasks * run.disk > limit:
         raise QuotaExceeded(
-            f"You keep {kept} bytes of outputs, your waiting and running tasks may write {reserved} bytes "
-            f"more, and this run asks for {tasks * run.disk} bytes; at most {limit} bytes are allowed. Ask "
-            "for less disk, wait for tasks to end, or delete the outputs of runs that you no longer need."
+            f"You keep {shown('disk', kept)} of outputs, your waiting and running tasks may write "
+            f"{shown('disk', reserved)} more, and this run asks for {shown('disk', tasks * run.disk)}; at "
+            f"most {shown('disk', limit)} are allowed. Ask for less disk, wait for tasks to end, or delete "
+            "the outputs of runs that you no longer need."
         )

@@ -48,6 +48,13 @@ class NodeLoad:
     engine_version: str
     version: str
     stuck: list[str]  # a sentence for each container that the engine cannot remove
+    free_disk: int | None  # None: not reported yet
+    min_free_disk: int | None
+
+    @property
+    def is_short_of_disk(self) -> bool:
+        """Whether it claims no tasks because its disk is nearly full."""
+        return self.free_disk is not None and self.free_disk < (self.min_free_disk or 0)
 
     @property
     def standing(self) -> str:
@@ -58,6 +65,8 @@ class NodeLoad:
             return "silent"
         if self.engine_latency is None:
             return "engine away"
+        if self.is_short_of_disk:
+            return "disk nearly full"
         return "draining" if self.draining else "up"
 
 
@@ -213,6 +222,8 @@ def _load(node: Node, used: list[float], at: datetime) -> NodeLoad:
         engine_version=node.engine_version,
         version=node.version,
         stuck=node.stuck.splitlines(),
+        free_disk=node.free_disk,
+        min_free_disk=node.min_free_disk,
     )
 
 

@@ -6,7 +6,7 @@ settings define the maximums.
 
 from collections.abc import Mapping
 
-KIB, MIB, GIB = 1024, 1024**2, 1024**3
+KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 LEAST: Mapping[str, float] = {
     "cpus": 0.1,  # processors; an engine counts in hundredths
     "memory": 16 * MIB,  # bytes; an engine requires 6 MiB, and init and the C library need some of them
@@ -30,7 +30,8 @@ def shown(name: str, amount: float) -> str:
         return f"{amount:g} processors"
     if name == "time":
         return f"{amount:g} s"
-    for unit, size in (("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
+    for unit, size in (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
         if amount >= size:
-            return f"{amount / size:.4g} {unit}"
+            count = amount / size
+            return f"{count:.4g} {unit}" if count < 1000 else f"{count:.0f} {unit}"
     return f"{amount:g} bytes"

@@ -8,7 +8,7 @@ import click
 
 from gridapps.config.environment import Environment
 from gridapps.pki.authority import Authority
-from gridapps.server import accounts, layout
+from gridapps.server import accounts, layout, reserve
 from gridapps.server.accounts import Accounts
 from gridapps.server.instance import (
     SHARED,
@@ -33,6 +33,8 @@ def create() -> Environment:
     cannot = accounts.make()
     with usable(data):
         layout.make_parents(data)
+        if data.exists():
+            reserve.settle(data, floor=settings.min_free_disk)
         ours = accounts_of(settings)
         layout.make(data, layout.OF_THE_INSTANCE, ours)
         _write_once(data / "secret-key", secrets.token_urlsafe(48))

@@ -19,16 +19,17 @@ from gridapps.pki import membership
 from gridapps.pki.membership import Membership
 from gridapps.processes.leftovers import is_free
 from gridapps.sandbox.protocol import SandboxError
-from gridapps.server import accounts, engine_limits
+from gridapps.sandbox.resources import shown
+from gridapps.server import accounts, engine_limits, reserve
 from gridapps.server.engine import make_sandbox
 from gridapps.server.instance import Unusable, accounts_of
 from gridapps.server.parts import program
+from gridapps.storage import free_disk
 from gridapps.storage.choice import Location, open_storage
 from gridapps.storage.interface import StorageUnavailable
 
 PROGRAMS = ("docker-registry", "nginx")
 PROGRAMS_OF_A_NODE = ("mkfs.ext4",)
-LEAST_DISK = 2 * GIB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ def examine(settings: Environment, *, works: bool = True) -> Iterator[Finding]:
         yield _permissions(settings)
     yield _accounts(settings)
     yield from _files(settings)
-    yield _disk(data)
+    yield _disk(settings)
     yield _storage(settings)
     if member is None:
         yield from (_program(name) for name in PROGRAMS)
@@ -166,14 +167,19 @@ def _permissions(settings: Environment) -> Finding:
     return Finding(check=check, detail=user)
 
 
-def _disk(data: Path) -> Finding:
-    there = next(path for path in (data, *data.parents) if path.exists())
-    free = shutil.disk_usage(there).free
-    detail = f"{free / GIB:.1f} GiB free at {there}"
-    if free < LEAST_DISK:
-        fault = f"At least {LEAST_DISK // GIB} GiB are needed: free some, or move GRIDAPPS_DATA."
+def _disk(settings: Environment) -> Finding:
+    data = settings.data.absolute()
+    places = [data] if settings.storage.startswith("s3://") else [data, settings.shared / "outputs"]
+    found = free_disk.measure(*places, floor=settings.min_free_disk)
+    detail = f"{shown('disk', found.free)} free"
+    if found.free < reserve.SIZE:
+        fault = f"The disk of {data} is full: free some, or move GRIDAPPS_DATA."
         return Finding(check="disk", detail=detail, fault=fault)
-    return Finding(check="disk", detail=detail)
+    warning = (
+        f"Less than GRIDAPPS_MIN_FREE_DISK ({shown('disk', found.floor)}): pushes, imports and new tasks are "
+        "refused. Free some (gridapps-server tidy)."
+    )
+    return Finding(check="disk", detail=detail, warning=warning if found.is_short else "")
 
 
 def _storage(settings: Environment) -> Finding:

@@ -24,7 +24,8 @@ from gridapps.server import layout
 
 FIRST = 60.0  # seconds after the start, when the instance is busy
 PATIENCE = 60.0  # seconds to wait for the supervisor
-EVERY = 3600.0  # seconds between two rounds
+EVERY = 60.0  # seconds between two rounds
+_HOUR = 60  # rounds
 log = logging.getLogger(__name__)
 
 
@@ -35,6 +36,8 @@ class Job:
     name: str
     plan: Callable[[], Iterable[str]]  # tells what would be removed
     run: Callable[[], Iterable[str]]
+    rounds: int = 1  # it runs in every round, or in every nth
+    needs_blobs: bool = False  # it removes blobs, whose directories the supervisor has to open
 
 
 def plan_images() -> Iterator[str]:
@@ -55,9 +58,11 @@ def _line(release: Release) -> str:
 
 
 JOBS = (
-    Job("images", plan_images, remove_images),
-    Job("sessions", expiry.plan, expiry.tidy),
+    Job("images", plan_images, remove_images, rounds=_HOUR, needs_blobs=True),
+    Job("sessions", expiry.plan, expiry.tidy, rounds=_HOUR),
 )
+# A part of the first one. Abandoned uploads may be large, so they do not wait for it.
+UPLOADS = Job("uploads", list, sweeping.sweep_uploads)
 # Workers own the outputs, so these run with a worker's rights. Workers sweep by themselves; only the second
 # job lists everything that is stored.
 OF_WORKERS = (
@@ -71,8 +76,11 @@ def keep_house(data: Path) -> None:
     for round_ in itertools.count():
         time.sleep(EVERY if round_ else FIRST)
         with alone(data):
-            _ask_for_blobs(data)
-            for job in JOBS:
+            for job in (*JOBS, UPLOADS):
+                if round_ % job.rounds:
+                    continue
+                if job.needs_blobs:
+                    _ask_for_blobs(data)
                 close_old_connections()
                 try:
                     removed = list(job.run())
@@ -80,6 +88,8 @@ def keep_house(data: Path) -> None:
                     # The other jobs and the next round go on.
                     log.exception("The job %s goes on in %.0f s", job.name, EVERY)
                 else:
+                    if not removed and job is UPLOADS:
+                        continue
                     log.info("The job %s removed %s things: %s", job.name, len(removed), removed[:20])
 
 

@@ -64,6 +64,7 @@ def capacity(settings: Environment, *, held: int = 0) -> Capacity:
         memory=settings.node_memory,
         disk=settings.node_disk,
         held=held,
+        floor=settings.min_free_disk,
     )
 
 

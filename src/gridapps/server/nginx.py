@@ -16,6 +16,7 @@ from gridapps.api.registry.refusals import refusal
 from gridapps.config.environment import Environment
 from gridapps.exports.upload_states import MAX_PART
 from gridapps.pushes.portions import portions
+from gridapps.sandbox.resources import shown
 from gridapps.server import distribution, layout
 
 CONNECTIONS = 8192  # of each worker process
@@ -71,15 +72,16 @@ def clean_environment() -> Mapping[str, str]:
 
 def _refusals(environment: Environment) -> dict[str, dict[str, object]]:
     """The bodies that nginx itself sends; those for registry clients in the form that these print."""
-    limit = environment.max_image
+    limit = shown("disk", environment.max_image)
     unavailable = "The instance is not available; try again in a moment."
     connections = f"Too many connections from your address at once; at most {environment.max_connections}."
     return {
         "certificate": refusal("The client certificate cannot be used: $ssl_client_verify."),
-        "image_too_large": refusal(f"The upload is too large: an image may have at most {limit} bytes."),
+        "image_too_large": refusal(f"The upload is too large: an image may have at most {limit}."),
         "portion_used_up": refusal(
-            f"The upload is too large: an image may have at most {limit} bytes, and an upload of "
-            "unknown length at most half of your remaining quota (`gridapps developer show`)."
+            f"The upload is too large: an image may have at most {limit}, and an upload of "
+            "unknown length at most half of your remaining quota (`gridapps developer show`) and of the disk "
+            "that is free."
         ),
         "registry_unavailable": refusal(unavailable, code="UNAVAILABLE"),
         "registry_too_many_connections": refusal(connections, code="TOOMANYREQUESTS"),

@@ -64,6 +64,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     data: str
     lock: int  # file descriptor of the instance's lock
     origin: str
+    min_free_disk: int  # bytes; 0: none
     accounts: Accounts
     parts: list[PlannedPart]
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import click
 from setproctitle import setproctitle
 
-from gridapps.server import accounts, layout, plan
-from gridapps.server.accounts import Accounts
+from gridapps.server import accounts, layout, plan, reserve
 from gridapps.server.plan import Command, Plan
 from gridapps.server.supervise import STOPPED_EARLY, Forked, NotStarted, Supervisor
+from gridapps.storage import free_disk
 
 # The modules of the parts, and those that their libraries import by name.
 _MODULES = (
@@ -67,7 +67,7 @@ def _supervise(planned: Plan) -> None:
         parts=planned.parts,
         data=data,
         say=_say,
-        look=partial(_look_after_pushes, data=data, accounts=planned.accounts),
+        look=partial(_look_after_pushes, planned=planned),
     )
     for number in plan.SIGNALS:
         signal.signal(number, lambda *_: supervisor.stop())
@@ -144,12 +144,18 @@ def _be(child: Forked, data: Path) -> None:
     command(part.runs.words, prog_name="gridapps-server")
 
 
-def _look_after_pushes(process: int, *, data: Path, accounts: Accounts) -> None:
-    """Do what only root can for the parts that share the developer registry's storage."""
+def _look_after_pushes(process: int, *, planned: Plan) -> None:
+    """Do what only root can for the parts that share the developer registry's storage, and for the disk."""
     from gridapps.pki.tokens import Registry
     from gridapps.pushes.disk import NOTE, STORAGE, note_opened
 
-    note_opened(process, data / NOTE, group=accounts.gid("registry"))
+    data, accounts, floor = Path(planned.data), planned.accounts, planned.min_free_disk
+    reserve.settle(data, floor=floor)
+    receives = note_opened(process, data / NOTE, group=accounts.gid("registry"))
+    if receives and free_disk.measure(data / STORAGE[Registry.DEVELOPER], floor=floor // 2).is_short:
+        # Other programs fill the disk: no upload takes more. New ones are refused.
+        _say("The disk is nearly full: the uploads to the developer registry are ended.")
+        os.kill(process, signal.SIGTERM)
     asked = data / layout.OPEN_BLOBS
     if asked.is_file() and not asked.is_symlink():
         layout.open_blobs(data / STORAGE[Registry.DEVELOPER], accounts)

@@ -3,7 +3,8 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Set
+from pathlib import Path
 
 from django.core.management import call_command
 
@@ -38,12 +39,21 @@ def up(
             data=str(data),
             lock=lock,
             origin=settings.origin,
+            min_free_disk=settings.min_free_disk,
             accounts=accounts,
             parts=parts(settings, accounts, works=works),
         )
+        _forget_others(data / "run", {part.name for part in planned.parts})
         environment = surroundings.of_supervisor(settings)
         signal.pthread_sigmask(signal.SIG_BLOCK, plan.SIGNALS)
         if interrupted.is_set():
             say(STOPPED_EARLY)
             return
         plan.execute(planned, environment)
+
+
+def _forget_others(run: Path, names: Set[str]) -> None:
+    """Remove the lock files of parts that an earlier start had, so that `status` does not miss them."""
+    for held in run.glob("*.held"):
+        if held.stem not in names:
+            held.unlink()

@@ -21,6 +21,7 @@ from gridapps.registry.models import App, Release, Share
 from gridapps.runs import counts, operations
 from gridapps.runs import queries as run_queries
 from gridapps.runs.operations import Request
+from gridapps.storage.interface import StorageUnavailable
 from gridapps.web.forms import user_of
 
 RELEASES_SHOWN = SHARES_SHOWN = 50
@@ -75,7 +76,7 @@ def run(request: HttpRequest, app_id: str) -> HttpResponse:
             app=app_id, arguments=_arguments(request), export=int(export) if export.isdecimal() else 0
         )
         submitted, _ = operations.submit(by=user_of(request), request=wanted)
-    except Refused as error:
+    except (Refused, StorageUnavailable) as error:
         messages.error(request, str(error))
         return redirect("app", app_id)
     return redirect("run", submitted.pk)

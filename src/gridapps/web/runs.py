@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from gridapps.access import permissions
 from gridapps.registry import queries as registry
-from gridapps.runs import models, omissions, operations, queries, retention
+from gridapps.runs import models, node_disk, omissions, operations, queries, retention
 from gridapps.runs.errors import Conflict
 from gridapps.runs.position import position
 from gridapps.runs.states import ACTIVE, State
@@ -34,6 +34,7 @@ def show(request: HttpRequest, run_id: UUID) -> HttpResponse:
         "run.html",
         {
             "run": run,
+            "waits": node_disk.why_waiting(run) if run.state == State.QUEUED else "",
             "owns": owns,
             "may_show": owns and not registry.owns(user, run.release.app) and not run.release.app.deleted_at,
             "active": run.state in ACTIVE,

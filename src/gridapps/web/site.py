@@ -1,10 +1,15 @@
 """The site of the administration, for administrators only, who are superusers."""
 
+from typing import Any
+
 from django.contrib.admin import AdminSite
 from django.http import HttpRequest
+from django.template.response import TemplateResponse
 
 from gridapps.access.models import User
 from gridapps.access.permissions import is_administrator
+from gridapps.runs import node_disk
+from gridapps.runs.models import Node
 
 
 class Administration(AdminSite):
@@ -12,6 +17,15 @@ class Administration(AdminSite):
 
     site_header = site_title = "GRiD Apps administration"
     index_template = "administration/index.html"
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        """The first page. It tells which disks are nearly full."""
+        here = node_disk.free()
+        short = [f"The first machine: {here}."] if here.is_short else []
+        for node in Node.objects.filter(session__isnull=False).order_by("name"):
+            if (found := node_disk.disk_of(node)) and found.is_short:
+                short.append(f"Node {node.name}: {found}.")
+        return super().index(request, {**(extra_context or {}), "short_of_disk": short})
 
     def has_permission(self, request: HttpRequest) -> bool:
         """Only administrators: partial permissions would show runs of other users."""

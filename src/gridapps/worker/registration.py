@@ -16,6 +16,7 @@ from gridapps.runs import nodes
 from gridapps.runs.capacity import Capacity
 from gridapps.runs.errors import NodeTaken
 from gridapps.runs.nodes import Speaker
+from gridapps.storage.free_disk import FreeDisk
 
 
 @contextmanager
@@ -62,11 +63,22 @@ class Registration:
         nodes.register(speaker)
         self._speaker = speaker
 
-    def report(self, *, engine_version: str, engine_latency: float | None, stuck: list[str]) -> None:
+    def report(
+        self,
+        *,
+        engine_version: str,
+        engine_latency: float | None,
+        stuck: list[str],
+        free: FreeDisk | None,
+    ) -> None:
         """Report that the node is alive. Raises NodeTaken."""
         if self._speaker:
             nodes.report(
-                self._speaker, engine_version=engine_version, engine_latency=engine_latency, stuck=stuck
+                self._speaker,
+                engine_version=engine_version,
+                engine_latency=engine_latency,
+                stuck=stuck,
+                free=free,
             )
 
     def sign_off(self) -> None:

@@ -28,6 +28,7 @@ from gridapps.sandbox.protocol import SandboxError
 from gridapps.worker import registration
 from gridapps.worker.attempt_signals import Signals
 from gridapps.worker.clearing import Clearing
+from gridapps.worker.disk_watch import FloorWatch
 from gridapps.worker.engine_watch import EngineWatch
 from gridapps.worker.execution import Execution
 from gridapps.worker.leases import LeaseKeeper
@@ -78,6 +79,7 @@ class Worker:
         self._attempts = RunningAttempts()
         self._clearing = Clearing(node.sandbox)
         self._engine = EngineWatch(node.sandbox)
+        self._disk = FloorWatch()
         self._leases = LeaseKeeper(self._attempts, lease=lease)
         self._registration = Registration(
             node=node.name, capacity=capacity or Capacity.of_machine(lock.parent, slots=slots), lease=lease
@@ -126,10 +128,13 @@ class Worker:
 
         def take_over() -> None:
             self._registration.register(place)
-            self._report.hasten()
+            self._report_alive()
             self._reconciler.adopt(submit)
 
         def fill() -> None:
+            # Here and not in the thread that reports: a storage on the network may not answer for a while.
+            if self._disk.is_short():
+                return
             while claim := self._claim():
                 submit(claim, adopted=False)
 
@@ -220,6 +225,7 @@ class Worker:
             engine_version=self._engine.version,
             engine_latency=self._engine.latency,
             stuck=self._clearing.stuck(),
+            free=self._disk.last,
         )
 
     def _watch_engine(self) -> None:

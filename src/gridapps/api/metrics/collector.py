@@ -18,7 +18,7 @@ from gridapps.hooks.models import Delivery
 from gridapps.pki.tokens import Registry
 from gridapps.pushes import disk
 from gridapps.registry.models import Release
-from gridapps.runs import overview, reasons, tallies
+from gridapps.runs import node_disk, overview, reasons, tallies
 from gridapps.runs.models import Attempt, Run, Task
 from gridapps.runs.overview import NodeLoad
 from gridapps.runs.states import State
@@ -38,6 +38,8 @@ _OF_A_NODE = {
     "draining": "1 while it claims no more tasks.",
     "engine_seconds": "What the engine took to answer; absent when it did not.",
     "stuck_containers": "Containers that the engine cannot remove.",
+    "free_disk_bytes": "Free disk where tasks and outputs are written; absent until it is reported.",
+    "min_free_disk_bytes": "Free disk below which it claims no tasks; 0: none.",
 }
 
 
@@ -49,6 +51,7 @@ class Instance(Collector):
         yield from _tasks()
         yield from _nodes(overview.nodes())
         yield from _waiting_deliveries()
+        yield from _free_disk()
         yield _releases()
         yield _images()
         yield from _ended()
@@ -144,6 +147,8 @@ def _of(load: NodeLoad) -> dict[str, float | None]:
         "draining": load.draining,
         "engine_seconds": load.engine_latency,
         "stuck_containers": len(load.stuck),
+        "free_disk_bytes": load.free_disk,
+        "min_free_disk_bytes": load.min_free_disk,
     }
 
 
@@ -152,6 +157,18 @@ def _waiting_deliveries() -> Iterator[Metric]:
     yield GaugeMetricFamily("gridapps_hook_deliveries", "Deliveries of hooks that wait.", value=waiting.count)
     yield GaugeMetricFamily(
         "gridapps_hook_deliveries_oldest_seconds", "Age of the oldest of them.", value=waiting.oldest
+    )
+
+
+def _free_disk() -> Iterator[Metric]:
+    found = node_disk.free()
+    yield GaugeMetricFamily(
+        "gridapps_free_disk_bytes", "Free disk of the first machine's data or outputs.", value=found.free
+    )
+    yield GaugeMetricFamily(
+        "gridapps_min_free_disk_bytes",
+        "Free disk below which pushes, imports and new tasks are refused; 0: none.",
+        value=found.floor,
     )
 
 
@@ -164,6 +181,7 @@ def _images() -> Metric:
 
 def _releases() -> Metric:
     family = GaugeMetricFamily("gridapps_releases", "Pushed images, by verdict.", labels=["state"])
-    for state, count in Release.objects.order_by().values_list("state").annotate(n=Count("pk")):
-        family.add_metric([state], count)
+    counts = dict(Release.objects.order_by().values_list("state").annotate(n=Count("pk")))
+    for state in Release.State.values:
+        family.add_metric([state], counts.get(state, 0))
     return family

@@ -23,8 +23,9 @@ from gridapps.api.native.run_shapes import (
     Usage,
 )
 from gridapps.api.native.shapes import Resources
-from gridapps.runs import models, omissions, queries, retention
+from gridapps.runs import models, node_disk, omissions, queries, retention
 from gridapps.runs.position import position
+from gridapps.runs.states import State
 
 
 def visible(user: User, keys: Sequence[UUID], *, tasks: bool = False) -> list[models.Run]:
@@ -58,7 +59,7 @@ def shown(user: User, runs: Iterable[models.Run], *, tasks: bool) -> list[Run]:
             task_counts={state.value: count for state, count in counts[run.pk].items()},
             usage=usages.get(run.pk, _usage({})),
             retry_of=str(run.retry_of_id) if run.retry_of_id and owns(user, run) else None,
-            **(_in_full(run, position(run) if owns(user, run) else None) if tasks else {}),
+            **(_in_full(run, owner=owns(user, run)) if tasks else {}),
         )
         for run in runs
     ]
@@ -71,8 +72,13 @@ def _all(rows: QuerySet[models.Run], keys: Sequence[UUID]) -> list[models.Run]:
     return [found[key] for key in keys]
 
 
-def _in_full(run: models.Run, place: int | None) -> dict[str, Any]:
-    return {"queue_position": place, "tasks": [_task(task) for task in run.tasks.all()]}
+def _in_full(run: models.Run, *, owner: bool) -> dict[str, Any]:
+    waits = node_disk.why_waiting(run) if run.state == State.QUEUED else ""
+    return {
+        "queue_position": position(run) if owner else None,
+        "tasks": [_task(task) for task in run.tasks.all()],
+        "message": waits or run.message,
+    }
 
 
 def _shown(run: models.Run, **more: Any) -> Run:
@@ -90,7 +96,6 @@ def _shown(run: models.Run, **more: Any) -> Run:
         priority=run.priority,
         state=run.state,
         progress=run.progress,
-        message=run.message,
         reason=run.reason or None,
         reason_text=run.reason_text,
         version=run.version,
@@ -109,7 +114,7 @@ def _shown(run: models.Run, **more: Any) -> Run:
             cancel=f"{here}/cancel",
             retry=f"{here}/retry",
         ),
-        **more,
+        **{"message": run.message, **more},
     )
 
 

@@ -38,7 +38,7 @@ AppFilter = Annotated[str | None, Field(pattern=APP_ID)]
 
 @router.post(
     "/apps/{slug:app_id}/runs",
-    response=writes(404, 409, 429, body=True, status_202=SubmittedAnswer),
+    response=writes(404, 409, 429, 507, body=True, status_202=SubmittedAnswer),
     operation_id="submit_run",
 )
 def submit(request: HttpRequest, app_id: AppId, body: Body[Submission]) -> Status[SubmittedAnswer]:
@@ -49,7 +49,7 @@ def submit(request: HttpRequest, app_id: AppId, body: Body[Submission]) -> Statu
 
 @router.put(
     "/apps/{slug:app_id}/runs/{key}",
-    response=writes(404, 409, 429, body=True, status_200=SubmittedAnswer, status_202=SubmittedAnswer),
+    response=writes(404, 409, 429, 507, body=True, status_200=SubmittedAnswer, status_202=SubmittedAnswer),
     operation_id="submit_run_once",
 )
 def submit_once(
@@ -126,7 +126,7 @@ def cancel(request: HttpRequest, run_id: RunId) -> Status[RunsAnswer]:
 
 @router.post(
     "/runs/{run_id}/retry",
-    response=writes(404, 409, 429, body=False, status_202=SubmittedAnswer),
+    response=writes(404, 409, 429, 507, body=False, status_202=SubmittedAnswer),
     operation_id="retry_run",
 )
 def retry(request: HttpRequest, run_id: RunId) -> Status[SubmittedAnswer]:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import click
 
+from gridapps.server import reserve
 from gridapps.server.commands.terminal import call, user_named
-from gridapps.server.instance import accounts_of, prepare
+from gridapps.server.instance import accounts_of, of_first_machine, prepare, usable
 
 
 @click.command()
@@ -42,7 +43,10 @@ def import_files(files: tuple[Path, ...], owner: str, name: str) -> None:
 @click.option("--dry-run", is_flag=True, help="list what would be removed, and remove nothing")
 def tidy(dry_run: bool) -> None:
     """Remove at once what is no longer needed: images, exports and outputs (docs/housekeeping.md)."""
-    settings = prepare(rights="")
+    settings = of_first_machine()
+    with usable(settings.data.absolute()):
+        reserve.settle(settings.data.absolute(), floor=settings.min_free_disk)
+    prepare(rights="")
     from gridapps.pki.tokens import Registry
     from gridapps.pushes.disk import STORAGE
     from gridapps.server import layout

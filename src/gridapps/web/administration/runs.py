@@ -34,7 +34,7 @@ class NodeAdmin(Operated):
     list_filter = ("draining",)
     readonly_fields = (
         *("name", "slots", "cpus", "memory", "disk", "version", "engine_version", "engine_latency", "stuck"),
-        *("started_at", "last_seen_at", "draining", "reserved"),
+        *("free_disk", "min_free_disk", "started_at", "last_seen_at", "draining", "reserved"),
     )
     exclude = ("session", "place")
     actions = ("drain", "undrain")
