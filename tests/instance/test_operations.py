@@ -20,13 +20,8 @@ def text_of(stage: Stage, part: str) -> str:
 
 
 def test_status_of_an_instance_that_runs(stage: Stage) -> None:
-    stage.instance.wait_until(
-        lambda: json.loads(stage.instance.run_server_command("status", "--json"))["nodes"][0][
-            "engine_latency"
-        ],
-        what="measured",
-    )
     found = json.loads(stage.instance.run_server_command("status", "--json"))
+    assert found["faults"] == []
     assert found["database"] == ""
     assert {"application-1", "application-2", "courier", "nginx", "registry", "worker"} <= found[
         "parts"

@@ -1,18 +1,20 @@
 """`gridapps-server status`: rows, parts that are down, and a database that does not answer."""
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from django.conf import settings as django_settings
 from django.utils import timezone
 
 from gridapps.hooks import operations as hooks
-from gridapps.runs.models import Node
+from gridapps.runs.models import Node, Task
 from gridapps.server import status
 from tests.runs.conftest import make_run, release, shared_with
 from tests.runs.test_queue import claim
@@ -41,16 +43,85 @@ def found(cast, make_run, tmp_path, settings):
 def test_what_there_is(found):
     first, said = found
     assert said["parts"] == {"worker": False}
-    assert not status.healthy(said)
     (task,) = said["running"]
     assert (task["task"], task["node"], task["app"]) == (str(first.task), "one", "buildings")
     assert sum(each["count"] for each in said["queue"].values()) == 2
     assert said["nodes"][0]["running"] == 1
+    assert said["faults"] == [
+        "The part worker does not run: read log/worker.log.", "No node has a worker, so no task runs.",
+    ]  # fmt: skip
     json.dumps(said)
 
 
+def node(*, silent: int = 0, **changes: object) -> None:
+    """A node that is well, but for these changes."""
+    well = {"engine_latency": 0.1, "session": uuid4(), "free_disk": 2, "min_free_disk": 1}
+    seen = timezone.now() - timedelta(seconds=silent)
+    Node.objects.create(
+        name="one", slots=4, cpus=4, memory=2**32, disk=2**33, version="1", started_at=timezone.now(),
+        last_seen_at=seen, **well | changes,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def examined(db, tmp_path):
+    """The faults of an instance with one part that runs."""
+    (tmp_path / "run").mkdir()
+
+    def examine(**settings: object) -> list[str]:
+        with (tmp_path / "run" / "nginx.held").open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_SH)
+            own = django_settings.GRIDAPPS.model_copy(update={"data": tmp_path, **settings})
+            return status.examine(own)["faults"]
+
+    return examine
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({}, ""),
+        ({"draining": True}, ""),
+        (
+            {"silent": 302},
+            "The worker of node one has not reported for 5 min.",
+        ),
+        ({"engine_latency": None}, "The container engine of node one does not answer."),
+        ({"free_disk": 0}, "Node one has 0 bytes of free disk, and 1 bytes have to stay free: "),
+        ({"free_disk": None, "min_free_disk": None}, ""),
+        ({"stuck": "Since noon."}, "A container is stuck on node one: Since noon."),
+        ({"session": None}, "No node has a worker, so no task runs."),
+    ],
+)
+def test_what_is_wrong_with_a_node(examined, changes, fault):
+    node(**changes)
+    faults = examined()
+    assert len(faults) == bool(fault), faults
+    assert fault in "".join(faults)
+
+
+def test_a_lease_that_ran_out_and_a_delivery_that_waits_are_faults(examined, cast, make_run):
+    node()
+    make_run(owner="analyst", points=(1,), age=7300)
+    claim()
+    hooks.create(by=cast.analyst, target="https://example.org/", events=["run.started"])
+    assert examined() == []
+    Task.objects.update(lease_until=timezone.now() - timedelta(minutes=5))
+    assert examined() == ["The leases of 1 task have run out, and no worker gives them back."]
+
+
+def test_no_part_and_a_disk_below_its_floor_are_faults(db, tmp_path, settings):
+    node()
+    settings.GRIDAPPS = settings.GRIDAPPS.model_copy(update={"data": tmp_path, "min_free_disk": 2**60})
+    no_part, disk = status.examine(settings.GRIDAPPS)["faults"]
+    assert no_part == "No part was ever started in this data directory."
+    assert "This machine has " in disk
+    assert "pushes, imports and new tasks are refused" in disk
+    assert "FAULT: No part" in "\n".join(status.lines(status.examine(settings.GRIDAPPS)))
+
+
 def test_what_a_terminal_shows(found):
-    text = "\n".join(status.shown(found[1]))
+    text = "\n".join(status.lines(found[1]))
     for part in (
         "worker DOWN", "2 h", "one: 1/4 tasks, 1/4 processors, 0.0/4.0 GiB memory", "engine 250 ms",
         "seen 5 min ago, stopped, draining", "Running   1 task", "attempt 1, 0%",
@@ -77,7 +148,9 @@ def test_a_database_that_is_away(tmp_path):
     assert "Database  does not answer" in done.stdout
     assert "Traceback" not in done.stderr
     done = run(tmp_path, "--json", **away)
-    assert json.loads(done.stdout)["database"]
+    found = json.loads(done.stdout)
+    assert found["database"]
+    assert found["faults"][-1].startswith("The database does not answer: ")
 
 
 def test_no_instance_is_a_sentence(tmp_path):

@@ -5,23 +5,31 @@ When the database does not answer, the rest is shown.
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from gridapps.config.environment import Environment
-from gridapps.processes.leftovers import is_free
+from gridapps.pki import membership
+from gridapps.processes.leftovers import holders, is_free
+from gridapps.sandbox.resources import shown
 
 SHOWN = 20  # running tasks in the text
 MOST = 5  # developers in the text
+LATE = 60.0  # seconds after the end of a lease by which a worker gives the task back
+OLD = 3600.0  # seconds; the tries of a delivery end earlier
 _GIB = 1024**3
 
 
 def examine(settings: Environment) -> dict[str, Any]:
     """The state as JSON. `database` is empty, or the reason why it does not answer."""
-    found: dict[str, Any] = {"instance": settings.origin, "parts": _parts(settings.data.absolute() / "run")}
+    found: dict[str, Any] = {"instance": settings.origin, "parts": _parts(settings)}
     from django.db import Error
 
-    from gridapps.runs import overview
+    from gridapps.runs import node_disk, overview
+
+    try:
+        found["disk"] = asdict(node_disk.free())
+    except OSError as error:
+        found["disk"] = {"fault": f"The disk cannot be examined: {error.strerror}."}
 
     try:
         found |= {
@@ -34,18 +42,64 @@ def examine(settings: Environment) -> dict[str, Any]:
         }
     except Error as error:
         found["database"] = str(error).strip() or type(error).__name__
+    found["faults"] = list(_faults(found))
     return found
 
 
-def healthy(found: dict[str, Any]) -> bool:
-    """Whether all parts of this machine run and the database answers."""
-    return not found["database"] and bool(found["parts"]) and all(found["parts"].values())
+def _faults(found: dict[str, Any]) -> Iterator[str]:
+    """A sentence for each thing that keeps the instance from its work, or soon will."""
+    if not found["parts"]:
+        yield "No part was ever started in this data directory."
+    for name, runs in found["parts"].items():
+        if not runs:
+            yield f"The part {name} does not run: read log/{name}.log."
+    yield from _faults_of_disk("This machine", found["disk"])
+    if found["database"]:
+        yield f"The database does not answer: {found['database']}."
+        return
+    speaking = [node for node in found["nodes"] if node["speaks"]]
+    if not speaking:
+        yield "No node has a worker, so no task runs."
+    for node in speaking:
+        yield from _faults_of_node(node)
+    if late := [task for task in found["running"] if task["lease"] < -LATE]:
+        yield f"The leases of {_many(len(late))} have run out, and no worker gives them back."
+    if found["hooks"]["oldest"] > OLD:
+        yield f"A delivery of a hook waits for {_span(found['hooks']['oldest'])}: read log/courier.log."
 
 
-def shown(found: dict[str, Any]) -> Iterator[str]:
+def _faults_of_node(node: dict[str, Any]) -> Iterator[str]:
+    from gridapps.runs.overview import SILENT
+
+    name = node["name"]
+    if node["silent"] > SILENT:
+        yield f"The worker of node {name} has not reported for {_span(node['silent'])}."
+        return
+    if node["engine_latency"] is None:
+        yield f"The container engine of node {name} does not answer."
+    yield from _faults_of_disk(f"Node {name}", {"free": node["free_disk"], "floor": node["min_free_disk"]})
+    for sentence in node["stuck"]:
+        yield f"A container is stuck on node {name}: {sentence}"
+
+
+def _faults_of_disk(where: str, disk: dict[str, Any]) -> Iterator[str]:
+    if fault := disk.get("fault"):
+        yield fault
+    elif disk["free"] is not None and disk["free"] < disk["floor"]:
+        yield (
+            f"{where} has {shown('disk', disk['free'])} of free disk, and {shown('disk', disk['floor'])} "
+            "have to stay free: pushes, imports and new tasks are refused. Free some (docs/operations.md)."
+        )
+
+
+def lines(found: dict[str, Any]) -> Iterator[str]:
     """The lines of the text."""
     yield f"Instance  {found['instance']}"
+    for number, fault in enumerate(found["faults"] or ["All is well."]):
+        yield f"{'' if number else 'State':10}{'FAULT: ' if found['faults'] else ''}{fault}"
     yield from _shown_parts(found["parts"])
+    if "free" in found["disk"]:
+        yield f"Disk      {shown('disk', found['disk']['free'])} free"
     if found["database"]:
         yield f"Database  does not answer: {found['database']}"
         return
@@ -69,8 +123,12 @@ def shown(found: dict[str, Any]) -> Iterator[str]:
     yield from _shown_images(found["images"])
 
 
-def _parts(run: Path) -> dict[str, bool]:
+def _parts(settings: Environment) -> dict[str, bool]:
     """Each part that was started here, and whether it runs: a running part holds its lock file."""
+    run = settings.data.absolute() / "run"
+    if membership.load(settings.data.absolute()) is not None:
+        # Taking the lock could keep a worker that starts from it.
+        return {lock.stem: bool(holders(lock)) for lock in sorted((run / "worker").glob("*.lock"))}
     return {held.stem: not is_free(held) for held in sorted(run.glob("*.held"))}
 
 

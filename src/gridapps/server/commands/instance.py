@@ -62,13 +62,13 @@ def doctor(no_worker: bool) -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="print JSON and nothing else")
 def status(as_json: bool) -> None:
-    """Show parts, queue, running tasks, nodes and hooks. Exit status 1: a part or the database is down."""
+    """Show parts, disk, queue, running tasks, nodes and hooks. Exit status 0 only if all is well."""
     settings = prepare_look()
     from gridapps.server import status as page
 
     found = page.examine(settings)
-    click.echo(json.dumps(found, indent=2) if as_json else "\n".join(page.shown(found)))
-    sys.exit(0 if page.healthy(found) else 1)
+    click.echo(json.dumps(found, indent=2) if as_json else "\n".join(page.lines(found)))
+    sys.exit(1 if found["faults"] else 0)
 
 
 def _heed_interrupts() -> threading.Event:
