@@ -53,12 +53,23 @@ def test_events() -> None:
         "event: end",
         "data: {}",
         "",
+        "id: 7",
+        "data: a",
+        "",
+        "data: b",
+        "",
+        "id:",
+        "data: c",
+        "",
         "data: cut",
     ]
     assert list(events(text)) == [
         Event("line", "{\n}"),
         Event("message", "x"),
         Event("end", "{}"),
+        Event("message", "a", "7"),
+        Event("message", "b", "7"),
+        Event("message", "c", ""),
     ]
 
 

@@ -70,6 +70,43 @@ def test_watch_asks_for_the_next_change(server: Server, client: Client) -> None:
     assert tags == [None, '"1"', '"1"', '"1"', '"2"', '"2"']
 
 
+def test_a_client_without_a_place_polls(server: Server, client: Client) -> None:
+    full = json.dumps({"error": "Too many clients wait.", "code": "unavailable"}).encode()
+    turns = iter([run("QUEUED"), *[full] * 4, None, run("SUCCESS", version=2)])
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        turn = next(turns)
+        if turn is None:
+            reply(handler, 304, b"")
+        elif isinstance(turn, bytes):
+            reply(handler, 503, turn)
+        else:
+            reply(handler, 200, json.dumps({"runs": [turn]}).encode(), ETag=f'"{turn["version"]}"')
+
+    server.answer = answer
+    assert [each.state for each in client.watch(RUN)] == ["QUEUED", "SUCCESS"]
+    paths = [path.partition("?")[2] for _, path, _, _ in server.requests]
+    assert paths == ["", *["wait=50"] * 4, "", "wait=50"]
+
+
+def test_follow_goes_on_behind_the_last_event(server: Server, client: Client) -> None:
+    """Streams that end early, as of a client without a place, and one that starts anew."""
+    begin, end = b"event: begin\ndata: {}\n\n", b'event: end\ndata: {"state": "SUCCESS"}\n\n'
+    written = [b"id: %d\n" % number + event(1, "same") for number in range(4)]
+    streams = iter(
+        [
+            b"retry: 5000\n\n" + begin + b"".join(written[:2]),
+            b"retry: 5000\n\n",
+            written[2],
+            begin + b"".join(written) + end,
+        ]
+    )
+    server.answer = lambda handler: reply(handler, 200, next(streams))
+    assert [line.text for line in client.follow_log(RUN)] == ["same"] * 4
+    sent = [headers.get("last-event-id") for _, _, headers, _ in server.requests]
+    assert sent == [None, "1", "1", "2"]
+
+
 def test_watch_gives_up_in_the_end(server: Server, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gridapps_client.following._OUTAGE", 0.2)
     answers = iter([True])

@@ -102,12 +102,32 @@ def test_many_wait_at_once_on_few_threads_and_no_connection(scene: Scene) -> Non
         time.sleep(0.1)
     status = Path(f"/proc/{scene.server.pid}/status").read_text()
     count = int(re.findall(r"^Threads:\s+(\d+)$", status, re.M)[0])
+    assert codes == [200] * 38, "32 places for one user; the others poll"
+    followed = scene.get(f"/runs/{run}/log?follow=1")
+    assert followed.text == "retry: 5000\n\nevent: begin\ndata: {}\n\n", "and so do followers"
     scene.change(run, "run.update(version=9)")
     for thread in threads:
         thread.join()
-    assert codes.count(503) == 38, "32 places for one user"
-    assert codes.count(200) == 32
+    assert codes == [200] * 70
     assert count < 20, f"{count} threads for 32 waiting clients"
+
+
+def test_a_followed_log_continues_behind_any_event(scene: Scene) -> None:
+    path = f"/runs/{scene.ended}/log?follow=1"
+    begin, *pieces = scene.get(path).text.removeprefix("retry: 1000\n\n").split("\n\n")[:-1]
+    assert begin == "event: begin\ndata: {}"
+    numbers = [piece.partition("\n")[0].removeprefix("id: ") for piece in pieces[:-1]]
+    assert numbers == ["0.1:40", "0,1.1:40"]
+    for position, number in enumerate(numbers, 1):
+        rest = "retry: 1000\n\n" + "".join(f"{piece}\n\n" for piece in pieces[position:])
+        assert scene.get(path, **{"Last-Event-ID": number}).text == rest
+        assert scene.get(f"{path}&after={number}").text == rest
+        assert scene.get(f"{path}&after=0.1:1", **{"Last-Event-ID": number}).text == rest
+    for wrong in ("x", "0.1", "0.1:", "1-", "0.1:40,", "0.1:40;", "9" * 3000):
+        assert "event: begin" in scene.get(path, **{"Last-Event-ID": wrong}).text
+    assert scene.get(f"{path}&after={'9' * 3000}").status_code == 400
+    far = scene.get(path, **{"Last-Event-ID": "0-99999999,0.1:999999999999999,5.7:1"}).text
+    assert far == "retry: 1000\n\n" + pieces[-1] + "\n\n"
 
 
 def test_the_log_as_text(scene: Scene) -> None:
@@ -136,7 +156,7 @@ def events(text: Iterator[str]) -> Iterator[tuple[str, dict[str, object]]]:
 def test_the_log_of_an_ended_run_can_be_followed_to_its_end(scene: Scene) -> None:
     answer = scene.get(f"/runs/{scene.ended}/log?follow=1")
     assert answer.headers["Content-Type"] == "text/event-stream"
-    found = list(events(iter(answer.text.splitlines())))
+    _, *found = events(iter(answer.text.splitlines()))
     assert found[0] == ("line", {"task": 0, "at": "2026-01-01T00:00:00Z", "text": "task 0 says: hello"})
     assert [name for name, _ in found] == ["line", "line", "end"]
     assert found[-1][1] == {"state": "SUCCESS"}
@@ -155,6 +175,8 @@ def test_a_followed_log_keeps_up_with_lines_attempts_and_the_end(scene: Scene) -
         client.stream("GET", f"/api/v3/runs/{run}/log?follow=1") as answer,
     ):
         for name, data in events(answer.iter_lines()):
+            if name == "begin":
+                continue
             found.append((name, data.get("text")))
             if data.get("text") == "one":
                 with (log / "1" / "log").open("a") as file:

@@ -6,17 +6,12 @@ from contextlib import AsyncExitStack
 import pytest
 from django.http import HttpRequest
 
-from gridapps.api.errors import ApiError
 from gridapps.api.native import watching
 from gridapps.api.native.watching import Watch, address_of
 
 
 async def _take(watch: Watch, stack: AsyncExitStack, user: int, address: str) -> bool:
-    try:
-        await stack.enter_async_context(watch.place(user, address))
-    except ApiError:
-        return False
-    return True
+    return await stack.enter_async_context(watch.place(user, address))
 
 
 def test_eight_accounts_leave_places_for_others() -> None:
@@ -55,6 +50,22 @@ def test_places_are_given_back() -> None:
         return held, len(watch._taken)
 
     assert asyncio.run(use()) == (102, 0)
+
+
+def test_pauses_are_limited_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "MAX_PAUSES_OF_A_USER", 2)
+
+    async def use() -> list[str]:
+        watch = Watch()
+        pauses = [asyncio.create_task(watch.pause(1, "198.51.100.1", seconds=600)) for _ in range(3)]
+        done, others = await asyncio.wait(pauses, return_when=asyncio.FIRST_COMPLETED)
+        for each in others:
+            each.cancel()
+        await asyncio.wait(others)
+        assert not watch._taken
+        return [str(each.exception()) for each in done]
+
+    assert asyncio.run(use()) == ["Too many clients wait for runs; try again in a few seconds."]
 
 
 @pytest.mark.parametrize(

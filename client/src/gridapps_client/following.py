@@ -17,13 +17,17 @@ from gridapps_client.transport import Transport
 
 _LONG_POLL = 50  # seconds
 _OUTAGE = 300.0  # seconds
+_POLL = 5.0  # seconds between two questions of a client for which the instance has no place
 
 
 def watch(transport: Transport, run_id: str) -> Iterator[Run]:
     """The run as it is now, and after each change until it ends."""
     path, etag, patience = f"{BASE}/runs/{segment(run_id)}", "", _Patience()
+    polls = False  # whether the instance lets this client not wait
     while True:
-        wait = {"wait": str(_LONG_POLL)} if etag else {}
+        if polls:
+            time.sleep(_POLL)
+        wait = {"wait": str(_LONG_POLL)} if etag and not polls else {}
         try:
             answer, headers, status = transport.json(
                 "GET",
@@ -32,11 +36,13 @@ def watch(transport: Transport, run_id: str) -> Iterator[Run]:
                 headers={"If-None-Match": etag} if etag else {},
                 patience=_LONG_POLL,
             )
-        except Unreachable:
+        except Unreachable as error:
             if not etag or not patience.pause():
                 raise
+            polls = error.code == "unavailable"
             continue
         patience.answered()
+        polls = False
         if status == 304:
             continue
         etag = headers.get("ETag", "")
@@ -49,29 +55,36 @@ def watch(transport: Transport, run_id: str) -> Iterator[Run]:
 
 
 def follow_log(transport: Transport, run_id: str, *, task: int | None = None) -> Iterator[Line]:
-    """The log as it is written, until the run ends. After a broken connection no line is repeated."""
+    """The log as it is written, until the run ends. After a broken connection no line is repeated.
+
+    When many clients wait, the instance ends the stream early, and this asks again some seconds later.
+    """
     params = {"follow": "1"} | ({} if task is None else {"task": str(task)})
     path, seen, patience, connected = f"{BASE}/runs/{segment(run_id)}/log", Seen(), _Patience(), False
+    last = ""  # id of the last event
     while True:
+        headers = {"Last-Event-ID": last} if last else {}
         try:
-            with transport.stream("GET", path, params=params, patience=_LONG_POLL) as answer:
+            with transport.stream("GET", path, params=params, headers=headers, patience=_LONG_POLL) as answer:
                 connected = True
-                seen.restarted()
+                if not last:
+                    seen.restarted()
                 for event in events(lines(transport.chunks(answer))):
                     patience.answered()
+                    last = event.number
                     if event.name == "end":
                         return
+                    if event.name == "begin":
+                        seen.restarted()
                     if event.name == "line" and seen.new(line := log_line(event)):
                         yield line
-        except Unreachable:
-            if not connected or not patience.pause():
+        except Unreachable as error:
+            if not patience.pause() or not (connected or error.code == "unavailable"):
                 raise
         else:
-            # No end event: the instance is stopping.
-            if not patience.pause():
-                raise Unreachable(
-                    f"{transport.url} cannot send the rest of the log; try again.", code="broken"
-                )
+            # No end event: the instance is stopping, or has no place for another client that waits.
+            patience.answered()
+            time.sleep(_POLL)
 
 
 class _Patience:

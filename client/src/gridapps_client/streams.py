@@ -18,10 +18,11 @@ _LONGEST = 4 * 1024**2
 
 @dataclass(frozen=True)
 class Event:
-    """One server-sent event."""
+    """One server-sent event. `number`: its id, or that of the last one before it which had an id."""
 
     name: str
     data: str
+    number: str = ""
 
 
 def lines(chunks: Iterable[bytes]) -> Iterator[str]:
@@ -56,18 +57,20 @@ def log_lines(text: Iterable[str]) -> Iterator[Line]:
 
 def events(text: Iterable[str]) -> Iterator[Event]:
     """Server-sent events. Comments (keep-alive) and an incomplete last event are ignored."""
-    name, data = "message", list[str]()
+    name, data, number = "message", list[str](), ""
     length = 0
     for each in text:
         if not each:
             if data:
-                yield Event(name=name, data="\n".join(data))
-            name, data, length = "message", [], 0
+                yield Event(name=name, data="\n".join(data), number=number)
+            name, data, length = "message", [], 0  # the id stays
             continue
         key, _, value = each.partition(":")
         value = value.removeprefix(" ")
         if key == "event":
             name = value
+        elif key == "id":
+            number = value
         elif key == "data":
             length += len(value)
             if length > _LONGEST:

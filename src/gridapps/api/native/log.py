@@ -3,8 +3,9 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -15,13 +16,14 @@ from pydantic import BeforeValidator, Field
 
 from gridapps.access import permissions
 from gridapps.access.models import User
-from gridapps.api.native import request_thread
+from gridapps.api.native import log_cursor, request_thread
 from gridapps.api.native.answers import reads
 from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.declared import RunId, content
+from gridapps.api.native.log_cursor import Attempt, Cursor
 from gridapps.api.native.paging import Digits
 from gridapps.api.native.runs import with_outputs
-from gridapps.api.native.watching import address_of, watch
+from gridapps.api.native.watching import PAUSE, address_of, watch
 from gridapps.audit import record
 from gridapps.runs import logs, queries, store
 from gridapps.runs.models import Task
@@ -37,6 +39,8 @@ Follow = Annotated[
     Field(description="1: server-sent events until the run has ended"),
     BeforeValidator(lambda value: {"0": 0, "1": 1}.get(value, value) if isinstance(value, str) else value),
 ]
+AfterEvent = Annotated[str, Field(max_length=log_cursor.LONGEST, description="the id of an event")]
+_RETRY = 1000  # milliseconds until a reader connects again
 _CHUNK = 256 * 1024
 _LOOK = 0.3  # seconds between reads of the files
 _LOOK_AT_OBJECTS = 1.0  # seconds between reads where new pieces come less often
@@ -51,19 +55,21 @@ _TEXT = {"schema": {"type": "string"}}
     openapi_extra=content(200, **{"text/plain": _TEXT, "text/event-stream": _TEXT}),
 )
 async def show(
-    request: HttpRequest, run_id: RunId, task: TaskIndex = None, follow: Follow = 0
+    request: HttpRequest, run_id: RunId, task: TaskIndex = None, follow: Follow = 0, after: AfterEvent = ""
 ) -> StreamingHttpResponse:
     """Lines `INDEX TIMESTAMP TEXT`, task by task, as far as they are written.
 
     With `follow`, server-sent events: `line` with `{"task", "at", "text"}` for each present and future line,
-    and `end` with `{"state"}`. A new attempt of a task starts its log again.
+    and `end` with `{"state"}`. A new attempt of a task starts its log again. With the id of an event in
+    `Last-Event-ID` or `after` the events continue behind it; otherwise `begin` precedes the first line. When
+    too many clients wait, the stream ends early: connect again after `retry` milliseconds.
     """
     user = user_of(request)
     run = await sync_to_async(_opened)(user, run_id)
     if follow:
-        address = address_of(request)
-        watch().check(user.pk, address)
-        answer = StreamingHttpResponse(_events(user, address, run, task), content_type="text/event-stream")
+        stream = _Stream(user, run, task, log_cursor.decoded(request.headers.get("Last-Event-ID") or after))
+        pieces = stream.events(address_of(request))
+        answer = StreamingHttpResponse(pieces, content_type="text/event-stream")
         answer["Cache-Control"] = "no-store"
         answer["X-Accel-Buffering"] = "no"
     else:
@@ -88,18 +94,26 @@ class _Tail:
     place: AttemptFiles
     offset: int = 0
     done: bool = False
+    complete: bool = False  # the attempt has ended, and everything was read
 
     def read(self, *, ended: bool) -> list[str]:
         """The next complete lines, if any. `ended`: the log grows no more."""
+        return [line.decode("utf-8", "replace") for line, _ in self.pieces(ended=ended)]
+
+    def pieces(self, *, ended: bool) -> list[tuple[bytes, int]]:
+        """The next complete lines, each with the offset of its end."""
         if self.done:
             return []
         piece = logs.read(self.place, self.offset, _CHUNK, ended=ended)
         # A line longer than a piece is cut into several.
         end = piece.rfind(b"\n") + 1 or (len(piece) if len(piece) == _CHUNK else 0)
-        self.offset += end
-        self.done = ended and not end and not store.is_shared()  # saves useless requests to S3
+        self.complete = ended and not end
+        self.done = self.complete and not store.is_shared()  # saves useless requests to S3
         # Only a line feed ends a line: programs may write other separators into one.
-        return piece[:end].decode("utf-8", "replace").removesuffix("\n").split("\n") if end else []
+        lines = piece[:end].removesuffix(b"\n").split(b"\n") if end else []
+        ends = [self.offset + at for at in accumulate(len(line) + 1 for line in lines)]
+        self.offset += end
+        return list(zip(lines, [*ends[:-1], self.offset][: len(lines)], strict=True))
 
 
 @dataclass(frozen=True)
@@ -133,50 +147,90 @@ async def _lines(user: User, run: UUID, task: int | None) -> AsyncIterator[bytes
             yield "".join(f"{index} {line}\n" for line in lines).encode()
 
 
-async def _events(user: User, address: str, run: UUID, task: int | None) -> AsyncIterator[bytes]:
-    watching = watch()
-    loop = asyncio.get_running_loop()
-    look = _LOOK if store.is_shared() else _LOOK_AT_OBJECTS
-    tails: dict[tuple[int, int], _Tail] = {}
-    async with watching.place(user.pk, address):
-        yield b": the log begins\n\n"
+class _Stream:
+    """The events of one request."""
+
+    def __init__(self, user: User, run: UUID, task: int | None, after: Cursor | None) -> None:
+        self._user = user
+        self._run = run
+        self._task = task
+        self._after = after
+        self._tails: dict[Attempt, _Tail] = {}
+
+    async def events(self, address: str) -> AsyncIterator[bytes]:
+        """Everything until the run has ended; without a place for waiting, everything that there is."""
+        async with watch().place(self._user.pk, address) as free:
+            yield b"retry: %d\n\n" % (_RETRY if free else PAUSE * 1000)
+            if self._after is None:
+                yield b"event: begin\ndata: {}\n\n"
+            async for piece in self._until_end(follow=free):
+                yield piece
+
+    async def _until_end(self, *, follow: bool) -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        look = _LOOK if store.is_shared() else _LOOK_AT_OBJECTS
         last = loop.time()
         while True:
             # The state is read before the files, so that nothing written before the end is missed.
-            present = await sync_to_async(_present)(user, run, task)
+            present = await sync_to_async(_present)(self._user, self._run, self._task)
             await request_thread.release()
             if present is None:
                 return
-            tails = {
-                key: tails.get(key) or _Tail(key[0], AttemptFiles(run, *key)) for key in present.attempts
-            }
+            self._tails = {key: self._tails.get(key) or self._tail(key) for key in present.attempts}
             changed = False
             while not changed:
-                async for piece in _drain(tails, present.attempts):
+                async for piece in self._drain(present.attempts):
                     last = loop.time()
                     yield piece
                 if present.state in TERMINAL:
                     yield f"event: end\ndata: {json.dumps({'state': present.state})}\n\n".encode()
                     return
+                if not follow:
+                    return
                 if loop.time() - last > _KEEP_ALIVE:
                     last = loop.time()
                     yield b": still here\n\n"
-                changed = await watching.change({run: present.version}, seconds=look, interval=look)
+                seen = {self._run: present.version}
+                changed = await watch().change(seen, seconds=look, interval=look)
+
+    def _tail(self, key: Attempt) -> _Tail:
+        tail = _Tail(key[0], AttemptFiles(self._run, *key))
+        if self._after is not None:
+            offset = self._after.offset(key)
+            tail.complete, tail.done = offset is None, offset is None
+            tail.offset = offset or 0
+        return tail
+
+    async def _drain(self, ended: Mapping[Attempt, bool]) -> AsyncIterator[bytes]:
+        for key, tail in self._tails.items():
+            try:
+                while lines := await asyncio.to_thread(tail.pieces, ended=ended[key]):
+                    yield b"".join(self._numbered(key, lines))
+            except StorageUnavailable as error:
+                if all(ended.values()):  # there is no later read
+                    raise
+                logger.warning("The log is read again later: %s", error)
+
+    def _numbered(self, key: Attempt, lines: list[tuple[bytes, int]]) -> Iterator[bytes]:
+        """The events of these lines, each with the id behind it."""
+        others = {each: tail for each, tail in self._tails.items() if each != key}
+        whole = [index for (index, number), tail in others.items() if tail.complete and number == 1]
+        offsets = {
+            each: tail.offset
+            for each, tail in others.items()
+            if tail.offset and not (tail.complete and each[1] == 1)
+        }
+        fixed = log_cursor.encoded(whole, offsets)
+        beginning = f"{fixed}," if fixed else ""
+        # Without an id, a reader that connects again starts from the beginning.
+        known = bool(fixed) or not (whole or offsets)
+        for line, end in lines:
+            number = f"{beginning}{key[0]}.{key[1]}:{end}"
+            fits = known and len(number) <= log_cursor.LONGEST
+            yield _event(key[0], line.decode("utf-8", "replace"), number if fits else "")
 
 
-async def _drain(
-    tails: dict[tuple[int, int], _Tail], ended: Mapping[tuple[int, int], bool]
-) -> AsyncIterator[bytes]:
-    for key, tail in tails.items():
-        try:
-            while lines := await asyncio.to_thread(tail.read, ended=ended[key]):
-                yield b"".join(_event(tail.index, line) for line in lines)
-        except StorageUnavailable as error:
-            if all(ended.values()):  # there is no later read
-                raise
-            logger.warning("The log is read again later: %s", error)
-
-
-def _event(index: int, line: str) -> bytes:
+def _event(index: int, line: str, number: str) -> bytes:
     at, _, text = line.partition(" ")
-    return f"event: line\ndata: {json.dumps({'task': index, 'at': at, 'text': text})}\n\n".encode()
+    data = json.dumps({"task": index, "at": at, "text": text})
+    return f"id: {number}\nevent: line\ndata: {data}\n\n".encode()

@@ -94,16 +94,21 @@ async def show(
     """One run, or several with their keys separated by commas.
 
     `wait` delays the answer until the next change, or until the time is up. With `If-None-Match`, a change
-    since then is answered at once, and no change with 304.
+    since then is answered at once, and no change with 304. When too many clients wait, the answer comes after
+    a few seconds even without a change.
     """
     user, keys = user_of(request), uuids(run_id)
     found = await sync_to_async(whole)(user, keys)
     known = request.headers.get("If-None-Match")
     if wait and known in {None, _etag(found)} and not all(run.state in TERMINAL for run in found):
         watching = watch()
-        async with watching.place(user.pk, address_of(request)):
-            await request_thread.release()
-            await watching.change({UUID(run.id): run.version for run in found}, seconds=wait)
+        address = address_of(request)
+        await request_thread.release()
+        async with watching.place(user.pk, address) as free:
+            if free:
+                await watching.change({UUID(run.id): run.version for run in found}, seconds=wait)
+        if not free:
+            await watching.pause(user.pk, address, seconds=wait)
         found = await sync_to_async(whole)(user, keys)
     response["ETag"] = _etag(found)
     if known == _etag(found):

@@ -2,13 +2,15 @@
 
 One task of the event loop reads the versions of all runs that clients wait for: every 25 ms at first, up to
 every 250 ms for those that have waited longer. Without waiting clients there is no task and no connection.
+
+The places are limited. A client beyond them polls: its request is answered after some seconds.
 """
 
 import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,6 +28,9 @@ from gridapps.runs.models import Run
 MAX_WAITERS = 1024
 MAX_WAITERS_OF_A_USER = 32
 MAX_WAITERS_OF_AN_ADDRESS = 128
+MAX_PAUSES = 1024
+MAX_PAUSES_OF_A_USER = 256
+PAUSE = 5.0  # seconds between two polls of a client that has no place
 _FIRST, _LONGEST, _GROWTH = 0.025, 0.25, 1.1
 Versions = dict[UUID, int]
 logger = logging.getLogger(__name__)
@@ -49,21 +54,32 @@ class Watch:
         self._wake = asyncio.Event()
 
     @asynccontextmanager
-    async def place(self, user: int, address: str) -> AsyncIterator[None]:
-        """Occupy one of the places for waiting. Raises ApiError (503) when none is free."""
-        self.check(user, address)
-        names = list(_limits(user, address))
-        self._taken.update(names)
-        try:
-            yield
-        finally:
-            self._taken.subtract(names)
-            self._taken = +self._taken  # drops zero counts
+    async def place(self, user: int, address: str) -> AsyncIterator[bool]:
+        """Occupy one of the places for waiting. Yields False when none is free."""
+        with self._occupied(_limits(user, address)) as free:
+            yield free
 
-    def check(self, user: int, address: str) -> None:
-        """Raise ApiError (503) when no place is free for this user at this address."""
-        if any(self._taken[name] >= most for name, most in _limits(user, address).items()):
-            raise ApiError("unavailable", "Too many clients wait for runs; try again in a few seconds.")
+    async def pause(self, user: int, address: str, *, seconds: float) -> None:
+        """Wait without a place: the request is answered a little later, and its client polls.
+
+        Raises ApiError (503) when too many requests pause already.
+        """
+        with self._occupied(_limits_of_pauses(user, address)) as free:
+            if not free:
+                raise ApiError("unavailable", "Too many clients wait for runs; try again in a few seconds.")
+            await asyncio.sleep(min(seconds, PAUSE))
+
+    @contextlib.contextmanager
+    def _occupied(self, limits: Mapping[str, int]) -> Iterator[bool]:
+        free = all(self._taken[name] < most for name, most in limits.items())
+        if free:
+            self._taken.update(limits.keys())
+        try:
+            yield free
+        finally:
+            if free:
+                self._taken.subtract(limits.keys())
+                self._taken = +self._taken  # drops zero counts
 
     async def change(self, seen: Mapping[UUID, int], *, seconds: float, interval: float = _FIRST) -> bool:
         """Return True once a run has another version than `seen`, or is gone; False after `seconds`.
@@ -124,6 +140,14 @@ def _limits(user: int, address: str) -> dict[str, int]:
         "": MAX_WAITERS,
         f"user {user}": MAX_WAITERS_OF_A_USER,
         f"address {address}": MAX_WAITERS_OF_AN_ADDRESS,
+    }
+
+
+def _limits_of_pauses(user: int, address: str) -> dict[str, int]:
+    return {
+        "pauses": MAX_PAUSES,
+        f"pauses of user {user}": MAX_PAUSES_OF_A_USER,
+        f"pauses of address {address}": MAX_PAUSES_OF_A_USER,
     }
 
 

@@ -31,6 +31,9 @@ function show(run) {
   }
 }
 
+const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+const isPassing = (status) => status >= 500 || status === 429;
+
 async function watch() {
   let seen = "";
   for (;;) {
@@ -48,20 +51,33 @@ async function watch() {
         if (page.dataset.active === "yes") location.reload();
         return;
       }
-    } else if (!answer || answer.status >= 500) {
-      await new Promise((resolve) => setTimeout(resolve, 3000));
+    } else if (!answer || isPassing(answer.status)) {
+      await pause(3000);
     } else if (answer.status !== 304) {
       return;
     }
   }
 }
 
-function follow() {
+// A browser repeats a connection that broke, with the id of the last event, but not one that was answered with
+// an error, such as 503 while the instance restarts.
+function follow(after = "") {
   const log = document.getElementById("log");
-  const source = new EventSource(`${base}/log?follow=1`);
-  // After a broken connection the log starts again from its beginning.
-  source.addEventListener("open", () => log.replaceChildren());
+  const query = after ? `&after=${encodeURIComponent(after)}` : "";
+  const source = new EventSource(`${base}/log?follow=1${query}`);
+  let last = after;
+  source.addEventListener("error", async () => {
+    if (source.readyState !== EventSource.CLOSED) return;
+    for (;;) {
+      await pause(3000);
+      const answer = await fetch(base, {method: "HEAD"}).catch(() => null);
+      if (answer && answer.ok) return follow(last);
+      if (answer && !isPassing(answer.status)) return;
+    }
+  });
+  source.addEventListener("begin", () => log.replaceChildren());
   source.addEventListener("line", (event) => {
+    last = event.lastEventId;
     const line = JSON.parse(event.data);
     const atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 5;
     log.append(document.createTextNode(`${line.task} ${line.at} ${line.text}\n`));
