@@ -1,6 +1,8 @@
 """Arbitrary requests: authentication, bodies, paths, methods. Never a 500, and no internal details."""
 
 import json
+import re
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
@@ -12,7 +14,8 @@ from django.utils import timezone
 from oauth2_provider.models import AccessToken, Application
 
 from gridapps.access import queries
-from tests.api.conftest import Callers
+from tests.api.conftest import DIGEST, Callers, MakeApp, MakeExport
+from tests.fixtures.cast import Cast
 
 pytestmark = pytest.mark.django_db
 HOST = {"Host": "localhost"}
@@ -192,6 +195,30 @@ def test_other_methods_are_named(callers: Callers) -> None:
     answer = callers.analyst("PUT", "/apps")
     assert error(answer) == (405, "method-not-allowed")
     assert set(answer["Allow"].split(", ")) == {"GET", "POST"}
+
+
+def test_head_answers_like_get(
+    callers: Callers, make_app: MakeApp, make_export: MakeExport, cast: Cast
+) -> None:
+    """Of every call that reads, for an object that is there, and of streams as well."""
+    make_app()
+    export = str(make_export(callers.developer.user).pk)
+    run = callers.developer("POST", "/apps/roads/runs", {"export": export}).json()["runs"][0]["run_id"]
+    words = {"app_id": "roads", "run_id": run, "task_id": run, "export_id": export, "digest": DIGEST}
+    paths = callers.developer("GET", "/openapi.json").json()["paths"]
+    compared = Counter[int]()
+    for path in (path for path, calls in paths.items() if "get" in calls):
+        address = re.sub(r"\{(\w+)\}", lambda match: words.get(match[1], "1"), path.removeprefix("/api/v3"))
+        get, head = (callers.developer(method, address) for method in ("GET", "HEAD"))
+        assert head.status_code == get.status_code, address
+        assert head["Content-Type"] == get["Content-Type"], address
+        assert not head.content, address
+        compared[get.status_code] += 1
+    assert compared[200] > 15, compared
+    zipped = callers.developer("HEAD", f"/runs/{run}/outputs.zip")
+    assert int(zipped["Content-Length"]) > 0
+    assert callers.developer("HEAD", f"/runs/{run}/log?follow=1")["Content-Type"] == "text/event-stream"
+    assert callers.developer("HEAD", f"/runs/{run}/cancel").status_code == 405
 
 
 def test_an_unknown_failure_tells_nothing_but_an_id(

@@ -74,7 +74,33 @@ def test_an_output_is_served_in_ranges(stage: Stage):
     assert part("bytes=10-19", 206) == whole[10:20]
     assert part("bytes=-7", 206) == whole[-7:]
     assert part(f"bytes={len(whole) - 3}-", 206) == whole[-3:]
-    part(f"bytes={len(whole)}-", 416)
+    beyond = stage.developer.ask("GET", path, expect=416, headers={"Range": f"bytes={len(whole)}-"})
+    assert beyond.json()["code"] == "range-not-satisfiable"
+    assert beyond.headers["Content-Range"] == f"bytes */{len(whole)}"
+    assert beyond.headers["Content-Type"] == "application/json"
+
+
+def test_what_can_be_read_can_be_asked_for_with_head(stage: Stage):
+    """Through nginx, which sends outputs and static files by itself."""
+    run = stage.submit("summary")
+    stage.developer.wait(run, "SUCCESS")
+    here = f"/api/v3/runs/{run}"
+    with stage.developer.client() as client:
+        for path in (
+            here, f"{here}/outputs", f"{here}/outputs/0/numbers.txt", f"{here}/outputs.zip", f"{here}/log",
+            f"{here}/outputs/0/none", "/api/v3/openapi.json", "/login", "/static/gridapps/run.js",
+        ):  # fmt: skip
+            get, head = client.get(path), client.head(path)
+            assert head.status_code == get.status_code, path
+            assert head.content == b""
+            assert head.headers["Content-Type"] == get.headers["Content-Type"], path
+            if path != f"{here}/log":
+                assert head.headers["Content-Length"] == str(len(get.content)), path
+        tag = client.head(f"{here}/outputs/0/numbers.txt").headers["ETag"]
+        known = client.head(f"{here}/outputs/0/numbers.txt", headers={"If-None-Match": tag})
+        assert known.status_code == 304
+        part = client.head(f"{here}/outputs/0/numbers.txt", headers={"Range": "bytes=0-9"})
+        assert (part.status_code, part.headers["Content-Length"]) == (206, "10")
 
 
 def test_outputs_come_as_one_zip(stage: Stage):

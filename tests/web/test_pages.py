@@ -69,6 +69,16 @@ def test_a_user_logs_in_and_out(db: None) -> None:
     assert client.get("/").status_code == 302
 
 
+@pytest.mark.parametrize(
+    "path", ["/", "/login", "/settings", "/apps/roads", "/apps/none", "/admin/", "/metrics"]
+)
+def test_head_of_a_page_answers_like_get(app: App, cast: Cast, path: str) -> None:
+    client = browser(cast.developer)
+    get, head = client.get(path), client.head(path)
+    assert (head.status_code, head.get("Location")) == (get.status_code, get.get("Location"))
+    assert head.content == b""
+
+
 def test_the_login_leads_nowhere_else(db: None) -> None:
     access.create_user(by=None, username="ann", password="correct horse battery")
     answer = browser().post(

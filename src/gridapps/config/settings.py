@@ -90,6 +90,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "gridapps.web.requests.request_ids",
+    "gridapps.web.head_requests.head_as_get",
     "gridapps.api.native.envelope.json_errors",
     "gridapps.web.policy.content_policy",
     "django.middleware.security.SecurityMiddleware",

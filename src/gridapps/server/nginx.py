@@ -89,6 +89,10 @@ def _refusals(environment: Environment) -> dict[str, dict[str, object]]:
             "error": f"A part of an upload has at most {MAX_PART} bytes.",
             "code": "too-large",
         },
+        "range_not_satisfiable": {
+            "error": "The file ends before the range begins.",
+            "code": "range-not-satisfiable",
+        },
         "too_large": {"error": "The body is larger than 2 MiB.", "code": "too-large"},
         "too_many_guesses": {
             "error": "Too many attempts from your address; wait a minute.",
