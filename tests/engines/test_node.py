@@ -9,16 +9,15 @@ import pytest
 from gridapps.sandbox.docker import DockerSandbox
 from gridapps.sandbox.profile import INIT_BINARY
 from gridapps.sandbox.protocol import EntryPoint, Unexplained
+from tests.engines.conftest import STORES
 from tests.fixtures.engine import Engine
 from tests.fixtures.own_engine import OwnEngine
 from tests.fixtures.plain_registry import plain_registry
-from tests.fixtures.roots import TESTED, Root, propagated, root
+from tests.fixtures.roots import Root, propagated, root
 from tests.sandbox.conftest import INPUT, Bench
 from tests.sandbox.contract import SCRIPTS, SandboxContract
 
 PROGRAMS = INIT_BINARY.parents[1]  # what containers get mounted from the installed package
-# The gate tests the store that is the default of Docker today.
-STORES = [(suite, store) for suite in TESTED for store in (True, False) if store or len(TESTED) > 1]
 
 
 class Node:

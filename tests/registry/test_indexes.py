@@ -261,12 +261,42 @@ def test_docker_26_puts_every_child_under_the_tag(developer: Developer, layout: 
 def test_an_image_for_another_platform_is_refused_under_a_tag(developer: Developer) -> None:
     ours, arm = new_image(), new_image(architecture="arm64")
     send(developer, ours, reference="v1")
+    developer.app.tags.update(moved_at=timezone.now() - timedelta(minutes=5))
     developer.upload(*arm.blobs)
     answer = developer.push(arm.manifest, "v1")
     assert answer.status_code == 400
     assert "built for linux/arm64; build it for linux/amd64" in answer.json()["details"]
     assert tags(developer) == {"v1": digest(ours.manifest)}
     assert tagged(developer, "v1") == ours.manifest
+
+
+@pytest.mark.usefixtures("its_disk")
+def test_a_refused_platform_leaves_no_tag_on_another_image_of_its_index(developer: Developer) -> None:
+    """As Docker 26 pushes images of several platforms: it stops at the refused one, and fails."""
+    earlier, ours, arm = new_image(), new_image(), new_image(architecture="arm64")
+    send(developer, earlier, ours, reference="v1")
+    developer.upload(*arm.blobs)
+    assert developer.push(arm.manifest, "v1").status_code == 400
+    assert tags(developer) == {"v1": digest(earlier.manifest)}
+    assert tagged(developer, "v1") == earlier.manifest
+
+
+def test_an_image_of_the_index_that_the_tag_names_is_no_push_of_its_own(developer: Developer) -> None:
+    """buildx pushes an index whole. Docker 26 then pushes each of its images under the tag, and the index."""
+    ours, arm = new_image(), new_image(architecture="arm64")
+    send(developer, ours, arm)
+    parts = (entry(ours.manifest), entry(arm.manifest, {"os": "linux", "architecture": "arm64"}))
+    whole(developer, *parts, tag="v1")
+    named = tags(developer)
+    assert developer.push(arm.manifest, "v1").status_code == 201
+    assert tags(developer) == named
+    assert developer.push(ours.manifest, "v1").status_code == 201
+    assert developer.push(arm.manifest, "v1").status_code == 201
+    whole(developer, *parts, tag="v1")
+    assert tags(developer) == named
+    stranger = new_image(architecture="arm64")
+    developer.upload(*stranger.blobs)
+    assert developer.push(stranger.manifest, "v1").status_code == 400
 
 
 @pytest.mark.usefixtures("its_disk")

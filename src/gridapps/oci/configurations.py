@@ -18,6 +18,10 @@ PLATFORM = "linux/amd64"
 VOLUMES = ("/grid", "/tmp")  # noqa: S108 - names inside the container
 
 
+class OtherPlatform(Invalid):
+    """The image is for another platform."""
+
+
 @dataclass(frozen=True)
 class ImageProgram:
     """What an image runs, and the digests of its uncompressed layers."""
@@ -30,7 +34,8 @@ class ImageProgram:
 
 
 def judge_configuration(content: bytes, *, manifest: ImageManifest) -> ImageProgram:
-    """Judge the configuration that belongs to the manifest. Raises Invalid with every reason."""
+    """Judge the configuration that belongs to the manifest. Raises Invalid with every reason, and
+    OtherPlatform if the platform is one of them."""
     image = _read(content, manifest)
     container = image.config or ContainerConfiguration()
     diff_ids = (image.rootfs and image.rootfs.diff_ids) or []
@@ -41,7 +46,7 @@ def judge_configuration(content: bytes, *, manifest: ImageManifest) -> ImageProg
         *_faults_of_layers(image, diff_ids, count=len(manifest.layers)),
     ]
     if reasons:
-        raise Invalid(*reasons)
+        raise (Invalid if _platform(image) == PLATFORM else OtherPlatform)(*reasons)
     return ImageProgram(
         container.entrypoint or [],
         container.cmd or [],

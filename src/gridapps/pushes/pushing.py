@@ -19,7 +19,7 @@ from gridapps.audit import record
 from gridapps.oci import attestations, configurations, indexes, manifests, pushed
 from gridapps.oci.attachments import AttachmentManifest, ReferrersList
 from gridapps.oci.attestations import AttestationManifest
-from gridapps.oci.configurations import ImageProgram
+from gridapps.oci.configurations import ImageProgram, OtherPlatform
 from gridapps.oci.documents import Invalid
 from gridapps.oci.indexes import ImageIndex
 from gridapps.oci.manifests import CompressedWithZstd, ImageManifest
@@ -65,7 +65,8 @@ def push(push: Push) -> str:
 
     An image with a tag becomes a release, which the tag names from now on. An image without a tag is stored
     as part of an index: its form and its blobs are judged now, and the rest when an index names it for
-    linux/amd64. An attestation is such a part even under a tag, which then stays as it is.
+    linux/amd64. An attestation is such a part even under a tag, which then stays as it is, and so is an
+    image for another platform of an index that the tag names.
 
     Raises PushRefused, after recording the reasons for the App's owner, and Unavailable.
     """
@@ -116,7 +117,12 @@ def _release(push: Push, document: ImageManifest | ImageIndex, repository: Repos
         contents = IndexContents(push.digest, document, {})
     pushed_blobs.require_image(contents.manifest, repository)
     content = pushed_blobs.configuration_of(contents.manifest, repository)
-    program = configurations.judge_configuration(content, manifest=contents.manifest)
+    try:
+        program = configurations.judge_configuration(content, manifest=contents.manifest)
+    except OtherPlatform:
+        if tags.names_index_of(push.app, push.reference, push.digest):
+            return _store(push, push.digest, repository)
+        raise
     unpacking.judge_layers(contents.manifest, program, repository, by=push.certificate.user)
     attaching.require_few(contents.attestations.values())
     stored = _store(push, push.reference, repository)
@@ -188,6 +194,9 @@ def _undo(push: Push, error: Invalid) -> None:
             _forget(error.digests, push.app)
         if push.media_type in manifests.INDEXES and not push.by_digest:
             tags.restore(push.app, push.reference, children=indexes.digests_in(push.content))
+        elif isinstance(error, OtherPlatform) and not push.by_digest:
+            theirs = tags.images_of(push.app, push.reference, by=push.certificate)
+            tags.restore(push.app, push.reference, children=theirs)
     except (OSError, Unavailable) as why:
         log.warning("A refused push to %s:%s is not undone: %s", push.app, push.reference, why)
 
