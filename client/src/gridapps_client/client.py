@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +34,7 @@ from gridapps_client.models import (
     Run,
     Share,
     Submitted,
+    Upload,
 )
 from gridapps_client.streams import lines, log_lines
 from gridapps_client.transport import Transport
@@ -206,6 +209,41 @@ class Client:
         """
         params = {"stop": "true"} if stop else {}
         self.transport.json("DELETE", f"{BASE}/exports/{segment(pk)}", params=params)
+
+    def uploads(self) -> Iterator[Upload]:
+        """Your uploads, newest first."""
+        return self._calls.pages(Upload, "/uploads", "uploads")
+
+    def show_upload(self, upload_id: str) -> Upload:
+        """One upload, with what has arrived."""
+        return one(Upload, self._calls.json("GET", f"/uploads/{segment(upload_id)}"), "uploads")
+
+    def begin_upload(
+        self, *, name: str, files: Sequence[Mapping[str, Any]], skip_bad: bool = False
+    ) -> Upload:
+        """Announce files: each has `name`, `size` in bytes, and optionally `sha256`. `uploading.upload` sends
+        them.
+        """
+        body = {"name": name, "files": [dict(file) for file in files], "skip_bad": skip_bad}
+        return one(Upload, self._calls.json("POST", "/uploads", body=body), "uploads")
+
+    def send_part(self, upload_id: str, index: int, *, offset: int, content: bytes) -> None:
+        """Send a part of a file, of at most 8 MiB, that begins at `offset`. Conflict if it belongs
+        elsewhere.
+        """
+        headers = {
+            "Tus-Resumable": "1.0.0",
+            "Upload-Offset": str(offset),
+            "Upload-Checksum": f"sha256 {b64encode(hashlib.sha256(content).digest()).decode()}",
+            "Content-Type": "application/offset+octet-stream",
+        }
+        path = f"{BASE}/uploads/{segment(upload_id)}/files/{index}"
+        with self.transport.stream("PATCH", path, content=content, headers=headers):
+            pass
+
+    def delete_upload(self, upload_id: str) -> None:
+        """Delete an upload and what has arrived. An export that it became stays."""
+        self._calls.json("DELETE", f"/uploads/{segment(upload_id)}")
 
     def submit(
         self,

@@ -197,6 +197,35 @@ class Export:
 
 
 @dataclass(frozen=True)
+class UploadedFile:
+    """A file of an upload. `offset`: how many bytes have arrived; `reason`: why it was refused."""
+
+    index: int
+    name: str
+    size: int
+    sha256: str
+    offset: int
+    reason: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Files that become an export. `state`: receiving, checking, ready or refused."""
+
+    id: str
+    name: str
+    skip_bad: bool
+    state: str
+    reason: str
+    export: str | None
+    created_at: str
+    expires_at: str | None
+    ended_at: str | None
+    files: list[UploadedFile]
+
+
+@dataclass(frozen=True)
 class Attempt:
     """One attempt at a task."""
 

@@ -96,9 +96,9 @@ def watching(console: Console) -> Iterator[Watcher]:
 
 
 @contextmanager
-def transferring(console: Console, *, total: int | None) -> Iterator[Progress]:
-    """A bar for `total` bytes, on terminals only. Advance its only task by the bytes received."""
+def transferring(console: Console, *, total: int | None, what: str = "outputs") -> Iterator[Progress]:
+    """A bar for `total` bytes, on terminals only. Advance its only task by the bytes transferred."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        progress.add_task("outputs", total=total)
+        progress.add_task(what, total=total)
         yield progress

@@ -81,15 +81,20 @@ class Transport:
         *,
         params: Mapping[str, str] | None = None,
         body: object = None,
+        content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         patience: float = 0.0,
     ) -> Iterator[httpx.Response]:
-        """An answer whose body is not read yet. Statuses other than 2xx and 304 raise a GridAppsError."""
+        """An answer whose body is not read yet. `content` is sent as it is, `body` as JSON.
+
+        Statuses other than 2xx and 304 raise a GridAppsError.
+        """
         request = self._http.build_request(
             method,
             path,
             params=params,
             json=body,
+            content=content,
             headers=headers,
             timeout=httpx.Timeout(self._timeout + patience, connect=min(self._timeout, 10.0)),
         )

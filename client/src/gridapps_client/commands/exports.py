@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import click
+from pathlib import Path
 
+import click
+from rich.console import Console
+
+from gridapps_client import uploading
 from gridapps_client.commands.shared import Session, common, lists_by_default
+from gridapps_client.errors import GridAppsError
+from gridapps_client.models import Upload
+from gridapps_client.progress import transferring
 from gridapps_client.text import plain, size, table
 
 
@@ -34,7 +41,7 @@ def exports_list(session: Session) -> None:
 
 @lists_by_default(exports_list)
 def exports() -> None:
-    """Your exports: list (the default), show, rename, delete."""
+    """Your exports: list (the default), show, upload, rename, delete."""
 
 
 @exports.command("show")
@@ -72,3 +79,79 @@ def exports_delete(session: Session, pk: str, stop: bool) -> None:
     """Delete an export and its files. Runs that have ended keep their outputs."""
     session.client.delete_export(pk, stop=stop)
     session.result({"pk": pk}, f"Deleted {plain(pk)}.")
+
+
+@exports.command("upload")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--name", required=True, help="Name of the export.")
+@click.option("--skip-bad", is_flag=True, help="Leave out files that are refused.")
+@click.option("--detach", is_flag=True, help="Do not wait until the files have been checked.")
+@common
+def exports_upload(
+    session: Session, *, files: tuple[Path, ...], name: str, skip_bad: bool, detach: bool
+) -> None:
+    """Upload FILES (LAS, LAZ, COPC) as an export. The same command continues after an interruption."""
+    with transferring(Console(stderr=True), total=sum(map(_size, files)), what="upload") as progress:
+        task = progress.task_ids[0]
+        sent = uploading.upload(
+            session.client,
+            files,
+            name=name,
+            skip_bad=skip_bad,
+            progressed=lambda count: progress.advance(task, count),
+        )
+    ended = sent if detach else uploading.wait(session.client, sent.id)
+    if ended.state == "refused":
+        raise GridAppsError(f"The upload was refused.\n{ended.reason}", code="refused-files")
+    for file in ended.files:
+        if file.reason:
+            session.tell(f"left out: {file.name}: {file.reason}")
+    session.result({"uploads": [ended]}, _line(ended))
+
+
+@exports.command("uploads")
+@common
+def exports_uploads(session: Session) -> None:
+    """List your uploads."""
+    found = list(session.client.uploads())
+    rows = [
+        (
+            each.id,
+            each.name,
+            each.state,
+            str(len(each.files)),
+            " of ".join(size(sum(getattr(file, what) for file in each.files)) for what in ("offset", "size")),
+            each.export or "",
+            each.reason.partition("\n")[0],
+        )
+        for each in found
+    ]
+    session.table(
+        {"uploads": found},
+        ("ID", "NAME", "STATE", "FILES", "ARRIVED", "EXPORT", "REASON"),
+        rows,
+        none="There are no uploads.",
+    )
+
+
+@exports.command("abandon")
+@click.argument("upload_id", metavar="UPLOAD")
+@common
+def exports_abandon(session: Session, upload_id: str) -> None:
+    """Delete an upload and what has arrived of it. An export that it became stays."""
+    session.client.delete_upload(upload_id)
+    session.result({"upload_id": upload_id}, f"Deleted {plain(upload_id)}.")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise GridAppsError(f"{path} cannot be read: {error.strerror}.", code="usage") from error
+
+
+def _line(upload: Upload) -> str:
+    if upload.export is None:
+        return f"The files are being checked; see: gridapps exports uploads ({plain(upload.id)})"
+    good = sum(not file.reason for file in upload.files)
+    return f"Export {plain(upload.export)}: {good} file{'s' if good != 1 else ''}."
