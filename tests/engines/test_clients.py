@@ -170,7 +170,7 @@ def test_ctr(clients: Clients, place: Place, reference: str, attested: bool) -> 
         files / "client.key",
     )
     clients.build(reference, f"--provenance={str(attested).lower()}")
-    push = ("ctr", "--address", socket, "--namespace=moby", "images", "push")
+    push: tuple[str | Path, ...] = ("ctr", "--address", socket, "--namespace=moby", "images", "push")
     if "--local" in clients.must(
         *push, "--help"
     ):  # containerd 2 otherwise pushes itself, without certificates

@@ -13,7 +13,14 @@ import pytest
 
 from gridapps.sandbox.docker import DockerSandbox
 from gridapps.sandbox.ending import judge
-from gridapps.sandbox.protocol import EngineUnavailable, EntryPoint, ImageUnavailable, Limits, NoSpace
+from gridapps.sandbox.protocol import (
+    EngineUnavailable,
+    EntryPoint,
+    ImageUnavailable,
+    Limits,
+    NoSpace,
+    SandboxError,
+)
 from tests.fixtures.engine import Engine
 from tests.fixtures.leftovers import TEST_IMAGES
 from tests.sandbox.conftest import LIMITS, MIB, SOCKET, Bench
@@ -45,6 +52,23 @@ class TestDocker(SandboxContract):
 
 def test_the_sandbox_can_be_checked(docker_sandbox: DockerSandbox) -> None:
     docker_sandbox.check()
+
+
+def test_the_sandbox_can_be_tried_out(docker_sandbox: DockerSandbox, engine: Engine) -> None:
+    docker_sandbox.try_out()
+    assert docker_sandbox.residents(labels={}) == []
+    assert not [image for image in engine.client.images() if "gridapps-check" in str(image["RepoTags"])]
+
+
+def test_a_trial_says_what_failed(engine: Engine, instance: str, tmp_path: Path) -> None:
+    sandbox = DockerSandbox(
+        engine=SOCKET, instance=instance, scratch=tmp_path / "s", quota="loop", runtime="no-such-runtime"
+    )
+    sandbox.check()
+    with pytest.raises(SandboxError, match="no-such-runtime"):
+        sandbox.try_out()
+    assert sandbox.residents(labels={}) == []
+    assert not [image for image in engine.client.images() if "gridapps-check" in str(image["RepoTags"])]
 
 
 def test_what_workspaces_hold_is_known(bench: Bench, script: Script, docker_sandbox: DockerSandbox) -> None:

@@ -1,4 +1,4 @@
-"""The sandbox over a real container engine: docker, or one with docker's API."""
+"""The sandbox over a real container engine: Docker."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gridapps.sandbox import profile, stopping, watchdog, workspace
+from gridapps.sandbox import profile, stopping, trial, watchdog, workspace
 from gridapps.sandbox.containers import Containers, given_labels
 from gridapps.sandbox.ends import Ends, Phase
 from gridapps.sandbox.engine import image_calls, pulling
@@ -51,6 +51,13 @@ class DockerSandbox:
 
     def check(self) -> None:
         """Raises an error that names what is missing: engine, control groups, init, space, loop devices."""
+        found = self._engine.described()
+        if found.is_podman:
+            raise SandboxError(
+                f"Podman {found.version} answers at {self._engine.address}. It takes neither the credentials "
+                "of pulls nor the security profile as Docker does: install Docker 20.10 or newer, and name "
+                "its socket in GRIDAPPS_ENGINE."
+            )
         self._containers.prepare()
         if not profile.INIT_BINARY.is_file():
             raise SandboxError(
@@ -58,6 +65,10 @@ class DockerSandbox:
             )
         probe = workspace.probe(self._containers.scratch, quota=self._quota, users=self._users)
         probe.remove()
+
+    def try_out(self) -> None:
+        """Run a container with the whole profile. Raises an error that says what failed."""
+        trial.try_out(self, self._engine)
 
     def close(self) -> None:
         """Remove the control group when no container is left in it."""

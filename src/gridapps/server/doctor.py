@@ -42,8 +42,8 @@ class Finding:
     warning: str = ""
 
 
-def examine(settings: Environment, *, works: bool = True) -> Iterator[Finding]:
-    """Run the checks for this machine. They change nothing.
+def examine(settings: Environment, *, works: bool = True, thorough: bool = False) -> Iterator[Finding]:
+    """Run the checks for this machine. They change nothing. `thorough`: start a container as well.
 
     Ports are checked on the first machine only, and the engine only where tasks run.
     """
@@ -73,7 +73,7 @@ def examine(settings: Environment, *, works: bool = True) -> Iterator[Finding]:
     else:
         yield _registry(member, data / membership.DIRECTORY)
     if works:
-        yield _engine(settings)
+        yield _engine(settings, thorough=thorough)
         yield from _limits(settings)
 
 
@@ -229,10 +229,13 @@ def _port(check: str, host: str, port: int, setting: str) -> Finding:
     return Finding(check=check, detail=f"{detail} is free")
 
 
-def _engine(settings: Environment) -> Finding:
+def _engine(settings: Environment, *, thorough: bool) -> Finding:
     try:
         with closing(make_sandbox(settings, instance="doctor")) as sandbox:
             sandbox.check()
+            if thorough:
+                sandbox.try_out()
     except SandboxError as error:
         return Finding(check="container engine", detail=settings.engine, fault=str(error))
-    return Finding(check="container engine", detail=f"{settings.engine} answers")
+    does = "runs containers" if thorough else "answers"
+    return Finding(check="container engine", detail=f"{settings.engine} {does}")

@@ -9,7 +9,7 @@ from gridapps.sandbox.engine.calls import Engine
 from gridapps.sandbox.protocol import SandboxError
 
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
-_ENGINES = ("dockerd", "podman")
+_ENGINES = ("dockerd",)
 _NO_LIMIT = 2**60  # cgroup v1 reports no limit as a number of about 2**63
 
 

@@ -96,7 +96,13 @@ class Engine:
         return response.decoded(Info)
 
     def version(self) -> str:
-        return self.call("GET", "/version").decoded(EngineVersion).version
+        return self.described().version
+
+    def described(self) -> EngineVersion:
+        response = self.call("GET", "/version")
+        if response.failed:
+            raise EngineUnavailable(f"The container engine could not describe itself: {response.text}")
+        return response.decoded(EngineVersion)
 
     def containers(self, **filters: str) -> list[Listed]:
         """All containers that match, running or not. A stuck container does not delay the response."""

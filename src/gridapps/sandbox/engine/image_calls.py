@@ -1,11 +1,14 @@
 """The engine's images: description, size by layer, removal."""
 
+import secrets
 from collections.abc import Mapping
 from urllib.parse import quote
 
 from gridapps.sandbox.engine.calls import Engine
 from gridapps.sandbox.engine.layers import layer_sizes, with_compressed
 from gridapps.sandbox.engine.responses import Image, Step
+
+_EMPTY_TAR = bytes(1024)  # the two zero blocks that end an archive
 
 
 def describe(engine: Engine, reference: str) -> Image | None:
@@ -34,6 +37,22 @@ def layers(engine: Engine, reference: str) -> Mapping[str, int] | None:
     # the layers of an image (moby issue 49784).
     known = image.root_fs.layers or [image.id]
     return with_compressed(layer_sizes(known, size=sum(sizes), steps=sizes), compressed=image.size)
+
+
+def import_empty(engine: Engine) -> str:
+    """Make an image without files; its reference. Raises SandboxError if the engine cannot unpack a layer."""
+    repository = f"gridapps-check-{secrets.token_hex(6)}"
+    response = engine.call(
+        "POST",
+        "/images/create",
+        seconds=engine.act,
+        query={"fromSrc": "-", "repo": repository, "tag": "1", "platform": "linux/amd64"},
+        body=_EMPTY_TAR,
+        headers={"Content-Type": "application/tar"},
+    )
+    if response.failed:
+        raise engine.failure("import an empty image", response)
+    return f"{repository}:1"
 
 
 def drop(engine: Engine, reference: str) -> bool:

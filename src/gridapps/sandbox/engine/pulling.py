@@ -2,7 +2,6 @@
 
 import base64
 import re
-import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,11 +10,13 @@ from urllib.parse import quote
 import msgspec
 
 from gridapps.sandbox import diagnosis
+from gridapps.sandbox.engine import image_calls
 from gridapps.sandbox.engine.calls import Engine
 from gridapps.sandbox.engine.client import NoAnswer, explanation, read_lines
 from gridapps.sandbox.engine.ongoing import OngoingPull
 from gridapps.sandbox.engine.responses import Progress
 from gridapps.sandbox.protocol import (
+    EngineUnavailable,
     ImageUnavailable,
     NodeRefused,
     NoSpace,
@@ -27,7 +28,6 @@ from gridapps.sandbox.protocol import (
 _STEP = 300.0  # seconds between two steps of a pull
 _LONGEST = 3600.0  # seconds for a whole pull
 _PAUSES = (1.0, 4.0)  # seconds between attempts at a pull that fails although everything works
-_EMPTY_TAR = bytes(1024)  # the two zero blocks that end an archive
 _NO_SUCH_DIGEST = "sha256:" + "0" * 64
 _NO_TOKEN = re.compile(r'\w+ "[^" ]+": (?P<words>(unauthorized|denied): .*)', re.DOTALL)
 
@@ -144,18 +144,9 @@ class _Attempt:
 
     def _can_unpack(self) -> bool:
         """Whether the engine can unpack a layer at all: it imports an empty one, which is then removed."""
-        name = f"gridapps-check-{secrets.token_hex(6)}"
-        made = self._engine.call(
-            "POST",
-            "/images/create",
-            seconds=self._engine.act,
-            query={"fromSrc": "-", "repo": name, "tag": "1"},
-            body=_EMPTY_TAR,
-            headers={"Content-Type": "application/tar"},
-        )
-        if made.failed:
+        try:
+            return image_calls.drop(self._engine, image_calls.import_empty(self._engine))
+        except EngineUnavailable:
+            raise
+        except SandboxError:
             return False
-        removed = self._engine.call(
-            "DELETE", f"/images/{name}:1", seconds=self._engine.act, query={"force": "1"}
-        )
-        return not removed.failed

@@ -14,9 +14,20 @@ class _Response(msgspec.Struct, rename="pascal"):
     pass
 
 
+class Component(_Response):
+    """A part of the engine, such as the engine itself and its runtime."""
+
+    name: str = ""
+
+
 class EngineVersion(_Response):
     version: str
     api_version: str
+    components: list[Component] | None = None
+
+    @property
+    def is_podman(self) -> bool:
+        return any("podman" in component.name.casefold() for component in self.components or [])
 
 
 class Commit(_Response):

@@ -50,7 +50,7 @@ def doctor(no_worker: bool) -> None:
     from gridapps.server.doctor import examine
 
     faults = 0
-    for finding in examine(environment(), works=not no_worker):
+    for finding in examine(environment(), works=not no_worker, thorough=True):
         faults += bool(finding.fault)
         state = "FAULT" if finding.fault else "warn" if finding.warning else "ok"
         click.echo(f"{state:6}{finding.check:18}{finding.detail}")
