@@ -27,7 +27,8 @@ from gridapps.exports.headers import BadPointCloud
 from gridapps.hooks.targets import BadTarget, Rules, site
 from gridapps.pushes import permits
 from gridapps.pushes.permits import Denied
-from gridapps.sandbox.log import Line, LogFollower
+from gridapps.sandbox.log import Line
+from gridapps.sandbox.log_following import LogFollower
 
 SECRET = "c2VjcmV0LXRva2VuLW9mLWEtdXNlcg"
 

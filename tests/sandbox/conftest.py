@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from gridapps.sandbox.docker import DockerSandbox
-from gridapps.sandbox.log import Line, LogFollower
+from gridapps.sandbox.log import Line
+from gridapps.sandbox.log_following import LogFollower
 from gridapps.sandbox.protocol import Ended, Launch, Limits, Sandbox
 from tests.fixtures.engine import Engine
 
@@ -40,6 +41,7 @@ class Bench:
     sandbox: Sandbox
     input: Path
     names: list[str] = field(default_factory=list)
+    log_limits: dict[str, int] = field(default_factory=dict)
 
     def launch(self, image: str, **changes: Any) -> Launch:
         """A launch of this image under a new name."""
@@ -58,6 +60,7 @@ class Bench:
         }
         launch = Launch(**values)
         self.names.append(launch.name)
+        self.log_limits[launch.name] = launch.limits.log
         return launch
 
     def start(self, image: str, **changes: Any) -> str:
@@ -67,7 +70,7 @@ class Bench:
 
     def log(self, name: str) -> list[str]:
         """The lines of standard error so far."""
-        follower = LogFollower(lambda: self.sandbox.log(name))
+        follower = LogFollower(lambda: self.sandbox.log(name), limit=self.log_limits.get(name, LIMITS.log))
         return [item.text for item in follower.read() if isinstance(item, Line)]
 
     def raw_log(self, name: str) -> bytes:

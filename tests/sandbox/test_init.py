@@ -30,7 +30,7 @@ def test_outside_a_container_it_does_nothing() -> None:
 def test_each_line_has_its_time(bench: Bench, script: Script) -> None:
     name = bench.start(script(r"printf 'a\nb\r\n\nc\rd' >&2"))
     result = bench.finish(name)
-    assert result.log == ["a", "b", "", "c", "d"]
+    assert result.log == ["a", "b", "", "d"]
     stamps = [line.split(" ")[0] for line in bench.raw_log(name).decode().splitlines()]
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", stamp) for stamp in stamps)
     assert stamps == sorted(stamps)
@@ -54,6 +54,20 @@ def test_a_long_log_keeps_its_beginning_and_its_end(bench: Bench, script: Script
     assert 0.9 * MIB < len(bench.raw_log(name)) <= MIB
     assert result.ended.log_dropped > MIB
     assert str(result.ended.log_dropped) in note
+
+
+def test_progress_and_newest_lines_are_readable_after_a_long_log(bench: Bench, script: Script) -> None:
+    """Whatever was written before, and while the program runs."""
+    name = bench.start(script("seq 1000000 >&2; echo alive >&2; sleep 60"))
+    while bench.log(name)[-1:] != ["alive"]:
+        assert bench.sandbox.wait(name, timeout=0.1) is None
+    bench.sandbox.stop(name, grace=0)
+
+
+def test_a_carriage_return_overwrites_its_line(bench: Bench, script: Script) -> None:
+    bar = r"""printf "\r %3d%%|##| $i/3" $((i*33)) >&2; printf '{"progress": 0.%d}\n' $i >&2"""
+    result = bench.run(script(f"for i in 1 2 3; do {bar}; done; printf '\\rone\\rtwo' >&2"))
+    assert result.log == ["33%|##| 1/3", "66%|##| 2/3", "99%|##| 3/3", "two"]
 
 
 def test_a_small_log_limit_holds(bench: Bench, script: Script) -> None:

@@ -3,6 +3,7 @@
 This module alone builds these keys, paths and URLs. In a directory, files are written where they stay: `log`
 and `files/PATH`. For S3, an attempt is written on its node first and published when it ends: the object
 `log`, and `files/SHA-256` for each content; while the program runs, pieces of its log go to `log.d/OFFSET`.
+Of a log that is too long, `log` has the beginning and `log.tail/OFFSET` the newest lines.
 In both cases the `finish` that succeeds makes it visible.
 
 Users see the last attempt of a task. Files of earlier attempts are removed once a later one has ended.
@@ -74,6 +75,14 @@ class AttemptFiles:
         return f"{self.pieces_key}/{offset:012}"
 
     @property
+    def tail_key(self) -> str:
+        """The prefix of the newest lines of a log that is too long, in pieces named by their offset."""
+        return f"{self.key}/log.tail"
+
+    def tail_piece_key(self, offset: int) -> str:
+        return f"{self.tail_key}/{offset:012}"
+
+    @property
     def directory(self) -> Path:
         """The directory that its node writes."""
         return current().local(self.key) or _staging() / self.key
@@ -84,11 +93,30 @@ class AttemptFiles:
         return self.directory / "log"
 
     @property
+    def tail(self) -> Path:
+        """The newest lines of a log that is too long: files named by the offset of their first byte."""
+        return self.directory / "log.tail"
+
+    def newest_log(self) -> Path:
+        """The file with the newest lines of the log."""
+        return max(self.tail.glob("*"), default=self.log)
+
+    @property
     def files(self) -> Path:
         return self.directory / "files"
 
-    def make(self) -> None:
-        """Make the directory, empty even if a worker died while it wrote there. Raises StorageUnavailable."""
+    def tail_pieces(self) -> list[tuple[int, int]]:
+        """Offset and size of each piece of the newest lines, in order. Raises StorageUnavailable."""
+        if is_shared() and not self.tail.is_dir():
+            return []
+        entries = current().entries(f"{self.tail_key}/")
+        return sorted((int(entry.key.rpartition("/")[2]), entry.size) for entry in entries)
+
+    def make(self) -> int:
+        """Make the directory, empty even if a worker died while it wrote there. Returns the offset behind the
+        newest lines that it had written. Raises StorageUnavailable.
+        """
+        end = max((start + size for start, size in self.tail_pieces()), default=0)
         if (shared := current().local(_TOP)) is not None:
             check_present(shared)
         else:
@@ -98,6 +126,7 @@ class AttemptFiles:
             self.directory.mkdir(parents=True)
         else:
             make_directories(shared, str(self.run), str(self.index), str(self.attempt))
+        return end
 
     def publish(self, outputs: Iterable[CollectedFile]) -> None:
         """Make log and outputs durable and readable on every node. Idempotent.
@@ -122,6 +151,8 @@ class AttemptFiles:
         """Publish the log as it is now as the attempt's whole log."""
         if not is_shared() and self.log.exists():
             _put(self.log_key, self.log)
+            for piece in sorted(self.tail.glob("*")):
+                _put(self.tail_piece_key(int(piece.name)), piece)
 
     def leave(self) -> None:
         """Remove what is needed only while the attempt runs."""

@@ -1,27 +1,24 @@
-"""Reading a program's log while it grows, and recognising progress records.
+"""What a program writes to its log, as lines and progress records.
 
-The container's init writes the file, but the program can also write to it, truncate it or fill it. So its
-content is not trusted, and only a limited amount of it is read.
+The container's init writes the log, but the program can also write to it, truncate it or fill it. So its
+content is not trusted.
 """
 
-import json
 import os
 import re
 import stat
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+from gridapps.sandbox import progress_records
+
+STAMP_SIZE = 28
+LONGEST = 65536 + STAMP_SIZE  # bytes of one record that init writes
 _RECORD = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z) (.*)", re.DOTALL)
-_STAMP_SIZE = 28
-_LONGEST = 65536 + _STAMP_SIZE  # bytes of one record that init writes
-_LONGEST_PROGRESS = 4096
-_LONGEST_MESSAGE = 200  # characters
-_CHUNK = 1024 * 1024
-_DEFAULT_LIMIT = 16 * 1024**2
+_STAMP = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 @dataclass(frozen=True)
@@ -52,58 +49,28 @@ def open_log(path: Path) -> int | None:
     return None
 
 
-class LogFollower:
-    """Follows one log file from its beginning.
+class Records:
+    """Splits a log into records. A record without a time stamp of init gets the time of the previous one."""
 
-    `limit` is the total of bytes to read; a record counts as at least the length of its time stamp.
-    """
-
-    def __init__(self, opened: Callable[[], int | None], *, limit: int = _DEFAULT_LIMIT) -> None:
-        """`opened` returns a new descriptor of the file for each read, or None while there is no file."""
-        self._opened = opened
-        self._left = limit
-        self._offset = 0
-        self._rest = b""
+    def __init__(self) -> None:
         self._last = ""
 
-    def read(self) -> list[Line | Progress]:
-        """The records completed since the last call; none without a file."""
-        descriptor = self._opened()
-        if descriptor is None:
-            return []
-        try:
-            found = os.fstat(descriptor)
-            if found.st_size < self._offset:  # the program truncated its log: continue at the new end
-                self._offset, self._rest = found.st_size, b""
-            return self._read(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def _read(self, descriptor: int) -> list[Line | Progress]:
-        records: list[Line | Progress] = []
-        while self._left > 0:
-            chunk = os.pread(descriptor, min(_CHUNK, self._left), self._offset)
-            if not chunk:
-                break
-            self._offset += len(chunk)
-            *complete, self._rest = (self._rest + chunk).split(b"\n")
-            if len(self._rest) > _LONGEST:
-                complete.append(self._rest)
-                self._rest = b""
-            for raw in complete:
-                self._left -= max(len(raw) + 1, _STAMP_SIZE)
-                records.append(self._record(raw[:_LONGEST]))
-                if self._left <= 0:
-                    records.append(Line(self._last, "[the rest of the log is left out]"))
-                    break
-        return records
-
-    def _record(self, raw: bytes) -> Line | Progress:
+    def of(self, raw: bytes) -> Iterator[Line | Progress]:
+        """What one line of the file has."""
         at, content = self._split(raw)
-        return _progress(content) or Line(at, clean(content.decode("utf-8", errors="replace")))
+        found = progress_records.find(content)
+        if found is None:
+            yield Line(at, _text(content))
+            return
+        if found.before:
+            yield Line(at, _text(found.before))
+        yield Progress(found.fraction, clean(found.message))
+
+    def note(self, text: str) -> Line:
+        """A line of the platform."""
+        return Line(self._now(), text)
 
     def _split(self, raw: bytes) -> tuple[str, bytes]:
-        """Time and content. A record without a time stamp of init gets the previous one."""
         match = _RECORD.fullmatch(raw)
         if match:
             stamp = match[1].decode()
@@ -114,26 +81,16 @@ class LogFollower:
             else:
                 self._last = stamp
                 return stamp, match[2]
+        return self._now(), raw
+
+    def _now(self) -> str:
         if not self._last:
-            self._last = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        return self._last, raw
+            self._last = datetime.now(UTC).strftime(_STAMP)
+        return self._last
 
 
-def _progress(content: bytes) -> Progress | None:
-    """The progress that a line reports; None for anything else, which is log text."""
-    stripped = content.strip()
-    if not stripped.startswith(b"{") or len(stripped) > _LONGEST_PROGRESS:
-        return None
-    try:
-        record: Any = json.loads(stripped)
-    except (ValueError, RecursionError):
-        return None
-    fraction, message = record.get("progress"), record.get("message", "")
-    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 <= fraction <= 1:
-        return None
-    if not isinstance(message, str) or len(message) > _LONGEST_MESSAGE:
-        return None
-    return Progress(float(fraction), clean(message))
+def _text(content: bytes) -> str:
+    return clean(content.decode("utf-8", errors="replace"))
 
 
 def clean(text: str) -> str:

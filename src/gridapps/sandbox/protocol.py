@@ -77,7 +77,7 @@ class Limits:
     disk: int  # of outputs and scratch files together; the log is limited separately
     outputs: int = MAX_OUTPUTS  # files that are collected
     inodes: int = inodes_for(MAX_OUTPUTS)
-    log: int = 10 * 1024**2  # of standard error; of a longer log the beginning and the last 64 KiB are kept
+    log: int = 10 * 1024**2  # of standard error; of a longer log the beginning and the newest lines
     processes: int = 256
     open_files: int = 16_384  # of one process
 

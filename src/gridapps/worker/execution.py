@@ -48,7 +48,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LOOK = 0.5  # seconds between two checks of log, progress and signals while a container runs
-LOG_SLACK = 1024**2  # bytes read beyond the limit of a log, because its last line says what was left out
 GRACE = 5.0  # seconds between TERM and KILL
 UNFIT = 60.0  # seconds in which a node that the registry refuses claims nothing
 PAUSE = 2.0  # seconds before a task is given back after the first failure; then four times as long
@@ -81,6 +80,7 @@ class Execution:
         )
         self._files = store.AttemptFiles(claim.run, claim.index, claim.attempt)
         self._adopted = False
+        self._log_before = 0  # where the log of a predecessor ends
         self._stopped_for: Literal["", "cancel", "deadline"] = ""
         # When the program's time is up, on the monotonic clock, because the system clock may jump.
         self._time_up = math.inf
@@ -131,7 +131,7 @@ class Execution:
 
     def _attempt(self) -> Outcome:
         """All steps up to the collected outputs."""
-        self._patiently(self._files.make)
+        self._log_before = self._patiently(self._files.make)
         if not self._adopted and (failure := self._start()) is not None:
             return failure
         ended = self._watch()
@@ -189,7 +189,10 @@ class Execution:
         """Follow the container to its end; None if it has vanished."""
         sandbox = self.node.sandbox
         log = LogRecorder(
-            log=lambda: sandbox.log(self.name), files=self._files, limit=LOG_SLACK + self.limits.log
+            log=lambda: sandbox.log(self.name),
+            files=self._files,
+            limit=self.limits.log,
+            predecessor=self._log_before,
         )
         while True:
             try:
@@ -235,7 +238,7 @@ class Execution:
         if verdict.reason not in OWN_FAILURES:
             return verdict.text
         output = self._files.files / collection.STDOUT
-        said = last_words(log=self._files.log, output=output, limits=self.limits)
+        said = last_words(log=self._files.newest_log(), output=output, limits=self.limits)
         return f"{verdict.text} {said}".strip()
 
     def _remove_canceled(self) -> str:

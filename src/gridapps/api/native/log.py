@@ -104,15 +104,17 @@ class _Tail:
         """The next complete lines, each with the offset of its end."""
         if self.done:
             return []
-        piece = logs.read(self.place, self.offset, _CHUNK, ended=ended)
+        part = logs.read(self.place, self.offset, _CHUNK, ended=ended)
+        piece = part.text
         # A line longer than a piece is cut into several.
         end = piece.rfind(b"\n") + 1 or (len(piece) if len(piece) == _CHUNK else 0)
         self.complete = ended and not end
         self.done = self.complete and not store.is_shared()  # saves useless requests to S3
         # Only a line feed ends a line: programs may write other separators into one.
         lines = piece[:end].removesuffix(b"\n").split(b"\n") if end else []
-        ends = [self.offset + at for at in accumulate(len(line) + 1 for line in lines)]
-        self.offset += end
+        begin = part.end - len(piece)
+        ends = [begin + at for at in accumulate(len(line) + 1 for line in lines)]
+        self.offset = begin + end
         return list(zip(lines, [*ends[:-1], self.offset][: len(lines)], strict=True))
 
 

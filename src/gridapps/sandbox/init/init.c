@@ -30,7 +30,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CHUNK = 65536, LINE = 65536, TAIL = 65536, STAMP = 28, WORD = 64, REFUSED = 126, BROKEN = 125 };
+enum { CHUNK = 65536, LINE = 65536, STAMP = 28, WORD = 64, REFUSED = 126, BROKEN = 125 };
+
+enum { SEGMENT = 256 * 1024, HEADER = 64, BAR_SECONDS = 30 }; /* of the log: see sandbox/log_following.py */
 
 enum { MOST_GROUPS = 64, RESERVE = 256 * 1024 };
 
@@ -44,13 +46,16 @@ struct refusal {
 
 struct log {
     int fd;
-    uint64_t head, tail_size;  /* bytes of the limit, for the first and for the last lines */
-    uint64_t written, dropped; /* bytes */
+    uint64_t head, segment;         /* bytes of the file, for the first lines and for each segment */
+    uint64_t position;              /* bytes of the log so far, with those that were overwritten */
+    uint64_t sequence;              /* number of the segment that is written, 0 while the head is */
+    uint64_t start, used_there;     /* position where that segment begins, and its bytes */
+    uint64_t head_end, kept_from;   /* position where the head ends, and where the older segment begins */
+    uint64_t dropped;               /* bytes */
     char line[STAMP + LINE + 1];
     size_t used;
-    int after_return;          /* the last line ended with CR: an LF right after it belongs to it */
-    char tail[TAIL];           /* ring of the newest lines that did not fit into the head */
-    uint64_t tail_end;         /* total of bytes put into the ring */
+    int returned;                   /* the line ended with CR: what follows overwrites it, unless it is LF */
+    time_t written_at;              /* when a line was written last */
     char stamp[STAMP + 1];
 };
 
@@ -102,10 +107,10 @@ static void stamp_now(char *text) {
     text[STAMP] = 0;
 }
 
-/* Write everything; returns how much could not be written. */
-static size_t write_all(int fd, const char *data, size_t size) {
+/* Write everything, at an offset unless it is negative; returns how much could not be written. */
+static size_t write_all(int fd, const char *data, size_t size, off_t at) {
     while (size > 0) {
-        ssize_t done = write(fd, data, size);
+        ssize_t done = at < 0 ? write(fd, data, size) : pwrite(fd, data, size, at);
         if (done < 0 && errno == EINTR) continue;
         if (done <= 0) {
             if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) disk_full = 1;
@@ -113,6 +118,7 @@ static size_t write_all(int fd, const char *data, size_t size) {
         }
         data += done;
         size -= (size_t)done;
+        if (at >= 0) at += done;
     }
     return 0;
 }
@@ -125,62 +131,88 @@ static void look_at_disk(void) {
     if (now.f_bavail * now.f_frsize < next_to_nothing || (now.f_files > 0 && now.f_favail == 0)) disk_full = 1;
 }
 
-static void tail_put(const char *data, size_t size) {
-    for (size_t i = 0; i < size; i++) journal.tail[journal.tail_end++ % journal.tail_size] = data[i];
+/* The file has a head, and behind it two segments of the same size, which are written in turn once the head is full: so
+ * the newest lines can be read at any time. A segment begins with its number, the number of bytes of the log before it,
+ * and how many bytes it has. */
+static void write_header(void) {
+    char text[HEADER + 1];
+    if (journal.sequence == 0) return;
+    snprintf(text, sizeof text, "%020llu %020llu %020llu \n", (unsigned long long)journal.sequence,
+             (unsigned long long)journal.start, (unsigned long long)journal.used_there);
+    (void)!pwrite(journal.fd, text, HEADER, (off_t)(journal.head + journal.sequence % 2 * journal.segment));
 }
 
-/* Append a line with its time stamp to the head while it fits, else to the ring: a log that is too long keeps its
- * beginning and its end. */
+static void begin_segment(void) {
+    write_header(); /* of the segment that ends */
+    if (journal.sequence == 0) journal.kept_from = journal.head_end = journal.position;
+    else journal.kept_from = journal.start;
+    journal.sequence++;
+    journal.start = journal.position;
+    journal.used_there = 0;
+    write_header();
+}
+
+static void segment_line(size_t size) {
+    uint64_t room = journal.segment - HEADER;
+    if (size > room) {
+        journal.line[room - 1] = '\n';
+        journal.dropped += size - room;
+        size = room;
+    }
+    if (journal.sequence == 0 || journal.used_there + size > room) begin_segment();
+    off_t at = (off_t)(journal.head + journal.sequence % 2 * journal.segment + HEADER + journal.used_there);
+    journal.dropped += write_all(journal.fd, journal.line, size, at);
+    journal.used_there += size;
+    journal.position += size;
+}
+
+/* Write a line with its time stamp to the head while it fits, else to a segment. */
 static void log_line(void) {
     size_t size = STAMP + journal.used;
     memcpy(journal.line, journal.stamp, STAMP);
     journal.line[size++] = '\n';
     journal.used = 0;
-    if (journal.tail_end == 0 && journal.written + size <= journal.head) {
-        size_t lost = write_all(journal.fd, journal.line, size);
-        journal.written += size - lost;
-        journal.dropped += lost;
-    } else {
-        tail_put(journal.line, size);
+    journal.returned = 0;
+    journal.written_at = time(NULL);
+    if (journal.sequence > 0 || journal.position + size > journal.head) {
+        segment_line(size);
+        return;
     }
+    journal.dropped += write_all(journal.fd, journal.line, size, (off_t)journal.position);
+    journal.position += size;
+}
+
+/* A carriage return lets the text that follows overwrite the line, as progress bars do. So that a bar without line feeds
+ * is seen, its state is written from time to time. */
+static void overwrite_line(void) {
+    if (journal.used > 0 && time(NULL) >= journal.written_at + BAR_SECONDS) log_line();
+    journal.used = 0;
+    journal.returned = 0;
 }
 
 static void log_bytes(const char *data, size_t size) {
     stamp_now(journal.stamp);
     for (size_t i = 0; i < size; i++) {
         char c = data[i];
-        int joined = journal.after_return && c == '\n';
-        journal.after_return = c == '\r';
-        if (joined) continue;
-        if (c == '\n' || c == '\r') {
+        if (c == '\r') {
+            journal.returned = 1;
+            continue;
+        }
+        if (c == '\n') {
             log_line();
             continue;
         }
+        if (journal.returned) overwrite_line();
         if (journal.used == LINE) log_line();
         journal.line[STAMP + journal.used++] = c;
     }
+    write_header();
 }
 
 static void log_finish(void) {
     if (journal.used > 0) log_line();
-    if (journal.tail_end == 0) return;
-    uint64_t ring = journal.tail_size;
-    uint64_t start = journal.tail_end > ring ? journal.tail_end - ring : 0;
-    if (start > 0) { /* start at a whole line */
-        while (start < journal.tail_end && journal.tail[start % ring] != '\n') start++;
-        if (start < journal.tail_end) start++;
-        char note[STAMP + 96];
-        stamp_now(note);
-        int size = snprintf(note + STAMP, 96, "[%llu bytes of the log are left out here]\n", (unsigned long long)start);
-        write_all(journal.fd, note, STAMP + (size_t)size);
-    }
-    journal.dropped += start;
-    while (start < journal.tail_end) {
-        uint64_t at = start % ring;
-        uint64_t size = ring - at < journal.tail_end - start ? ring - at : journal.tail_end - start;
-        journal.dropped += write_all(journal.fd, journal.tail + at, size);
-        start += size;
-    }
+    write_header();
+    if (journal.sequence > 2) journal.dropped += journal.kept_from - journal.head_end;
 }
 
 /* Read what a pipe holds now. Returns 0 when it was empty. */
@@ -195,7 +227,7 @@ static int pump_once(struct pump *pump) {
         return 0;
     }
     if (pump->out >= 0) {
-        pump->dropped += write_all(pump->out, chunk, (size_t)got);
+        pump->dropped += write_all(pump->out, chunk, (size_t)got, -1);
     } else {
         log_bytes(chunk, (size_t)got);
         look_at_disk(); /* a program reports a full disk here, often before it deletes files */
@@ -254,10 +286,9 @@ static void take_reserve(void) {
 
 /* Allocate the blocks of the log now, so that it can be written when the disk is full. */
 static void divide_log(uint64_t limit) {
-    const uint64_t note = 128;
-    journal.tail_size = limit > 2 * TAIL ? TAIL : limit / 2;
-    if (journal.tail_size < note) journal.tail_size = note;
-    journal.head = limit > journal.tail_size + note ? limit - journal.tail_size - note : 0;
+    journal.segment = limit > 8 * SEGMENT ? SEGMENT : limit / 8;
+    journal.head = limit - 2 * journal.segment;
+    journal.written_at = time(NULL);
     (void)fallocate(journal.fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)limit);
 }
 
@@ -460,7 +491,7 @@ int main(int argc, char **argv) {
     input.in = open_file(argv[1], O_RDONLY);
     output.out = open_file(argv[2], O_WRONLY | O_CREAT | O_EXCL | O_APPEND);
     errors.out = -1;
-    journal.fd = open_file(argv[3], O_WRONLY | O_APPEND);
+    journal.fd = open_file(argv[3], O_WRONLY);
     divide_log(strtoull(argv[5], NULL, 10));
     int signals = signals_to_serve();
     int in[2], out[2], err[2], refused[2];
