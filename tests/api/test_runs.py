@@ -60,7 +60,7 @@ def test_a_run_from_submission_to_the_shape_of_its_tasks(
     assert [task["name"] for task in run["tasks"]] == ["0.laz", "1.laz"]
     assert run["urls"]["self"] == f"https://localhost:5443/api/v3/runs/{key}"
     (listed,) = callers.developer("GET", "/runs").json()["runs"]
-    in_full = {"tasks", "queue_position"}
+    in_full = {"tasks", "queue_position", "waiting_for"}
     assert listed == {name: value for name, value in run.items() if name not in in_full}
     (task,) = callers.developer("GET", f"/tasks/{key}").json()["tasks"]
     assert (task["task_id"], task["state"], task["object_id"]) == (key, "QUEUED", export.pk)
@@ -322,6 +322,16 @@ def ended(callers: Callers, app: App, make_export: MakeExport, settings: Any, tm
     place.log.write_text("2026-01-01T00:00:00Z hello\n")
     Output.objects.create(task=task, path="a", size=1, sha256="0" * 64, media_type="text/plain")
     return key
+
+
+@pytest.mark.parametrize("follow", ["", "&follow=1"])
+def test_the_log_of_a_task_that_is_not_there_is_not_empty_but_missing(
+    callers: Callers, ended: str, follow: str
+) -> None:
+    answer = callers.developer("GET", f"/runs/{ended}/log?task=99{follow}")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
+    assert answer.json()["error"] == "The run has no task 99: its tasks are 0 to 0."
+    assert callers.developer("GET", f"/runs/{ended}/log?task=0{follow}").status_code == 200
 
 
 def test_outputs_are_deleted_and_the_run_says_so(callers: Callers, ended: str) -> None:

@@ -10,6 +10,11 @@ write)
     printf '%s' "$(value word)" > /grid/word.txt
     seq 300000 > /grid/sub/numbers.txt
     ;;
+odd)
+    printf 1 > "/grid/$(printf 'Geb\344ude.gpkg')"
+    printf 2 > /grid/dtm.txt
+    ln -s dtm.txt /grid/latest.txt
+    ;;
 fail)
     printf '\033[2J\033]0;mine\007hidden\033[8m\n' >&2
     echo "kept" > /grid/partial.txt

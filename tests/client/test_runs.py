@@ -234,3 +234,28 @@ def test_exports(bench: Bench):
     words = ["run", bench.app, "--exportfile", file["pk"], "-a", "do=write", "--json"]
     [run] = bench.shell.must(*words).json["runs"]
     assert [task["name"] for task in run["tasks"]] == ["2.laz"]
+
+
+def test_incomplete_outputs_are_a_failure_that_every_command_names(bench: Bench):
+    shell = bench.shell
+    ended = shell.run("run", bench.app, "--export", bench.export, "-a", "do=odd")
+    assert ended.status == 1
+    assert "Outputs incomplete: the program succeeded" in ended.out
+    lost = r"left out: 0/Geb\xe4ude.gpkg has a name that is not UTF-8."
+    assert lost in ended.out
+    run = shell.must("runs", "list", "--json").json["runs"][0]
+    assert (run["state"], run["reason"]) == ("FAILURE", "outputs-incomplete")
+    listed = shell.must("outputs", "list", run["id"])
+    assert lost in listed.err
+    assert shell.must("outputs", "list", run["id"], "--json").json["left_out_count"] == 2
+    got = shell.must("outputs", "get", run["id"], "--to", "odd")
+    assert lost in got.err
+    assert (shell.home / "odd/0/latest.txt").read_text() == "2"
+
+
+def test_the_log_of_a_task_that_is_not_there(bench: Bench):
+    run = bench.shell.submit(bench.app, bench.export, "do=write")
+    for words in (("logs",), ("logs", "-f")):
+        missing = bench.shell.run(*words, run, "--task", "99")
+        assert (missing.status, missing.out) == (1, "")
+        assert "The run has no task 99: its tasks are 0 to 1." in missing.err

@@ -4,6 +4,7 @@ import threading
 import time
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import IntegrityError, connection, transaction
@@ -14,11 +15,12 @@ from gridapps.access.models import User
 from gridapps.exports.models import Export, ExportFile
 from gridapps.registry.models import App, Release
 from gridapps.runs import lanes, operations, queue
-from gridapps.runs.errors import InvalidRequest, QuotaExceeded, TooManyQueued
+from gridapps.runs.errors import InvalidRequest, LostLease, QuotaExceeded, TooManyQueued
 from gridapps.runs.models import Lane, Node, Run, Task
 from gridapps.runs.position import position
 from gridapps.runs.states import State
 from gridapps.runs.store import CollectedFile
+from gridapps.runs.waiting import waits_for
 from tests.runs.test_queue import LEASE, claim, succeed
 
 pytestmark = pytest.mark.django_db
@@ -397,3 +399,78 @@ def test_the_position_takes_what_runs_into_account(crowd):
     again = crowd.submit("a")
     assert position(light) == 0
     assert position(again) == 2
+
+
+@pytest.fixture
+def make_live_node(make_node):
+    """A node with a worker, and so many slots."""
+
+    def make(name="one", *, slots=9, **capacity):
+        node = make_node(name, **capacity)
+        Node.objects.filter(pk=node.pk).update(session=uuid4(), slots=slots)
+        return node
+
+    return make
+
+
+def waiting(run):
+    found = waits_for(run)
+    assert found is not None
+    return found.cause, found.text
+
+
+def test_a_queued_run_says_what_it_waits_for(crowd, make_live_node, setting):
+    run = crowd.submit("a", cpus=3.0)
+    assert waiting(run) == ("worker", "No worker takes tasks at the moment.")
+    node = make_live_node(cpus=2.0, slots=2)
+    assert waiting(run) == (
+        "larger-node",
+        "No node that is up is large enough: a task needs 3 processors, 1 bytes and 1 bytes of disk.",
+    )
+    Node.objects.filter(pk=node.pk).update(cpus=4.0)
+    assert waiting(run) == ("turn", "Is next: a worker claims it soon.")
+    assert claimed() == [run.pk]
+    other = crowd.submit("a", cpus=2.0)
+    assert waiting(other) == (
+        "capacity",
+        "Waits for running tasks to end: a task needs 2 processors, 1 bytes and 1 bytes of disk; "
+        "1 processors are free.",
+    )
+    setting(max_running=1)
+    assert waiting(other) == ("user-limit", "You have 1 task running; a user may have 1 at once.")
+    setting(max_running=0)
+    small = crowd.submit("b")
+    assert claimed() == [small.pk]
+    small = crowd.submit("b", cpus=0.1, memory=1)
+    assert "all 2 slots of the node are taken" in waiting(small)[1]
+    Node.objects.update(draining=True)
+    assert waiting(small)[0] == "worker"
+    assert waits_for(Run.objects.get(pk=run.pk)) is None
+
+
+def test_a_queued_run_says_for_how_many_tasks_it_waits(crowd, make_live_node):
+    make_live_node()
+    crowd.app("licensed", max_running=1)
+    first = crowd.submit("a", tasks=3, age=9, app="licensed")
+    assert claimed() == [first.pk]
+    assert waiting(first)[0] == "app-limit"
+    assert waiting(first)[1].startswith("The App has 1 task running; it may have 1 at once.")
+    crowd.submit("b", tasks=5, age=5)
+    last = crowd.submit("a")
+    found = waits_for(last)
+    assert found is not None
+    assert (found.ahead.own, found.ahead.others) == (2, 4)
+    assert found.text == "About 6 tasks go first, 2 of them your own."
+
+
+def test_a_running_task_says_when_its_program_wrote_last(crowd):
+    run = crowd.submit()
+    mine = claim()
+    task = run.tasks.get()
+    assert task.heard_at is not None, "the claim counts"
+    Task.objects.update(heard_at=None)
+    queue.heard(claim=mine)
+    assert Task.objects.get().heard_at is not None
+    succeed(mine)
+    with pytest.raises(LostLease):
+        queue.heard(claim=mine)

@@ -257,6 +257,16 @@ class LeftOutFiles:
 
 
 @dataclass(frozen=True)
+class WaitingFor:
+    """What the first queued task of a run waits for: a code, a sentence, and the tasks that go first."""
+
+    cause: str
+    text: str
+    own_tasks_ahead: int = 0
+    other_tasks_ahead: int = 0
+
+
+@dataclass(frozen=True)
 class RunTask:
     """One container execution of a run, on one export file."""
 
@@ -277,6 +287,7 @@ class RunTask:
     started_at: str | None
     ended_at: str | None
     left_out_count: int = 0
+    last_heard_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -312,6 +323,7 @@ class Run:
     outputs_expire_at: str | None = None
     outputs_removed_at: str | None = None
     queue_position: int | None = None
+    waiting_for: WaitingFor | None = None
     tasks: list[RunTask] = field(default_factory=list)
 
     @property

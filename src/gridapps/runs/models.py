@@ -238,6 +238,9 @@ class Task(models.Model):
     node = models.CharField(max_length=63, blank=True)
     lease_until = models.DateTimeField(null=True, help_text="on the database's clock")
     deadline = models.DateTimeField(null=True)
+    heard_at = models.DateTimeField(
+        null=True, help_text="when the last attempt was claimed, or its program last wrote to its log"
+    )
     queued_at = models.DateTimeField()
     lane = models.ForeignKey(
         Lane, null=True, on_delete=models.SET_NULL, related_name="tasks",

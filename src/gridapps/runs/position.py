@@ -4,6 +4,8 @@ An estimate: it assumes that all tasks of a user are alike, ignores limits, and 
 or what is submitted meanwhile. The counted rows are bounded, and so is the cost.
 """
 
+from dataclasses import dataclass
+
 from django.db import connection
 from django.db.models import Count, Q
 
@@ -22,8 +24,26 @@ SELECT others.owner_id, (
 """
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """Tasks that start before the run's first queued one."""
+
+    own: int
+    others: int
+
+    @property
+    def sum(self) -> int:
+        return self.own + self.others
+
+
 def position(run: Run) -> int | None:
     """0 for a run whose first task is next; None when none of its tasks is queued."""
+    first = ahead(run)
+    return None if first is None else first.sum
+
+
+def ahead(run: Run) -> Ahead | None:
+    """The tasks before the run's first queued one; None when none of its tasks is queued."""
     head = Task.objects.filter(run=run.pk, state=State.QUEUED).order_by("index").first()
     if head is None:
         return None
@@ -31,7 +51,7 @@ def position(run: Run) -> int | None:
     at = head.rank or head.queued_at
     earlier = Q(rank__lt=at) | Q(rank=at, index__lt=head.index, run=run.pk)
     mine = Task.objects.filter(earlier, owner=run.owner_id, state=State.QUEUED)[:_COUNTED].count()
-    return mine + sum(_before(run, mine).values())
+    return Ahead(mine, sum(_before(run, mine).values()))
 
 
 def _before(run: Run, mine: int) -> dict[int, int]:

@@ -69,6 +69,7 @@ def claim(*, node: str, lease: timedelta, session: uuid.UUID | None = None) -> C
             node=node,
             lane=None,
             lease_until=_from_now(lease),
+            heard_at=Now(),
             progress=0,
             message="",
             started_at=Coalesce(F("started_at"), Now()),
@@ -123,6 +124,11 @@ def progress(*, claim: Claim, fraction: float | None, message: str) -> None:
     with transaction.atomic():
         _fenced(claim, message=message[:200], **changes)
         refresh_run(claim.run, message=message)
+
+
+def heard(*, claim: Claim) -> None:
+    """Note that the program has just written to its log. Raises LostLease."""
+    _fenced(claim, heard_at=Now())
 
 
 def finish(

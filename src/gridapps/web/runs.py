@@ -15,8 +15,8 @@ from gridapps.access import permissions
 from gridapps.registry import queries as registry
 from gridapps.runs import models, node_disk, omissions, operations, queries, retention
 from gridapps.runs.errors import Conflict
-from gridapps.runs.position import position
 from gridapps.runs.states import ACTIVE, State
+from gridapps.runs.waiting import waits_for
 from gridapps.web.forms import user_of
 
 OUTPUTS_ON_A_PAGE = 500
@@ -39,7 +39,7 @@ def show(request: HttpRequest, run_id: UUID) -> HttpResponse:
             "may_show": owns and not registry.owns(user, run.release.app) and not run.release.app.deleted_at,
             "active": run.state in ACTIVE,
             "arguments": json.dumps(run.arguments, indent=2, ensure_ascii=False),
-            "position": position(run) if owns and run.state == State.QUEUED else None,
+            "waiting": waits_for(run) if owns and run.state == State.QUEUED else None,
             "tasks": run.tasks.all(),
             "outputs": Paginator(queries.outputs(run), OUTPUTS_ON_A_PAGE).get_page(request.GET.get("page")),
             "left_out": omissions.of_run(run),

@@ -48,6 +48,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LOOK = 0.5  # seconds between two checks of log, progress and signals while a container runs
+HEARD = 15.0  # seconds between two notes that a program has written to its log
 GRACE = 5.0  # seconds between TERM and KILL
 UNFIT = 60.0  # seconds in which a node that the registry refuses claims nothing
 PAUSE = 2.0  # seconds before a task is given back after the first failure; then four times as long
@@ -80,6 +81,7 @@ class Execution:
         )
         self._files = store.AttemptFiles(claim.run, claim.index, claim.attempt)
         self._adopted = False
+        self._heard = -math.inf
         self._log_before = 0  # where the log of a predecessor ends
         self._stopped_for: Literal["", "cancel", "deadline"] = ""
         # When the program's time is up, on the monotonic clock, because the system clock may jump.
@@ -204,6 +206,8 @@ class Execution:
                 return None
             if (latest := self._patiently(log.record, cancelable=False)) is not None:
                 self._note(fraction=latest.fraction, message=latest.message)
+            if log.grew:
+                self._note_heard()
             if ended is not None:
                 return ended
             if self.signals.cancel.is_set():
@@ -340,6 +344,13 @@ class Execution:
 
     def _note(self, *, fraction: float | None, message: str) -> None:
         persist(lambda: queue.progress(claim=self.claim, fraction=fraction, message=message))
+
+    def _note_heard(self) -> None:
+        """Note that the program has written to its log, at most once in HEARD seconds."""
+        now = time.monotonic()
+        if now >= self._heard + HEARD:
+            self._heard = now
+            persist(lambda: queue.heard(claim=self.claim))
 
     def _why_canceled(self) -> str:
         return persist(lambda: Run.objects.get(pk=self.claim.run)).cancel_text or queue.CANCELED

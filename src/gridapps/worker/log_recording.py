@@ -48,12 +48,15 @@ class LogRecorder:
         self._tail = _Tail(files.tail, size=limit // _TAIL_PARTS, after=predecessor)
         self._room = limit - _TAIL_FILES * (limit // _TAIL_PARTS)
         self._predecessor = predecessor
+        self.grew = False  # whether the last call of `record` found something
         self._pieces = None if is_shared() else _Pieces(files, self._head, self._tail)
 
     def record(self) -> Progress | None:
         """Copy new lines; return the newest progress in them, if any."""
         latest = None
+        self.grew = False
         for item in self._follower.read():
+            self.grew = True
             if isinstance(item, Progress):
                 latest = item
             else:

@@ -9,7 +9,7 @@ import click
 
 from gridapps_client.commands.run import left_out_of, stay
 from gridapps_client.commands.shared import Session, common, lists_by_default
-from gridapps_client.models import Run
+from gridapps_client.models import Run, RunTask
 from gridapps_client.progress import counts
 from gridapps_client.text import plain, size, table
 
@@ -118,6 +118,8 @@ def _page(found: Run) -> Iterator[str]:
     yield f"{plain(found.state)}, {counts(found)}, {found.progress:.0%}"
     if found.reason_text:
         yield plain(found.reason_text)
+    if found.waiting_for:
+        yield f"waiting: {plain(found.waiting_for.text)}"
     yield f"release {plain(found.release)}"
     yield f"created {found.created_at}, started {found.started_at or '-'}, ended {found.ended_at or '-'}"
     if found.shown_to_developer:
@@ -136,12 +138,16 @@ def _page(found: Run) -> Iterator[str]:
             f"{task.progress:.0%}",
             str(len(task.attempts)),
             _memory(task.usage),
-            task.reason_text or task.message,
+            task.reason_text or task.message or _silence(task),
         )
         for task in found.tasks
     ]
     yield table(("TASK", "FILE", "STATE", "DONE", "ATTEMPTS", "MEMORY", ""), rows)
     yield from left_out_of(found)
+
+
+def _silence(task: RunTask) -> str:
+    return f"wrote last at {task.last_heard_at}" if task.last_heard_at else ""
 
 
 def _memory(usage: dict[str, object]) -> str:

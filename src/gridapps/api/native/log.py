@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field
 
 from gridapps.access import permissions
 from gridapps.access.models import User
+from gridapps.api.errors import ApiError
 from gridapps.api.native import log_cursor, request_thread
 from gridapps.api.native.answers import reads
 from gridapps.api.native.authentication import user_of, with_scope
@@ -65,7 +66,7 @@ async def show(
     too many clients wait, the stream ends early: connect again after `retry` milliseconds.
     """
     user = user_of(request)
-    run = await sync_to_async(_opened)(user, run_id)
+    run = await sync_to_async(_opened)(user, run_id, task)
     if follow:
         stream = _Stream(user, run, task, log_cursor.decoded(request.headers.get("Last-Event-ID") or after))
         pieces = stream.events(address_of(request))
@@ -78,9 +79,13 @@ async def show(
     return answer
 
 
-def _opened(user: User, run_id: str) -> UUID:
-    """The run whose log is read. Reading another user's is recorded in the audit."""
+def _opened(user: User, run_id: str, task: int | None) -> UUID:
+    """The run whose log is read. Reading another user's is recorded in the audit. Raises ApiError (404)."""
     run = with_outputs(user, run_id)
+    if task is not None and not run.tasks.filter(index=task).exists():
+        raise ApiError(
+            "not-found", f"The run has no task {task}: its tasks are 0 to {run.tasks.count() - 1}."
+        )
     if not permissions.owns(user, run):
         record.log_read(by=user, run=run.pk)
     return run.pk

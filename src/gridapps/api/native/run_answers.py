@@ -21,11 +21,12 @@ from gridapps.api.native.run_shapes import (
     SubmittedAnswer,
     Urls,
     Usage,
+    WaitingFor,
 )
 from gridapps.api.native.shapes import Resources
 from gridapps.runs import models, node_disk, omissions, queries, retention
-from gridapps.runs.position import position
 from gridapps.runs.states import State
+from gridapps.runs.waiting import WaitsFor, waits_for
 
 
 def visible(user: User, keys: Sequence[UUID], *, tasks: bool = False) -> list[models.Run]:
@@ -59,7 +60,7 @@ def shown(user: User, runs: Iterable[models.Run], *, tasks: bool) -> list[Run]:
             task_counts={state.value: count for state, count in counts[run.pk].items()},
             usage=usages.get(run.pk, _usage({})),
             retry_of=str(run.retry_of_id) if run.retry_of_id and owns(user, run) else None,
-            **(_in_full(run, owner=owns(user, run)) if tasks else {}),
+            **(_in_full(run, waits_for(run) if owns(user, run) else None) if tasks else {}),
         )
         for run in runs
     ]
@@ -72,10 +73,17 @@ def _all(rows: QuerySet[models.Run], keys: Sequence[UUID]) -> list[models.Run]:
     return [found[key] for key in keys]
 
 
-def _in_full(run: models.Run, *, owner: bool) -> dict[str, Any]:
+def _in_full(run: models.Run, waiting: WaitsFor | None) -> dict[str, Any]:
     waits = node_disk.why_waiting(run) if run.state == State.QUEUED else ""
     return {
-        "queue_position": position(run) if owner else None,
+        "queue_position": waiting and waiting.ahead.sum,
+        "waiting_for": waiting
+        and WaitingFor(
+            cause=waiting.cause,
+            text=waiting.text,
+            own_tasks_ahead=waiting.ahead.own,
+            other_tasks_ahead=waiting.ahead.others,
+        ),
         "tasks": [_task(task) for task in run.tasks.all()],
         "message": waits or run.message,
     }
@@ -133,6 +141,7 @@ def _task(task: models.Task) -> RunTask:
         attempts=[_attempt(attempt) for attempt in task.attempts.all()],
         left_out=[LeftOut(path=each.path, why=each.why, lost=each.lost) for each in omissions.of_task(task)],
         left_out_count=omissions.count(task),
+        last_heard_at=task.heard_at if task.state == State.RUNNING else None,
         usage=_usage(task.usage),
         queued_at=task.queued_at,
         started_at=task.started_at,

@@ -10,6 +10,7 @@ from gridapps.api.native.hook_shapes import Events, Target
 from gridapps.api.native.parsing import PK_PATTERN
 from gridapps.api.native.shapes import Digest, ResourceRequest, Resources, State, Text, Time, whole
 from gridapps.hooks.operations import LONGEST_SECRET, SHORTEST_SECRET
+from gridapps.runs.waiting import Cause
 
 TAG_OR_DIGEST = "^(sha256:[0-9a-f]{64}|[A-Za-z0-9_][A-Za-z0-9._-]{0,127})$"
 
@@ -63,6 +64,15 @@ class LeftOut(Shape):
     lost: bool
 
 
+class WaitingFor(Shape):
+    """What the run's first queued task waits for."""
+
+    cause: Cause
+    text: str
+    own_tasks_ahead: Annotated[int, Field(ge=0)]
+    other_tasks_ahead: Annotated[int, Field(ge=0)]
+
+
 class RunTask(Shape):
     id: str
     index: int
@@ -77,6 +87,9 @@ class RunTask(Shape):
     attempts: list[Attempt]
     left_out: Annotated[list[LeftOut], Field(description="the first of them")]
     left_out_count: int
+    last_heard_at: Annotated[
+        Time | None, Field(description="of a running task: when it was claimed, or last wrote to its log")
+    ]
     usage: Usage
     queued_at: Time
     started_at: Time | None
@@ -93,7 +106,7 @@ class Urls(Shape):
 
 
 class Run(Shape):
-    """`tasks` and `queue_position` occur only in answers about single runs."""
+    """`tasks`, `queue_position` and `waiting_for` occur only in answers about single runs."""
 
     id: str
     task_id: str
@@ -124,6 +137,7 @@ class Run(Shape):
     queue_position: Annotated[
         int | None, Field(ge=0, description="estimate: tasks that are claimed before the run's next one")
     ] = None
+    waiting_for: WaitingFor | None = None
     tasks: list[RunTask] = []
 
 

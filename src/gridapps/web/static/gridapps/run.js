@@ -16,9 +16,9 @@ function show(run) {
   state(document.getElementById("state"), run.state);
   document.getElementById("message").textContent = run.message;
   document.getElementById("progress").value = run.progress;
-  const position = document.getElementById("position");
-  position.firstElementChild.textContent = run.queue_position;
-  position.hidden = run.state !== "QUEUED" || !run.queue_position;
+  const waiting = document.getElementById("waiting");
+  waiting.textContent = run.waiting_for ? run.waiting_for.text : "";
+  waiting.hidden = run.state !== "QUEUED" || !run.waiting_for;
   const reason = document.getElementById("reason");
   reason.textContent = run.reason_text;
   reason.hidden = !run.reason_text;
