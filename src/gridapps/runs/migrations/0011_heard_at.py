@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('runs', '0009_left_out_count'),
+        ('runs', '0010_free_disk'),
     ]
 
     operations = [
