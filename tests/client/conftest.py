@@ -27,7 +27,7 @@ COMMAND = Path(sys.executable).with_name("gridapps")
 SCHEMA = {
     "type": "object",
     "properties": {
-        "do": {"enum": ["write", "fail", "sleep"]},
+        "do": {"enum": ["write", "fail", "sleep", "odd"]},
         "word": {"type": "string", "default": "nothing"},
         "seconds": {"type": "integer", "minimum": 0, "default": 1},
     },
