@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from gridapps.sandbox import profile
 from gridapps.sandbox.engine import image_calls
 from gridapps.sandbox.engine.calls import Engine
-from gridapps.sandbox.log import Line, LogFollower
+from gridapps.sandbox.log import Line
+from gridapps.sandbox.log_following import LogFollower
 from gridapps.sandbox.protocol import EntryPoint, Launch, Limits, Sandbox, SandboxError
 
 WITHIN = 60.0  # seconds
@@ -46,7 +47,7 @@ def _run(sandbox: Sandbox, name: str, image: str) -> None:
     ended = sandbox.wait(name, timeout=WITHIN)
     if ended is None:
         raise SandboxError(f"A container of the doctor did not end within {WITHIN:.0f} s.")
-    follower = LogFollower(lambda: sandbox.log(name))
+    follower = LogFollower(lambda: sandbox.log(name), limit=_LIMITS.log)
     printed = " ".join(item.text for item in follower.read() if isinstance(item, Line))
     if _PRINTED not in printed:
         why = ended.not_started or f"It ended with exit code {ended.exit_code} and printed {printed[:500]!r}."
