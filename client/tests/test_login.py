@@ -31,7 +31,8 @@ def visit(url: str) -> int:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
-        return error.code
+        with error:
+            return error.code
 
 
 def test_code_with_pkce(server: Server) -> None:
