@@ -74,8 +74,7 @@ def delete(request: HttpRequest, upload_id: UploadId) -> Status[None]:
     return Status(204, None)
 
 
-@router.api_operation(
-    ["HEAD"],
+@router.get(
     "/uploads/{upload_id}/files/{index}",
     response=reads(404, 412, ok=None),
     operation_id="find_upload_offset",
@@ -84,7 +83,7 @@ def delete(request: HttpRequest, upload_id: UploadId) -> Status[None]:
 def offset(
     request: HttpRequest, response: HttpResponse, upload_id: UploadId, index: FileIndex
 ) -> Status[None]:
-    """How many bytes of a file have arrived: where to go on."""
+    """How many bytes of a file have arrived: where to go on. Clients of tus ask with HEAD."""
     file = _file(user_of(request), upload_id, index)
     _check_version(request)
     _note(response, file, incoming.arrived(file) if not file.received else file.size)
