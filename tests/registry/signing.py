@@ -7,8 +7,10 @@ from typing import Any
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
+from gridapps.oci import sigstore_bundles
 from gridapps.oci.attachments import SIGNATURE, SIMPLE_SIGNING
 from gridapps.oci.manifests import OCI_INDEX, OCI_MANIFEST
+from gridapps.oci.sigstore_bundles import BUNDLE, IMAGE_SIGNED
 from tests.registry.built import CONFIG, descriptor, encoded
 
 Private = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
@@ -35,9 +37,9 @@ def payload(release: str, **critical: Any) -> bytes:
     )
 
 
-def sign(key: Private, content: bytes) -> str:
+def sign(key: Private, content: bytes, algorithm: hashes.HashAlgorithm | None = None) -> str:
     if isinstance(key, ec.EllipticCurvePrivateKey):
-        made = key.sign(content, ec.ECDSA(hashes.SHA256()))
+        made = key.sign(content, ec.ECDSA(algorithm or hashes.SHA256()))
     elif isinstance(key, rsa.RSAPrivateKey):
         made = key.sign(content, padding.PKCS1v15(), hashes.SHA256())
     else:
@@ -65,3 +67,41 @@ def listing(*listed: bytes) -> bytes:
 def write_public(key: Private, path: Path) -> None:
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     path.write_bytes(key.public_key().public_bytes(serialization.Encoding.PEM, form))
+
+
+def statement(release: str, **changes: Any) -> dict[str, Any]:
+    """What cosign 3 signs."""
+    return {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"digest": {"sha256": release.removeprefix("sha256:")}, "annotations": {}}],
+        "predicateType": IMAGE_SIGNED,
+        "predicate": {},
+        **changes,
+    }
+
+
+def envelope(content: bytes, *keys: Private, **changes: Any) -> dict[str, Any]:
+    """A statement in an envelope with a signature of each key."""
+    return {
+        "payload": base64.b64encode(content).decode(),
+        "payloadType": sigstore_bundles.IN_TOTO,
+        "signatures": [{"sig": sign(key, sigstore_bundles.encoded(content))} for key in keys],
+        **changes,
+    }
+
+
+def bundle(wrapped: dict[str, Any], **changes: Any) -> bytes:
+    """An envelope in a Sigstore bundle."""
+    material = {"publicKey": {"hint": "qJQ0nfT8Fr9bsk2KjY7KsJJKt5yLTjAb0A67BNStNp8="}}
+    return encoded(
+        {"mediaType": BUNDLE, "verificationMaterial": material, "dsseEnvelope": wrapped, **changes}
+    )
+
+
+def bundle_manifest(subject: dict[str, Any], *bundles: bytes, predicate: str = IMAGE_SIGNED) -> bytes:
+    """A manifest of Sigstore bundles."""
+    return attachment(
+        *(descriptor(each, BUNDLE) for each in bundles),
+        kind="application/vnd.oci.empty.v1+json", artifactType=BUNDLE, subject=subject,
+        annotations={"dev.sigstore.bundle.content": "dsse-envelope", sigstore_bundles.PREDICATE: predicate},
+    )  # fmt: skip

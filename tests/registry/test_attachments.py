@@ -14,11 +14,11 @@ from gridapps.audit.models import Entry
 from gridapps.oci import attachments
 from gridapps.oci.attachments import SIMPLE_SIGNING
 from gridapps.oci.manifests import OCI_INDEX, OCI_MANIFEST
+from gridapps.oci.sigstore_bundles import BUNDLE, MAX_BUNDLE
 from gridapps.pushes import attaching
 from gridapps.pushes.registry_client import NotInRegistry, Repository
-from gridapps.registry import operations
+from gridapps.registry import kept_attachments
 from gridapps.registry.models import Attachment, Release
-from tests.fixtures.cast import Cast
 from tests.registry import signing
 from tests.registry.built import LAYER, Image, descriptor, digest, encoded, entry, index, layer
 from tests.registry.conftest import Developer
@@ -149,31 +149,49 @@ def test_a_signature_in_the_layout_of_referrers_is_verified(
     assert Attachment.objects.get().verified_by == "release"
 
 
-def test_only_for_a_release_of_the_same_app(developer: Developer, release: str, cast: Cast) -> None:
-    """Neither another App's, nor one that was refused, nor the part of an index, nor nothing at all."""
-    other = Developer(
-        developer.issued,
-        operations.create_app(by=cast.developer, app_id=f"rivers-{secrets.token_hex(4)}", title="Rivers"),
-    )
-    part = Image(layers=[layer(content=secrets.token_bytes(100))])
-    bad = Image(config=encoded({"os": "linux", "architecture": "arm64", "config": {}}))
-    developer.upload(*part.blobs, *bad.blobs)
-    developer.push(part.manifest, digest(part.manifest))
-    assert (
-        developer.push(encoded(index(entry(part.manifest))), "many", media_type=OCI_INDEX).status_code == 201
-    )
-    assert developer.push(bad.manifest, "bad").status_code == 400
-    for who, of in (
-        (other, release),
-        (developer, digest(part.manifest)),
-        (developer, digest(bad.manifest)),
-        (developer, "sha256:" + "0" * 64),
+def test_a_signature_in_a_sigstore_bundle_is_verified(developer: Developer, release: str, keys: Path) -> None:
+    """As cosign 3 signs by default."""
+    statement = encoded(signing.statement(release))
+    for key, verified_by in ((OTHER, ""), (KEY, "release")):
+        signed = signing.bundle(signing.envelope(statement, key))
+        manifest = signing.bundle_manifest(subject_of(release), signed)
+        assert attach(developer, manifest, digest(manifest), signed).status_code == 201
+        row = Attachment.objects.get(manifest=digest(manifest))
+        assert (row.kind, row.media_type, row.verified_by) == ("signature", BUNDLE, verified_by)
+        assert kept_attachments.verify(row.release)[-1]["verified_by"] == verified_by
+    (keys / "release.pub").unlink()
+    signing.write_public(OTHER, keys / "second.pub")
+    first, second = kept_attachments.verify(Release.objects.get(digest=release))
+    assert (first["verified_by"], second["verified_by"]) == ("second", ""), "from the row alone"
+
+
+def test_sigstore_bundles_that_sign_something_else(developer: Developer, release: str, keys: Path) -> None:
+    other = encoded(signing.statement("sha256:" + "0" * 64))
+    provenance = encoded(signing.statement(release, predicateType="https://slsa.dev/provenance/v1"))
+    for spoiled, words in (
+        (signing.bundle(signing.envelope(other, KEY)), "is of {'sha256': '0000"),
+        (signing.bundle(signing.envelope(provenance, KEY)), "predicateType 'https://slsa.dev/"),
+        (b"{}", "The mediaType in the Sigstore bundle"),
+        (b"x" * (MAX_BUNDLE + 1), "larger than 65536 bytes"),
     ):
-        manifest, content = signed(of, KEY)
-        assert "has no release sha256:" in refused(who, manifest, tag_of(of), content)
-        manifest = attachment(descriptor(SBOM, SPDX), subject=subject_of(of))
-        assert "has no release sha256:" in refused(who, manifest, digest(manifest), SBOM)
-        assert "has no release sha256:" in refused(who, listing(), tag_of(of, ""), media_type=OCI_INDEX)
+        manifest = signing.bundle_manifest(subject_of(release), spoiled)
+        assert words in refused(developer, manifest, digest(manifest), spoiled)
+
+
+@pytest.mark.parametrize(
+    ("predicate", "kind"),
+    [("https://slsa.dev/provenance/v1", "attestation"), ("https://spdx.dev/Document", "sbom")],
+)
+def test_a_signed_attestation_is_no_signature_of_the_image(
+    developer: Developer, release: str, keys: Path, predicate: str, kind: str
+) -> None:
+    """It may say that the image has faults. It is kept, and nothing in it is read."""
+    statement = encoded(signing.statement(release, predicateType=predicate))
+    for signed in (signing.bundle(signing.envelope(statement, KEY)), b"nothing"):
+        manifest = signing.bundle_manifest(subject_of(release), signed, predicate=predicate)
+        assert attach(developer, manifest, digest(manifest), signed).status_code == 201
+        row = Attachment.objects.get(manifest=digest(manifest))
+        assert (row.kind, row.verified_by, row.signature) == (kind, "", "")
 
 
 def test_signatures_over_something_else(developer: Developer, release: str, keys: Path) -> None:

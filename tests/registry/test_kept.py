@@ -92,7 +92,9 @@ def test_kept_under_the_tags_where_tools_look_and_under_its_own(
     assert promoting.promote(share)
     for reference in (signed, listed, referrer):
         assert there(developer, reference)
-        assert there(developer, reference.replace(":", "-")), "no garbage collection takes what has a tag"
+        assert there(developer, f"kept-{reference.replace(':', '-')}"), (
+            "no garbage collection takes what has a tag"
+        )
     assert there(developer, tag_of(release))
     assert there(developer, tag_of(release, ".sbom"))
     with references.repository_of(developer.app, Registry.TRUSTED) as repository:

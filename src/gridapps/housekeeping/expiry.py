@@ -1,15 +1,19 @@
-"""Remove expired browser sessions, tokens and unused authorization codes."""
+"""Remove expired browser sessions, tokens, unused authorization codes and pending attachments."""
 
 from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.utils import timezone
 from oauth2_provider.models import AccessToken, Grant, RefreshToken, clear_expired
 
+from gridapps.pushes import pending_attachments
+from gridapps.registry.models import PendingAttachment
+
 _KINDS = {
     Session: "expired sessions",
     AccessToken: "expired access tokens",
     RefreshToken: "expired refresh tokens",
     Grant: "expired authorization codes",
+    PendingAttachment: "attachments without a release",
 }
 
 
@@ -30,5 +34,6 @@ def tidy() -> list[str]:
         before = {kind: kind.objects.count() for kind in _KINDS}
         Session.objects.filter(expire_date__lt=timezone.now()).delete()
         clear_expired()
+        pending_attachments.remove_expired()
         removed = {kind: count - kind.objects.count() for kind, count in before.items()}
     return [f"{count} {_KINDS[kind]}" for kind, count in removed.items() if count > 0]

@@ -6,13 +6,16 @@ such manifests, so clients keep one in an index under another derived tag. Nothi
 unpacked or run. Sources: cosign's specifications, the OCI image specification 1.1.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from gridapps.oci import manifests
+from gridapps.oci import manifests, signatures, sigstore_bundles
 from gridapps.oci.documents import Document, Invalid
 from gridapps.oci.manifests import OCI_INDEX, OCI_MANIFEST, Blob, Received
+from gridapps.oci.signatures import MAX_PAYLOAD, Signed
+from gridapps.oci.sigstore_bundles import BUNDLE, IMAGE_SIGNED, MAX_BUNDLE, PREDICATE
 
 MAX_MANIFEST = 256 * 1024  # bytes; it may contain certificates and proofs of a log
 MAX_SIZE = 16 * 1024**2  # bytes of all blobs of one manifest
@@ -20,11 +23,13 @@ MAX_DOCUMENTS = 32  # in one manifest
 
 SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 SIGNATURE = "dev.cosignproject.cosign/signature"  # the annotation with the signature in base64
+_VERIFIABLE = {SIMPLE_SIGNING: MAX_PAYLOAD, BUNDLE: MAX_BUNDLE}
 _RESERVED = re.compile(r"sha256-([0-9a-f]{64})(.*)")
 _KINDS = {".sig": "signature", ".att": "attestation", ".sbom": "sbom"}
-# Words in media types that tell the kind, in this order.
+# Words in media types and predicate types that tell the kind, in this order.
 _WORDS = (
-    ("simplesigning", "signature"), ("artifact.sig.", "signature"), ("notary.signature", "signature"),
+    (IMAGE_SIGNED, "signature"), ("simplesigning", "signature"), ("artifact.sig.", "signature"),
+    ("notary.signature", "signature"),
     ("sbom", "sbom"), ("spdx", "sbom"), ("cyclonedx", "sbom"), ("syft", "sbom"),
     ("artifact.att.", "attestation"), ("in-toto", "attestation"), ("dsse", "attestation"),
     ("sigstore.bundle", "attestation"),
@@ -33,9 +38,9 @@ _WORDS = (
 
 @dataclass(frozen=True)
 class Target:
-    """The release that an attachment belongs to, according to its reference or its subject."""
+    """What an attachment is about, according to its reference or its subject."""
 
-    release: str  # its digest
+    subject: str  # the digest of a release, or of a manifest in its index
     tag: str  # empty for a manifest that was pushed by its own digest
     kind: str  # signature, attestation, sbom; empty where the manifest itself tells it
 
@@ -53,12 +58,24 @@ class Piece:
     blob: Blob
     signature: str = ""
 
+    @property
+    def limit(self) -> int:
+        """The most bytes of a signature that can be verified; 0 for everything else, which is not read."""
+        return _VERIFIABLE.get(self.blob.media_type, 0) if self.kind == "signature" else 0
+
+    def signed(self, content: bytes, *, subject: str) -> Signed:
+        """What was signed, if this signature, of the given content, is of `subject`. Raises Invalid."""
+        if self.blob.media_type == BUNDLE:
+            return sigstore_bundles.signed_statement(content, subject=subject)
+        return signatures.signed_payload(content, self.signature, subject=subject)
+
 
 @dataclass(frozen=True)
 class AttachmentManifest:
     """A well-formed manifest of attachments."""
 
     target: Target
+    artifact: str  # the type that clients list it with
     config: Blob
     pieces: Sequence[Piece]
 
@@ -70,7 +87,7 @@ class AttachmentManifest:
     @property
     def named(self) -> Sequence[str]:
         """The digests of everything that it names."""
-        return [self.target.release, *(blob.digest for blob in self.blobs)]
+        return [self.target.subject, *(blob.digest for blob in self.blobs)]
 
 
 @dataclass(frozen=True)
@@ -79,6 +96,25 @@ class ReferrersList:
 
     target: Target
     named: Sequence[str]  # digests
+
+
+def list_of(listed: Sequence[tuple[AttachmentManifest, bytes]]) -> bytes:
+    """The list that clients look for under a tag, where a registry keeps none itself: an index."""
+    entries = [
+        {
+            "mediaType": OCI_MANIFEST,
+            "digest": manifests.digest_of(content),
+            "size": len(content),
+            "artifactType": manifest.artifact,
+        }
+        for manifest, content in listed
+    ]
+    return json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
+
+
+def tag_of_list(subject: str) -> str:
+    """The tag of the list of what is attached to a manifest."""
+    return subject.replace(":", "-")
 
 
 def is_reserved(reference: str) -> bool:
@@ -101,6 +137,15 @@ def target_of(received: Received, reference: str) -> Target | None:
         return None
     opened = replace(received, media_type=OCI_MANIFEST).opened(limit=MAX_MANIFEST)
     return Target(manifests.described(opened.document("subject"), "The subject").digest, "", "")
+
+
+def subject_of(received: Received) -> str:
+    """The subject of a manifest; empty if it has none or cannot be read."""
+    try:
+        target = target_of(received, "sha256:")  # as it is pushed by its digest
+    except Invalid:
+        return ""
+    return target.subject if target else ""
 
 
 def parse_attachment(received: Received, target: Target) -> AttachmentManifest | ReferrersList:
@@ -127,8 +172,8 @@ def _manifest(received: Received, target: Target) -> AttachmentManifest:
         raise Invalid("The manifest is also an index; it must be one of the two.")
     if document.get("subject") is not None:
         subject = manifests.described(document.document("subject"), "The subject").digest
-        if subject != target.release:
-            raise Invalid(f"The attachment names the subject {subject}, and its tag {target.release}.")
+        if subject != target.subject:
+            raise Invalid(f"The attachment names the subject {subject}, and its tag {target.subject}.")
     return _parsed(document, target)
 
 
@@ -140,8 +185,10 @@ def _parsed(document: Document, target: Target) -> AttachmentManifest:
     entries = document.documents("layers")
     if not 0 < len(entries) <= MAX_DOCUMENTS:
         raise Invalid(f"The attachment has {len(entries)} documents; 1 to {MAX_DOCUMENTS} are allowed.")
-    pieces = [_piece(entry, number, target, artifact) for number, entry in enumerate(entries, 1)]
-    parsed = AttachmentManifest(target, config, pieces)
+    predicate = document.document("annotations").knowing((PREDICATE,)).get(PREDICATE) or ""
+    types = (str(predicate), artifact)
+    pieces = [_piece(entry, number, target, types) for number, entry in enumerate(entries, 1)]
+    parsed = AttachmentManifest(target, artifact, config, pieces)
     if config.media_type in manifests.CONFIGS and any(_is_layer(piece.blob) for piece in pieces):
         raise Invalid("This is an image, not an attachment: push it under a tag of its own.")
     require_small(parsed.blobs)
@@ -155,12 +202,13 @@ def require_small(blobs: Sequence[Blob]) -> None:
         raise Invalid(f"The attachment is too large: {size} bytes; this instance allows {MAX_SIZE} bytes.")
 
 
-def _piece(entry: Document, number: int, target: Target, artifact: str) -> Piece:
+def _piece(entry: Document, number: int, target: Target, types: Sequence[str]) -> Piece:
+    """A document of a manifest with these types."""
     blob = manifests.described(entry, f"Document {number}")
     if blob.media_type != SIMPLE_SIGNING:
         if target.kind == "signature":
             raise Invalid(f"Document {number} is of type {blob.media_type!r}, not {SIMPLE_SIGNING}.")
-        return Piece(target.kind or kind_of(artifact, blob.media_type), blob)
+        return Piece(target.kind or kind_of(*types, blob.media_type), blob)
     if target.kind not in ("signature", ""):
         raise Invalid(f"Document {number} is a signature; its tag ends with .sig.")
     signature = entry.document("annotations").knowing((SIGNATURE,)).get(SIGNATURE)

@@ -12,11 +12,11 @@ Pushed = Part | AttachmentManifest | ReferrersList
 
 
 class InvalidAttachment(Invalid):
-    """What was pushed as an attachment is refused. `release` is the digest that it belongs to, if known."""
+    """What was pushed as an attachment is refused. `subject` is the digest that it is about, if known."""
 
-    def __init__(self, *reasons: str, release: str = "") -> None:
+    def __init__(self, *reasons: str, subject: str = "") -> None:
         super().__init__(*reasons)
-        self.release = release
+        self.subject = subject
 
 
 def identify(
@@ -46,7 +46,7 @@ def identify(
         try:
             return attachments.parse_attachment(received, target)
         except Invalid as error:
-            raise InvalidAttachment(*error.reasons, release=target.release) from None
+            raise InvalidAttachment(*error.reasons, subject=target.subject) from None
     image = _image(received, max_image=max_image, max_layers=max_layers)
     _require_digest(content, reference)
     return image

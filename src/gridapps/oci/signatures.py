@@ -1,4 +1,4 @@
-"""Signatures in cosign's simple signing format: which release one signs, and with which known key.
+"""Signatures of images: with which known key one was made, and what cosign's simple signing format is over.
 
 Known keys are the operator's PEM files in GRIDAPPS_SIGNATURE_KEYS. They are read anew each time, so that
 removing a key takes effect at once. Certificates and logs that accompany a signature are ignored.
@@ -8,7 +8,9 @@ Source: cosign's signature specification. docs/decisions/0074-supply-chain.md ha
 import base64
 import binascii
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -22,11 +24,24 @@ MAX_SIGNATURE = 4096  # characters of base64
 COSIGN = "cosign container image signature"
 SUFFIXES = (".pub", ".pem")
 LEAST_RSA = 2048  # bits
-_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+# The hashes that signatures may use. cosign 3 chooses by the size of the curve; older versions use SHA-256.
+_CURVES: Mapping[str, Sequence[hashes.HashAlgorithm]] = {
+    "secp256r1": [hashes.SHA256()],
+    "secp384r1": [hashes.SHA384(), hashes.SHA256()],
+    "secp521r1": [hashes.SHA512(), hashes.SHA256()],
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 # Raises InvalidSignature unless the first argument is a signature of the second.
 Verify = Callable[[bytes, bytes], None]
+
+
+@dataclass(frozen=True)
+class Signed:
+    """What was signed, and the signature in base64."""
+
+    message: bytes
+    signature: str
 
 
 class UnusableKeys(Exception):
@@ -51,8 +66,8 @@ def load_keys(location: str) -> Mapping[str, Verify]:
     return found
 
 
-def require_signature_of(release: str, payload: bytes, signature: str) -> None:
-    """Raise Invalid unless the payload, as cosign writes it, says that the release was signed.
+def signed_payload(payload: bytes, signature: str, *, subject: str) -> Signed:
+    """What was signed, if the payload is cosign's for the image with the digest `subject`. Raises Invalid.
 
     Only the digest in it counts. The reference is where the signer found the image, which may be another
     registry, or another name of this instance.
@@ -65,15 +80,16 @@ def require_signature_of(release: str, payload: bytes, signature: str) -> None:
     digest = critical.document("image").knowing(("docker-manifest-digest",)).get("docker-manifest-digest")
     if critical.get("type") != COSIGN:
         raise Invalid(f"The signature's payload is not of the type {COSIGN!r}.")
-    if digest != release:
-        raise Invalid(f"The signature is of {str(digest)[:80]!r}, not over {release}.")
+    if digest != subject:
+        raise Invalid(f"The signature is of {str(digest)[:80]!r}, not over {subject}.")
+    return Signed(payload, signature)
 
 
-def signing_key(payload: bytes, signature: str, *, keys: Mapping[str, Verify]) -> str:
+def signing_key(signed: Signed, *, keys: Mapping[str, Verify]) -> str:
     """The name of the known key that made the signature; empty if none did."""
     for name, verify in keys.items():
         try:
-            verify(decoded(signature), payload)
+            verify(decoded(signed.signature), signed.message)
         except (InvalidSignature, Invalid, ValueError):
             continue
         return name
@@ -97,12 +113,22 @@ def _key(path: Path) -> Verify:
         key = serialization.load_pem_public_key(path.read_bytes())
     except (ValueError, UnsupportedAlgorithm):
         raise UnusableKeys(f"{path} is not a public key in PEM.") from None
-    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, _CURVES):
-        return lambda signature, payload: key.verify(signature, payload, ec.ECDSA(hashes.SHA256()))
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _CURVES:
+        return _with_ecdsa(key, _CURVES[key.curve.name])
     if isinstance(key, rsa.RSAPublicKey) and key.key_size >= LEAST_RSA:
         return lambda signature, payload: key.verify(signature, payload, padding.PKCS1v15(), hashes.SHA256())
     if isinstance(key, ed25519.Ed25519PublicKey):
         return key.verify
     raise UnusableKeys(
-        f"{path} is of an unsupported kind:  ECDSA on a NIST curve, RSA of {LEAST_RSA} bits, Ed25519."
+        f"{path} is of an unsupported kind: use ECDSA on a NIST curve, RSA of {LEAST_RSA} bits, or Ed25519."
     )
+
+
+def _with_ecdsa(key: ec.EllipticCurvePublicKey, allowed: Sequence[hashes.HashAlgorithm]) -> Verify:
+    def verify(signature: bytes, message: bytes) -> None:
+        for algorithm in allowed:
+            with suppress(InvalidSignature):
+                return key.verify(signature, message, ec.ECDSA(algorithm))
+        raise InvalidSignature
+
+    return verify

@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from gridapps.oci import manifests, pushed
+from gridapps.oci import attachments, manifests, pushed
 from gridapps.oci.attachments import AttachmentManifest
 from gridapps.oci.attestations import AttestationManifest
 from gridapps.oci.indexes import ImageIndex
-from gridapps.oci.manifests import OCI_MANIFEST, Blob
-from gridapps.pushes import attaching
+from gridapps.oci.manifests import OCI_INDEX, OCI_MANIFEST, Blob
+from gridapps.pushes import attachment_rows
 from gridapps.pushes.registry_client import NotInRegistry, Repository
 from gridapps.registry import kept_attachments
 from gridapps.registry.models import Release, Share
@@ -69,24 +69,30 @@ def _add(
 def add_attachments(found: ReleaseContents, source: Repository, share: Share) -> list[dict[str, Any]]:
     """Add the attachments that the share keeps, judged again. Returns their entries for the share.
 
+    Manifests with a subject are listed under the tag that clients look for, since the registry has no list.
     Signatures are verified with the keys that are known now. Raises Spoiled, NotInRegistry, Invalid,
     signatures.UnusableKeys, Unavailable.
     """
     entries: list[dict[str, Any]] = []
+    listed: dict[str, list[tuple[AttachmentManifest, bytes]]] = {}
     keys = kept_attachments.known_keys()
     for digest, tag in dict.fromkeys((each["manifest"], each["tag"]) for each in share.attachments):
         content = manifest(source, digest, OCI_MANIFEST)
         document = pushed.identify(content, media_type=OCI_MANIFEST, reference=tag or digest)
         assert isinstance(document, AttachmentManifest | AttestationManifest), "it was one when it was pushed"
-        rows = attaching.rows_of(
-            document.pieces, release=share.release, manifest=digest, tag=tag, keys=keys,
-            payloads=attaching.payloads_in(source, document.pieces),
-        )  # fmt: skip
+        signed = attachment_rows.contents_of(document, source)
+        rows = attachment_rows.of(document, manifest=digest, contents=signed, keys=keys)
         found.add_blobs(document.blobs)
         found.manifests[digest] = (content, OCI_MANIFEST)
         if tag:
             found.tags[tag] = digest
-        entries += map(kept_attachments.entry, rows)
+        elif isinstance(document, AttachmentManifest):
+            listed.setdefault(document.target.subject, []).append((document, content))
+        entries += map(kept_attachments.entry, attachment_rows.of_release(rows, share.release))
+    for subject, each in listed.items():
+        content = attachments.list_of(each)
+        found.tags[attachments.tag_of_list(subject)] = manifests.digest_of(content)
+        found.manifests[manifests.digest_of(content)] = (content, OCI_INDEX)
     return entries
 
 

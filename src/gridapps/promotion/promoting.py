@@ -138,12 +138,13 @@ class _Copy:
                 self._blob(digest, size)
         for digest, (content, media_type) in contents.manifests.items():
             # Under a tag: garbage collection may remove untagged manifests, such as an index's children.
-            stored = self._target.put_manifest(digest.replace(":", "-"), content, media_type=media_type)
+            tag = f"kept-{digest.replace(':', '-')}"
+            stored = self._target.put_manifest(tag, content, media_type=media_type)
             if stored != digest:
                 raise Spoiled(f"The trusted registry stored the manifest {digest} as {stored or 'nothing'}.")
             self._add(len(content))
         for tag, digest in contents.tags.items():
-            # Tools look for signatures here. Another share of the release may move this tag.
+            # Clients look for attachments here. Another share of the release may move this tag.
             content, media_type = contents.manifests[digest]
             self._target.put_manifest(tag, content, media_type=media_type)
         self._note()

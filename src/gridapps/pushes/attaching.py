@@ -1,30 +1,33 @@
-"""Attachments, from the developer's manifest to rows, and from rows to what a share keeps of them.
+"""Attachments, from the developer's manifest to rows.
 
 They are judged inside the request of the push, as images are. The developer reads the reasons of a refusal,
-and the audit records it. An attachment is not a release.
+and the audit records it. An attachment is not a release. If it arrives before its release, it is judged as
+well, and recorded when the release arrives.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 
 from gridapps.audit import record
-from gridapps.oci import manifests, signatures
-from gridapps.oci.attachments import AttachmentManifest, Piece, ReferrersList, Target
+from gridapps.oci import attachments, manifests, pushed
+from gridapps.oci.attachments import AttachmentManifest, ReferrersList, Target
 from gridapps.oci.attestations import AttestationManifest
 from gridapps.oci.documents import Invalid
+from gridapps.oci.manifests import OCI_MANIFEST
 from gridapps.oci.pushed import InvalidAttachment
-from gridapps.oci.signatures import UnusableKeys, Verify
+from gridapps.oci.signatures import UnusableKeys
 from gridapps.pki.tokens import Registry
-from gridapps.pushes import pushed_blobs, references
+from gridapps.pushes import attachment_rows, disk, pending_attachments, pushed_blobs, references
 from gridapps.pushes.registry_client import NotInRegistry, Rejected, Repository
-from gridapps.registry import kept_attachments
-from gridapps.registry.models import App, Attachment, Certificate, Release
+from gridapps.registry import kept_attachments, queries
+from gridapps.registry.models import App, Attachment, Certificate, PendingAttachment, Release
 
 MAX_OF_RELEASE = 64  # documents
+MAX_UNKNOWN = 32  # entries of a list of attachments that are looked up in the registry
 log = logging.getLogger(__name__)
 
 
@@ -43,32 +46,55 @@ def attach(
     """
     target = document.target
     try:
-        release = app.releases.filter(digest=target.release, state=Release.State.VALID).first()
-        if release is None:
-            raise Invalid(
-                f"{app} has no release {target.release}: push the image first. Of an image for several "
-                "platforms the index is the release: attach to its digest."
-            )
         with Repository(app.app_id) as repository:
             if isinstance(document, ReferrersList):
-                _require_attached(document, release)
-                rows = []
-            else:
-                rows = _judged_rows(document, release, manifests.digest_of(content), repository)
+                _require_attached(document, app, repository)
+                return _store(repository, reference, content, media_type)
+            digest = manifests.digest_of(content)
+            rows = _judged_rows(document, digest, repository)
+            _require_few(app, target, rows)
             stored = _store(repository, reference, content, media_type)
-        if rows:
-            _record(release, target, rows, certificate)
+        _record(app, target, rows, certificate)
     except Invalid as error:
-        raise InvalidAttachment(*error.reasons, release=target.release) from None
-    log.info("%s attached %s to %s", certificate.user, stored, release)
+        raise InvalidAttachment(*error.reasons, subject=target.subject) from None
+    log.info("%s attached %s to %s@%s", certificate.user, stored, app, target.subject)
     return stored
+
+
+def attach_pending(release: Release, repository: Repository) -> None:
+    """Attach what arrived before the release, and what other releases have of the same images.
+
+    Call it after the release was committed. Raises Unavailable.
+    """
+    subjects = {release.digest, *release.parts.values_list("digest", flat=True)}
+    for pending in pending_attachments.of(release.app, subjects):
+        try:
+            _attach_later(pending, repository)
+        except Invalid as error:
+            refused = InvalidAttachment(*error.reasons, subject=pending.subject)
+            record_refusal(refused, app=release.app, certificate=pending.certificate)
+        pending.delete()
+    if queries.attachments_about(release.app, subjects).exclude(release=release).exists():
+        with transaction.atomic():
+            App.objects.select_for_update().get(pk=release.app_id)  # serializes pushes of one App
+            _copy_of_others(release, subjects)
+
+
+def read_attachment(app: App, source: Registry, kept: Mapping[str, Any]) -> bytes | None:
+    """The bytes of an attachment; None if they are gone or differ from those pushed. Raises Unavailable."""
+    try:
+        with references.repository_of(app, source) as repository:
+            content = repository.blob(kept["digest"], limit=kept["size"] + 1)
+    except NotInRegistry:
+        return None
+    return content if manifests.digest_of(content) == kept["digest"] else None
 
 
 def record_refusal(error: InvalidAttachment, *, app: App, certificate: Certificate) -> None:
     """Record in the audit that an attachment was refused."""
     record.attachment_refused(
         by=certificate.user,
-        release=f"{app}@{error.release}",
+        release=f"{app}@{error.subject}",
         reasons=error.reasons,
         certificate=certificate.serial,
     )
@@ -87,59 +113,7 @@ def record_attestation(
 
     The caller holds the App's lock.
     """
-    rows = rows_of(document.pieces, release=release, manifest=manifest, tag="", payloads={}, keys={})
-    _replace(release, rows, certificate)
-
-
-def read_attachment(app: App, source: Registry, kept: Mapping[str, Any]) -> bytes | None:
-    """The bytes of an attachment; None if they are gone or differ from those pushed. Raises Unavailable."""
-    try:
-        with references.repository_of(app, source) as repository:
-            content = repository.blob(kept["digest"], limit=kept["size"] + 1)
-    except NotInRegistry:
-        return None
-    return content if manifests.digest_of(content) == kept["digest"] else None
-
-
-def rows_of(
-    pieces: Sequence[Piece],
-    *,
-    release: Release,
-    manifest: str,
-    tag: str,
-    payloads: Mapping[str, bytes],
-    keys: Mapping[str, Verify],
-) -> list[Attachment]:
-    """The documents of a manifest as unsaved rows. `payloads` are verified bytes, by digest.
-
-    Raises Invalid for a malformed signature, and for a signature of another release.
-    """
-    rows = []
-    for position, piece in enumerate(pieces):
-        row = Attachment(
-            release=release, kind=piece.kind, media_type=piece.blob.media_type, digest=piece.blob.digest,
-            size=piece.blob.size, manifest=manifest, tag=tag, position=position,
-        )  # fmt: skip
-        if piece.signature:
-            row.payload, row.signature = payloads[piece.blob.digest], piece.signature
-            signatures.require_signature_of(release.digest, row.payload, row.signature)
-            row.verified_by = signatures.signing_key(row.payload, row.signature, keys=keys)
-        rows.append(row)
-    return rows
-
-
-def payloads_in(repository: Repository, pieces: Iterable[Piece]) -> dict[str, bytes]:
-    """The payloads of the signatures among these, by digest. Each digest is verified.
-
-    Raises NotInRegistry, Invalid, Unavailable.
-    """
-    found = {}
-    for blob in {piece.blob.digest: piece.blob for piece in pieces if piece.signature}.values():
-        content = repository.blob(blob.digest, limit=signatures.MAX_PAYLOAD + 1)
-        if len(content) <= signatures.MAX_PAYLOAD and manifests.digest_of(content) != blob.digest:
-            raise Invalid(f"The blob {blob.digest} does not match its digest.")
-        found[blob.digest] = content
-    return found
+    _replace(release, attachment_rows.of(document, manifest=manifest, contents={}, keys={}), certificate)
 
 
 def _store(repository: Repository, reference: str, content: bytes, media_type: str) -> str:
@@ -151,13 +125,11 @@ def _store(repository: Repository, reference: str, content: bytes, media_type: s
         raise Invalid(str(error)) from None
 
 
-def _judged_rows(
-    document: AttachmentManifest, release: Release, manifest: str, repository: Repository
-) -> list[Attachment]:
-    """The rows of a manifest. Raises Invalid, also when a blob is missing."""
+def _judged_rows(document: AttachmentManifest, manifest: str, repository: Repository) -> list[Attachment]:
+    """The rows of a manifest, without a release. Raises Invalid, also when a blob is missing."""
     pushed_blobs.require_documents(document, repository)
     try:
-        payloads = payloads_in(repository, document.pieces)
+        contents = attachment_rows.contents_of(document, repository)
     except NotInRegistry:
         raise Invalid("A blob of the attachment was not pushed.") from None
     try:
@@ -165,25 +137,46 @@ def _judged_rows(
     except UnusableKeys as error:
         log.warning("The instance's signature keys cannot be used: %s", error)
         keys = {}
-    rows = rows_of(
-        document.pieces, release=release, manifest=manifest, tag=document.target.tag, payloads=payloads,
-        keys=keys,
-    )  # fmt: skip
-    _check_count(release, document.target, rows)
-    return rows
+    return attachment_rows.of(document, manifest=manifest, contents=contents, keys=keys)
 
 
-def _require_attached(document: ReferrersList, release: Release) -> None:
-    attached = set(release.attachments.values_list("manifest", flat=True))
-    for digest in document.named:
-        if digest not in attached:
-            raise Invalid(f"The list names {digest[:80]}, which is not attached to {release.digest}.")
+def _require_attached(document: ReferrersList, app: App, repository: Repository) -> None:
+    """Raise Invalid unless each manifest that a client lists is about the subject of the list."""
+    subject = document.target.subject
+    known = set(pending_attachments.of(app, [subject]).values_list("manifest", flat=True))
+    for release in queries.releases_with(app, subject):
+        known.update(release.attachments.values_list("manifest", flat=True))
+    unknown = set(document.named) - known
+    if len(unknown) > MAX_UNKNOWN:
+        raise Invalid(f"The list names {len(unknown)} manifests that are not attached to {subject}.")
+    for digest in sorted(unknown):
+        if _subject_of(digest, repository) != subject:
+            raise Invalid(f"The list names {digest}, which is not attached to {subject}.")
 
 
-def _check_count(release: Release, target: Target, rows: Sequence[Attachment]) -> None:
+def _subject_of(digest: str, repository: Repository) -> str:
+    """The subject of a manifest in the registry; empty if it has none or is missing."""
+    limit = attachments.MAX_MANIFEST
+    try:
+        content = repository.manifest(digest, media_type=OCI_MANIFEST, limit=limit + 1)
+    except NotInRegistry:
+        return ""
+    return attachments.subject_of(manifests.decoded(content, media_type=OCI_MANIFEST))
+
+
+def _require_few(app: App, target: Target, rows: Sequence[Attachment]) -> None:
+    """Raise Invalid if there is too much of the kind already, here and in the transaction that records it."""
+    releases = queries.releases_with(app, target.subject)
+    for release in releases:
+        _check_count(release, target.tag, rows)
+    if not releases:
+        pending_attachments.require_few(app, manifest=rows[0].manifest, tag=target.tag)
+
+
+def _check_count(release: Release, tag: str, rows: Sequence[Attachment]) -> None:
     others = release.attachments.exclude(manifest=rows[0].manifest)
-    if target.tag:
-        others = others.exclude(tag=target.tag)
+    if tag:
+        others = others.exclude(tag=tag)
     if others.count() + len(rows) > MAX_OF_RELEASE:
         raise _too_many()
 
@@ -192,22 +185,58 @@ def _too_many() -> Invalid:
     return Invalid(f"At most {MAX_OF_RELEASE} documents can be attached to a release.")
 
 
-def _record(release: Release, target: Target, rows: Sequence[Attachment], certificate: Certificate) -> None:
+def _record(app: App, target: Target, rows: Sequence[Attachment], certificate: Certificate) -> None:
+    """Attach the rows to every release that they are about; if there is none yet, they are pending."""
     with transaction.atomic():
-        App.objects.select_for_update().get(pk=release.app_id)  # serializes pushes of one App
-        _check_count(release, target, rows)
-        if target.tag:
-            release.attachments.filter(tag=target.tag).delete()
-        _replace(release, rows, certificate)
+        App.objects.select_for_update().get(pk=app.pk)  # serializes pushes of one App
+        _require_few(app, target, rows)
+        releases = queries.releases_with(app, target.subject)
+        for release in releases:
+            if target.tag:
+                release.attachments.filter(tag=target.tag).delete()
+            _replace(release, rows, certificate)
+        if not releases:
+            pending_attachments.add(
+                app,
+                subject=target.subject,
+                manifest=rows[0].manifest,
+                tag=target.tag,
+                certificate=certificate,
+            )
+
+
+def _attach_later(pending: PendingAttachment, repository: Repository) -> None:
+    """Attach a pending manifest. Raises Invalid, Unavailable."""
+    app, digest = pending.app, pending.manifest
+    try:
+        content = repository.manifest(digest, media_type=OCI_MANIFEST, limit=attachments.MAX_MANIFEST + 1)
+    except NotInRegistry:
+        raise Invalid(f"The manifest {digest} is no longer in the registry.") from None
+    document = pushed.identify(content, media_type=OCI_MANIFEST, reference=pending.tag or digest)
+    assert isinstance(document, AttachmentManifest), "it was one when it was pushed"
+    disk.developers().touch(app.app_id, digest, *document.named)
+    _record(app, document.target, _judged_rows(document, digest, repository), pending.certificate)
+
+
+def _copy_of_others(release: Release, subjects: Collection[str]) -> None:
+    """Attach what other releases of the App have about the same images. The caller holds the App's lock."""
+    known = set(release.attachments.values_list("manifest", flat=True))
+    found: dict[tuple[str, int], Attachment] = {}
+    for row in queries.attachments_about(release.app, subjects).exclude(release=release):
+        if row.manifest not in known:
+            row.subject = row.subject or row.release.digest
+            found[row.manifest, row.position] = row
+    room = MAX_OF_RELEASE - release.attachments.count()
+    Attachment.objects.bulk_create(attachment_rows.of_release(list(found.values())[: max(room, 0)], release))
 
 
 def _replace(release: Release, rows: Sequence[Attachment], certificate: Certificate) -> None:
-    """Replace the rows of one manifest."""
+    """Replace the rows of one manifest by copies of these."""
     release.attachments.filter(manifest=rows[0].manifest).delete()
-    now = timezone.now()
-    for row in rows:
+    new, now = attachment_rows.of_release(rows, release), timezone.now()
+    for row in new:
         row.pushed_at, row.certificate = now, certificate
-    Attachment.objects.bulk_create(rows)
+    Attachment.objects.bulk_create(new)
     record.attachment_pushed(
         by=certificate.user,
         release=str(release),

@@ -4,7 +4,7 @@ The parts were pushed before the index and are read from the registry. Which ima
 here, once: nodes pull that image by its own digest and never choose from the index.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gridapps.oci import configurations, indexes, manifests, pushed
@@ -27,6 +27,7 @@ class IndexContents:
     digest: str  # of the image's manifest
     manifest: ImageManifest
     attestations: Mapping[str, AttestationManifest]  # of this image, by digest
+    parts: Collection[str] = ()  # the digests of everything in the index
 
 
 def find(index: ImageIndex, repository: Repository, **limits: int) -> IndexContents:
@@ -41,7 +42,8 @@ def find(index: ImageIndex, repository: Repository, **limits: int) -> IndexConte
         if entry.attested:
             attested.setdefault(entry.attested, {})[entry.blob.digest] = reader.attestation(entry)
     blob = _only(reader.runnable(entries), entries)
-    return IndexContents(blob.digest, reader.image(blob), attested.get(blob.digest, {}))
+    parts = {entry.blob.digest for entry in (*index.entries, *entries)}
+    return IndexContents(blob.digest, reader.image(blob), attested.get(blob.digest, {}), parts)
 
 
 def _only(images: Mapping[str, Blob], entries: Sequence[IndexEntry]) -> Blob:

@@ -1,15 +1,16 @@
 """What each request to the registries needs, and whether a certificate allows it.
 
-Repositories whose name begins with `grid/` belong to the trusted registry: nodes pull from them, and
-developers do not reach them. Anything that is not listed here is denied. Source of the requests: the OCI
-distribution specification 1.0.
+Repositories whose name begins with `grid/` belong to the trusted registry: nodes and administrators pull from
+them, and developers do not reach them. Anything that is not listed here is denied. Source of the requests:
+the OCI distribution specification 1.0.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
+from gridapps.access import permissions
 from gridapps.access.refusals import Refused
 from gridapps.pki.tokens import Registry
 from gridapps.registry.models import App, Certificate, NodeCertificate
@@ -129,6 +130,8 @@ def require_allowed(access: Access, *, certificate: Certificate | NodeCertificat
     if isinstance(certificate, NodeCertificate):
         return _pulled_by(certificate, access)
     names = list(access)
+    if names and _verifies_copies(certificate, access):
+        return _existing(name.removeprefix(TRUSTED_PREFIX) for name in names)
     owned = App.objects.filter(owner=certificate.user_id, deleted_at__isnull=True)
     apps = {app.app_id: app for app in owned.filter(app_id__in=names)}
     for name in names:
@@ -140,17 +143,28 @@ def require_allowed(access: Access, *, certificate: Certificate | NodeCertificat
     return [apps[name] for name in names]
 
 
+def _verifies_copies(certificate: Certificate, access: Access) -> bool:
+    """Whether an administrator pulls from the trusted registry, such as to verify a signature there."""
+    pulls = all(name.startswith(TRUSTED_PREFIX) and list(need) == list(PULL) for name, need in access.items())
+    return pulls and permissions.is_administrator(certificate.user)
+
+
 def _pulled_by(certificate: NodeCertificate, access: Access) -> list[App]:
     if any(list(actions) != list(PULL) for actions in access.values()):
         raise Denied(
             f"The certificate of {certificate.holder} only allows pulls. Push with a developer's certificate."
         )
-    ids = {name: name.removeprefix(TRUSTED_PREFIX) for name in access}
-    apps = {app.app_id: app for app in App.objects.filter(app_id__in=list(ids.values()))}
-    for app_id in ids.values():
+    return _existing(name.removeprefix(TRUSTED_PREFIX) for name in access)
+
+
+def _existing(names: Iterable[str]) -> list[App]:
+    """These Apps, including deleted ones. Raises Denied."""
+    ids = list(names)
+    apps = {app.app_id: app for app in App.objects.filter(app_id__in=ids)}
+    for app_id in ids:
         if app_id not in apps:
             raise Denied(f"There is no App {app_id[:100]!r}.")
-    return [apps[app_id] for app_id in ids.values()]
+    return [apps[app_id] for app_id in ids]
 
 
 def registry_of(access: Access) -> Registry:

@@ -6,7 +6,7 @@ terminal. The image is never run.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from django.conf import settings
@@ -16,7 +16,7 @@ from django.utils import timezone
 from gridapps.access.models import User
 from gridapps.access.refusals import Refused
 from gridapps.audit import record
-from gridapps.oci import attestations, configurations, indexes, manifests, pushed
+from gridapps.oci import attachments, attestations, configurations, indexes, manifests, pushed
 from gridapps.oci.attachments import AttachmentManifest, ReferrersList
 from gridapps.oci.attestations import AttestationManifest
 from gridapps.oci.configurations import ImageProgram, OtherPlatform
@@ -27,7 +27,7 @@ from gridapps.oci.pushed import InvalidAttachment
 from gridapps.pushes import attaching, disk, index_contents, pushed_blobs, tags, unpacking
 from gridapps.pushes.index_contents import IndexContents
 from gridapps.pushes.registry_client import NotInRegistry, Rejected, Repository, Unavailable
-from gridapps.registry.models import App, Attachment, Certificate, Layer, Release
+from gridapps.registry.models import App, Attachment, Certificate, Layer, Release, ReleasePart
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # RFC 8878
 MAX_REFUSED = 50  # the newest refused releases of an App are kept
@@ -70,6 +70,10 @@ def push(push: Push) -> str:
 
     Raises PushRefused, after recording the reasons for the App's owner, and Unavailable.
     """
+    if push.reference == attachments.tag_of_list(
+        push.digest
+    ):  # `cosign copy` does this before it sets the tag
+        push = replace(push, reference=push.digest)
     try:
         document = pushed.identify(
             push.content, media_type=push.media_type, reference=push.reference, **_limits()
@@ -88,7 +92,7 @@ def push(push: Push) -> str:
                 return _store_part(push, document, repository)
             return _release(push, document, repository)
     except InvalidAttachment as error:
-        if error.release:
+        if error.subject:
             attaching.record_refusal(error, app=push.app, certificate=push.certificate)
         raise PushRefused(str(error)) from None
     except Invalid as error:
@@ -126,7 +130,7 @@ def _release(push: Push, document: ImageManifest | ImageIndex, repository: Repos
     unpacking.judge_layers(contents.manifest, program, repository, by=push.certificate.user)
     attaching.require_few(contents.attestations.values())
     stored = _store(push, push.reference, repository)
-    _record(push, contents, program)
+    attaching.attach_pending(_record(push, contents, program), repository)
     log.info("%s pushed %s:%s as %s", push.certificate.user, push.app, push.reference, push.digest)
     return stored
 
@@ -142,7 +146,7 @@ def _limits() -> dict[str, int]:
     return {"max_image": settings.GRIDAPPS.max_image, "max_layers": settings.GRIDAPPS.max_layers}
 
 
-def _record(push: Push, contents: IndexContents, program: ImageProgram) -> None:
+def _record(push: Push, contents: IndexContents, program: ImageProgram) -> Release:
     now = timezone.now()
     with transaction.atomic():
         App.objects.select_for_update().get(pk=push.app.pk)  # serializes pushes of one App
@@ -166,10 +170,14 @@ def _record(push: Push, contents: IndexContents, program: ImageProgram) -> None:
                 "pushed_at": now,
             },
         )
+        release.parts.exclude(digest__in=contents.parts).delete()
+        parts = [ReleasePart(release=release, digest=digest) for digest in sorted(contents.parts)]
+        ReleasePart.objects.bulk_create(parts, ignore_conflicts=True)
         tags.move(push.app, push.reference, release)
         record.release_pushed(**_named(push))
         for digest, attestation in contents.attestations.items():
             attaching.record_attestation(attestation, digest, release=release, certificate=push.certificate)
+    return release
 
 
 class _Named(TypedDict):

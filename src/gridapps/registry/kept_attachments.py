@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings
 
 from gridapps.oci import signatures
-from gridapps.oci.signatures import UnusableKeys, Verify
+from gridapps.oci.signatures import Signed, UnusableKeys, Verify
 from gridapps.registry.errors import NotShareable
 from gridapps.registry.models import Attachment, Release
 
@@ -23,7 +23,7 @@ def verify(release: Release) -> list[dict[str, Any]]:
     rows = list(release.attachments.order_by("pk"))
     for row in rows:
         if row.signature:
-            row.verified_by = signatures.signing_key(bytes(row.payload), row.signature, keys=keys)
+            row.verified_by = signatures.signing_key(Signed(bytes(row.payload), row.signature), keys=keys)
     Attachment.objects.bulk_update(rows, ["verified_by"])
     found = [entry(row) for row in rows]
     if missing := unsigned(found):
@@ -33,13 +33,17 @@ def verify(release: Release) -> list[dict[str, Any]]:
 
 def entry(row: Attachment) -> dict[str, Any]:
     """The entry of a share for an attachment."""
-    names = ("kind", "media_type", "digest", "size", "verified_by", "manifest", "tag")
+    names = ("kind", "media_type", "digest", "size", "verified_by", "manifest", "tag", "subject")
     return {name: getattr(row, name) for name in names}
 
 
 def unsigned(kept: Iterable[Mapping[str, Any]]) -> str:
-    """A sentence if a signature by a known key is required and none of these is one; empty otherwise."""
-    if not settings.GRIDAPPS.require_signature or any(each["verified_by"] for each in kept):
+    """A sentence if a signature by a known key is required and none of these is one; empty otherwise.
+
+    A signature of an image in the release's index does not count: the index names others as well.
+    """
+    signed = any(each["verified_by"] and not each.get("subject") for each in kept)
+    if signed or not settings.GRIDAPPS.require_signature:
         return ""
     return (
         "This instance shares only what is signed by a key that it knows, and no such signature is attached."

@@ -197,6 +197,24 @@ class Release(Blockable):
         return f"{self.app}@{self.digest}"
 
 
+class ReleasePart(models.Model):
+    """A manifest in the index of a release, to which documents can be attached as well."""
+
+    release = models.ForeignKey(Release, on_delete=models.CASCADE, related_name="parts")
+    digest = models.CharField(max_length=71, db_index=True, help_text="sha256:... of the manifest")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="release_part_once", fields=["release", "digest"]),
+            models.CheckConstraint(
+                name="release_part_digest_is_sha256", condition=Q(digest__regex=r"^sha256:[0-9a-f]{64}$")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.digest} in {self.release}"
+
+
 class Attachment(models.Model):
     """A document that a developer attached to a release, such as a signature or an SBOM.
 
@@ -210,6 +228,10 @@ class Attachment(models.Model):
         OTHER = "other"
 
     release = models.ForeignKey(Release, on_delete=models.CASCADE, related_name="attachments")
+    subject = models.CharField(
+        max_length=71, blank=True, default="", db_default="",
+        help_text="sha256:... of the manifest in the release's index that it is about; empty: of the release",
+    )  # fmt: skip
     kind = models.CharField(max_length=11, choices=Kind)
     media_type = models.CharField(max_length=200)
     digest = models.CharField(max_length=71, help_text="sha256:... of the document")
@@ -236,10 +258,40 @@ class Attachment(models.Model):
                 name="attachment_only_signatures_are_verified",
                 condition=Q(verified_by="") | (Q(kind="signature") & ~Q(signature="")),
             ),
+            models.CheckConstraint(
+                name="attachment_subject_is_sha256",
+                condition=Q(subject="") | Q(subject__regex=r"^sha256:[0-9a-f]{64}$"),
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.digest} of {self.release}"
+
+
+class PendingAttachment(models.Model):
+    """A manifest of attachments that arrived before its release, and waits for it for a limited time."""
+
+    app = models.ForeignKey(App, on_delete=models.CASCADE, related_name="pending_attachments")
+    subject = models.CharField(max_length=71, help_text="sha256:... of what it is about")
+    manifest = models.CharField(max_length=71, help_text="sha256:... of the manifest that arrived")
+    tag = models.CharField(max_length=80, blank=True, help_text="of the manifest; empty: it has a subject")
+    pushed_at = models.DateTimeField()
+    certificate = models.ForeignKey(Certificate, on_delete=models.CASCADE, related_name="+")
+
+    class Meta:
+        ordering = ("pk",)
+        constraints = [
+            models.UniqueConstraint(name="pending_attachment_once_per_app", fields=["app", "manifest"]),
+            models.CheckConstraint(
+                name="pending_attachment_digests_are_sha256",
+                condition=Q(
+                    subject__regex=r"^sha256:[0-9a-f]{64}$", manifest__regex=r"^sha256:[0-9a-f]{64}$"
+                ),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.manifest} for {self.app}@{self.subject}"
 
 
 class Layer(models.Model):

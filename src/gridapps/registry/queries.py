@@ -4,7 +4,7 @@ An App is visible to its owner and to holders of the access tags with which a re
 run what they pushed. Others run what was shared, as it was at that time, from the trusted registry.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,9 @@ from gridapps.access import permissions
 from gridapps.access.models import User
 from gridapps.pki.tokens import Registry
 from gridapps.registry.errors import AppNotFound, NotAllowed, NothingToRun, ReleaseNotFound
-from gridapps.registry.models import App, Attachment, Release, Share
+from gridapps.registry.models import App, Attachment, Release, ReleasePart, Share
+
+MAX_RELEASES_WITH = 16  # releases to which a document about a part of their indexes is attached
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,21 @@ def attached(releases: Mapping[int, str]) -> dict[int, list[Attachment]]:
         if releases[row.release.app_id] == row.release.digest:
             found.setdefault(row.release.app_id, []).append(row)
     return found
+
+
+def releases_with(app: App, digest: str) -> list[Release]:
+    """The valid releases that are this manifest or index, or whose index contains it: the newest of them."""
+    valid = app.releases.filter(state=Release.State.VALID)
+    parts = ReleasePart.objects.filter(release__app=app, digest=digest)
+    around = valid.filter(Q(image=digest) | Q(pk__in=parts.values("release"))).exclude(digest=digest)
+    return [*valid.filter(digest=digest), *around.order_by("-pushed_at", "-pk")[:MAX_RELEASES_WITH]]
+
+
+def attachments_about(app: App, digests: Collection[str]) -> QuerySet[Attachment]:
+    """What is attached to these manifests in any valid release of the App, oldest first."""
+    rows = Attachment.objects.filter(release__app=app, release__state=Release.State.VALID)
+    about = Q(subject__in=digests) | Q(subject="", release__digest__in=digests)
+    return rows.filter(about).select_related("release").order_by("pk")
 
 
 def attachment(user: User, app: App, release: str, digest: str) -> tuple[Mapping[str, Any], Registry]:

@@ -132,10 +132,13 @@ def lists_by_default(command: click.Command) -> Callable[[Callable[[], None]], c
 
 def attached(attachments: Iterable[Attachment]) -> str:
     """The attachments of a release, as a cell of a table."""
-    words = dict.fromkeys(
-        f"{each.kind} by {each.verified_by}" if each.verified_by else each.kind for each in attachments
-    )
+    words = dict.fromkeys(map(_named, attachments))
     return ", ".join(words) or "-"
+
+
+def _named(attachment: Attachment) -> str:
+    by = f" by {attachment.verified_by}" if attachment.verified_by else ""
+    return f"{attachment.kind}{by}{' (of a part of the index)' if attachment.subject else ''}"
 
 
 def left_out_lines(first: Sequence[LeftOut], *, count: int) -> Iterator[str]:

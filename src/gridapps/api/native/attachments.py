@@ -13,5 +13,6 @@ def shown(entry: Mapping[str, Any]) -> Attachment:
         digest=entry["digest"],
         media_type=entry["media_type"],
         size=entry["size"],
+        subject=entry.get("subject") or None,
         verified_by=entry["verified_by"] or None,
     )

@@ -98,6 +98,7 @@ class Attachment(Shape):
     digest: Digest
     media_type: str
     size: int
+    subject: Digest | None
     verified_by: str | None
 
 

@@ -62,7 +62,7 @@ class _NewShare(forms.ModelForm):  # type: ignore[type-arg]
 class AttachmentAdmin(Operated):
     """What is attached to releases, and the known key of each signature."""
 
-    list_display = ("release", "kind", "digest", "verified_by", "size", "pushed_at")
+    list_display = ("release", "subject", "kind", "digest", "verified_by", "size", "pushed_at")
     list_filter = ("kind", "verified_by")
     search_fields = ("release__app__app_id", "release__digest", "digest")
     exclude = ("payload",)
