@@ -7,6 +7,7 @@ import json
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from gridapps.oci.manifests import OCI_INDEX, OCI_MANIFEST
@@ -147,3 +148,15 @@ class Attestation:
             "vnd.docker.reference.type": "attestation-manifest",
         }
         return entry(self.manifest, UNKNOWN, annotations=annotations)
+
+
+def write_layout(directory: Path, top: bytes, *parts: Image | Attestation, tag: str = "v1") -> None:
+    """Write an index or manifest with everything in it as an OCI image layout."""
+    blobs = directory / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    for blob in (top, *(each for part in parts for each in (part.manifest, *part.blobs))):
+        (blobs / digest(blob).removeprefix("sha256:")).write_bytes(blob)
+    kind = json.loads(top)["mediaType"]
+    named = descriptor(top, kind, annotations={"org.opencontainers.image.ref.name": tag})
+    (directory / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    (directory / "index.json").write_bytes(encoded(index(named)))

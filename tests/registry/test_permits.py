@@ -1,11 +1,15 @@
 """What the developer registry may be asked: a closed grammar, and only for Apps of one's own."""
 
 import pytest
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gridapps.access.models import Developer as Verification
 from gridapps.pushes import permits
 from gridapps.pushes.permits import Denied
+from gridapps.registry import certificates, operations
+from gridapps.registry.models import App
 from tests.fixtures.cast import Cast
 from tests.registry.conftest import Developer
 
@@ -145,3 +149,38 @@ def test_one_foreign_repository_spoils_all(developer: Developer) -> None:
         permits.require_allowed(
             {developer.name: ["pull"], "rivers": ["pull"]}, certificate=developer.issued.certificate
         )
+
+
+@pytest.mark.parametrize("names", [["grid/roads"], ["grid/roads", "grid/rivers"]])
+def test_an_administrator_pulls_from_the_trusted_registry(cast: Cast, names: list[str]) -> None:
+    """To verify the signatures of copies. No other user may, and nothing else is possible there."""
+    for name in ("roads", "rivers"):
+        operations.create_app(by=cast.developer, app_id=name, title=name)
+    pull, push = dict.fromkeys(names, permits.PULL), dict.fromkeys(names, permits.PUSH)
+    own = certificates.issue(user=cast.developer, name="laptop").certificate
+    Verification.objects.create(
+        user=cast.administrator,
+        state="verified",
+        statement="verifies",
+        decided_at=timezone.now(),
+        decided_by=cast.administrator,
+    )
+    theirs = certificates.issue(user=cast.administrator, name="laptop").certificate
+    found = permits.require_allowed(pull, certificate=theirs)
+    assert [f"grid/{app}" for app in found] == names
+    App.objects.update(deleted_at=timezone.now())
+    assert permits.require_allowed(pull, certificate=theirs) == found, "copies outlive their App"
+    none: permits.Access = dict.fromkeys(names, ())
+    for access in (push, none, pull | {"roads": permits.PULL}, {"grid/roads": ("delete",)}):
+        with pytest.raises(Denied, match="has no App"):
+            permits.require_allowed(access, certificate=theirs)
+    with pytest.raises(Denied, match="There is no App 'lakes'"):
+        permits.require_allowed({"grid/lakes": permits.PULL}, certificate=theirs)
+    with pytest.raises(Denied, match="has no App 'grid/roads'"):
+        permits.require_allowed(pull, certificate=own)
+    cast.outsider.is_superuser = True
+    cast.outsider.save()
+    theirs.user.is_superuser = False
+    theirs.user.save()
+    with pytest.raises(Denied, match="has no App 'grid/roads'"):
+        permits.require_allowed(pull, certificate=theirs)

@@ -1,6 +1,5 @@
 """Pushes with the real docker, podman and skopeo to a whole instance, and what they print when refused."""
 
-import json
 import secrets
 import sqlite3
 import subprocess
@@ -23,7 +22,7 @@ from tests.fixtures.engine import Engine
 from tests.fixtures.instance import new_instance
 from tests.fixtures.leftovers import address
 from tests.registry import tools
-from tests.registry.built import Attestation, Image, config, digest, encoded, entry, index
+from tests.registry.built import Attestation, Image, config, digest, encoded, entry, index, write_layout
 from tests.registry.places import Place, directory, door, new_place, upload
 from tests.registry.tools import Push
 
@@ -234,18 +233,8 @@ def test_an_image_for_many_platforms_with_attestations(place: Place, tmp_path: P
         entry(other.manifest, {"os": "linux", "architecture": "arm64"}), entry(image.manifest),
         attestation.entry,
     ))  # fmt: skip
-    blobs = tmp_path / "blobs" / "sha256"
-    blobs.mkdir(parents=True)
     parts = (image, other, attestation)
-    for blob in (*(each for part in parts for each in (part.manifest, *part.blobs)), whole):
-        (blobs / digest(blob).removeprefix("sha256:")).write_bytes(blob)
-    (tmp_path / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-    top = {
-        "mediaType": "application/vnd.oci.image.index.v1+json",
-        "digest": digest(whole),
-        "size": len(whole),
-    }
-    (tmp_path / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [top]}))
+    write_layout(tmp_path, whole, *parts)
     subprocess.run(
         ["skopeo", "--insecure-policy", "copy", "--all", "--preserve-digests", "--dest-cert-dir",
          str(place.developer.certificate()), f"oci:{tmp_path}", f"docker://{place.repository}:many"],

@@ -70,8 +70,8 @@ class Resources:
 @dataclass(frozen=True)
 class Attachment:
     """A document attached to a release. `kind`: signature, attestation, sbom or other; `size` in bytes;
-    `verified_by`: the known key that made the signature; `subject`: the digest of the manifest in the release's
-    index that it is about, or None for the release itself.
+    `verified_by`: the known key that made the signature; `subject`: the digest of the manifest in the
+    release's index that it is about, or None for the release itself.
     """
 
     kind: str

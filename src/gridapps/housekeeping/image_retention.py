@@ -69,7 +69,7 @@ def _give_up(release: Release) -> bool:
         release.reasons = [_why(app, now)]
         release.save(update_fields=["state", "removed_at", "reasons"])
         release.tags.all().delete()
-        release.parts.all().delete()
+        release.indexed_manifests.all().delete()
         release.attachments.all().delete()  # the documents are removed with the image
         record.release_removed(release=str(release), reason=release.reasons[0])
     log.info("The image of %s was given up", release)

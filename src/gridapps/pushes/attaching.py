@@ -66,7 +66,7 @@ def attach_pending(release: Release, repository: Repository) -> None:
 
     Call it after the release was committed. Raises Unavailable.
     """
-    subjects = {release.digest, *release.parts.values_list("digest", flat=True)}
+    subjects = {release.digest, *release.indexed_manifests.values_list("digest", flat=True)}
     for pending in pending_attachments.of(release.app, subjects):
         try:
             _attach_later(pending, repository)

@@ -27,7 +27,7 @@ class IndexContents:
     digest: str  # of the image's manifest
     manifest: ImageManifest
     attestations: Mapping[str, AttestationManifest]  # of this image, by digest
-    parts: Collection[str] = ()  # the digests of everything in the index
+    inside: Collection[str] = ()  # the digests of everything in the index
 
 
 def find(index: ImageIndex, repository: Repository, **limits: int) -> IndexContents:
@@ -42,8 +42,8 @@ def find(index: ImageIndex, repository: Repository, **limits: int) -> IndexConte
         if entry.attested:
             attested.setdefault(entry.attested, {})[entry.blob.digest] = reader.attestation(entry)
     blob = _only(reader.runnable(entries), entries)
-    parts = {entry.blob.digest for entry in (*index.entries, *entries)}
-    return IndexContents(blob.digest, reader.image(blob), attested.get(blob.digest, {}), parts)
+    inside = {entry.blob.digest for entry in (*index.entries, *entries)}
+    return IndexContents(blob.digest, reader.image(blob), attested.get(blob.digest, {}), inside)
 
 
 def _only(images: Mapping[str, Blob], entries: Sequence[IndexEntry]) -> Blob:

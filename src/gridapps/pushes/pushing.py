@@ -27,7 +27,7 @@ from gridapps.oci.pushed import InvalidAttachment
 from gridapps.pushes import attaching, disk, index_contents, pushed_blobs, tags, unpacking
 from gridapps.pushes.index_contents import IndexContents
 from gridapps.pushes.registry_client import NotInRegistry, Rejected, Repository, Unavailable
-from gridapps.registry.models import App, Attachment, Certificate, Layer, Release, ReleasePart
+from gridapps.registry.models import App, Attachment, Certificate, IndexedManifest, Layer, Release
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # RFC 8878
 MAX_REFUSED = 50  # the newest refused releases of an App are kept
@@ -170,9 +170,9 @@ def _record(push: Push, contents: IndexContents, program: ImageProgram) -> Relea
                 "pushed_at": now,
             },
         )
-        release.parts.exclude(digest__in=contents.parts).delete()
-        parts = [ReleasePart(release=release, digest=digest) for digest in sorted(contents.parts)]
-        ReleasePart.objects.bulk_create(parts, ignore_conflicts=True)
+        release.indexed_manifests.exclude(digest__in=contents.inside).delete()
+        indexed = [IndexedManifest(release=release, digest=digest) for digest in sorted(contents.inside)]
+        IndexedManifest.objects.bulk_create(indexed, ignore_conflicts=True)
         tags.move(push.app, push.reference, release)
         record.release_pushed(**_named(push))
         for digest, attestation in contents.attestations.items():

@@ -197,17 +197,17 @@ class Release(Blockable):
         return f"{self.app}@{self.digest}"
 
 
-class ReleasePart(models.Model):
+class IndexedManifest(models.Model):
     """A manifest in the index of a release, to which documents can be attached as well."""
 
-    release = models.ForeignKey(Release, on_delete=models.CASCADE, related_name="parts")
+    release = models.ForeignKey(Release, on_delete=models.CASCADE, related_name="indexed_manifests")
     digest = models.CharField(max_length=71, db_index=True, help_text="sha256:... of the manifest")
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(name="release_part_once", fields=["release", "digest"]),
+            models.UniqueConstraint(name="indexed_manifest_once", fields=["release", "digest"]),
             models.CheckConstraint(
-                name="release_part_digest_is_sha256", condition=Q(digest__regex=r"^sha256:[0-9a-f]{64}$")
+                name="indexed_manifest_digest_is_sha256", condition=Q(digest__regex=r"^sha256:[0-9a-f]{64}$")
             ),
         ]
 

@@ -14,7 +14,7 @@ from gridapps.access import permissions
 from gridapps.access.models import User
 from gridapps.pki.tokens import Registry
 from gridapps.registry.errors import AppNotFound, NotAllowed, NothingToRun, ReleaseNotFound
-from gridapps.registry.models import App, Attachment, Release, ReleasePart, Share
+from gridapps.registry.models import App, Attachment, IndexedManifest, Release, Share
 
 MAX_RELEASES_WITH = 16  # releases to which a document about a part of their indexes is attached
 
@@ -110,8 +110,8 @@ def attached(releases: Mapping[int, str]) -> dict[int, list[Attachment]]:
 def releases_with(app: App, digest: str) -> list[Release]:
     """The valid releases that are this manifest or index, or whose index contains it: the newest of them."""
     valid = app.releases.filter(state=Release.State.VALID)
-    parts = ReleasePart.objects.filter(release__app=app, digest=digest)
-    around = valid.filter(Q(image=digest) | Q(pk__in=parts.values("release"))).exclude(digest=digest)
+    indexed = IndexedManifest.objects.filter(release__app=app, digest=digest)
+    around = valid.filter(Q(image=digest) | Q(pk__in=indexed.values("release"))).exclude(digest=digest)
     return [*valid.filter(digest=digest), *around.order_by("-pushed_at", "-pk")[:MAX_RELEASES_WITH]]
 
 

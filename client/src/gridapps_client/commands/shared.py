@@ -138,7 +138,7 @@ def attached(attachments: Iterable[Attachment]) -> str:
 
 def _named(attachment: Attachment) -> str:
     by = f" by {attachment.verified_by}" if attachment.verified_by else ""
-    return f"{attachment.kind}{by}{' (of a part of the index)' if attachment.subject else ''}"
+    return f"{attachment.kind}{by}{' (of a manifest in the index)' if attachment.subject else ''}"
 
 
 def left_out_lines(first: Sequence[LeftOut], *, count: int) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Attachments of the images in an index, and attachments that arrive before the image."""
+"""Attachments of the manifests in an index, and attachments that arrive before the image."""
 
 import secrets
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from gridapps.promotion import promoting
 from gridapps.pushes import pending_attachments, quota, references
 from gridapps.registry import operations, queries, sharing
 from gridapps.registry.errors import NotShareable
-from gridapps.registry.models import Attachment, PendingAttachment, Release, ReleasePart, Share
+from gridapps.registry.models import Attachment, IndexedManifest, PendingAttachment, Release, Share
 from tests.fixtures.cast import Cast
 from tests.registry import signing
 from tests.registry.built import Attestation, Image, descriptor, digest, encoded, entry, index
@@ -157,7 +157,7 @@ def test_an_older_release_knows_its_image_only(developer: Developer) -> None:
     send(developer, ours, arm)
     entries = (entry(ours.manifest), entry(arm.manifest, ARM))
     release = whole(developer, *entries)
-    release.parts.all().delete()  # as before this table
+    release.indexed_manifests.all().delete()  # as before this table
     put_signature(developer, ours.manifest)
     put_signature(developer, arm.manifest)
     assert len(rows(release)) == 1
@@ -380,12 +380,12 @@ def test_the_database_keeps_digests(developer: Developer) -> None:
     put_signature(developer, new_image().manifest)
     send(developer, image, reference="v1")
     row = developer.app.releases.get()
-    part = ReleasePart.objects.create(release=row, digest=row.digest)
+    part = IndexedManifest.objects.create(release=row, digest=row.digest)
     pending = PendingAttachment.objects.get()
     pending.pk = part.pk = None
-    columns = "release_part_once|registry_releasepart.release_id, registry_releasepart.digest"
+    columns = "indexed_manifest_once|registry_indexedmanifest.release_id, registry_indexedmanifest.digest"
     faults: list[tuple[str, Callable[[], Any]]] = [
-        ("release_part_digest_is_sha256", lambda: ReleasePart.objects.update(digest="latest")),
+        ("indexed_manifest_digest_is_sha256", lambda: IndexedManifest.objects.update(digest="latest")),
         (columns, lambda: part.save(force_insert=True)),
         ("pending_attachment_digests_are_sha256", lambda: PendingAttachment.objects.update(subject="x")),
         ("pending_attachment_once_per_app|app_id, .*manifest", lambda: pending.save(force_insert=True)),
