@@ -5,13 +5,14 @@ import secrets
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from tests.fixtures.instance import Instance, new_instance
 from tests.fixtures.people import Person
@@ -39,6 +40,12 @@ FROM = "--from-plain-http=false --from-ca-file ca.crt --from-cert-file client.ce
 COMMANDS = dict(re.findall(r"^\| ([^|]+) \| `([^`]+)` \|$", DOCS, re.MULTILINE))
 (VERIFY,) = re.findall(r"^cosign verify .*$", DOCS, re.MULTILINE)
 ARM = {"os": "linux", "architecture": "arm64"}
+PRIVATE: dict[str, Callable[[], signing.Private]] = {
+    "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "P-521": lambda: ec.generate_private_key(ec.SECP521R1()),
+    "RSA": lambda: rsa.generate_private_key(public_exponent=65537, key_size=3072),
+    "Ed25519": ed25519.Ed25519PrivateKey.generate,
+}
 # Suites, and the options with which their cosign writes each format.
 FORMATS = {
     "trixie-simple": ("trixie", "sign, cosign 2", ""),
@@ -211,3 +218,27 @@ def test_what_is_attached_is_shared_and_verified(clients: Clients, signed: Signe
     shutil.copy(clients.directory / "client.key", home)
     with pytest.raises(AssertionError, match=r"has no App 'grid/"):
         verifying.run(VERIFY, **where)
+
+
+@pytest.mark.parametrize(
+    ("kind", "verified"), [("P-384", True), ("P-521", True), ("RSA", True), ("Ed25519", False)]
+)
+def test_cosign_3_signs_with_keys_of_each_kind(
+    clients: Clients, signed: Signed, keys: Path, kind: str, verified: bool
+) -> None:
+    if clients.root.suite != "sid":
+        pytest.skip("cosign 2.5 imports no such key")
+    name = f"{kind}-{uuid.uuid4().hex[:6]}"
+    private = PRIVATE[kind]()
+    pem = private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (clients.directory / f"{name}.pem").write_bytes(pem)
+    signing.write_public(private, keys / f"{name}.pub")
+    app = clients.new_app()
+    clients.run("oras cp $to --from-oci-layout layout:v1 grid.example:5443/buildings:v1", app=app)
+    clients.run(f"cosign import-key-pair --key {name}.pem --output-key-prefix {name}")
+    sign = clients.sign.replace("cosign.key", f"{name}.key {clients.option}")
+    clients.run(sign, app=app, release=signed.release)
+    expected = name if verified else ""  # Ed25519ph, which cosign 3.1 does not verify either
+    assert ("signature", "", expected) in clients.attachments(app)

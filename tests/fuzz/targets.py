@@ -17,6 +17,7 @@ from pathlib import Path
 
 import laspy
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from gridapps.api.errors import ApiError
 from gridapps.api.native import parsing, ranges
@@ -25,11 +26,18 @@ from gridapps.config import lines
 from gridapps.exports import headers
 from gridapps.exports.headers import BadPointCloud
 from gridapps.hooks.targets import BadTarget, Rules, site
+from gridapps.oci import signatures, sigstore_bundles
+from gridapps.oci.documents import Invalid
 from gridapps.pushes import permits
 from gridapps.pushes.permits import Denied
 from gridapps.sandbox.log import Line
 from gridapps.sandbox.log_following import LogFollower
+from tests.registry.built import encoded
+from tests.registry.signing import bundle, envelope, statement
 
+SIGNER = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32))
+SIGNED = "sha256:" + "1" * 64
+STATEMENT = encoded(statement(SIGNED))
 SECRET = "c2VjcmV0LXRva2VuLW9mLWEtdXNlcg"
 
 
@@ -130,11 +138,19 @@ def schema(data: bytes) -> None:
         schemas.check_schema(parsing.parse(data))
 
 
+def sigstore_bundle(data: bytes) -> None:
+    """A signature as cosign 3 writes it. With a known key only what was signed is verified."""
+    with contextlib.suppress(Invalid):
+        signed = sigstore_bundles.signed_statement(data, subject=SIGNED)
+        if signatures.signing_key(signed, keys={"release": SIGNER.public_key().verify}):
+            assert signed.message == sigstore_bundles.encoded(STATEMENT)
+
+
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
         pointcloud, log_line, program_log, byte_range, json_body, registry_uri, token_scope, hook_target,
-        schema,
+        schema, sigstore_bundle,
     )
 }  # fmt: skip
 
@@ -176,6 +192,7 @@ SEEDS: Mapping[str, list[bytes]] = {
         b'{"type": "object", "properties": {"x": {"type": "number", "minimum": 0, "default": 1}, "y": '
         b'{"$ref": "#/$defs/y"}}, "$defs": {"y": {"type": "string", "pattern": "^a+$"}}, "required": ["x"]}'
     ],
+    "sigstore_bundle": [bundle(envelope(STATEMENT, SIGNER))],
 }  # fmt: skip
 assert SEEDS.keys() == TARGETS.keys()
 
