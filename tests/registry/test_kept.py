@@ -198,8 +198,9 @@ def test_who_sees_what_was_kept(
     )
     kept = [
         {"kind": "signature", "digest": content, "media_type": SIMPLE_SIGNING,
-         "size": len(payload(release)), "verified_by": "release"},
-        {"kind": "sbom", "digest": digest(sbom), "media_type": SPDX, "size": len(sbom), "verified_by": None},
+         "size": len(payload(release)), "subject": None, "verified_by": "release"},
+        {"kind": "sbom", "digest": digest(sbom), "media_type": SPDX, "size": len(sbom), "subject": None,
+         "verified_by": None},
     ]  # fmt: skip
     assert ask(cast.analyst, app).json()["apps"][0]["attachments"] == kept
     assert ask(cast.administrator, f"{app}/shares").json()["shares"][0]["attachments"] == kept

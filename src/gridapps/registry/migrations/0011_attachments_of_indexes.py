@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('registry', '0009_release_image'),
+        ('registry', '0010_release_entry_point'),
     ]
 
     operations = [
