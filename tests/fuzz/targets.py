@@ -24,7 +24,7 @@ from gridapps.api.native import parsing, ranges
 from gridapps.arguments import schemas
 from gridapps.config import lines
 from gridapps.exports import headers
-from gridapps.exports.headers import BadPointCloud
+from gridapps.exports.errors import BadPointCloud
 from gridapps.hooks.targets import BadTarget, Rules, site
 from gridapps.oci import signatures, sigstore_bundles
 from gridapps.oci.documents import Invalid

@@ -304,3 +304,45 @@ def test_all_exports_can_be_reached(cast: Cast) -> None:
     first, second = (client.get(f"/exports?page={page}").content.decode() for page in (1, 2))
     assert "101 exports, page 1 of 2." in first
     assert first.count("data-export=") + second.count("data-export=") == 101
+
+
+def test_the_page_of_an_export_shows_its_files_with_remarks(cast: Cast) -> None:
+    export = Export.objects.create(owner=cast.analyst, name="<b>city</b>")
+    for name, remarks, code in (
+        ("a.laz", ["The <i>header</i> is wrong."], "EPSG:25832"),
+        ("b.laz", None, ""),
+    ):
+        ExportFile.objects.create(
+            export=export, name=name, path=name, size=1, sha256="", points=1, las_version="1.4",
+            point_format=6, bounds=[], footprint=b"", remarks=remarks, crs_code=code, crs_name=code and "UTM",
+        )  # fmt: skip
+    assert f'<a href="/exports/{export.pk}">&lt;b&gt;city' in browser(cast.analyst).get("/").content.decode()
+    page = browser(cast.analyst).get(f"/exports/{export.pk}").content.decode()
+    assert "<h1>&lt;b&gt;city&lt;/b&gt;</h1>" in page
+    assert "EPSG:25832 UTM" in page
+    assert "<li>The &lt;i&gt;header&lt;/i&gt; is wrong.</li>" in page
+    assert page.count("<li>The ") == 1
+
+
+@pytest.mark.parametrize("number", ["{own}", "0", "9223372036854775808", "9" * 100])
+def test_an_export_of_another_user_looks_like_none(cast: Cast, number: str) -> None:
+    export = Export.objects.create(owner=cast.analyst, name="city")
+    assert browser(cast.outsider).get(f"/exports/{number.format(own=export.pk)}").status_code == 404
+
+
+def test_the_page_of_a_large_export_is_divided(cast: Cast) -> None:
+    export = Export.objects.create(owner=cast.analyst, name="city")
+    ExportFile.objects.bulk_create(
+        ExportFile(
+            export=export, name=f"{index}.laz", path="", size=1, sha256="", points=1, las_version="1.4",
+            point_format=6, bounds=[], footprint=b"",
+        )
+        for index in range(101)
+    )  # fmt: skip
+    first, second = (
+        browser(cast.analyst).get(f"/exports/{export.pk}{page}").content for page in ("", "?page=2")
+    )
+    assert b"101 files" in first
+    assert b"?page=2" in first
+    assert b"100.laz" not in first
+    assert b"100.laz" in second

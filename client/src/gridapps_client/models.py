@@ -172,7 +172,10 @@ class Share:
 
 @dataclass(frozen=True)
 class ExportFile:
-    """A point cloud file. `bounds`: minimum x, y, z, then maximum; `geom`: WKT."""
+    """A point cloud file. `bounds`: minimum x, y, z, then maximum; `geom`: WKT; both in the file's CRS, which
+    `crs` has as WKT 2 and `crs_code` as EPSG:CODE, if it has one. `geojson`: the footprint in WGS 84.
+    `returns`: points by return number. `gps_time`: least and greatest. `remarks`: sentences.
+    """
 
     pk: str
     name: str
@@ -184,6 +187,12 @@ class ExportFile:
     bounds: list[float]
     crs: str
     geom: str
+    crs_name: str = ""
+    crs_code: str = ""
+    geojson: dict[str, Any] | None = None
+    returns: list[int] | None = None
+    gps_time: list[float] | None = None
+    remarks: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

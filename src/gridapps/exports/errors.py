@@ -49,3 +49,9 @@ class NoDiskSpace(Refused):
     """The disk has no space for the upload."""
 
     code = "unavailable"
+
+
+class BadPointCloud(Refused):
+    """The file is not a valid point cloud. The message is a sentence, or a line for each file."""
+
+    code = "invalid-request"

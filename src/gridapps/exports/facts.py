@@ -1,102 +1,84 @@
 """Measuring a point-cloud file, by reading all of it in a process with limits."""
 
-import json
-import math
 import os
-import signal
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from gridapps.exports import headers
-from gridapps.exports.headers import BadPointCloud
+import msgspec
+import shapely
 
+from gridapps.exports.errors import BadPointCloud
+from gridapps.exports.reader_process import Reader
+
+VERSION = 1  # of what is measured; facts of an older version are measured again
 _BASE_SECONDS = 8.0
 _BYTES_PER_SECOND = 1_000_000  # a tenth of what one processor decodes
-_PATIENCE = 10  # seconds of wall-clock time for each of processor time
-_TOO_LONG = (
-    "The file could not be read in {:.0f} s of processor time, far more than a file of its size takes."
-)
-_ENVIRONMENT = {
-    "LC_ALL": "C.UTF-8",
-    "MALLOC_ARENA_MAX": "2",
-    "OPENBLAS_NUM_THREADS": "1",  # each thread's stack counts against the memory limit
-    "PROJ_NETWORK": "OFF",
-}
+_Text = Annotated[str, msgspec.Meta(max_length=1000)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Facts:
+_Spot = tuple[float, float]
+
+
+class _Polygon(msgspec.Struct, tag_field="type", tag="Polygon", frozen=True):
+    coordinates: list[list[_Spot]]
+
+
+class _MultiPolygon(msgspec.Struct, tag_field="type", tag="MultiPolygon", frozen=True):
+    coordinates: list[list[list[_Spot]]]
+
+
+class Facts(msgspec.Struct, kw_only=True, frozen=True):
     """Facts of one file. Coordinates are in the file's own CRS and units."""
 
-    las_version: str
-    point_format: int
-    points: int
-    bounds: list[float]  # minx, miny, minz, maxx, maxy, maxz, of the points, not of the header
-    crs: str  # WKT 2, or ""
-    crs_name: str
-    footprint: bytes  # WKB polygon
+    las_version: Annotated[str, msgspec.Meta(pattern=r"^1\.[0-4]$")]
+    point_format: Annotated[int, msgspec.Meta(ge=0, le=10)]
+    points: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+    bounds: Annotated[list[float], msgspec.Meta(min_length=6, max_length=6)]  # minx, miny, minz, maxx, ...
+    returns: Annotated[list[_Count], msgspec.Meta(min_length=15, max_length=15)]  # points by return number
+    gps_time: Annotated[list[float], msgspec.Meta(min_length=2, max_length=2)] | None  # least and greatest
+    crs: Annotated[str, msgspec.Meta(max_length=64 * 1024)]  # WKT 2, or ""
+    crs_name: Annotated[str, msgspec.Meta(max_length=200)]
+    crs_code: Annotated[str, msgspec.Meta(max_length=60)]  # such as EPSG:25832+7837, or ""
+    corners: Annotated[list[_Spot], msgspec.Meta(min_length=3, max_length=2000)]  # of the footprint
+    geojson: _Polygon | _MultiPolygon | None  # the footprint in WGS 84
+    remarks: Annotated[list[_Text], msgspec.Meta(max_length=20)]  # sentences
+
+    @property
+    def wkb(self) -> bytes:
+        """The footprint."""
+        return shapely.Polygon(self.corners).wkb
 
 
-def measure(path: Path) -> Facts:
-    """Check the header, then read every point. Raises BadPointCloud.
+class _Bad(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    bad: str
+
+
+def measure(path: Path, reader: Reader | None = None) -> Facts:
+    """Read every point, in `reader` if one is given. Raises BadPointCloud.
 
     Takes at most 8 s of processor time plus 1 s for each MB, and at most ten times that of wall-clock time.
     """
+    if reader is None:
+        with Reader() as own:
+            return measure(path, own)
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         size = os.fstat(file).st_size
-        header = headers.read(file, size=size)
-        found = _read(file, seconds=_BASE_SECONDS + size / _BYTES_PER_SECOND)
+        line = reader.answer(file, seconds=_BASE_SECONDS + size / _BYTES_PER_SECOND)
     finally:
         os.close(file)
-    _check_against_header(header, found["bounds"])
-    return Facts(
-        las_version=header.version,
-        point_format=header.point_format,
-        points=found["points"],
-        bounds=found["bounds"],
-        crs=found["crs"],
-        crs_name=found["crs_name"],
-        footprint=bytes.fromhex(found["footprint"]),
-    )
+    return _decoded(line)
 
 
-def _read(file: int, *, seconds: float) -> dict[str, Any]:
-    """The answer of the reader. If it ends without one, the file is at fault."""
+def _decoded(line: bytes) -> Facts:
+    """The answer of the reader, which a hostile file may have taken over."""
     try:
-        done = subprocess.run(
-            [sys.executable, "-I", "-m", "gridapps.exports.reader", f"{math.ceil(seconds)}"],
-            stdin=file,
-            capture_output=True,
-            timeout=seconds * _PATIENCE,
-            env=_ENVIRONMENT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise BadPointCloud(_TOO_LONG.format(seconds)) from None
-    if done.returncode == -signal.SIGXCPU:
-        raise BadPointCloud(_TOO_LONG.format(seconds))
-    if done.returncode != 0 or not done.stdout:
+        answer = msgspec.json.decode(line, type=dict[str, Any])
+        if "bad" in answer:
+            raise BadPointCloud(msgspec.convert(answer, _Bad).bad[:2000])
+        return msgspec.convert(answer, Facts)
+    except ValueError:
         raise BadPointCloud(
-            f"The program that reads points failed with exit code {done.returncode}: the file is damaged, "
-            "or needs more than 1 GB of memory."
-        )
-    answer = json.loads(done.stdout)
-    if "bad" in answer:
-        raise BadPointCloud(answer["bad"])
-    return dict(answer)
-
-
-def _check_against_header(header: headers.Header, bounds: list[float]) -> None:
-    """Damaged LAZ data often decodes to points far away. Small differences are common and harmless."""
-    for axis, name in enumerate("xyz"):
-        low, high = header.mins[axis], header.maxs[axis]
-        slack = high - low
-        if slack > 0 and not (low - slack <= bounds[axis] and bounds[axis + 3] <= high + slack):
-            raise BadPointCloud(
-                f"The points reach from {bounds[axis]:g} to {bounds[axis + 3]:g} in {name}, but the header "
-                f"says {low:g} to {high:g}: the points or the header are damaged."
-            )
+            "The program that reads points gave no valid answer: the file is malicious."
+        ) from None

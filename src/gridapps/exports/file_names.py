@@ -1,9 +1,38 @@
 """Names of export files. They appear in pages, logs and downloads."""
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 MAX_FILE_NAME = 255
 _ENDINGS = (".las", ".laz")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A file to import."""
+
+    name: str  # as the user knows it
+    path: Path
+    number: int
+
+
+def sources(files: Sequence[Path], *, follow: bool) -> tuple[list[Source], list[str]]:
+    """The files with valid names, and a line `FILE: sentence` for each other one.
+
+    `follow`: a symbolic link stands for the file that it points to.
+    """
+    seen: set[str] = set()
+    found, bad = [], []
+    for number, file in enumerate(files):
+        if fault := _name_fault(file.name, seen):
+            bad.append(f"{shown(file.name)}: {fault}")
+        else:
+            path = Path(os.path.realpath(file)) if follow and file.is_symlink() else file
+            found.append(Source(name=file.name, path=path, number=number))
+        seen.add(file.name)
+    return found, bad
 
 
 def name_faults(names: Iterable[str]) -> Iterator[tuple[str, str]]:

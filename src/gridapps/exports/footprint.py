@@ -6,8 +6,11 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+_MOST_CORNERS = 1_000  # of a hull; with more, the extremes in as many directions replace it
 _ANGLES = np.linspace(0, 2 * np.pi, 16, endpoint=False)
 _DIRECTIONS = np.column_stack((np.cos(_ANGLES), np.sin(_ANGLES)))
+_ALL = np.linspace(0, 2 * np.pi, _MOST_CORNERS, endpoint=False)
+_MANY = np.column_stack((np.cos(_ALL), np.sin(_ALL)))
 
 
 class Hull:
@@ -21,6 +24,8 @@ class Hull:
         points = np.vstack((self._corners, points))
         hull = shapely.convex_hull(shapely.multipoints(_outer(points)))
         self._corners = shapely.get_coordinates(hull)
+        if len(self._corners) > _MOST_CORNERS:
+            self._corners = self._corners[np.unique(np.argmax(self._corners @ _MANY.T, axis=0))]
 
     def polygon(self, *, margin: float) -> shapely.Polygon:
         """The hull in the units of the points. Points on a line or spot get a box that is wider by

@@ -54,7 +54,18 @@ class ExportFile(models.Model):
     bounds = models.JSONField(help_text="[minx, miny, minz, maxx, maxy, maxz]")
     crs = models.TextField(blank=True, help_text="WKT 2, or empty when the file names none")
     crs_name = models.CharField(max_length=200, blank=True)
+    crs_code = models.CharField(
+        max_length=60, blank=True, db_default="", help_text="such as EPSG:25832 or EPSG:25832+7837"
+    )
     footprint = models.BinaryField(help_text="WKB polygon in the file's CRS")
+    geojson = models.JSONField(
+        null=True, blank=True, help_text="the footprint in WGS 84; empty if its place is not known"
+    )
+    returns = models.JSONField(null=True, blank=True, help_text="number of points by return number, 1 to 15")
+    gps_time = models.JSONField(null=True, blank=True, help_text="least and greatest GPS time of the points")
+    remarks = models.JSONField(
+        null=True, blank=True, help_text="sentences on faults that do not keep the file from being used"
+    )
 
     class Meta:
         ordering = ("pk",)
@@ -133,3 +144,15 @@ class UploadFile(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Measurement(models.Model):
+    """The facts of a content, kept for a week, so that a repeated import reads no points twice."""
+
+    sha256 = models.CharField(max_length=64, primary_key=True)
+    version = models.SmallIntegerField(help_text="of what is measured")
+    facts = models.JSONField()
+    measured_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.sha256

@@ -1,22 +1,20 @@
 """Importing exports."""
 
-import hashlib
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from django.conf import settings
 from django.db import transaction
 
 from gridapps.access.models import User
 from gridapps.audit import record
-from gridapps.exports import facts, naming, stored_files, uploads
-from gridapps.exports.file_names import name_faults, shown
-from gridapps.exports.headers import BadPointCloud
+from gridapps.exports import file_names, intake, naming, stored_files
+from gridapps.exports.errors import BadPointCloud
+from gridapps.exports.intake import Imported, InDirectory, InObjects
 from gridapps.exports.models import Export, ExportFile
 from gridapps.hooks import outbox
 from gridapps.hooks.events import Event
@@ -26,36 +24,47 @@ from gridapps.storage.directory import make_directories, settle
 _MOST_FILES = 10_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Imported:
-    """A file that was checked and stored."""
-
-    name: str
-    stored: stored_files.Stored
-    sha256: str
-    facts: facts.Facts
-
-
-def import_export(*, owner: User, name: str, files: Sequence[Path]) -> Export:
+def import_export(
+    *,
+    owner: User,
+    name: str,
+    files: Sequence[Path],
+    left_out: list[str] | None = None,
+    follow: bool = False,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Export:
     """Import point-cloud files as an export of `owner`: all of them, or none.
 
-    Raises BadPointCloud with a line `FILE: sentence` for each file that cannot be imported, OSError if the
-    instance's disk fails, StorageUnavailable, DiskNearlyFull.
+    With a list `left_out`, files that cannot be imported are left out instead, and a line `FILE: sentence`
+    for each is added to it. `follow`: symbolic links stand for the files they point to. `advance` is called
+    with a number of files that are done. What an interrupted or refused import has measured is not read
+    again.
+
+    Raises BadPointCloud with a line for each file that cannot be imported, OSError if the instance's disk
+    fails, StorageUnavailable, DiskNearlyFull.
     """
-    _check_names(name, files)
+    _check(name, files)
+    sources, bad = file_names.sources(files, follow=follow)
+    if bad and left_out is None:
+        raise BadPointCloud("\n".join(bad))
+    advance(len(bad))
+
+    def take(storing: intake.Storing) -> list[Imported]:
+        taken, worse = intake.take(sources, storing, advance=advance)
+        return _good(taken, bad + worse, left_out)
+
     root = stored_files.root()
     require_free_disk(0)
     if root is None:
-        return record_export(
-            by=None, owner=owner, name=name, files=_take_all(files, lambda file, _number: take_to_s3(file))
-        )
+        return record_export(by=None, owner=owner, name=name, files=take(InObjects()))
     root.mkdir(mode=0o750, parents=True, exist_ok=True)
     directory = make_directories(root, uuid.uuid4().hex)
     if os.geteuid() == 0:
         os.chown(directory, root.stat().st_uid, -1)  # the importer removes it when it is not needed
     try:
         with stored_files.in_progress(directory):
-            taken = _take_all(files, lambda file, number: take(file, directory / f"{number}.laz"))
+            taken = take(InDirectory(directory))
+            _remove_others(directory, taken)
             settle(directory)
             return record_export(by=None, owner=owner, name=name, files=taken)
     except BaseException:
@@ -69,52 +78,28 @@ def require_free_disk(more: int) -> None:
     free_disk.require(*directories, floor=settings.GRIDAPPS.min_free_disk, more=more)
 
 
-def _check_names(name: str, files: Sequence[Path]) -> None:
+def _check(name: str, files: Sequence[Path]) -> None:
     if not naming.is_name(name):
         raise BadPointCloud(naming.RULE)
     if not 0 < len(files) <= _MOST_FILES:
         raise BadPointCloud(f"An export has 1 to {_MOST_FILES} files; {len(files)} were given.")
-    bad = [f"{shown(name)}: {fault}" for name, fault in name_faults(file.name for file in files)]
-    if bad:
-        raise BadPointCloud("\n".join(bad))
 
 
-def _take_all(files: Sequence[Path], take: Callable[[Path, int], Imported]) -> list[Imported]:
-    """Import several files at a time. Raises BadPointCloud that names every bad file."""
-    taken, bad = [], []
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        futures = [pool.submit(take, file, number) for number, file in enumerate(files)]
-        try:
-            for file, future in zip(files, futures, strict=True):
-                try:
-                    taken.append(future.result())
-                except BadPointCloud as error:
-                    bad.append(f"{shown(file.name)}: {error}")
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    if bad:
+def _good(taken: list[Imported], bad: list[str], left_out: list[str] | None) -> list[Imported]:
+    """The files that are imported. Raises BadPointCloud if there are none, or if none may be left out."""
+    if bad and (left_out is None or not taken):
         raise BadPointCloud("\n".join(bad))
+    if left_out is not None:
+        left_out += bad
     return taken
 
 
-def take_to_s3(source: Path) -> Imported:
-    """Check a file and store it in S3. Raises BadPointCloud, StorageUnavailable."""
-    content = uploads.upload(source)
-    stored = stored_files.Stored(path=content.sha256, size=content.size, linked_mtime_ns=None)
-    return Imported(name=source.name, stored=stored, sha256=content.sha256, facts=content.facts)
-
-
-def take(source: Path, target: Path) -> Imported:
-    """Check a file and store it at `target`, which must not exist. Raises BadPointCloud, OSError."""
-    stored = stored_files.store(source, target)
-    found = facts.measure(target)
-    with target.open("rb") as content:
-        sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-        after = os.fstat(content.fileno())
-    if after.st_size != stored.size or stored.linked_mtime_ns not in {None, after.st_mtime_ns}:
-        raise BadPointCloud(uploads.CHANGED)
-    return Imported(name=source.name, stored=stored, sha256=sha256, facts=found)
+def _remove_others(directory: Path, taken: list[Imported]) -> None:
+    """Remove files that are left out."""
+    used = {Path(each.stored.path).name for each in taken}
+    for file in directory.iterdir():
+        if file.name not in used:
+            file.unlink()
 
 
 @transaction.atomic
@@ -137,7 +122,12 @@ def record_export(
             bounds=file.facts.bounds,
             crs=file.facts.crs,
             crs_name=file.facts.crs_name,
-            footprint=file.facts.footprint,
+            crs_code=file.facts.crs_code,
+            footprint=file.facts.wkb,
+            geojson=msgspec.to_builtins(file.facts.geojson),
+            returns=file.facts.returns,
+            gps_time=file.facts.gps_time,
+            remarks=file.facts.remarks,
         )
         for file in files
     )

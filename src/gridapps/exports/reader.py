@@ -1,56 +1,90 @@
-"""A program that reads a point cloud from standard input and prints its facts as JSON.
+"""A program that reads point clouds and sends their facts as lines of JSON.
 
-`facts` runs it with limits on memory and time, after `headers` has accepted the header, because the libraries
-that decode points are not made for hostile files. Once they are loaded, the program gives up root and the
-network. Its answer is the facts, or `{"bad": sentence}`.
+`reader_process` runs it, with a socket as its standard input: each message is a limit on processor time in
+seconds with the descriptor of a file, and each answer the facts or `{"bad": sentence}`. It has limits on
+memory and time, because the libraries that decode points are not made for hostile files. Once they are
+loaded, it gives up root and the network. It ends after an error of memory, so that no file suffers from the
+one before.
 """
 
 import ctypes
 import json
 import os
 import resource
-import sys
+import socket
+import warnings
 from typing import Any
 
 from gridapps.exports import reader_confinement
+from gridapps.exports.errors import BadPointCloud
+from gridapps.exports.shown_text import first_line
 
 MEMORY = 1024**3  # address space, bytes
-_CHUNK = 500_000  # points at once
-_LONGEST_CRS = 64 * 1024
+READY = b"ready\n"  # the first line that is sent
 _NOBODY = 65534
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_NEWNET = 0x40000000
 
 
 def main() -> None:
-    """The entry point. The argument is the limit on processor time in seconds."""
-    seconds = int(sys.argv[1])
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    """The entry point."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    try:
-        _load()
+    warnings.simplefilter("ignore")
+    _load()
+    with socket.socket(fileno=0) as requests:
         _confine()
-        answer = _facts()
+        requests.sendall(READY)
+        while (answer := _answer_next(requests)) is not None:
+            requests.sendall(json.dumps(answer).encode() + b"\n")
+            if answer.get("bad") == _TOO_MUCH:
+                return
+
+
+_TOO_MUCH = "Reading the file takes more than 1 GB of memory: it is damaged or malicious."
+
+
+def _answer_next(requests: socket.socket) -> dict[str, Any] | None:
+    """The answer to the next request; None if there are no more."""
+    message, files, _, _ = socket.recv_fds(requests, 32, 1)
+    if not message:
+        return None
+    try:
+        _limit_time(int(message))
+        return _facts(files[0])
+    finally:
+        for file in files:
+            os.close(file)
+
+
+def _facts(file: int) -> dict[str, Any]:
+    from gridapps.exports.measuring import measure
+
+    try:
+        return measure(file)
+    except BadPointCloud as error:
+        return {"bad": str(error)}
     except MemoryError:
-        answer = {"bad": "Reading the file takes more than 1 GB of memory: it is damaged or malicious."}
+        return {"bad": _TOO_MUCH}
     except BaseException as error:  # panics of lazrs are BaseExceptions
-        answer = {
-            "bad": f"The file cannot be read to its end: it is cut off or damaged ({_first_line(error)})."
-        }
-    os.write(1, json.dumps(answer).encode())
+        text = first_line(error)
+        if "memory allocation" in text or "bad_alloc" in text:
+            return {"bad": _TOO_MUCH}
+        return {"bad": f"The file cannot be read to its end: it is cut off or damaged ({text.rstrip('.')})."}
+
+
+def _limit_time(seconds: int) -> None:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + 1 + seconds, hard))
 
 
 def _load() -> None:
-    """Load the libraries and the database of PROJ, which the account nobody may not be able to open."""
-    import laspy  # noqa: F401
-    import lazrs  # noqa: F401
-    import pyproj
+    """Load libraries and the database of PROJ. Nothing can be opened later."""
+    from gridapps.exports import coordinates, measuring  # noqa: F401
 
-    from gridapps.exports import footprint  # noqa: F401
-
-    pyproj.CRS.from_epsg(4326)
+    coordinates.warm_up()
 
 
 def _confine() -> None:
@@ -65,64 +99,6 @@ def _confine() -> None:
         raise OSError(ctypes.get_errno(), "prctl")
     if os.geteuid() != _NOBODY or reader_confinement.available():
         reader_confinement.confine()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-
-
-def _facts() -> dict[str, Any]:
-    import laspy
-    import numpy as np
-
-    from gridapps.exports.footprint import Hull
-
-    hull = Hull()
-    low, high, points = np.full(3, np.inf), np.full(3, -np.inf), 0
-    with laspy.open(os.fdopen(0, "rb"), laz_backend=laspy.LazBackend.Lazrs) as file:
-        header = file.header
-        crs, crs_name = _crs(header)
-        for chunk in file.chunk_iterator(_CHUNK):
-            if fault := _fault(chunk, points):
-                return {"bad": fault}
-            xyz = np.column_stack((chunk.x, chunk.y, chunk.z))
-            low, high = np.minimum(low, xyz.min(axis=0)), np.maximum(high, xyz.max(axis=0))
-            hull.add(xyz[:, :2])
-            points += len(chunk)
-        if points != header.point_count:
-            return {"bad": f"The header promises {header.point_count} points, but only {points} can be read."}
-        return {
-            "points": points,
-            "bounds": [*low.tolist(), *high.tolist()],
-            "crs": crs,
-            "crs_name": crs_name,
-            "footprint": hull.polygon(margin=float(np.abs(header.scales[:2]).max())).wkb_hex,
-        }
-
-
-def _fault(chunk: Any, before: int) -> str:
-    """What is wrong with the values of these points, or "". `before`: the number of points before them."""
-    import numpy as np
-
-    where = f"points {before + 1} to {before + len(chunk)}"
-    for name in ("x", "y", "z"):
-        if not np.isfinite(np.asarray(chunk[name])).all():
-            return f"Among {where} are values of {name} that are not finite numbers."
-    if "gps_time" in chunk.array.dtype.names and (bad := int((~np.isfinite(chunk["gps_time"])).sum())):
-        return f"Among {where} are {bad} with a GPS time that is not a finite number."
-    return ""
-
-
-def _crs(header: Any) -> tuple[str, str]:
-    """WKT 2 and name of the file's CRS; empty if it is missing or broken, because the points are usable."""
-    try:
-        crs = header.parse_crs()
-        text, name = (crs.to_wkt(), crs.name) if crs else ("", "")
-    except Exception:  # pyproj raises many kinds for a broken record
-        return "", ""
-    if len(text) > _LONGEST_CRS:
-        return "", ""
-    return text.replace("\0", ""), name.replace("\0", "")[:200]
 
 
 if __name__ == "__main__":

@@ -4,11 +4,14 @@ In a directory a file is `exports/RANDOM/NUMBER.laz`, a hard link where possible
 `exports/SHA-256`, one object for each content, and a node fetches what it needs into its cache.
 
 A link takes no time and no space, but its content changes when the user writes to the file. So `verified`
-checks size and modification time before each run.
+checks size and modification time before each run. A file with another time, but the same content (it was
+moved, restored or touched), goes on, and its new time is remembered.
 """
 
 import errno
 import fcntl
+import hashlib
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -19,8 +22,9 @@ from pathlib import Path
 from threading import Event, Thread
 
 from django.conf import settings
+from django.db import DatabaseError
 
-from gridapps.exports.headers import BadPointCloud
+from gridapps.exports.errors import BadPointCloud
 from gridapps.exports.models import ExportFile
 from gridapps.storage import free_disk
 from gridapps.storage.cache import Altered, Cache, Wanted
@@ -29,9 +33,12 @@ from gridapps.storage.directory import check_present
 from gridapps.storage.interface import Missing
 
 BEAT = 60.0  # seconds between two updates of the time that shows that an import goes on
-_PIECE = 8 * 1024**2  # bytes that are copied between two checks of the free disk
+_PIECE = 8 * 1024**2  # bytes that are copied or hashed between two checks
 _FICLONE = 0x40049409  # linux/fs.h: share all blocks of another file
 _AGAIN = "An administrator can remove the object and import the file again."
+
+
+logger = logging.getLogger(__name__)
 
 
 class ExportFileChanged(Exception):
@@ -64,7 +71,7 @@ def provide(exportfile: ExportFile, *, by: str, check: Callable[[], None]) -> Pa
     StorageUnavailable, CacheFull, and OSError if the disk is full.
     """
     if root() is not None:
-        return verified(exportfile)
+        return verified(exportfile, check=check)
     wanted = Wanted(sha256=exportfile.sha256, size=exportfile.size)
     name = key(exportfile.sha256)
     try:
@@ -112,8 +119,12 @@ def _top() -> Path:
     return top
 
 
-def verified(exportfile: ExportFile) -> Path:
-    """The path of the file, checked with one `stat`. Raises ExportFileChanged, StorageUnavailable."""
+def verified(exportfile: ExportFile, *, check: Callable[[], None] = lambda: None) -> Path:
+    """The path of the file, checked with one `stat`, and by its SHA-256 if only its time differs.
+
+    `check` is called while it is hashed, and ends that by raising. Raises ExportFileChanged,
+    StorageUnavailable.
+    """
     check_present(_top())
     place = path(exportfile)
     try:
@@ -122,17 +133,39 @@ def verified(exportfile: ExportFile) -> Path:
         raise ExportFileChanged(
             f"The export file {exportfile.name} cannot be reached: {error.strerror}."
         ) from None
-    linked = exportfile.linked_mtime_ns
-    if (
-        not stat.S_ISREG(status.st_mode)
-        or status.st_size != exportfile.size
-        or (linked is not None and status.st_mtime_ns != linked)
-    ):
+    regular = stat.S_ISREG(status.st_mode) and status.st_size == exportfile.size
+    if regular and exportfile.linked_mtime_ns in {None, status.st_mtime_ns}:
+        return place
+    if not regular or not _has_content(exportfile, place, check):
         raise ExportFileChanged(
             f"The export file {exportfile.name} was changed after it was imported. "
             "Import it again to run on its present content."
         )
     return place
+
+
+def _has_content(exportfile: ExportFile, place: Path, check: Callable[[], None]) -> bool:
+    """Whether the file has the imported content although its time differs. Then remember the time."""
+    digest = hashlib.sha256()
+    try:
+        with os.fdopen(os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+            before = os.fstat(file.fileno())
+            while piece := file.read(_PIECE):
+                digest.update(piece)
+                check()
+            after = os.fstat(file.fileno())
+    except OSError as error:
+        raise ExportFileChanged(
+            f"The export file {exportfile.name} cannot be read: {error.strerror}."
+        ) from None
+    if digest.hexdigest() != exportfile.sha256 or after.st_mtime_ns != before.st_mtime_ns:
+        return False
+    exportfile.linked_mtime_ns = after.st_mtime_ns
+    try:
+        exportfile.save(update_fields=["linked_mtime_ns"])
+    except DatabaseError as error:  # without it, the next run hashes the file again
+        logger.warning("The time of export file %s could not be stored: %s", exportfile.pk, error)
+    return True
 
 
 def store(source: Path, target: Path) -> Stored:
@@ -193,7 +226,9 @@ def _open(source: Path) -> int:
         return os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise BadPointCloud("This is a symbolic link. Name the file that it points to.") from None
+            raise BadPointCloud(
+                "This is a symbolic link. Name the file that it points to, or follow links with --follow."
+            ) from None
         if error.errno in {errno.ENXIO, errno.ENODEV}:
             raise BadPointCloud("This is a pipe, socket or device, not a regular file.") from None
         raise BadPointCloud(f"The file cannot be opened: {error.strerror}.") from None

@@ -4,7 +4,6 @@ The importer calls this. One file of a user is checked at a time, so that one us
 those of others. A file that is being checked when the process dies is checked again.
 """
 
-import dataclasses
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -14,11 +13,11 @@ from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Value
 from django.db.models.functions import Now
 
-from gridapps.exports import incoming, operations, receiving, stored_files
-from gridapps.exports.file_names import shown
-from gridapps.exports.headers import BadPointCloud
+from gridapps.exports import incoming, intake, operations, receiving, stored_files
+from gridapps.exports.errors import BadPointCloud
+from gridapps.exports.file_names import Source, shown
+from gridapps.exports.intake import Imported, InDirectory, InObjects
 from gridapps.exports.models import ExportUpload, UploadFile
-from gridapps.exports.operations import Imported
 from gridapps.exports.upload_states import UPLOAD_MOVES, UploadState
 from gridapps.moves import move
 from gridapps.storage.directory import make_directories, settle
@@ -87,24 +86,25 @@ def _take(file: UploadFile) -> Imported:
     source = incoming.path_of(file)
     if incoming.arrived(file) != file.size:
         raise BadPointCloud("The instance has lost the file. Upload it again.")
+    arrived = Source(name=file.name, path=source, number=file.index)
     root = stored_files.root()
     if root is None:
-        taken = operations.take_to_s3(source)
+        taken = intake.take_one(arrived, InObjects())
     else:
         directory = make_directories(root, file.upload_id.hex)
         target = directory / f"{file.index}.laz"
         target.unlink(missing_ok=True)
         with stored_files.in_progress(directory):
-            taken = _measured(source, target)
+            taken = _measured(arrived, directory, target)
             settle(directory)
     if file.sha256 and file.sha256 != taken.sha256:
         raise BadPointCloud(_DIFFERENT)
-    return dataclasses.replace(taken, name=file.name)
+    return taken
 
 
-def _measured(source: Path, target: Path) -> Imported:
+def _measured(arrived: Source, directory: Path, target: Path) -> Imported:
     try:
-        return operations.take(source, target)
+        return intake.take_one(arrived, InDirectory(directory))
     except BaseException:
         target.unlink(missing_ok=True)
         raise

@@ -1,57 +1,33 @@
-"""Uploading point-cloud files to S3: each content once, and only what was measured."""
+"""Uploading point-cloud files to S3: each content once."""
 
 import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from django.db import connections
-
-from gridapps.exports import facts, stored_files
-from gridapps.exports.headers import BadPointCloud
-from gridapps.exports.models import ExportFile
+from gridapps.exports import stored_files
+from gridapps.exports.errors import BadPointCloud
 from gridapps.storage.choice import current
 from gridapps.storage.interface import Missing
 
 CHANGED = "The file was changed while it was imported. Import it again when it is complete."
 
 
-@dataclass(frozen=True, kw_only=True)
-class Uploaded:
-    """A file whose content is in S3."""
+def upload(source: Path, *, sha256: str, size: int, used: bool) -> None:
+    """Upload the file, unless it is there and an export refers to it (`used`); otherwise it may be removed
+    any time.
 
-    sha256: str
-    size: int  # bytes
-    facts: facts.Facts
-
-
-def upload(source: Path) -> Uploaded:
-    """Measure the file, and upload its content unless an export has the same.
-
-    Raises BadPointCloud, StorageUnavailable.
+    Raises BadPointCloud if its content is not the one with this hash, StorageUnavailable.
     """
+    if used and _stored(sha256, size):
+        return
     with os.fdopen(stored_files.open_regular(source), "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        found = facts.measure(source)
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        if not _stored(sha256, size):
-            file.seek(0)
-            current().put(stored_files.key(sha256), _Same(file, sha256, size), size=size)
-        here, named = os.fstat(file.fileno()), source.lstat()
-        if (here.st_dev, here.st_ino, here.st_size) != (named.st_dev, named.st_ino, size):
-            raise BadPointCloud(CHANGED)
-    return Uploaded(sha256=sha256, size=size, facts=found)
+        current().put(stored_files.key(sha256), _Same(file, sha256, size), size=size)
 
 
 def _stored(sha256: str, size: int) -> bool:
-    """Whether the content is there and an export refers to it. Without that it may be removed any time."""
     try:
-        used = ExportFile.objects.filter(path=sha256, export__deleted_at=None).exists()
-    finally:
-        connections.close_all()  # of this thread of an import
-    try:
-        return used and current().size(stored_files.key(sha256)) == size
+        return current().size(stored_files.key(sha256)) == size
     except Missing:
         return False
 

@@ -1,4 +1,4 @@
-"""The page of a user's exports."""
+"""The pages of a user's exports."""
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -24,6 +24,15 @@ def index(request: HttpRequest) -> HttpResponse:
     rows = queries.visible_to(user_of(request)).order_by("-pk")
     page = Paginator(rows, ON_A_PAGE).get_page(request.GET.get("page"))
     return render(request, "exports.html", {"page": page, "longest_name": naming.MAX_NAME})
+
+
+@require_GET
+@login_required
+def show(request: HttpRequest, pk: int) -> HttpResponse:
+    """The files of an export, and remarks on them."""
+    export = _own(request, pk)
+    page = Paginator(export.files.order_by("pk"), ON_A_PAGE).get_page(request.GET.get("page"))
+    return render(request, "export.html", {"export": export, "page": page})
 
 
 @require_POST
@@ -53,7 +62,7 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _own(request: HttpRequest, pk: int) -> Export:
-    found = queries.visible_to(user_of(request)).filter(pk=min(pk, 2**63 - 1)).first()
+    found = queries.visible_to(user_of(request)).prefetch_related(None).filter(pk=min(pk, 2**63 - 1)).first()
     if found is None:
         raise Http404
     return found

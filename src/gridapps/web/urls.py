@@ -24,6 +24,7 @@ urlpatterns = [
     path("settings/hooks/<int:pk>/test", hooks.test, name="test-hook"),
     path("settings/hooks/<int:pk>/delete", hooks.delete, name="delete-hook"),
     path("exports", exports.index, name="exports"),
+    path("exports/<int:pk>", exports.show, name="export"),
     path("exports/<int:pk>/rename", exports.rename, name="rename-export"),
     path("exports/<int:pk>/delete", exports.delete, name="delete-export"),
     path("apps/<slug:app_id>", app_pages.show, name="app"),

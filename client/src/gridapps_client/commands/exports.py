@@ -10,7 +10,7 @@ from rich.console import Console
 from gridapps_client import uploading
 from gridapps_client.commands.shared import Session, common, lists_by_default
 from gridapps_client.errors import GridAppsError
-from gridapps_client.models import Upload
+from gridapps_client.models import ExportFile, Upload
 from gridapps_client.progress import transferring
 from gridapps_client.text import plain, size, table
 
@@ -51,13 +51,17 @@ def exports_show(session: Session, pk: str) -> None:
     """Show an export and its files."""
     found = session.client.export(pk)
     rows = [
-        (each.pk, each.name, f"{each.points:,}", size(each.filesize), each.crs or "-")
+        (each.pk, each.name, f"{each.points:,}", size(each.filesize), _system(each))
         for each in found.exportfiles
+    ]
+    remarks = [
+        f"{plain(each.name)}: {plain(remark)}" for each in found.exportfiles for remark in each.remarks
     ]
     session.result(
         {"exports": [found]},
         f"{plain(found.pk)}: {plain(found.name)}, owner {plain(found.user)}, {plain(found.created_at)}",
         table(("PK", "NAME", "POINTS", "SIZE", "CRS"), rows),
+        *remarks,
     )
 
 
@@ -155,3 +159,8 @@ def _line(upload: Upload) -> str:
         return f"The files are being checked; see: gridapps exports uploads ({plain(upload.id)})"
     good = sum(not file.reason for file in upload.files)
     return f"Export {plain(upload.export)}: {good} file{'s' if good != 1 else ''}."
+
+
+def _system(file: ExportFile) -> str:
+    """Code and name of the CRS; an instance of an earlier version sends only WKT."""
+    return " ".join(each for each in (file.crs_code, file.crs_name) if each) or ("WKT" if file.crs else "-")

@@ -88,7 +88,13 @@ def _shown(export: models.Export) -> Export:
                 point_format=file.point_format,
                 bounds=file.bounds,
                 crs=file.crs,
+                crs_name=file.crs_name,
+                crs_code=file.crs_code,
                 geom=shapely.from_wkb(bytes(file.footprint)).wkt,
+                geojson=file.geojson,
+                returns=file.returns,
+                gps_time=file.gps_time,
+                remarks=file.remarks or [],
             )
             for file in export.files.all()
         ],

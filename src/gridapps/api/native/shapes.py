@@ -288,7 +288,21 @@ class AuditAnswer(Shape):
     next: str = ""
 
 
+class Polygon(Shape):
+    type: Literal["Polygon"]
+    coordinates: list[list[tuple[float, float]]]
+
+
+class MultiPolygon(Shape):
+    type: Literal["MultiPolygon"]
+    coordinates: list[list[list[tuple[float, float]]]]
+
+
 class ExportFile(Shape):
+    """`bounds` and `geom` (WKT) are in the CRS that `crs` (WKT 2), `crs_name` and `crs_code` name; `geojson`
+    is the footprint in WGS 84, or null if its place is not known.
+    """
+
     pk: str
     name: str
     filesize: int
@@ -298,7 +312,13 @@ class ExportFile(Shape):
     point_format: int
     bounds: list[float]
     crs: str
+    crs_name: str
+    crs_code: str
     geom: str
+    geojson: Annotated[Polygon | MultiPolygon, Field(discriminator="type")] | None
+    returns: list[int] | None
+    gps_time: tuple[float, float] | None
+    remarks: list[str]
 
 
 class Export(Shape):

@@ -1,13 +1,18 @@
 """Commands for what an instance stores: import exports, print the audit, remove what is not needed."""
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from gridapps.server import reserve
-from gridapps.server.commands.terminal import call, user_named
+from gridapps.server.commands.terminal import call, say, user_named
 from gridapps.server.instance import accounts_of, of_first_machine, prepare, usable
+
+REMARKS_SHOWN = 50
 
 
 @click.command()
@@ -29,14 +34,42 @@ def audit(since: datetime | None, until: datetime | None) -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--owner", required=True, help="the owner of the export")
 @click.option("--name", required=True, help="name of the export")
-def import_files(files: tuple[Path, ...], owner: str, name: str) -> None:
-    """Import FILES (LAS, LAZ, COPC) as an export."""
+@click.option("--skip-bad", is_flag=True, help="list files that cannot be imported, and import the others")
+@click.option("--follow", is_flag=True, help="import the files that symbolic links point to")
+def import_files(files: tuple[Path, ...], owner: str, name: str, skip_bad: bool, follow: bool) -> None:
+    """Import FILES (LAS, LAZ, COPC) as an export. A repeated import reads no points twice."""
     prepare(rights="")
     from gridapps.exports import operations
 
-    export = call(operations.import_export, owner=user_named(owner), name=name, files=list(files))
+    left_out: list[str] | None = [] if skip_bad else None
+    with _progress(len(files)) as advance:
+        export = call(
+            operations.import_export, owner=user_named(owner), name=name, files=list(files),
+            left_out=left_out, follow=follow, advance=advance,
+        )  # fmt: skip
     rows = list(export.files.order_by("pk"))
-    click.echo(f"Export {export.pk}: {len(rows)} files, {sum(row.points for row in rows):,} points.")
+    for line in left_out or []:
+        say(f"Left out: {line}")
+    remarks: dict[str, list[str]] = {}
+    for row in rows:
+        for remark in row.remarks:
+            remarks.setdefault(remark, []).append(row.name)
+    for remark, names in list(remarks.items())[:REMARKS_SHOWN]:
+        click.echo(f"{names[0] if len(names) == 1 else f'{len(names)} files'}: {remark}")
+    if len(remarks) > REMARKS_SHOWN:
+        click.echo(f"{len(remarks) - REMARKS_SHOWN} more remarks: gridapps exports show {export.pk}")
+    skipped = f" {len(left_out)} left out." if left_out else ""
+    click.echo(f"Export {export.pk}: {len(rows)} files, {sum(row.points for row in rows):,} points.{skipped}")
+
+
+@contextmanager
+def _progress(files: int) -> Iterator[Callable[[int], None]]:
+    """A function to call with a number of files that are done, which a terminal shows."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with click.progressbar(length=files, label="Files", file=sys.stderr) as bar:
+        yield bar.update
 
 
 @click.command()

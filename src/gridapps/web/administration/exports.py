@@ -14,7 +14,9 @@ from gridapps.web.administration.reason_forms import ReasonForm, asked
 class _FileInline(Limited, admin.TabularInline):  # type: ignore[type-arg]
     allowed = ("change",)
     model = ExportFile
-    fields = readonly_fields = ("name", "size", "points", "las_version", "point_format", "crs_name", "sha256")
+    fields = readonly_fields = (
+        "name", "size", "points", "las_version", "point_format", "crs_code", "crs_name", "sha256", "remarks",
+    )  # fmt: skip
     extra = 0
     can_delete = False
 
