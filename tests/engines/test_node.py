@@ -6,41 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from gridapps.sandbox.docker import DockerSandbox
-from gridapps.sandbox.profile import INIT_BINARY
 from gridapps.sandbox.protocol import EntryPoint, Unexplained
-from tests.engines.conftest import STORES
+from tests.engines.conftest import STORES, Node, a_node
 from tests.fixtures.engine import Engine
-from tests.fixtures.own_engine import OwnEngine
 from tests.fixtures.plain_registry import plain_registry
-from tests.fixtures.roots import Root, propagated, root
 from tests.sandbox.conftest import INPUT, Bench
 from tests.sandbox.contract import SCRIPTS, SandboxContract
-
-PROGRAMS = INIT_BINARY.parents[1]  # what containers get mounted from the installed package
-
-
-class Node:
-    """A sandbox over an engine of a newer release."""
-
-    def __init__(self, release: Root, own: OwnEngine, scratch: Path) -> None:
-        self.root = release
-        self.own = own
-        self.engine = Engine(own.address)
-        self.sandbox = DockerSandbox(
-            engine=own.address, instance=f"test-{own.directory.name.lower().replace('_', '-')}",
-            scratch=scratch, quota="loop", runtime="",
-        )  # fmt: skip
-
-    def docker(self, *words: str | Path) -> str:
-        """The output of a command of the release's docker client."""
-        status, printed = self.root.run("docker", *words, settings={"DOCKER_HOST": self.own.address})
-        assert status == 0, printed
-        return printed
-
-    def close(self) -> None:
-        self.engine.close()
-        self.sandbox.close()
 
 
 @pytest.fixture(
@@ -48,19 +19,8 @@ class Node:
 )
 def node(engine: Engine, request: pytest.FixtureRequest) -> Iterator[Node]:
     suite, containerd_store = request.param
-    with (
-        propagated(Path(tempfile.mkdtemp(prefix="scratch-"))) as scratch,
-        root(suite, scratch, PROGRAMS) as release,
-    ):
-        own = OwnEngine(inside=release.inside, containerd_store=containerd_store)
-        try:
-            own.start()
-            made = Node(release, own, scratch)
-            yield made
-            made.close()
-            assert list(scratch.iterdir()) == []
-        finally:
-            own.remove()
+    with a_node(suite, containerd_store=containerd_store) as made:
+        yield made
 
 
 @pytest.fixture

@@ -1,0 +1,80 @@
+"""gVisor of Debian 13 as the runtime: the sandbox contract, and programs that use up what they get."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gridapps.sandbox.protocol import Launch
+from tests.engines.conftest import Node, a_node
+from tests.fixtures.engine import Engine
+from tests.fixtures.roots import TESTED
+from tests.sandbox.conftest import INPUT, LIMITS, MIB, Bench
+from tests.sandbox.contract import SCRIPTS, SandboxContract
+
+pytestmark = pytest.mark.skipif(len(TESTED) == 1, reason="only in the soak")
+# The threads of gVisor itself count against the limit of processes.
+WIDE = replace(LIMITS, processes=256)
+
+
+class WideBench(Bench):
+    def launch(self, image: str, **changes: Any) -> Launch:
+        return super().launch(image, **{"limits": WIDE, **changes})
+
+
+@pytest.fixture(scope="module")
+def node(engine: Engine) -> Iterator[Node]:
+    with a_node("trixie", containerd_store=True, runtime="runsc") as made:
+        yield made
+
+
+@pytest.fixture
+def bench(node: Node, tmp_path: Path) -> Iterator[Bench]:
+    source = tmp_path / "in.laz"
+    source.write_bytes(INPUT)
+    made = WideBench(node.sandbox, source)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def programs(node: Node) -> dict[str, str]:
+    made = {name: node.engine.image(command=[script]) for name, script in SCRIPTS.items()}
+    return made | {"refused": node.engine.image(entrypoint=["/nothing"])}
+
+
+class TestUnderGvisor(SandboxContract):
+    @pytest.fixture
+    def image(self, programs: dict[str, str]) -> Callable[[str], str]:
+        return programs.__getitem__
+
+    @pytest.fixture
+    def spare(self, node: Node) -> str:
+        return node.engine.image(command=[SCRIPTS["sleep"]])
+
+
+def test_the_kernel_is_gvisors(node: Node, bench: Bench) -> None:
+    assert "4.4.0" in bench.run(node.engine.image(command=["uname -r"])).stdout
+    node.sandbox.try_out()
+
+
+def test_a_program_that_uses_all_memory(node: Node, bench: Bench) -> None:
+    script = "dd if=/dev/zero of=/tmp/x bs=1M count=1000"
+    ended = bench.run(node.engine.image(command=[script])).ended
+    assert ended.exit_code != 0
+
+
+def test_a_program_that_fills_the_disk(node: Node, bench: Bench) -> None:
+    result = bench.run(node.engine.image(command=["dd if=/dev/zero of=/grid/x bs=1M count=1000"]))
+    assert result.ended.exit_code != 0
+    assert result.ended.out_of_disk
+    assert (result.outputs / "x").stat().st_size <= LIMITS.disk + 8 * MIB
+
+
+def test_what_is_not_allowed_fails(node: Node, bench: Bench) -> None:
+    script = "mount -t tmpfs x /tmp; echo x > /bin/x; echo x > /proc/sys/kernel/hostname; mkdir /sys/x; id -u"
+    result = bench.run(node.engine.image(command=[script]))
+    assert len(result.log) == 4
+    assert int(result.stdout) >= 2_000_000_000
