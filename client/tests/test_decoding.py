@@ -27,7 +27,7 @@ def test_nested() -> None:
         "pk": "1",
         "name": "n",
         "user": "u",
-        "created_at": "t",
+        "created_at": "2026-01-02T03:04:05.678901Z",
         "notes": "",
         "exportfiles": [file],
         "new": 1,
@@ -52,9 +52,8 @@ def test_whole_numbers_pass_for_numbers() -> None:
     ],
 )
 def test_misfits_are_named(change: dict[str, Any], named: str) -> None:
-    texts = dict.fromkeys(
-        ("id", "title", "description", "owner", "created_at", "updated_at", "repository"), "x"
-    )
+    texts = dict.fromkeys(("id", "title", "description", "owner", "repository"), "x")
+    texts |= dict.fromkeys(("created_at", "updated_at"), "2026-01-02T03:04:05Z")
     sound = {**texts, "arguments": {}, "resources": RESOURCES, "runnable": True, "release": None}
     assert decode(App, sound, where="apps").release is None
     with pytest.raises(BadAnswer, match=named):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from gridapps_client import BadAnswer, Client, GridAppsError, Unreachable
-from gridapps_client.downloads import download, download_zip, place, select
+from gridapps_client.downloads import place, select
 from gridapps_client.models import Output
 
 from client.tests.loopback import Server, reply
@@ -49,7 +49,7 @@ def ranged(content: bytes = CONTENT, *, most: int | None = None) -> Callable[[Ba
 def test_paths_that_lead_astray(path: str, tmp_path: Path, server: Server, client: Client) -> None:
     server.answer = ranged()
     with pytest.raises(BadAnswer, match="unsafe path"):
-        download(client, "run", output(path), to=tmp_path / "to")
+        client.download("run", output(path), to=tmp_path / "to")
     assert list(tmp_path.rglob("*")) == []
     assert server.requests == []
 
@@ -61,17 +61,17 @@ def test_no_symbolic_link_is_followed(tmp_path: Path, server: Server, client: Cl
     to.mkdir()
     (to / "0").symlink_to(outside)
     with pytest.raises(BadAnswer, match="symbolic link"):
-        download(client, "run", output(), to=to)
+        client.download("run", output(), to=to)
     (to / "0").unlink()
     (to / "0").mkdir()
     (outside / "victim").write_text("kept")
     (to / "0" / "dtm.tif").symlink_to(outside / "victim")
     with pytest.raises(GridAppsError, match="not a regular file"):
-        download(client, "run", output(), to=to, overwrite=True)
+        client.download("run", output(), to=to, overwrite=True)
     (to / "0" / f".gridapps-{output().sha256[:32]}.part").symlink_to(outside / "victim")
     (to / "0" / "dtm.tif").unlink()
     with pytest.raises(GridAppsError, match="cannot be written"):
-        download(client, "run", output(), to=to)
+        client.download("run", output(), to=to)
     assert (outside / "victim").read_text() == "kept"
     assert [each.name for each in outside.iterdir()] == ["victim"]
 
@@ -87,7 +87,7 @@ def test_a_directory_in_the_way(tmp_path: Path) -> None:
 )
 def test_odd_names_arrive(name: str, tmp_path: Path, server: Server, client: Client) -> None:
     server.answer = ranged()
-    path = download(client, "run", output(f"0/{name}"), to=tmp_path / "to")
+    path = client.download("run", output(f"0/{name}"), to=tmp_path / "to")
     assert path == tmp_path / "to" / "0" / name
     assert path.read_bytes() == CONTENT
     assert [each.name for each in path.parent.iterdir()] == [name]
@@ -97,7 +97,7 @@ def test_odd_names_arrive(name: str, tmp_path: Path, server: Server, client: Cli
 def test_goes_on_after_a_break(tmp_path: Path, server: Server, client: Client) -> None:
     server.answer = ranged(most=len(CONTENT) // 3)
     counted: list[int] = []
-    path = download(client, "run", output(), to=tmp_path / "to", progressed=counted.append)
+    path = client.download("run", output(), to=tmp_path / "to", progressed=counted.append)
     assert path.read_bytes() == CONTENT
     assert sum(counted) == len(CONTENT)
     starts = [headers.get("range") for _, _, headers, _ in server.requests]
@@ -108,27 +108,27 @@ def test_goes_on_after_a_break(tmp_path: Path, server: Server, client: Client) -
 def test_goes_on_in_a_later_call(tmp_path: Path, server: Server, client: Client) -> None:
     server.answer = ranged(most=1000)
     with pytest.raises(Unreachable):
-        download(client, "run", output(), to=tmp_path / "to")
+        client.download("run", output(), to=tmp_path / "to")
     left = [each for each in (tmp_path / "to").rglob("*") if each.is_file()]
     assert [each.suffix for each in left] == [".part"]
     done = left[0].stat().st_size
     assert done >= 1000
     server.answer = ranged()
     server.requests.clear()
-    assert download(client, "run", output(), to=tmp_path / "to").read_bytes() == CONTENT
+    assert client.download("run", output(), to=tmp_path / "to").read_bytes() == CONTENT
     assert server.requests[0][2]["range"] == f"bytes={done}-"
 
 
 def test_what_is_there_is_not_fetched_again(tmp_path: Path, server: Server, client: Client) -> None:
     server.answer = ranged()
-    path = download(client, "run", output(), to=tmp_path)
-    download(client, "run", output(), to=tmp_path)
+    path = client.download("run", output(), to=tmp_path)
+    client.download("run", output(), to=tmp_path)
     assert len(server.requests) == 1
     path.write_text("mine")
     with pytest.raises(GridAppsError, match="--overwrite"):
-        download(client, "run", output(), to=tmp_path)
+        client.download("run", output(), to=tmp_path)
     assert path.read_text() == "mine"
-    download(client, "run", output(), to=tmp_path, overwrite=True)
+    client.download("run", output(), to=tmp_path, overwrite=True)
     assert path.read_bytes() == CONTENT
 
 
@@ -139,25 +139,25 @@ def test_another_content_than_promised(sent: bytes, tmp_path: Path, server: Serv
     server.answer = ranged(sent)
     counted: list[int] = []
     with pytest.raises(BadAnswer, match="announced size or SHA-256"):
-        download(client, "run", output(), to=tmp_path / "to", progressed=counted.append)
+        client.download("run", output(), to=tmp_path / "to", progressed=counted.append)
     assert sum(counted) <= len(CONTENT), "more than the promised size was taken"
     assert [each.stat().st_size for each in (tmp_path / "to").rglob("*") if each.is_file()] == [0]
     server.answer = ranged()
-    assert download(client, "run", output(), to=tmp_path / "to").read_bytes() == CONTENT
+    assert client.download("run", output(), to=tmp_path / "to").read_bytes() == CONTENT
 
 
 def test_a_server_that_does_not_go_on(tmp_path: Path, server: Server, client: Client) -> None:
     server.answer = ranged(most=1000)
     with pytest.raises(Unreachable):
-        download(client, "run", output(), to=tmp_path)
+        client.download("run", output(), to=tmp_path)
     server.answer = lambda handler: reply(handler, 200, CONTENT)
     with pytest.raises(BadAnswer, match="did not resume"):
-        download(client, "run", output(), to=tmp_path)
+        client.download("run", output(), to=tmp_path)
 
 
 def test_an_empty_output(tmp_path: Path, server: Server, client: Client) -> None:
     server.answer = ranged(b"")
-    assert download(client, "run", output(content=b""), to=tmp_path).read_bytes() == b""
+    assert client.download("run", output(content=b""), to=tmp_path).read_bytes() == b""
 
 
 def test_zip(tmp_path: Path, server: Server, client: Client) -> None:
@@ -165,15 +165,85 @@ def test_zip(tmp_path: Path, server: Server, client: Client) -> None:
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("0/a", CONTENT)
     server.answer = lambda handler: reply(handler, 200, packed.getvalue())
-    target = download_zip(client, "run", target=tmp_path / "to" / "run.zip")
+    target = client.download_zip("run", to=tmp_path / "to" / "run.zip")
     assert zipfile.ZipFile(target).read("0/a") == CONTENT
     with pytest.raises(GridAppsError, match="exists already"):
-        download_zip(client, "run", target=target)
+        client.download_zip("run", to=target)
     server.answer = lambda handler: reply(handler, 200, packed.getvalue()[:-40])
-    with pytest.raises(Unreachable, match="incomplete"):
-        download_zip(client, "run", target=tmp_path / "other.zip")
+    with pytest.raises(BadAnswer, match="damaged"):
+        client.download_zip("run", to=tmp_path / "other.zip")
     assert [each.name for each in (tmp_path / "to").iterdir()] == ["run.zip"]
     assert not list(tmp_path.glob("*other*"))
+
+
+def _packed() -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("0/a", CONTENT)
+    return packed.getvalue()
+
+
+def tagged(content: bytes, tag: str, *, most: int | None = None) -> Callable[[BaseHTTPRequestHandler], None]:
+    """As `ranged`, with an entity tag, and the whole content if If-Range names another."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        resumed = handler.headers.get("If-Range") == tag
+        start = int(handler.headers["Range"].removeprefix("bytes=").rstrip("-")) if resumed else 0
+        rest = content[start:]
+        handler.send_response(206 if resumed else 200)
+        handler.send_header("ETag", tag)
+        if resumed:
+            handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        handler.send_header("Content-Length", str(len(rest)))
+        handler.end_headers()
+        handler.wfile.write(rest if most is None else rest[:most])
+
+    return answer
+
+
+def test_a_zip_goes_on_after_a_break(tmp_path: Path, server: Server, client: Client) -> None:
+    packed, counted = _packed(), list[int]()
+    server.answer = tagged(packed, '"one"', most=len(packed) // 3)
+    done = client.download_zip("run", to=tmp_path / "run.zip", progressed=counted.append)
+    assert done.read_bytes() == packed
+    assert sum(counted) == len(packed)
+    assert [each.name for each in tmp_path.iterdir() if each.is_file()] == ["run.zip"]
+
+
+def test_a_zip_goes_on_in_a_later_call(tmp_path: Path, server: Server, client: Client) -> None:
+    packed = _packed()
+    server.answer = tagged(packed, '"one"', most=1000)
+    with pytest.raises(Unreachable):
+        client.download_zip("run", to=tmp_path / "run.zip")
+    server.answer = tagged(packed, '"one"')
+    server.requests.clear()
+    assert client.download_zip("run", to=tmp_path / "run.zip").read_bytes() == packed
+    headers = server.requests[-1][2]
+    assert (headers["range"], headers["if-range"]) == ("bytes=5000-", '"one"')
+
+
+def test_a_zip_that_has_changed_starts_again(tmp_path: Path, server: Server, client: Client) -> None:
+    server.answer = tagged(b"x" * 9000, '"one"', most=1000)
+    with pytest.raises(Unreachable):
+        client.download_zip("run", to=tmp_path / "run.zip")
+    packed, turns = _packed(), iter(["break", "other", "other"])
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        # The zip changes while it is being resumed.
+        turn = next(turns)
+        tagged(packed, f'"{turn}"', most=2000 if turn == "break" else None)(handler)
+
+    server.answer = answer
+    assert client.download_zip("run", to=tmp_path / "run.zip").read_bytes() == packed
+
+
+def test_a_damaged_zip(tmp_path: Path, server: Server, client: Client) -> None:
+    packed = bytearray(_packed())
+    packed[len(packed) // 2] ^= 1
+    server.answer = tagged(bytes(packed), '"one"')
+    with pytest.raises(BadAnswer, match="the checksum of '0/a' is wrong"):
+        client.download_zip("run", to=tmp_path / "run.zip")
+    assert not [each for each in tmp_path.iterdir() if each.is_file()], "nothing to resume a damaged zip with"
 
 
 def test_select() -> None:

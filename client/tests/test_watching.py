@@ -21,11 +21,12 @@ RUN = str(uuid.UUID(int=7))
 
 
 def run(state: str, *, progress: float = 0.0, version: int = 1, **more: Any) -> dict[str, Any]:
-    texts = dict.fromkeys(("app", "release", "export", "message", "reason_text", "created_at"), "x")
+    texts = dict.fromkeys(("app", "release", "export", "message", "reason_text"), "x")
     nothing = dict.fromkeys(("exportfile", "reason", "retry_of", "started_at", "ended_at"))
     return {
         **texts,
         **nothing,
+        "created_at": "2026-01-02T03:04:05.678901Z",
         "id": RUN,
         "task_id": RUN,
         "arguments": {},
@@ -125,9 +126,9 @@ def test_watch_gives_up_in_the_end(server: Server, client: Client, monkeypatch: 
 def test_watch_says_at_once_that_there_is_none(server: Server, client: Client) -> None:
     body = json.dumps({"error": "There is no such run.", "code": "not-found"}).encode()
     server.answer = lambda handler: reply(handler, 404, body)
-    with pytest.raises(NotFound, match="no such run"):
+    with pytest.raises(NotFound, match="There is no run"):
         client.wait(RUN)
-    with pytest.raises(NotFound, match="no such run"):
+    with pytest.raises(NotFound, match="There is no run"):
         list(client.follow_log(RUN))
 
 

@@ -5,7 +5,7 @@ import zipfile
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -249,6 +249,24 @@ def test_a_list_of_runs_is_filtered_and_paged(callers: Callers, app: App, make_e
     assert "next" not in rest
     assert callers.developer("GET", "/runs?app=other").json() == {"runs": []}
     assert callers.developer("GET", "/runs?state=SUCCESS").json() == {"runs": []}
+
+
+def test_runs_are_found_by_the_first_digits_of_their_ids(
+    callers: Callers, app: App, make_export: MakeExport
+) -> None:
+    export = make_export(callers.developer.user)
+    ids = [UUID(submit(callers, export.pk)) for _ in range(3)]
+
+    def found(prefix: str) -> list[str]:
+        return [run["id"] for run in callers.developer("GET", f"/runs?prefix={prefix}").json()["runs"]]
+
+    for each in ids:
+        for length in (1, 7, 8, 13, 32):
+            expected = {str(other) for other in ids if other.hex.startswith(each.hex[:length])}
+            assert set(found(each.hex[:length])) == expected
+    assert callers.outsider("GET", f"/runs?prefix={ids[0].hex}").json() == {"runs": []}
+    for bad in ("", "g", "A", "-", "0" * 33):
+        assert callers.developer("GET", f"/runs?prefix={bad}").status_code == 400, bad
 
 
 def test_if_none_match_answers_304_until_the_run_changes(

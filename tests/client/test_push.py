@@ -63,7 +63,7 @@ def test_docker(elsewhere: Bench):
     left = subprocess.run(["docker", "image", "inspect", name], capture_output=True, check=False)
     assert left.returncode != 0, "the name that was made for the push is still there"
     # A new certificate replaces the old one.
-    elsewhere.shell.must("certificate", "create", "another")
+    elsewhere.shell.must("certificate", "create", "another", "--replace")
     elsewhere.shell.must("push", elsewhere.image, f"{elsewhere.app}:docker2")
     kept = elsewhere.shell.home / "config" / "certs.d" / elsewhere.shell.instance.authority
     assert (directory / "client.cert").read_text() == (kept / "client.cert").read_text()

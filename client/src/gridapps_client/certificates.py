@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,16 +11,28 @@ from pathlib import Path
 from gridapps_client.address import authority
 from gridapps_client.client import Client
 from gridapps_client.configuration import Configuration, Instance
+from gridapps_client.disk import asked, writing
 from gridapps_client.errors import BadAnswer
-from gridapps_client.models import IssuedCertificate
+from gridapps_client.models import Certificate, IssuedCertificate
 
 _CERTIFICATE = "-----BEGIN CERTIFICATE-----"
+
+
+def present(client: Client, configuration: Configuration) -> Certificate | None:
+    """The certificate of this machine, if it is valid."""
+    stored = configuration.stored(client.url)
+    if stored is None or stored.certificate is None:
+        return None
+    for each in client.certificates():
+        if each.serial == stored.certificate and each.state == "valid":
+            return each
+    return None
 
 
 def create(
     client: Client, configuration: Configuration, *, name: str, tell: Callable[[str], None]
 ) -> tuple[IssuedCertificate, Path]:
-    """Request a certificate, store it in the configuration directory, and return both."""
+    """Request a certificate, store it in the configuration directory in place of another, and return both."""
     key, csr = _own_key(tell)
     issued = client.create_certificate(name=name, csr=csr)
     key = key or issued.key
@@ -55,14 +66,9 @@ def _own_key(tell: Callable[[str], None]) -> tuple[str | None, str | None]:
         return None, None
     command = ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     # Only this user can access the directory of mkdtemp.
-    with tempfile.TemporaryDirectory(prefix="gridapps-") as directory:
+    with writing(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="gridapps-") as directory:
         key, csr = Path(directory, "key"), Path(directory, "csr")
-        done = subprocess.run(
-            [*command, "-subj", "/CN=gridapps", "-keyout", str(key), "-out", str(csr)],
-            capture_output=True,
-            check=False,
-            timeout=60,
-        )
+        done = asked([*command, "-subj", "/CN=gridapps", "-keyout", str(key), "-out", str(csr)])
         if done.returncode != 0:
             tell("openssl could not make a key, so the instance makes it.")
             return None, None

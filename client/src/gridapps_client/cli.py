@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -23,16 +27,39 @@ from gridapps_client.text import plain
 
 
 class _Commands(click.Group):
-    """Turns errors into a sentence on standard error and an exit code."""
+    """Turns errors into a sentence, or with --json into JSON, on standard error, and into an exit code."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
+        """Run the command, and exit with its code."""
+        words = list(sys.argv[1:] if args is None else args)
+        as_json = "--json" in words
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A terminal that cannot show a character shows its number.
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
-            return super().invoke(ctx)
+            status = super().main(words, *rest, **{**options, "standalone_mode": False})
         except GridAppsError as error:
-            click.echo(f"gridapps: {plain(str(error))}", err=True)
-            sys.exit(2 if error.code == "usage" else 1)
-        except KeyboardInterrupt:
-            sys.exit(130)
+            _tell(error, as_json=as_json)
+            status = 2 if error.code == "usage" else 1
+        except click.ClickException as error:
+            if as_json:
+                _tell(GridAppsError(error.format_message(), code="usage"), as_json=True)
+            else:
+                error.show()
+            status = error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            _tell(GridAppsError("Interrupted.", code="interrupted"), as_json=as_json)
+            status = 130
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            _tell(GridAppsError(f"{error.strerror or error}{where}.", code="disk"), as_json=as_json)
+            status = 1
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _tell(error: GridAppsError, *, as_json: bool) -> None:
+    with contextlib.suppress(OSError):
+        click.echo(json.dumps(error.as_json()) if as_json else f"gridapps: {plain(str(error))}", err=True)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

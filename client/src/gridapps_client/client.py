@@ -8,10 +8,9 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
 
-from gridapps_client import following
-from gridapps_client.address import segment
+from gridapps_client import downloads, following, naming
+from gridapps_client.address import app_segment, quoted, segment
 from gridapps_client.calls import BASE, Calls, one
 from gridapps_client.configuration import Configuration
 from gridapps_client.decoding import decode, member
@@ -118,7 +117,7 @@ class Client:
 
     def app(self, app_id: str) -> App:
         """One App; NotFound also when it is not visible."""
-        return one(App, self._calls.json("GET", f"/apps/{segment(app_id)}"), "apps")
+        return one(App, self._calls.json("GET", f"/apps/{app_segment(app_id)}"), "apps")
 
     def create_app(self, **fields: Any) -> App:
         """A new App: `id`, `title`, and optionally `description`, `arguments` (JSON Schema), `resources`."""
@@ -130,34 +129,38 @@ class Client:
         """
         headers = {"If-Match": etag} if etag else {}
         return one(
-            App, self._calls.json("PATCH", f"/apps/{segment(app_id)}", body=fields, headers=headers), "apps"
+            App,
+            self._calls.json("PATCH", f"/apps/{app_segment(app_id)}", body=fields, headers=headers),
+            "apps",
         )
 
     def delete_app(self, app_id: str) -> None:
         """Delete an App. Its id cannot be used again."""
-        self._calls.json("DELETE", f"/apps/{segment(app_id)}")
+        self._calls.json("DELETE", f"/apps/{app_segment(app_id)}")
 
     def releases(self, app_id: str) -> Iterator[Release]:
         """The images pushed for your own App."""
-        return self._calls.pages(Release, f"/apps/{segment(app_id)}/releases", "releases")
+        return self._calls.pages(Release, f"/apps/{app_segment(app_id)}/releases", "releases")
 
     def counts(self, app_id: str) -> AppCounts:
         """How often an App ran, for its owner and administrators."""
-        answer = self._calls.json("GET", f"/apps/{segment(app_id)}/counts")
+        answer = self._calls.json("GET", f"/apps/{app_segment(app_id)}/counts")
         return decode(AppCounts, member(answer, "counts"), where="counts")
 
     def shares(self, app_id: str) -> Iterator[Share]:
         """The shares of an App, for its owner and administrators."""
-        return self._calls.pages(Share, f"/apps/{segment(app_id)}/shares", "shares")
+        return self._calls.pages(Share, f"/apps/{app_segment(app_id)}/shares", "shares")
 
     def share(self, app_id: str, *, access_tag: str, release: str) -> Share:
         """Let the holders of an access tag run a release (digest or tag) once it has been copied."""
         body = {"access_tag": access_tag, "release": release}
-        return one(Share, self._calls.json("POST", f"/apps/{segment(app_id)}/shares", body=body), "shares")
+        return one(
+            Share, self._calls.json("POST", f"/apps/{app_segment(app_id)}/shares", body=body), "shares"
+        )
 
     def revoke_share(self, app_id: str, pk: str) -> None:
         """Revoke a share. Revoking it again changes nothing."""
-        self._calls.json("DELETE", f"/apps/{segment(app_id)}/shares/{segment(pk)}")
+        self._calls.json("DELETE", f"/apps/{app_segment(app_id)}/shares/{segment(pk)}")
 
     def block(self, app_id: str, *, reason: str, release: str | None = None, stop: bool = False) -> None:
         """Block an App, or one release (a digest) of it; `stop`: stop its running tasks too."""
@@ -271,14 +274,32 @@ class Client:
             "priority": priority,
         }
         body |= {name: value for name, value in given.items() if value is not None}
-        answer = self._calls.json("PUT", f"/apps/{segment(app_id)}/runs/{key or uuid.uuid4()}", body=body)
+        answer = self._calls.json(
+            "PUT", f"/apps/{app_segment(app_id)}/runs/{segment(key or uuid.uuid4())}", body=body
+        )
         return one(Submitted, answer, "runs")
 
-    def runs(self, *, state: str | None = None, app: str | None = None, shown: bool = False) -> Iterator[Run]:
-        """Your runs, newest first; `shown`: runs of your Apps that their owners show you."""
-        given = {"state": state, "app": app, "shown": "true" if shown else None}
+    def runs(
+        self,
+        *,
+        state: str | None = None,
+        app: str | None = None,
+        shown: bool = False,
+        prefix: str | None = None,
+    ) -> Iterator[Run]:
+        """Your runs, newest first; `shown`: runs of your Apps that their owners show you; `prefix`: those
+        whose ids begin with these digits.
+        """
+        given = {"state": state, "app": app, "shown": "true" if shown else None, "prefix": prefix}
         params = {name: value for name, value in given.items() if value}
         return self._calls.pages(Run, "/runs", "runs", params)
+
+    def find_run(self, name: str) -> str:
+        """The id of the run that `name` means: an id, its first 4 or more digits, or `last`.
+
+        Raises NotFound if there is none, and GridAppsError if several begin with these digits.
+        """
+        return naming.find_run(self, name)
 
     def run(self, run_id: str) -> Run:
         """One run with its tasks."""
@@ -335,11 +356,44 @@ class Client:
         """
         self._calls.json("DELETE", f"/runs/{segment(run_id)}/outputs")
 
+    def download(
+        self,
+        run_id: str,
+        output: Output,
+        *,
+        to: str | Path,
+        overwrite: bool = False,
+        progressed: downloads.Progressed = downloads.nothing,
+    ) -> Path:
+        """Download one output into the directory `to` and return its file, below the task's index.
+
+        The content is verified by its SHA-256. A file with the right content is not downloaded again; one
+        with other content raises a GridAppsError unless `overwrite`. An interrupted download is resumed, also
+        by a later call. `progressed` is called with the number of bytes of each piece.
+        """
+        return downloads.output(
+            self.transport,
+            output,
+            url=lambda path: self.output_url(run_id, path),
+            to=Path(to),
+            overwrite=overwrite,
+            progressed=progressed,
+        )
+
+    def download_zip(
+        self, run_id: str, *, to: str | Path, progressed: downloads.Progressed = downloads.nothing
+    ) -> Path:
+        """Download all outputs as one zip into the file `to`, which must not exist, and return it.
+
+        The checksums in the zip are verified. An interrupted download is resumed, also by a later call.
+        """
+        return downloads.archive(self.transport, self.zip_url(run_id), target=Path(to), progressed=progressed)
+
     def output_url(self, run_id: str, path: str) -> str:
         """The URL of an output, relative to the instance."""
         if not path or any(part in ("", ".", "..") for part in path.split("/")):
             raise NotFound(f"{path!r} is not the path of an output.", code="not-found")
-        return f"{BASE}/runs/{segment(run_id)}/outputs/{quote(path, safe='/')}"
+        return f"{BASE}/runs/{segment(run_id)}/outputs/{quoted(path, safe='/')}"
 
     def zip_url(self, run_id: str) -> str:
         """The URL of a zip of all outputs, relative to the instance."""
@@ -348,4 +402,4 @@ class Client:
 
 def _block(app_id: str, release: str | None) -> str:
     middle = f"/releases/{segment(release)}" if release else ""
-    return f"/apps/{segment(app_id)}{middle}/block"
+    return f"/apps/{app_segment(app_id)}{middle}/block"

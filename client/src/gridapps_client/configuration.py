@@ -17,7 +17,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from gridapps_client.address import authority, canonical
+from gridapps_client.bodies import parsed
 from gridapps_client.decoding import decode
+from gridapps_client.disk import writing
 from gridapps_client.errors import BadAnswer, GridAppsError, Unauthenticated
 
 
@@ -106,15 +108,18 @@ class Configuration:
                 mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
                 if os.name == "posix" and mode & 0o077:
                     raise GridAppsError(
-                        f"Other users may read the tokens in {self.path}; run: chmod 600 {self.path}"
+                        f"Other users may read the tokens in {self.path}; run: chmod 600 {self.path}",
+                        code="disk",
                     )
-                return decode(_File, json.load(file), where=str(self.path))
+                return decode(_File, parsed(file.read()), where=str(self.path))
         except FileNotFoundError:
             return _File(default=None, instances={})
-        except (ValueError, BadAnswer, RecursionError) as error:
-            raise GridAppsError(f"{self.path} is damaged; remove it and log in again.") from error
+        except (ValueError, BadAnswer) as error:
+            raise GridAppsError(
+                f"{self.path} is damaged; remove it and log in again.", code="disk"
+            ) from error
         except OSError as error:
-            raise GridAppsError(f"{self.path} cannot be read: {error.strerror}.") from error
+            raise GridAppsError(f"{self.path} cannot be read: {error.strerror}.", code="disk") from error
 
     def _store(self, file: _File) -> None:
         private_directory(self.directory)
@@ -123,18 +128,16 @@ class Configuration:
 
 def private_directory(path: Path) -> None:
     """Make `path` and its missing parents, accessible to the owner only."""
-    try:
+    with writing(path):
         # One by one, because mkdir does not apply its mode to parents.
         for each in (*reversed(path.parents), path):
             if not each.is_dir():
                 each.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise GridAppsError(f"The directory {path} cannot be made: {error.strerror}.") from error
 
 
 def write_private(path: Path, text: str) -> None:
     """Write `text` to `path` atomically, with mode 0600."""
-    try:
+    with writing(path):
         # mkstemp makes the file with mode 0600 and an unpredictable name.
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -146,13 +149,11 @@ def write_private(path: Path, text: str) -> None:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-    except OSError as error:
-        raise GridAppsError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def replace_directory(target: Path, files: Mapping[str, str]) -> None:
     """Replace `target` atomically by a directory (0700) of exactly `files` (0600)."""
-    try:
+    with writing(target):
         fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         try:
             for name, text in files.items():
@@ -160,8 +161,6 @@ def replace_directory(target: Path, files: Mapping[str, str]) -> None:
             _exchange(fresh, target)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-    except OSError as error:
-        raise GridAppsError(f"{target} cannot be written: {error.strerror}.") from error
 
 
 def _exchange(fresh: Path, target: Path) -> None:
@@ -191,4 +190,9 @@ def _directory() -> Path:
     if named:
         return Path(named).absolute()
     base = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "gridapps"
+    try:
+        return (Path(base) if base else Path.home() / ".config") / "gridapps"
+    except RuntimeError:
+        raise GridAppsError(
+            "This user has no home directory; set GRIDAPPS_CONFIG to a directory for logins.", code="usage"
+        ) from None

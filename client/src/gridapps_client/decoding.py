@@ -5,14 +5,20 @@ Unknown fields are ignored, so that newer instances work.
 
 from __future__ import annotations
 
+import re
 import types
 from dataclasses import MISSING, Field, fields, is_dataclass
+from datetime import datetime
 from functools import cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from gridapps_client.errors import BadAnswer
 
 T = TypeVar("T")
+_TIME = re.compile(
+    r"(?P<time>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.(?P<fraction>[0-9]+))?"
+    r"(?P<offset>Z|[+-][0-9]{2}:[0-9]{2})"
+)
 
 
 def decode(kind: type[T], value: object, *, where: str = "answer") -> T:
@@ -33,6 +39,8 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
         return value
     if isinstance(kind, types.UnionType):
         return None if value is None else _decode(get_args(kind)[0], value, where)
+    if kind is datetime:
+        return _time(value, where)
     if is_dataclass(kind) and isinstance(kind, type):
         return _dataclass(kind, value, where)
     origin = get_origin(kind)
@@ -49,8 +57,19 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
     return _plain(kind, value, where)
 
 
+def _time(value: Any, where: str) -> datetime:
+    found = _TIME.fullmatch(value) if type(value) is str else None
+    if not found:
+        raise _misfit(where, "a time in RFC 3339")
+    offset = "+00:00" if found["offset"] == "Z" else found["offset"]
+    try:
+        return datetime.fromisoformat(f"{found['time']}.{found['fraction'] or '0':0<6.6}{offset}")
+    except ValueError:
+        raise _misfit(where, "a time in RFC 3339") from None
+
+
 def _plain(kind: type[Any], value: Any, where: str) -> Any:
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < 2**1023:
         return float(value)
     # `type is`, because a bool is an int in Python.
     if type(value) is not kind:

@@ -1,7 +1,7 @@
-"""Download outputs: resumed after a broken connection, verified by SHA-256, and written atomically.
+"""Download outputs: resumed after a broken connection, verified, and written atomically.
 
-The paths are untrusted, because Apps choose them: nothing is written outside the requested directory, and no
-symbolic link is followed.
+An output is verified by its SHA-256, and a zip by the checksums of its files. Apps choose the paths, so these
+are untrusted: nothing is written outside the requested directory, and no symbolic link is followed.
 """
 
 from __future__ import annotations
@@ -10,18 +10,23 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO
 
-from gridapps_client.client import Client
+from gridapps_client.disk import reading, writing
 from gridapps_client.errors import BadAnswer, GridAppsError, Unreachable
 from gridapps_client.models import Output
+from gridapps_client.transport import Transport
 
 _TRIES = 5
 _BLOCK = 1024**2
 Progressed = Callable[[int], None]
+
+
+def nothing(count: int) -> None:
+    """The default of `progressed`."""
 
 
 def select(outputs: Iterable[Output], wanted: Iterable[str]) -> list[Output]:
@@ -40,56 +45,52 @@ def select(outputs: Iterable[Output], wanted: Iterable[str]) -> list[Output]:
     return list(chosen.values())
 
 
-def download(
-    client: Client,
-    run_id: str,
-    output: Output,
+def output(
+    transport: Transport,
+    wanted: Output,
     *,
+    url: Callable[[str], str],
     to: Path,
-    overwrite: bool = False,
-    progressed: Progressed = lambda count: None,  # noqa: ARG005 (names what it is called with)
+    overwrite: bool,
+    progressed: Progressed,
 ) -> Path:
-    """Download one output into the directory `to` and return its file. `progressed` is called with the bytes
-    of each piece.
-
-    A file with the right content is not downloaded again. One with other content raises a GridAppsError
-    unless `overwrite`. An interrupted download is resumed.
-    """
-    target = place(to, output.path)
-    if _already_there(target, output, overwrite=overwrite):
-        progressed(output.size)
+    """Download one output into the directory `to`; `url` of its path. See `Client.download`."""
+    target = place(to, wanted.path)
+    if _already_there(target, wanted, overwrite=overwrite):
+        progressed(wanted.size)
         return target
-    part = target.with_name(f".gridapps-{output.sha256[:32]}.part")
-    with _written(part, resume=True) as file:
-        _fetch(client, client.output_url(run_id, output.path), output, file, progressed)
-    part.replace(target)
+    part = target.with_name(f".gridapps-{wanted.sha256[:32]}.part")
+    with _written(part) as file:
+        _fetch(transport, url(wanted.path), wanted, file, progressed)
+    with writing(target):
+        part.replace(target)
     return target
 
 
-def download_zip(
-    client: Client,
-    run_id: str,
-    *,
-    target: Path,
-    progressed: Progressed = lambda count: None,  # noqa: ARG005 (names what it is called with)
-) -> Path:
-    """Download all outputs as one zip into the file `target`, which must not exist."""
+def archive(transport: Transport, url: str, *, target: Path, progressed: Progressed) -> Path:
+    """Download a zip from `url` into the file `target`, which must not exist. See `Client.download_zip`."""
     if os.path.lexists(target):
         raise GridAppsError(
             f"{target} exists already; remove it or choose another directory with --to.", code="exists"
         )
-    part = target.with_name(f".{target.name}.part")
-    with (
-        _written(part, resume=False) as file,
-        client.transport.stream("GET", client.zip_url(run_id), patience=60) as answer,
-    ):
-        for chunk in client.transport.chunks(answer):
-            file.write(chunk)
-            progressed(len(chunk))
-    if not zipfile.is_zipfile(part):
-        part.unlink()
-        raise Unreachable("The zip is incomplete; try again.", code="broken")
-    part.replace(target)
+    tag = _Tagged()
+    for attempt in range(1, _TRIES + 1):
+        try:
+            part = _fetch_zip(transport, url, target, tag, progressed)
+        except Unreachable:
+            if attempt == _TRIES or not tag.value:
+                tag.forget(target)
+                raise
+            continue
+        break
+    with reading(part):
+        fault = _fault(part)
+    if fault:
+        with writing(part):
+            part.unlink()
+        raise BadAnswer(f"The zip is damaged ({fault}); try again.", code="corrupt")
+    with writing(target):
+        part.replace(target)
     return target
 
 
@@ -105,10 +106,11 @@ def place(to: Path, path: str) -> Path:
                 code="unsafe-path",
             )
     directory = to
-    try:
+    with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        for name in names[:-1]:
-            directory /= name
+    for name in names[:-1]:
+        directory /= name
+        with writing(directory):
             # Only an existing link can lead elsewhere, because this code makes none.
             if directory.is_symlink():
                 raise BadAnswer(
@@ -116,8 +118,6 @@ def place(to: Path, path: str) -> Path:
                     code="unsafe-path",
                 )
             directory.mkdir(exist_ok=True)
-    except (OSError, UnicodeEncodeError) as error:
-        raise _unwritable(directory, error) from error
     return directory / names[-1]
 
 
@@ -131,15 +131,17 @@ def _matches(path: str, pattern: str) -> bool:
     return path == pattern or path.startswith(f"{pattern}/") or fnmatchcase(path, pattern)
 
 
-def _already_there(target: Path, output: Output, *, overwrite: bool) -> bool:
+def _already_there(target: Path, wanted: Output, *, overwrite: bool) -> bool:
     if not os.path.lexists(target):
         return False
-    if target.is_symlink() or not target.is_file():
-        raise GridAppsError(
-            f"{target} exists and is not a regular file; choose another directory with --to.", code="exists"
-        )
-    if target.stat().st_size == output.size and _digest(target) == output.sha256:
-        return True
+    with reading(target):
+        if target.is_symlink() or not target.is_file():
+            raise GridAppsError(
+                f"{target} exists and is not a regular file; choose another directory with --to.",
+                code="exists",
+            )
+        if target.stat().st_size == wanted.size and _digest(target) == wanted.sha256:
+            return True
     if overwrite:
         return False
     raise GridAppsError(
@@ -147,15 +149,15 @@ def _already_there(target: Path, output: Output, *, overwrite: bool) -> bool:
     )
 
 
-def _fetch(client: Client, url: str, output: Output, file: BinaryIO, progressed: Progressed) -> None:
-    done, digest = _resumed(file, output.size)
+def _fetch(transport: Transport, url: str, wanted: Output, file: BinaryIO, progressed: Progressed) -> None:
+    done, digest = _resumed(file, wanted.size)
     progressed(done)
     for attempt in range(1, _TRIES + 1):
         try:
-            for chunk in _rest(client, url, done, output):
+            for chunk in _rest(transport, url, done, wanted):
                 done += len(chunk)
-                if done > output.size:
-                    raise _corrupt(file, output)
+                if done > wanted.size:
+                    raise _corrupt(file, wanted)
                 file.write(chunk)
                 digest.update(chunk)
                 progressed(len(chunk))
@@ -164,22 +166,97 @@ def _fetch(client: Client, url: str, output: Output, file: BinaryIO, progressed:
                 raise
             continue
         break
-    if done != output.size or digest.hexdigest() != output.sha256:
-        raise _corrupt(file, output)
+    if done != wanted.size or digest.hexdigest() != wanted.sha256:
+        raise _corrupt(file, wanted)
 
 
-def _rest(client: Client, url: str, done: int, output: Output) -> Iterator[bytes]:
-    """The bytes from `done` on."""
-    if done == output.size:
+def _rest(transport: Transport, url: str, done: int, wanted: Output) -> Iterator[bytes]:
+    """The bytes from `done` on. The SHA-256 shows whether they belong together."""
+    if done == wanted.size:
         return
     headers = {"Range": f"bytes={done}-"} if done else {}
-    with client.transport.stream("GET", url, headers=headers) as answer:
-        wanted = f"bytes {done}-{output.size - 1}/{output.size}"
-        if done and (answer.status_code != 206 or answer.headers.get("Content-Range") != wanted):
+    with transport.stream("GET", url, headers=headers) as answer:
+        span = f"bytes {done}-{wanted.size - 1}/{wanted.size}"
+        if done and (answer.status_code != 206 or answer.headers.get("Content-Range") != span):
             raise BadAnswer(
-                f"The instance did not resume {output.path!r} at the requested byte.", code="bad-answer"
+                f"The instance did not resume {wanted.path!r} at the requested byte.", code="bad-answer"
             )
-        yield from client.transport.chunks(answer)
+        yield from transport.chunks(answer)
+
+
+class _Tagged:
+    """The entity tag of a zip, which names the file of its beginning, and the progress reported so far."""
+
+    def __init__(self) -> None:
+        self.value = ""
+        self.reported = 0
+
+    def part(self, target: Path) -> Path:
+        """The file for the beginning of the zip with this tag."""
+        name = hashlib.sha256(self.value.encode()).hexdigest()[:16] if self.value else "new"
+        return target.with_name(f".{target.name[:200]}.{name}.part")
+
+    def forget(self, target: Path) -> None:
+        """Remove a beginning that nothing can be resumed with."""
+        if not self.value:
+            with suppress(OSError):
+                self.part(target).unlink()
+
+    def reached(self, done: int, progressed: Progressed) -> None:
+        """Report bytes once, also when a download starts again."""
+        if done > self.reported:
+            progressed(done - self.reported)
+            self.reported = done
+
+
+def _fetch_zip(transport: Transport, url: str, target: Path, tag: _Tagged, progressed: Progressed) -> Path:
+    """Download the zip, or the rest of one whose beginning is there, and return its file."""
+    headers: dict[str, str] = {}
+    done = _size(tag.part(target)) if tag.value else 0
+    if done:
+        headers = {"Range": f"bytes={done}-", "If-Range": tag.value}
+    with transport.stream("GET", url, headers=headers, patience=60) as answer:
+        tag.value = _strong(answer.headers.get("ETag", ""))
+        part = tag.part(target)
+        if answer.status_code != 206:
+            done = 0
+            here, whole = _size(part), int(answer.headers.get("Content-Length", "0"))
+            if not headers and tag.value and 0 < here <= whole:
+                # An earlier call has left this very zip, or its beginning.
+                tag.reached(here, progressed)
+                return part if here == whole else _fetch_zip(transport, url, target, tag, progressed)
+        elif not answer.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
+            raise BadAnswer("The instance did not resume the zip at the requested byte.", code="bad-answer")
+        with _written(part) as file:
+            file.seek(done)
+            file.truncate()
+            tag.reached(done, progressed)
+            for chunk in transport.chunks(answer):
+                file.write(chunk)
+                done += len(chunk)
+                tag.reached(done, progressed)
+    return part
+
+
+def _strong(tag: str) -> str:
+    """The tag if it names the bytes; empty for a weak one, with which nothing may be resumed."""
+    return "" if tag.startswith("W/") else tag
+
+
+def _size(path: Path) -> int:
+    with suppress(OSError):
+        return path.stat().st_size
+    return 0
+
+
+def _fault(path: Path) -> str:
+    """What is wrong with a zip: its directory, or the checksum of a file in it."""
+    try:
+        with zipfile.ZipFile(path) as opened:
+            bad = opened.testzip()
+    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        return str(error) or "it ends too early"
+    return f"the checksum of {bad!r} is wrong" if bad else ""
 
 
 def _resumed(file: BinaryIO, size: int) -> tuple[int, hashlib._Hash]:
@@ -197,27 +274,20 @@ def _resumed(file: BinaryIO, size: int) -> tuple[int, hashlib._Hash]:
 
 
 @contextmanager
-def _written(part: Path, *, resume: bool) -> Iterator[BinaryIO]:
-    """`part`, open for reading and writing. Errors of the disk become sentences."""
+def _written(part: Path) -> Iterator[BinaryIO]:
+    """`part`, open for reading and writing."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    try:
+    with writing(part):
         part.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(part, flags if resume else flags | os.O_TRUNC, 0o666), "r+b") as file:
+        with os.fdopen(os.open(part, flags, 0o666), "r+b") as file:
             yield file
-    except OSError as error:
-        raise _unwritable(part, error) from error
 
 
-def _unwritable(path: Path, error: OSError | UnicodeEncodeError) -> GridAppsError:
-    why = error.strerror if isinstance(error, OSError) else "this system cannot write such a name"
-    return GridAppsError(f"{path} cannot be written: {why}.", code="disk")
-
-
-def _corrupt(file: BinaryIO, output: Output) -> GridAppsError:
+def _corrupt(file: BinaryIO, wanted: Output) -> GridAppsError:
     # Discard the data, or resuming would fail again.
     file.truncate(0)
     return BadAnswer(
-        f"{output.path!r} does not have the announced size or SHA-256; try again.",
+        f"{wanted.path!r} does not have the announced size or SHA-256; try again.",
         code="corrupt",
     )
 

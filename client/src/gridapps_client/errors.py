@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,15 @@ class GridAppsError(Exception):
         self.fields = fields
 
     def __str__(self) -> str:
-        faults = "; ".join(f"{field.pointer}: {field.error}" for field in self.fields)
+        # The message of an error about one field is often that of the field.
+        new = [field for field in self.fields if field.error.rstrip(".") not in self.message]
+        faults = "; ".join(f"{field.pointer}: {field.error}" for field in new)
         return f"{self.message} {faults}".rstrip()
+
+    def as_json(self) -> dict[str, Any]:
+        """The error in the API's form, with the HTTP status (0 without an answer)."""
+        fields = [{"pointer": field.pointer, "error": field.error} for field in self.fields]
+        return {"error": self.message, "code": self.code, "status": self.status, "fields": fields}
 
 
 class Unreachable(GridAppsError):

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 import httpx
 
+from gridapps_client import bodies
 from gridapps_client.errors import (
     BadAnswer,
     Conflict,
@@ -27,6 +28,14 @@ TRANSIENT = {"refused", "timeout", "broken"}
 AWAY = {502, 503, 504}
 _NO_SUCH_HOST_NAME = 62
 _NO_SUCH_ADDRESS = 64
+_FOR_ADMINISTRATORS = {"insufficient-scope", "not-an-administrator"}
+_KINDS = {
+    "apps": "App",
+    "runs": "run",
+    "exports": "export",
+    "hooks": "hook",
+    "developer/certificates": "certificate",
+}
 _BY_STATUS: dict[int, type[GridAppsError]] = {
     401: Unauthenticated,
     404: NotFound,
@@ -56,14 +65,20 @@ def translated(url: str) -> Iterator[None]:
         raise Unreachable(
             f"The connection to {url} broke off ({error or 'closed'}); try again.", code="broken"
         ) from error
+    except httpx.HTTPError as error:
+        raise BadAnswer(
+            f"{url} sent an answer that cannot be read ({error}); is the URL right?", code="bad-answer"
+        ) from error
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise GridAppsError(f"{url} cannot be asked for this ({error}).", code="usage") from error
 
 
 def of_answer(answer: httpx.Response) -> GridAppsError:
     """The error of an answer that has been read and is neither 2xx nor 304."""
     status = answer.status_code
     try:
-        body = answer.json()
-    except (ValueError, RecursionError):
+        body = bodies.parsed(answer.content)
+    except ValueError:
         body = None
     if not isinstance(body, dict) or not isinstance(body.get("error"), str):
         if status in AWAY:
@@ -80,14 +95,27 @@ def of_answer(answer: httpx.Response) -> GridAppsError:
     code = body.get("code")
     kind = _BY_STATUS.get(status, GridAppsError)
     message: str = body["error"]
+    login = f"gridapps login {answer.url.scheme}://{answer.url.netloc.decode()}"
     if kind is Unauthenticated:
-        message += f" Log in with: gridapps login {answer.url.scheme}://{answer.url.netloc.decode()}"
-    if kind is NotFound and answer.request.method == "GET":
-        # The instance does not say what is missing, because that could reveal what exists.
-        message += f" (asked for {unquote(answer.url.path).removeprefix('/api/v3/')})"
+        message += f" Log in with: {login}"
+    if code in _FOR_ADMINISTRATORS and "admin" in message:
+        message += f" Administrators log in with: {login} --admin"
+    if kind is NotFound:
+        message = _missing(answer) or message
     return kind(
         message, status=status, code=code if isinstance(code, str) else f"http-{status}", fields=_fields(body)
     )
+
+
+def _missing(answer: httpx.Response) -> str | None:
+    """What the path names, if it names one thing. The instance does not say, because that could reveal what
+    exists.
+    """
+    parts = answer.url.raw_path.partition(b"?")[0].decode().removeprefix("/api/v3/").split("/")
+    if len(parts) == 3 and parts[0] == "runs":
+        parts.pop()
+    kind = _KINDS.get("/".join(parts[:-1]))
+    return f"There is no {kind} {unquote(parts[-1])!r}, or you may not see it." if kind else None
 
 
 def parsed(answer: httpx.Response) -> Any:
@@ -95,8 +123,8 @@ def parsed(answer: httpx.Response) -> Any:
     if not answer.content:
         return None
     try:
-        return answer.json()
-    except (ValueError, RecursionError) as error:
+        return bodies.parsed(answer.content)
+    except ValueError as error:
         raise BadAnswer(
             f"{answer.url.host} answered with something that is not JSON; is the URL right?",
             status=answer.status_code,

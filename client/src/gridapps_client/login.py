@@ -19,11 +19,11 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
 
-from gridapps_client import failures
+from gridapps_client import bodies, failures
 from gridapps_client.address import canonical
 from gridapps_client.configuration import Configuration, Instance
 from gridapps_client.errors import GridAppsError, Unauthenticated
-from gridapps_client.transport import trust
+from gridapps_client.transport import connections
 
 CLIENT_ID = "gridapps-cli"
 _PATIENCE = 300.0
@@ -54,7 +54,7 @@ def in_browser(
     verifier = secrets.token_urlsafe(64)
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
     state = secrets.token_urlsafe(32)
-    with _Listener(state) as listener:
+    with _listening(state) as listener:
         redirect = f"http://127.0.0.1:{listener.server_port}/callback"
         question = {
             "response_type": "code",
@@ -124,6 +124,17 @@ class Renewal:
         return stored if stored and stored.token != self._instance.token else None
 
 
+def _listening(state: str) -> _Listener:
+    try:
+        return _Listener(state)
+    except OSError as error:
+        raise GridAppsError(
+            f"This machine has no free port on 127.0.0.1 ({error.strerror}). "
+            "Log in with: gridapps login URL --device",
+            code="login",
+        ) from error
+
+
 class _Listener(HTTPServer):
     """Accepts the one redirect that has our `state`, and refuses all other requests."""
 
@@ -153,7 +164,11 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 5
 
     def do_GET(self) -> None:
-        parts = urlsplit(self.path)
+        try:
+            parts = urlsplit(self.path)
+        except ValueError:
+            self._page(HTTPStatus.NOT_FOUND, "This page does not exist.")
+            return
         given = {name: values[0] for name, values in parse_qs(parts.query).items()}
         if parts.path != "/callback" or not hmac.compare_digest(
             given.get("state", "").encode(), self.server.state.encode()
@@ -184,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
 def _ask(url: str, *, ca: str | None, form: dict[str, str]) -> Tokens:
     answer = _post(url, "/api/token", ca=ca, form=form | {"client_id": CLIENT_ID})
     try:
-        body = answer.json()
+        body = bodies.parsed(answer.content)
     except ValueError:
         body = None
     token = body.get("access_token") if isinstance(body, dict) else None
@@ -203,5 +218,5 @@ def _ask(url: str, *, ca: str | None, form: dict[str, str]) -> Tokens:
 
 def _post(url: str, path: str, *, ca: str | None, form: dict[str, str]) -> httpx.Response:
     address = canonical(url)
-    with failures.translated(address), httpx.Client(verify=trust(ca), timeout=30.0) as http:
+    with failures.translated(address), connections(ca=ca, timeout=30.0) as http:
         return http.post(address + path, data=form)

@@ -1,8 +1,9 @@
-"""Answers of an instance as frozen dataclasses, with the fields of docs/api.md. Times are RFC 3339, UTC."""
+"""Answers of an instance as frozen dataclasses, with the fields of docs/api.md. Times are in UTC."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 TERMINAL = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
@@ -26,8 +27,8 @@ class Developer:
 
     state: str
     statement: str
-    requested_at: str | None
-    decided_at: str | None
+    requested_at: datetime | None
+    decided_at: datetime | None
     images_used: int = 0
     images_limit: int = 0
 
@@ -39,10 +40,10 @@ class Certificate:
     serial: str
     name: str
     fingerprint: str
-    not_before: str
-    not_after: str
-    created_at: str
-    revoked_at: str | None
+    not_before: datetime
+    not_after: datetime
+    created_at: datetime
+    revoked_at: datetime | None
     state: str
 
 
@@ -92,8 +93,8 @@ class App:
     owner: str
     arguments: dict[str, Any]
     resources: Resources
-    created_at: str
-    updated_at: str
+    created_at: datetime
+    updated_at: datetime
     runnable: bool
     release: str | None
     repository: str
@@ -106,7 +107,7 @@ class Release:
 
     digest: str
     tags: list[str]
-    pushed_at: str
+    pushed_at: datetime
     size: int
     layers: int
     entrypoint: list[str]
@@ -137,8 +138,8 @@ class ReleaseCounts:
 class AppCounts:
     """Runs that ended before `until`, the last midnight. `recent`: those since `since`."""
 
-    since: str
-    until: str
+    since: datetime
+    until: datetime
     in_all: list[ReleaseCounts]
     recent: list[ReleaseCounts]
 
@@ -161,12 +162,12 @@ class Share:
     description: str
     arguments: dict[str, Any]
     resources: Resources
-    created_at: str
+    created_at: datetime
     created_by: str | None
-    activated_at: str | None
-    ended_at: str | None
+    activated_at: datetime | None
+    ended_at: datetime | None
     attachments: list[Attachment] = field(default_factory=list)
-    scanned_at: str | None = None
+    scanned_at: datetime | None = None
     scan: str = ""
 
 
@@ -202,7 +203,7 @@ class Export:
     pk: str
     name: str
     user: str
-    created_at: str
+    created_at: datetime
     notes: str
     exportfiles: list[ExportFile]
 
@@ -242,8 +243,8 @@ class Attempt:
 
     number: int
     node: str
-    started_at: str
-    ended_at: str | None
+    started_at: datetime
+    ended_at: datetime | None
     reason: str | None
     reason_text: str
     exit_code: int | None
@@ -294,9 +295,9 @@ class RunTask:
     attempts: list[Attempt]
     left_out: list[LeftOut]
     usage: dict[str, Any]
-    queued_at: str
-    started_at: str | None
-    ended_at: str | None
+    queued_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
     left_out_count: int = 0
     last_heard_at: str | None = None
 
@@ -322,17 +323,17 @@ class Run:
     reason_text: str
     retry_of: str | None
     version: int
-    created_at: str
-    started_at: str | None
-    ended_at: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
     cancel_requested: bool
     task_counts: dict[str, int]
     usage: dict[str, Any]
     urls: dict[str, str]
     priority: int = 0
     shown_to_developer: bool = False
-    outputs_expire_at: str | None = None
-    outputs_removed_at: str | None = None
+    outputs_expire_at: datetime | None = None
+    outputs_removed_at: datetime | None = None
     queue_position: int | None = None
     waiting_for: WaitingFor | None = None
     tasks: list[RunTask] = field(default_factory=list)
@@ -370,7 +371,7 @@ class Hook:
 
     pk: str
     user: str
-    created_at: str
+    created_at: datetime
     target: str
     event: str
     active: bool
@@ -385,17 +386,17 @@ class Delivery:
     event: str
     state: str
     tries: int
-    created_at: str
-    due_at: str | None
-    tried_at: str | None
-    settled_at: str | None
+    created_at: datetime
+    due_at: datetime | None
+    tried_at: datetime | None
+    settled_at: datetime | None
     status: int | None
     error: str | None
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a task's log."""
+    """A line of a task's log. `at` as in the log: RFC 3339 in UTC, with microseconds."""
 
     task: int
     at: str

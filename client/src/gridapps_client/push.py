@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gridapps_client.address import authority
+from gridapps_client.address import app_segment, authority
 from gridapps_client.configuration import replace_directory
 from gridapps_client.errors import GridAppsError
 from gridapps_client.text import plain
@@ -47,6 +47,17 @@ class Target:
     def reference(self) -> str:
         """The image reference."""
         return f"{self.authority}/{self.app}:{self.tag}"
+
+
+def judge(image: str, *, app_id: str, tag: str) -> None:
+    """Raise GridAppsError for names that cannot be right, before anything is asked."""
+    app_segment(app_id)
+    if not _TAG.fullmatch(tag):
+        raise GridAppsError(
+            f"{tag!r} is not a tag: at most 128 letters, digits, '.', '_' and '-'.", code="usage"
+        )
+    if not image.startswith(_TRANSPORTS) and not _IMAGE.fullmatch(image):
+        raise GridAppsError(f"{image!r} is not the name of an image.", code="usage")
 
 
 def target(*, repository: str, tag: str, url: str) -> Target:

@@ -6,10 +6,10 @@ contain.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from gridapps_client.bodies import parsed
 from gridapps_client.errors import BadAnswer
 from gridapps_client.models import Line
 
@@ -48,7 +48,7 @@ def log_lines(text: Iterable[str]) -> Iterator[Line]:
     for each in text:
         index, _, rest = each.partition(" ")
         at, _, message = rest.partition(" ")
-        if not (index.isascii() and index.isdigit() and at):
+        if not (index.isascii() and index.isdigit() and len(index) < 20 and at):
             raise BadAnswer(
                 f"The instance sent a log line without index and time: {each[:80]!r}.", code="bad-answer"
             )
@@ -81,7 +81,7 @@ def events(text: Iterable[str]) -> Iterator[Event]:
 def log_line(event: Event) -> Line:
     """The log line in an event named `line`."""
     try:
-        value = json.loads(event.data)
+        value = parsed(event.data)
         return Line(task=int(value["task"]), at=str(value["at"]), text=str(value["text"]))
     except (ValueError, KeyError, TypeError) as error:
         raise BadAnswer("The instance sent a log event that is not a log line.", code="bad-answer") from error

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gridapps_client.bodies import OutOfRange, parsed
 from gridapps_client.errors import GridAppsError
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?B?)", re.IGNORECASE)
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_LARGEST = 2**63 - 1  # what databases hold
 _TYPES: dict[str, tuple[type, ...]] = {
     "number": (int, float),
     "integer": (int, float),
@@ -27,7 +28,7 @@ def number_of_bytes(text: str) -> int:
     found = _SIZE.fullmatch(text.strip())
     if not found:
         raise GridAppsError(f"{text!r} is not a size; write for example 512M or 2GiB.", code="usage")
-    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+    return _whole(text, float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
 
 
 def number_of_seconds(text: str) -> int:
@@ -35,14 +36,14 @@ def number_of_seconds(text: str) -> int:
     found = _TIME.fullmatch(text.strip().lower())
     if not found:
         raise GridAppsError(f"{text!r} is not a time; write for example 90s, 10m or 2h.", code="usage")
-    return int(float(found[1]) * _SECONDS[found[2]])
+    return _whole(text, float(found[1]) * _SECONDS[found[2]])
 
 
 def json_object(text: str, *, source: str) -> dict[str, Any]:
     """The JSON object in `text`. `source` names the text in error messages."""
     try:
-        value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
+        value = parsed(text, distinct=True)
+    except ValueError as error:
         raise GridAppsError(f"{source} is not JSON: {error}.", code="usage") from error
     if not isinstance(value, dict):
         raise GridAppsError(f"{source} must be a JSON object.", code="usage")
@@ -67,8 +68,12 @@ def arguments(given: Iterable[str], *, schema: Mapping[str, Any]) -> dict[str, A
 
 def _typed(name: str, text: str, kinds: set[str]) -> Any:
     try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
+        value = parsed(text)
+    except OutOfRange as error:
+        if "string" in kinds:
+            return text
+        raise GridAppsError(f"The argument {name!r}: {error}.", code="usage") from None
+    except ValueError:
         if not kinds or "string" in kinds:
             return text
         raise GridAppsError(
@@ -119,15 +124,10 @@ def _referred(schema: Mapping[str, Any], reference: str) -> Any:
 
 
 def _said(kinds: set[str]) -> str:
-    return " or ".join(f"{'an' if kind[0] in 'aeio' else 'a'} {kind}" for kind in sorted(kinds))
+    return " or ".join(f"{'an' if kind[:1] in 'aeio' else 'a'} {kind}" for kind in sorted(kinds))
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        raise ValueError("a name occurs twice in an object")
-    return result
+def _whole(text: str, value: float) -> int:
+    if value > _LARGEST:
+        raise GridAppsError(f"{text[:80]!r} is too large.", code="usage")
+    return int(value)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from datetime import datetime, timezone
 
+_UTC = timezone.utc  # noqa: UP017 (Python 3.10 has no other name)
 _SHOWN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 # Joiners occur in ordinary words of several scripts and in emoji, and are harmless.
 _HARMLESS = {"\t", "\u200c", "\u200d"}
@@ -39,6 +41,16 @@ def size(number: float) -> str:
             return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
         number /= 1024
     return f"{number:.1f} TiB"
+
+
+def moment(at: datetime | None) -> str:
+    """A time for people, to the second, in UTC; `-` for None."""
+    return "-" if at is None else f"{at.astimezone(_UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
+def rfc3339(at: datetime) -> str:
+    """A time as in the API: in UTC, with microseconds and `Z`."""
+    return at.astimezone(_UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from gridapps_client import failures
+from gridapps_client import bodies, failures
 from gridapps_client.address import canonical
 from gridapps_client.errors import GridAppsError
 
@@ -38,12 +38,12 @@ class Transport:
         renew: Callable[[], str | None] | None = None,
     ) -> None:
         self.url = canonical(url)
-        self._token = token
+        self._token = _checked(token)
         self._renew = renew
         self._timeout = timeout
-        self._http = httpx.Client(
+        self._http = connections(
+            ca=ca,
             base_url=self.url,
-            verify=trust(ca),
             timeout=httpx.Timeout(timeout, connect=min(timeout, 10.0)),
             headers={"User-Agent": "gridapps-client/0.1", "Accept-Encoding": "identity"},
         )
@@ -89,15 +89,18 @@ class Transport:
 
         Statuses other than 2xx and 304 raise a GridAppsError.
         """
-        request = self._http.build_request(
-            method,
-            path,
-            params=params,
-            json=body,
-            content=content,
-            headers=headers,
-            timeout=httpx.Timeout(self._timeout + patience, connect=min(self._timeout, 10.0)),
-        )
+        kind: dict[str, str] = {}
+        if body is not None:
+            content, kind = bodies.encoded(body), {"Content-Type": "application/json"}
+        with failures.translated(self.url):
+            request = self._http.build_request(
+                method,
+                path,
+                params=params,
+                content=content,
+                headers={**(headers or {}), **kind},
+                timeout=httpx.Timeout(self._timeout + patience, connect=min(self._timeout, 10.0)),
+            )
         answer = self._send(request)
         try:
             yield answer
@@ -134,7 +137,7 @@ class Transport:
                 time.sleep(max(pause, _retry_after(answer)))
                 continue
             break
-        if answer.is_success or answer.status_code == 304:
+        if answer.is_success or (answer.status_code == 304 and "If-None-Match" in request.headers):
             return answer
         with failures.translated(self.url):
             answer.read()
@@ -151,27 +154,46 @@ class Transport:
         )
 
     def _renewed(self) -> bool:
-        token = self._renew() if self._renew else None
+        token = _checked(self._renew()) if self._renew else None
         if token is None or token == self._token:
             return False
         self._token = token
         return True
 
 
+def connections(*, ca: str | Path | None, **options: Any) -> httpx.Client:
+    """A pool of connections that trusts `ca`, or the system's authorities if it is None."""
+    try:
+        return httpx.Client(verify=trust(ca), **options)
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        raise GridAppsError(
+            f"No connection can be made with this address and the proxies of the environment "
+            f"(HTTPS_PROXY, ALL_PROXY, NO_PROXY): {error}.",
+            code="usage",
+        ) from error
+
+
 def trust(ca: str | Path | None) -> ssl.SSLContext:
     """A context that verifies against `ca` alone, or against the system's authorities if it is None."""
-    if ca is None:
-        return ssl.create_default_context()
     try:
+        if ca is None:
+            return ssl.create_default_context()
         return ssl.create_default_context(cafile=str(ca))
-    except FileNotFoundError:
-        raise GridAppsError(
-            f"There is no file {str(ca)!r} with a certificate authority.", code="ca"
-        ) from None
-    except (ssl.SSLError, OSError) as error:
+    except FileNotFoundError as error:
+        named = str(ca or error.filename)
+        raise GridAppsError(f"There is no file {named!r} with a certificate authority.", code="ca") from None
+    except (ssl.SSLError, OSError, ValueError) as error:
+        if ca is None:  # SSLKEYLOGFILE, for example
+            raise GridAppsError(f"TLS cannot be set up: {error}.", code="ca") from error
         raise GridAppsError(
             f"{str(ca)!r} cannot be read as a PEM file of a certificate authority ({error}).", code="ca"
         ) from error
+
+
+def _checked(token: str | None) -> str | None:
+    if token and not (token.isascii() and token.isprintable() and token.strip()):
+        raise GridAppsError("The token is empty or contains invalid characters.", code="usage")
+    return token
 
 
 def _retry_after(answer: httpx.Response) -> float:

@@ -85,9 +85,14 @@ def login(
 @click.command()
 @common
 def logout(session: Session) -> None:
-    """Revoke the token and forget the instance, including the certificate on this machine."""
+    """Revoke the token and this machine's client certificate, and forget the instance."""
     url = session.client.url
     stored = session.configuration.stored(url)
+    if stored and stored.certificate:
+        try:
+            session.client.revoke_certificate(stored.certificate)
+        except GridAppsError as error:
+            session.tell(f"The certificate {stored.certificate} stays valid, because: {error}")
     if stored and stored.refresh_token:
         oauth.revoke(url, ca=stored.ca, token=stored.refresh_token)
     elif stored:

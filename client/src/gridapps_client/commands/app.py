@@ -9,10 +9,10 @@ from typing import Any, TextIO, TypeVar
 import click
 
 from gridapps_client import terms
-from gridapps_client.commands.shared import Session, attached, common, confirm, read
+from gridapps_client.commands.shared import Session, attached, common, confirm, positive, read
 from gridapps_client.errors import GridAppsError, NotFound
 from gridapps_client.models import App, Release
-from gridapps_client.text import plain, size, table
+from gridapps_client.text import moment, plain, size, table
 
 R = TypeVar("R")
 
@@ -32,7 +32,7 @@ def _described_by_options(command: Callable[..., R]) -> Callable[..., R]:
                 type=click.File(encoding="utf-8"),
                 help="File with the JSON Schema of the arguments; - for standard input.",
             ),
-            click.option("--cpus", type=float, help="Processors of each task."),
+            click.option("--cpus", type=float, callback=positive, help="Processors of each task."),
             click.option("--memory", help="Memory of each task, such as 2GiB."),
             click.option("--disk", help="Disk for the outputs of each task, such as 10GiB."),
             click.option("--time", "time_", help="Time limit of each task, such as 30m."),
@@ -111,7 +111,7 @@ def app_counts(session: Session, app_id: str) -> None:
     found = session.client.counts(app_id)
     rows = [
         (each.release[:19], when, whose, *(_ended(tally.runs)), *(_ended(tally.tasks)))
-        for when, releases in (("since " + found.since[:10], found.recent), ("total", found.in_all))
+        for when, releases in ((f"since {found.since:%Y-%m-%d}", found.recent), ("total", found.in_all))
         for each in releases
         for whose, tally in (("own", each.own), ("others", each.others))
     ]
@@ -185,7 +185,7 @@ def _page(found: App, releases: list[Release] | None) -> list[str]:
                 ", ".join(each.tags) or "-",
                 each.state,
                 size(each.size),
-                each.pushed_at,
+                moment(each.pushed_at),
                 each.digest,
                 attached(each.attachments),
                 "; ".join(each.reasons),

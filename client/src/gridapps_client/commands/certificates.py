@@ -7,8 +7,10 @@ import socket
 import click
 
 from gridapps_client import certificates
-from gridapps_client.commands.shared import Session, common
-from gridapps_client.text import plain
+from gridapps_client.commands.shared import Session, common, confirm
+from gridapps_client.errors import GridAppsError
+from gridapps_client.models import Certificate
+from gridapps_client.text import moment, plain
 
 
 @click.group()
@@ -18,18 +20,44 @@ def certificate() -> None:
 
 @certificate.command("create")
 @click.argument("name", required=False)
+@click.option("--replace", is_flag=True, help="Revoke this machine's present certificate afterwards.")
 @common
-def certificate_create(session: Session, name: str | None) -> None:
-    """Create a certificate for this machine. NAME identifies it; the default is the machine's name."""
+def certificate_create(session: Session, name: str | None, replace: bool) -> None:
+    """Create a certificate for this machine. NAME identifies it; the default is the machine's name.
+
+    A machine has one certificate. If it has a valid one already, nothing is created without --replace.
+    """
+    old = certificates.present(session.client, session.configuration)
+    if old and not (replace or confirm(f"{_described(old)} Revoke it, and create another one?")):
+        raise GridAppsError(
+            f"{_described(old)} To revoke it and create another one, add --replace.", code="exists"
+        )
     issued, kept = certificates.create(
         session.client, session.configuration, name=name or socket.gethostname(), tell=session.tell
     )
+    if old:
+        session.client.revoke_certificate(old.serial)
+        session.tell(f"Revoked {old.serial}.")
+    for each in session.client.certificates():
+        others = {issued.certificate.serial, old.serial if old else ""}
+        if each.state == "valid" and each.name == issued.certificate.name and each.serial not in others:
+            session.tell(
+                f"Another certificate with this name is valid; if its machine is gone, revoke it with: "
+                f"gridapps certificate revoke {each.serial}"
+            )
     shown = issued.certificate
     session.result(
         {"certificate": shown, "directory": str(kept), "authority": issued.authority},
         f"Certificate {plain(shown.serial)} for pushes to {plain(issued.authority)}, "
-        f"valid until {plain(shown.not_after)}.",
+        f"valid until {moment(shown.not_after)}.",
         f"It is stored in {kept}.",
+    )
+
+
+def _described(present: Certificate) -> str:
+    return (
+        f"This machine has the certificate {plain(present.name)!r} ({plain(present.serial)}), "
+        f"valid until {moment(present.not_after)}."
     )
 
 
@@ -41,7 +69,13 @@ def certificate_list(session: Session) -> None:
     stored = session.configuration.stored(session.client.url)
     here = stored.certificate if stored else None
     rows = [
-        (each.serial, each.name, each.state, each.not_after, "this machine" if each.serial == here else "")
+        (
+            each.serial,
+            each.name,
+            each.state,
+            moment(each.not_after),
+            "this machine" if each.serial == here else "",
+        )
         for each in found
     ]
     session.table(

@@ -12,7 +12,7 @@ from gridapps_client.commands.shared import Session, common, lists_by_default
 from gridapps_client.errors import GridAppsError
 from gridapps_client.models import ExportFile, Upload
 from gridapps_client.progress import transferring
-from gridapps_client.text import plain, size, table
+from gridapps_client.text import moment, plain, size, table
 
 
 @click.command("list")
@@ -27,7 +27,7 @@ def exports_list(session: Session) -> None:
             str(len(each.exportfiles)),
             f"{sum(file.points for file in each.exportfiles):,}",
             size(sum(file.filesize for file in each.exportfiles)),
-            each.created_at,
+            moment(each.created_at),
         )
         for each in found
     ]
@@ -59,7 +59,7 @@ def exports_show(session: Session, pk: str) -> None:
     ]
     session.result(
         {"exports": [found]},
-        f"{plain(found.pk)}: {plain(found.name)}, owner {plain(found.user)}, {plain(found.created_at)}",
+        f"{plain(found.pk)}: {plain(found.name)}, owner {plain(found.user)}, {moment(found.created_at)}",
         table(("PK", "NAME", "POINTS", "SIZE", "CRS"), rows),
         *remarks,
     )

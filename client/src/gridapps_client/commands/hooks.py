@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from gridapps_client.commands.shared import Session, common
-from gridapps_client.text import plain
+from gridapps_client.text import moment, plain
 
 
 @click.group()
@@ -72,7 +72,14 @@ def hook_deliveries(session: Session, pk: str) -> None:
     """Show the deliveries of a hook in the last days, newest first."""
     found = list(session.client.hook_deliveries(pk))
     rows = [
-        (each.created_at, each.event, each.state, str(each.tries), str(each.status or ""), each.error or "")
+        (
+            moment(each.created_at),
+            each.event,
+            each.state,
+            str(each.tries),
+            str(each.status or ""),
+            each.error or "",
+        )
         for each in found
     ]
     session.table(

@@ -29,6 +29,7 @@ def push(session: Session, image: str, name: str | None, tool: str | None) -> No
     skopeo: docker-archive:FILE or oci:DIRECTORY.
     """
     app_id, tag = _app_and_tag(image, name)
+    pushing.judge(image, app_id=app_id, tag=tag)
     client = session.client
     to = pushing.target(repository=client.app(app_id).repository, tag=tag, url=client.url)
     used = pushing.push(

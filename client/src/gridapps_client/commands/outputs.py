@@ -71,8 +71,7 @@ def outputs_get(
         task = progress.task_ids[0]
         for each in chosen:
             try:
-                path = downloads.download(
-                    session.client,
+                path = session.client.download(
                     run_id,
                     each,
                     to=directory,
@@ -116,10 +115,9 @@ def _tell_left_out(session: Session, missing: LeftOutFiles) -> None:
 def _get_zip(session: Session, run_id: str, to: Path) -> None:
     with transferring(Console(stderr=True), total=None) as progress:
         task = progress.task_ids[0]
-        file = downloads.download_zip(
-            session.client,
+        file = session.client.download_zip(
             run_id,
-            target=to / f"{segment(run_id)}.zip",
+            to=to / f"{segment(run_id)}.zip",
             progressed=lambda count: progress.advance(task, count),
         )
     session.result({"files": [{"file": str(file)}]}, plain(str(file)))

@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from gridapps_client import terms
-from gridapps_client.commands.shared import Session, common, left_out_lines, read
+from gridapps_client.commands.shared import Session, common, left_out_lines, positive, read
 from gridapps_client.errors import Conflict, GridAppsError, Unreachable
 from gridapps_client.models import Run
 from gridapps_client.progress import watching
@@ -35,7 +35,9 @@ _TASKS_WITH_LOG = 3
     "--arguments", type=click.File(encoding="utf-8"), help="JSON file with arguments; - for standard input."
 )
 @click.option("--release", help="Digest or tag; by default the newest valid release.")
-@click.option("--cpus", type=float, help="Processors of each task instead of the App's own.")
+@click.option(
+    "--cpus", type=float, callback=positive, help="Processors of each task instead of the App's own."
+)
 @click.option("--memory", help="Memory of each task, such as 2GiB.")
 @click.option("--disk", help="Disk for the outputs of each task, such as 10GiB.")
 @click.option("--time", "time_", help="Time limit of each task, such as 30m.")
@@ -112,7 +114,7 @@ def _watched(session: Session, run_id: str) -> Run:
                     watcher.show(current)
         except KeyboardInterrupt:
             if asked or not _asks_to_cancel(session, run_id):
-                session.tell(f"The run continues; see it with: gridapps runs show {run_id}")
+                session.tell(f"The run continues; watch it again with: gridapps runs watch {run_id}")
                 sys.exit(130)
             asked = True
         else:
@@ -154,7 +156,10 @@ def _summary(ended: Run) -> Iterator[str]:
     if ended.state == "SUCCESS":
         yield f"SUCCESS. Get the outputs with: gridapps outputs get {ended.id}"
     else:
-        yield f"{plain(ended.state)}. {plain(ended.reason_text)}".rstrip()
+        why = ended.reason_text.rstrip(".")
+        yield f"{plain(ended.state)}." + (
+            "" if why.upper() == ended.state else f" {plain(ended.reason_text)}"
+        )
     yield from left_out_of(ended)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 
 import click
@@ -11,7 +12,7 @@ from gridapps_client.commands.run import left_out_of, stay
 from gridapps_client.commands.shared import Session, common, lists_by_default
 from gridapps_client.models import Run, RunTask
 from gridapps_client.progress import counts
-from gridapps_client.text import plain, size, table
+from gridapps_client.text import moment, plain, size, table
 
 STATES = ("QUEUED", "RUNNING", "SUCCESS", "FAILURE", "CANCELED")
 
@@ -32,7 +33,7 @@ def runs_list(session: Session, *, state: str | None, app_id: str | None, shown:
     """List your runs, newest first."""
     found = list(itertools.islice(session.client.runs(state=state, app=app_id, shown=shown), limit))
     rows = [
-        (each.id, each.app, each.state, f"{each.progress:.0%}", counts(each), each.created_at)
+        (each.id, each.app, each.state, f"{each.progress:.0%}", counts(each), moment(each.created_at))
         for each in found
     ]
     session.table(
@@ -42,7 +43,10 @@ def runs_list(session: Session, *, state: str | None, app_id: str | None, shown:
 
 @lists_by_default(runs_list)
 def runs() -> None:
-    """Your runs: list (the default), show, cancel, retry, show to the developer of the App."""
+    """Your runs: list (the default), show, watch, cancel, retry, show to the developer of the App.
+
+    RUN is the id of a run, its first 4 or more digits if no other run begins with them, or `last`.
+    """
 
 
 @runs.command("show")
@@ -52,6 +56,14 @@ def runs_show(session: Session, run_id: str) -> None:
     """Show a run and its tasks."""
     found = session.client.run(run_id)
     session.result({"runs": [found]}, *_page(found))
+
+
+@runs.command("watch")
+@click.argument("run_id", metavar="RUN")
+@common
+def runs_watch(session: Session, run_id: str) -> None:
+    """Watch a run until it ends. Exit code: that of its outcome, as of `gridapps run`."""
+    stay(session, run_id)
 
 
 @runs.command("cancel")
@@ -121,15 +133,18 @@ def _page(found: Run) -> Iterator[str]:
     if found.waiting_for:
         yield f"waiting: {plain(found.waiting_for.text)}"
     yield f"release {plain(found.release)}"
-    yield f"created {found.created_at}, started {found.started_at or '-'}, ended {found.ended_at or '-'}"
+    yield (
+        f"created {moment(found.created_at)}, started {moment(found.started_at)}, "
+        f"ended {moment(found.ended_at)}"
+    )
     if found.shown_to_developer:
         yield "shown to the developer of the App"
     if found.outputs_removed_at:
-        yield f"outputs and log were removed {found.outputs_removed_at}"
+        yield f"outputs and log were removed {moment(found.outputs_removed_at)}"
     elif found.outputs_expire_at:
-        yield f"outputs and log will be removed {found.outputs_expire_at}"
+        yield f"outputs and log will be removed {moment(found.outputs_expire_at)}"
     for name, value in found.arguments.items():
-        yield f"argument {plain(name)} = {plain(str(value))}"
+        yield f"argument {plain(name)} = {plain(json.dumps(value, ensure_ascii=False))}"
     rows = [
         (
             str(task.index),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -18,7 +19,7 @@ from gridapps_client.client import Client
 from gridapps_client.configuration import Configuration
 from gridapps_client.errors import GridAppsError
 from gridapps_client.models import Attachment, LeftOut
-from gridapps_client.text import plain, size, table
+from gridapps_client.text import plain, rfc3339, size, table
 
 R = TypeVar("R")
 _LEFT_OUT_SHOWN = 20
@@ -51,14 +52,14 @@ class Session:
         `value` has the envelope of the API, such as `{"runs": [...]}` even for a single run.
         """
         if self.as_json:
-            click.echo(json.dumps(_jsonable(value), indent=2))
+            click.echo(json.dumps(_jsonable(value), indent=2, default=rfc3339))
             return
         for line in lines:
             click.echo(line)
 
     def record(self, value: object, line: str) -> None:
         """Print one record of a stream: a line of JSON with --json, otherwise `line`."""
-        click.echo(json.dumps(_jsonable(value)) if self.as_json else line)
+        click.echo(json.dumps(_jsonable(value), default=rfc3339) if self.as_json else line)
 
     def table(
         self,
@@ -94,6 +95,9 @@ def common(command: Callable[..., R]) -> Callable[..., R]:
     def wrapped(*args: Any, as_json: bool, url: str | None, **kwargs: Any) -> R:
         session = Session(**_chosen(click.get_current_context(), as_json=as_json, url=url))
         try:
+            if "run_id" in kwargs:
+                # Every command with a RUN takes the beginning of its id, or `last`.
+                kwargs["run_id"] = session.client.find_run(kwargs["run_id"])
             return command(session, *args, **kwargs)
         finally:
             session.close()
@@ -128,6 +132,13 @@ def lists_by_default(command: click.Command) -> Callable[[Callable[[], None]], c
         return made
 
     return decorate
+
+
+def positive(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """The callback of an option that is a positive, finite number."""
+    if value is not None and not 0 < value < math.inf:
+        raise click.BadParameter(f"{value} is not a positive number.", context, parameter)
+    return value
 
 
 def attached(attachments: Iterable[Attachment]) -> str:

@@ -33,6 +33,9 @@ router = Router(tags=["runs"], auth=with_scope("runs:read", "runs:write"))
 Wait = Annotated[
     int, Field(strict=True, ge=0, le=60, description="seconds to wait for the next change"), Digits
 ]
+Prefix = Annotated[
+    str | None, Field(pattern="^[0-9a-f]{1,32}$", description="the first digits of the id, without hyphens")
+]
 AppFilter = Annotated[str | None, Field(pattern=APP_ID)]
 
 
@@ -67,6 +70,7 @@ def index(
     state: State | None = None,
     app: AppFilter = None,
     shown: Flag = False,
+    prefix: Prefix = None,
     limit: Limit = 100,
     after: After = None,
 ) -> RunsAnswer:
@@ -77,6 +81,8 @@ def index(
         rows = rows.filter(state=state)
     if app:
         rows = rows.filter(release__app__app_id=app)
+    if prefix:
+        rows = queries.with_prefix(rows, prefix)
     found, following = page(request, rows, ("-created_at", "-id"), limit=limit, after=after)
     return RunsAnswer(runs=run_answers.shown(user, found, tasks=False), **following)
 
