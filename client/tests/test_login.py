@@ -14,7 +14,7 @@ from queue import Queue
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from gridapps_client import Client, Unauthenticated, login
+from gridapps_client import BadAnswer, Client, GridAppsError, Unauthenticated, login
 from gridapps_client.configuration import Configuration, Instance
 
 from client.tests.loopback import Server, reply
@@ -140,3 +140,84 @@ def test_no_renewal_for_a_token_of_the_environment(server: Server, monkeypatch: 
     with Client.configured() as client, pytest.raises(Unauthenticated):
         client.me()
     assert [path for _, path, _, _ in server.requests] == ["/api/v3/me"]
+
+
+DEVICE = {
+    "device_code": "secret-code",
+    "user_code": "BCDF-GHJK",
+    "verification_uri": "https://x/device",
+    "expires_in": 600,
+    "interval": 5,
+}
+
+
+def _device(server: Server, answers: list[tuple[int, object]]) -> None:
+    """Begin a login, then give these answers to the questions of the terminal."""
+    turns = iter([(200, DEVICE), *answers])
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        status, body = next(turns)
+        if status == 0:
+            handler.close_connection = True
+        else:
+            reply(handler, status, body if isinstance(body, bytes) else json.dumps(body).encode())
+
+    server.answer = answer
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses between the questions of a terminal. None is made."""
+    made: list[float] = []
+    monkeypatch.setattr("gridapps_client.login.time.sleep", made.append)
+    return made
+
+
+def test_a_code_for_another_machine(server: Server, pauses: list[float]) -> None:
+    token = {"access_token": "t", "refresh_token": "r"}
+    pending, slow = (400, {"error": "authorization_pending"}), (400, {"error": "slow_down"})
+    _device(
+        server, [pending, slow, (0, None), (502, b"<html>"), (429, {"error": "wait"}), pending, (200, token)]
+    )
+    shown: list[tuple[str, str]] = []
+    got = login.on_device(server.url, ca=None, show=lambda *given: shown.append(given), administer=True)
+    assert (got.token, got.refresh_token) == ("t", "r")
+    assert shown == [("https://x/device", "BCDF-GHJK")]
+    assert pauses == [5, 5, 10, 10, 10, 15, 15]
+    assert b"scope=api+admin" in server.requests[0][3]
+    assert b"device_code=secret-code" in server.requests[1][3]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "said"),
+    [
+        (
+            (400, {"error": "access_denied", "error_description": "You refused."}),
+            Unauthenticated,
+            "You refused",
+        ),
+        ((400, {"error": "expired_token"}), Unauthenticated, "expired_token"),
+        ((200, {"nothing": 1}), BadAnswer, "no token"),
+        ((200, b"<html>"), GridAppsError, "gave no token"),
+        ((500, b""), GridAppsError, "status 500"),
+    ],
+)
+def test_a_code_that_gives_no_token(
+    server: Server, pauses: list[float], answer: tuple[int, object], kind: type[Exception], said: str
+) -> None:
+    _device(server, [answer])
+    with pytest.raises(kind, match=said):
+        login.on_device(server.url, ca=None, show=lambda *_: None)
+    assert pauses == [5]
+
+
+@pytest.mark.parametrize("body", [{}, {**DEVICE, "interval": "x"}, {**DEVICE, "user_code": 3}, b"<html>", []])
+def test_a_beginning_that_does_not_fit(server: Server, body: object) -> None:
+    server.answer = lambda handler: reply(
+        handler, 200, body if isinstance(body, bytes) else json.dumps(body).encode()
+    )
+    with pytest.raises(GridAppsError):
+        login.on_device(server.url, ca=None, show=lambda *_: None)
+    server.answer = lambda handler: reply(handler, 404, b"")
+    with pytest.raises(GridAppsError, match="too old"):
+        login.on_device(server.url, ca=None, show=lambda *_: None)

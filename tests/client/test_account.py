@@ -111,6 +111,36 @@ def test_login_with_a_browser(instance: Instance):
         assert client.get("/api/v3/me").status_code == 401, "the token is still good"
 
 
+def test_login_with_a_code(instance: Instance):
+    person = new_shell(instance, "remote")
+    password = "correct horse battery staple"
+    name = f"{person.name}-pw"
+    instance.run_server_command("user", "create", name, "--password-stdin", typed=password)
+    process = person.start("login", instance.url, "--ca", str(instance.ca), "--device")
+    timer = threading.Timer(60, process.kill)
+    timer.start()
+    try:
+        assert process.stderr is not None
+        shown = re.search(r"Open (\S+) in a browser and enter the code (\S+)", process.stderr.readline())
+        assert shown
+        with instance.client() as browser:
+            browser.headers["Referer"] = instance.url
+            form = browser.get(shown[1], follow_redirects=True)
+            fields = {**_hidden(form.text), "username": name, "password": password}
+            entry = browser.post(form.url, data=fields, follow_redirects=True)
+            asked = browser.post("/device", data={**_hidden(entry.text), "code": shown[2]})
+            decided = browser.post("/device/decide", data={**_hidden(asked.text), "allow": "on"})
+            assert "is logged in" in decided.text
+        out, err = process.communicate(timeout=60)
+    finally:
+        timer.cancel()
+        process.kill()
+    assert process.returncode == 0, err
+    assert f"as {name}" in out
+    kept = json.loads((person.home / "config" / "config.json").read_text())["instances"][instance.url]
+    assert kept["refresh_token"]
+
+
 def _log_in_as_a_browser_does(instance: Instance, page: str, name: str, password: str) -> None:
     with instance.client() as browser:
         browser.headers["Referer"] = instance.url

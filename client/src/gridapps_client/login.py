@@ -1,5 +1,5 @@
 """Logging in with a browser: OAuth 2.0 authorization code with PKCE (S256) and a listener on the loopback
-(RFC 8252).
+(RFC 8252); or a code that is entered in a browser on another machine (RFC 8628).
 
 The password is typed into the instance's own page and never seen here.
 """
@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
@@ -22,13 +23,24 @@ import httpx
 from gridapps_client import bodies, failures
 from gridapps_client.address import canonical
 from gridapps_client.configuration import Configuration, Instance
-from gridapps_client.errors import GridAppsError, Unauthenticated
+from gridapps_client.decoding import decode
+from gridapps_client.errors import BadAnswer, GridAppsError, Unauthenticated, Unreachable
 from gridapps_client.transport import connections
 
 CLIENT_ID = "gridapps-cli"
 _PATIENCE = 300.0
+_LONGEST = 1800.0  # seconds that a code may be valid
 _PAGE = """<!doctype html><meta charset="utf-8"><title>GRiD Apps</title>
 <body style="font: 1.1rem system-ui; margin: 4rem"><p>{}</p>"""
+
+
+@dataclass(frozen=True)
+class _Device:
+    device_code: str
+    user_code: str
+    verification_uri: str
+    expires_in: int
+    interval: int = 5
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,7 @@ def in_browser(
             "response_type": "code",
             "client_id": CLIENT_ID,
             "redirect_uri": redirect,
-            "scope": "api admin" if administer else "api",
+            "scope": _scope(administer),
             "state": state,
             "code_challenge": challenge,
             "code_challenge_method": "S256",
@@ -77,6 +89,47 @@ def in_browser(
             "code_verifier": verifier,
         },
     )
+
+
+def on_device(
+    url: str,
+    *,
+    ca: str | None,
+    show: Callable[[str, str], None],
+    administer: bool = False,
+) -> Tokens:
+    """Let the user log in with a browser on any machine: device authorization grant (RFC 8628).
+
+    `show` receives the address of the page and the code to enter there.
+    """
+    begun = _post(url, "/api/device", ca=ca, form={"client_id": CLIENT_ID, "scope": _scope(administer)})
+    if begun.status_code == 404:
+        raise GridAppsError(f"{url} is too old for a login with a code.", status=404, code="login")
+    device = decode(_Device, _object(begun, url), where="login")
+    show(device.verification_uri, device.user_code)
+    interval = max(1, device.interval)
+    until = time.monotonic() + min(device.expires_in, _LONGEST)
+    while time.monotonic() < until:
+        time.sleep(interval)
+        try:
+            answer = _post(
+                url,
+                "/api/token",
+                ca=ca,
+                form={
+                    "grant_type": "urn:ietf:params:oauth:grant-type:device_code",
+                    "device_code": device.device_code,
+                    "client_id": CLIENT_ID,
+                },
+            )
+        except Unreachable:
+            continue
+        why = _error(answer)
+        if answer.status_code == 429 or why == "slow_down":
+            interval += 5
+        elif why != "authorization_pending" and answer.status_code not in failures.AWAY:
+            return _tokens(answer, url)
+    raise Unauthenticated("The login was not completed in time; run gridapps login again.", code="login")
 
 
 def renewed(url: str, *, ca: str | None, refresh_token: str) -> Tokens:
@@ -196,24 +249,46 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing, because the request line contains the code."""
 
 
+def _scope(administer: bool) -> str:
+    return "api admin" if administer else "api"
+
+
 def _ask(url: str, *, ca: str | None, form: dict[str, str]) -> Tokens:
-    answer = _post(url, "/api/token", ca=ca, form=form | {"client_id": CLIENT_ID})
+    return _tokens(_post(url, "/api/token", ca=ca, form=form | {"client_id": CLIENT_ID}), url)
+
+
+def _tokens(answer: httpx.Response, url: str) -> Tokens:
+    body = _object(answer, url)
+    token, refresh = body.get("access_token"), body.get("refresh_token")
+    if not isinstance(token, str):
+        raise BadAnswer(f"{url} sent no token; is the URL right?", code="bad-answer")
+    return Tokens(token=token, refresh_token=refresh if isinstance(refresh, str) else None)
+
+
+def _object(answer: httpx.Response, url: str) -> dict[str, Any]:
+    """The JSON object of a successful answer."""
+    body = _body(answer)
+    if answer.is_success and body:
+        return body
+    why = body.get("error_description") or body.get("error") or f"status {answer.status_code}"
+    # Only 4xx means that the code or the refresh token is not valid.
+    raise (Unauthenticated if answer.is_client_error else GridAppsError)(
+        f"{url} gave no token ({str(why).rstrip('.')}). Log in with: gridapps login {url}",
+        status=answer.status_code,
+        code="login",
+    )
+
+
+def _error(answer: httpx.Response) -> object:
+    return None if answer.is_success else _body(answer).get("error")
+
+
+def _body(answer: httpx.Response) -> dict[str, Any]:
     try:
         body = bodies.parsed(answer.content)
     except ValueError:
-        body = None
-    token = body.get("access_token") if isinstance(body, dict) else None
-    if isinstance(token, str):
-        refresh = body.get("refresh_token")
-        return Tokens(token=token, refresh_token=refresh if isinstance(refresh, str) else None)
-    why = (body.get("error_description") or body.get("error")) if isinstance(body, dict) else None
-    message = (
-        f"{url} gave no token ({why or f'status {answer.status_code}'}). Log in with: gridapps login {url}"
-    )
-    # Only 4xx means that the code or the refresh token is not valid.
-    raise (Unauthenticated if answer.is_client_error else GridAppsError)(
-        message, status=answer.status_code, code="login"
-    )
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def _post(url: str, path: str, *, ca: str | None, form: dict[str, str]) -> httpx.Response:

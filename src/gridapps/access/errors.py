@@ -39,6 +39,18 @@ class InvalidApplication(Refused):
     code = "invalid-request"
 
 
+class UnknownCode(Refused):
+    """No login waits for this code: it is wrong, expired or decided. Which of these is not said."""
+
+    code = "not-found"
+
+
+class TooManyCodes(Refused):
+    """The user has entered too many wrong codes, or too many logins wait."""
+
+    code = "too-many-guesses"
+
+
 class InvalidTag(Refused):
     """The name of the access tag is invalid, or there is no such tag."""
 

@@ -110,6 +110,54 @@ class SpentCode(models.Model):
         return f"{self.used_at:%F %T}"
 
 
+class DeviceLogin(models.Model):
+    """A login that a terminal began and a user decides in a browser (RFC 8628). It is deleted once used."""
+
+    class State(models.TextChoices):
+        PENDING = "pending"
+        ALLOWED = "allowed"
+        REFUSED = "refused"
+
+    device_code = models.CharField(max_length=64, primary_key=True, help_text="its hash")
+    user_code = models.CharField(max_length=64, unique=True, help_text="its hash")
+    scopes = models.JSONField(help_text="list of scopes")
+    address = models.GenericIPAddressField(null=True, help_text="of the terminal")
+    state = models.CharField(max_length=7, choices=State, default=State.PENDING)
+    user = models.ForeignKey(
+        User, null=True, on_delete=models.CASCADE, related_name="+", help_text="who decided"
+    )
+    interval = models.PositiveSmallIntegerField(help_text="seconds between two questions of the terminal")
+    asked_at = models.DateTimeField(null=True, help_text="the terminal's last question")
+    created_at = models.DateTimeField(db_default=Now())
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="device_login_is_decided_by_a_user",
+                condition=Q(state="pending", user__isnull=True) | ~Q(state="pending") & Q(user__isnull=False),
+            ),
+        ]
+        indexes = [models.Index(name="device_login_expires", fields=["expires_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.state}, {self.created_at:%F %T}"
+
+
+class WrongCodes(models.Model):
+    """How many wrong codes of device logins a user has entered since a moment."""
+
+    user = models.OneToOneField(User, on_delete=models.CASCADE, primary_key=True, related_name="+")
+    since = models.DateTimeField()
+    count = models.PositiveIntegerField()
+
+    class Meta:
+        verbose_name_plural = "wrong codes"
+
+    def __str__(self) -> str:
+        return f"{self.count} since {self.since:%F %T}"
+
+
 class ApplicationScopes(models.Model):
     """The scopes that an OAuth application may ask for, as chosen when it was registered."""
 

@@ -38,6 +38,7 @@ CODES = {
     "unsupported-media-type": 415,
     "range-not-satisfiable": 416,
     "too-many-queued": 429,
+    "too-many-guesses": 429,
     "checksum-mismatch": 460,  # as in tus
     "internal-error": 500,
     "unavailable": 503,
@@ -63,7 +64,7 @@ _SENTENCES: dict[type[Exception], tuple[str, str]] = {
 }
 # How SQLite and PostgreSQL say it.
 _DISK_FULL = re.compile(r"disk is full|No space left on device")
-_RETRY_AFTER = {"unavailable": "5", "too-many-queued": "60"}
+_RETRY_AFTER = {"unavailable": "5", "too-many-queued": "60", "too-many-guesses": "60"}
 
 
 @dataclass(frozen=True)

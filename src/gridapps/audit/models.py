@@ -16,6 +16,8 @@ class Entry(models.Model):
         USER_RETIRED = "user.retired"
         USER_LOGGED_IN = "user.logged-in"
         USER_LOGIN_FAILED = "user.login-failed"
+        DEVICE_ALLOWED = "device.allowed"
+        DEVICE_REFUSED = "device.refused"
         TOKEN_ISSUED = "token.issued"  # noqa: S105 - a name
         APPLICATION_REGISTERED = "application.registered"
         APPLICATION_DELETED = "application.deleted"

@@ -52,6 +52,16 @@ def user_login_failed(*, user: Keyed) -> None:
     add_once(Event.USER_LOGIN_FAILED, user, _user(user))
 
 
+def device_allowed(*, user: Keyed, scopes: Sequence[str], terminal: str | None) -> None:
+    """`terminal`: the address of the login that the user allowed."""
+    add(Event.DEVICE_ALLOWED, user, _user(user), scopes=scopes, terminal=terminal)
+
+
+def device_refused(*, user: Keyed, scopes: Sequence[str], terminal: str | None) -> None:
+    """`terminal`: the address of the login that the user refused."""
+    add(Event.DEVICE_REFUSED, user, _user(user), scopes=scopes, terminal=terminal)
+
+
 def token_issued(
     *, by: Actor, user: Keyed, scopes: Sequence[str], expires: datetime, application: int | None = None
 ) -> None:

@@ -1,10 +1,12 @@
-"""Remove expired browser sessions, tokens, unused authorization codes and pending attachments."""
+"""Remove expired browser sessions, tokens, unused authorization codes, logins of devices and attachments."""
 
 from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.utils import timezone
 from oauth2_provider.models import AccessToken, Grant, RefreshToken, clear_expired
 
+from gridapps.access import device_logins
+from gridapps.access.models import DeviceLogin
 from gridapps.pushes import pending_attachments
 from gridapps.registry.models import PendingAttachment
 
@@ -14,6 +16,7 @@ _KINDS = {
     RefreshToken: "expired refresh tokens",
     Grant: "expired authorization codes",
     PendingAttachment: "attachments without a release",
+    DeviceLogin: "expired logins of devices",
 }
 
 
@@ -35,5 +38,6 @@ def tidy() -> list[str]:
         Session.objects.filter(expire_date__lt=timezone.now()).delete()
         clear_expired()
         pending_attachments.remove_expired()
+        device_logins.forget_expired(timezone.now())
         removed = {kind: count - kind.objects.count() for kind, count in before.items()}
     return [f"{count} {_KINDS[kind]}" for kind, count in removed.items() if count > 0]

@@ -3,9 +3,20 @@
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
-from oauth2_provider.views import RevokeTokenView, TokenView
+from oauth2_provider.views import RevokeTokenView
 
-from gridapps.web import app_pages, applications, certificates, exports, home, hooks, oauth, runs
+from gridapps.web import (
+    app_pages,
+    applications,
+    certificates,
+    device,
+    exports,
+    home,
+    hooks,
+    oauth,
+    runs,
+    tokens,
+)
 
 urlpatterns = [
     path("", home.home, name="home"),
@@ -36,6 +47,9 @@ urlpatterns = [
     path("runs/<uuid:run_id>/hide", runs.hide_from_developer, name="hide-run"),
     path("runs/<uuid:run_id>/outputs/delete", runs.delete_outputs, name="delete-outputs"),
     path("api/authorize", oauth.Consent.as_view(), name="authorize"),
-    path("api/token", csrf_exempt(TokenView.as_view()), name="token"),
+    path("api/token", csrf_exempt(tokens.Token.as_view()), name="token"),
+    path("api/device", csrf_exempt(tokens.begin_device_login), name="begin-device-login"),
+    path("device", device.enter, name="device"),
+    path("device/decide", device.decide, name="decide-device"),
     path("api/revoke_token", csrf_exempt(RevokeTokenView.as_view()), name="revoke-token"),
 ]

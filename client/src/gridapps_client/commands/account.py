@@ -31,6 +31,7 @@ from gridapps_client.text import plain, size
     help="Trust this certificate authority (PEM file), such as the instance's own.",
 )
 @click.option("--no-browser", is_flag=True, help="Only print the address of the page.")
+@click.option("--device", is_flag=True, help="Show a code to enter in a browser on any machine.")
 @click.option("--admin", "administer", is_flag=True, help="Also ask for the scope of administrators.")
 @common
 def login(
@@ -41,26 +42,41 @@ def login(
     token_stdin: bool,
     ca: Path | None,
     no_browser: bool,
+    device: bool,
     administer: bool,
 ) -> None:
-    """Log in to the instance at URL and use it from now on."""
+    """Log in to the instance at URL and use it from now on.
+
+    Over SSH, where no browser runs on this machine: --device.
+    """
     url = canonical(address)
     known = session.configuration.stored(url)
     authority = str(ca) if ca else (known.ca if known else None)
     if token_stdin:
-        token = sys.stdin.readline().strip()
+        try:
+            token = sys.stdin.readline().strip()
+        except UnicodeDecodeError:
+            token = ""
     if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
         raise GridAppsError("The token is empty or contains invalid characters.", code="usage")
     if token is None:
         # Report an unreachable or untrusted instance before the browser opens its page.
         with Client(url, ca=authority) as client, contextlib.suppress(Unauthenticated):
             client.me()
-        given = oauth.in_browser(
-            url,
-            ca=authority,
-            show=lambda page: _show(session, page, no_browser=no_browser),
-            administer=administer,
-        )
+        if device:
+            given = oauth.on_device(
+                url,
+                ca=authority,
+                show=lambda page, code: session.tell(f"Open {page} in a browser and enter the code {code}"),
+                administer=administer,
+            )
+        else:
+            given = oauth.in_browser(
+                url,
+                ca=authority,
+                show=lambda page: _show(session, page, no_browser=no_browser),
+                administer=administer,
+            )
     else:
         given = oauth.Tokens(token=token, refresh_token=None)
     with Client(url, token=given.token, ca=authority) as client:
@@ -158,7 +174,8 @@ def _images(state: Developer) -> list[str]:
 
 
 def _show(session: Session, page: str, *, no_browser: bool) -> None:
-    session.tell("Log in on this page; the command then continues:")
+    session.tell("Log in on this page; the command then continues. (Without a browser here: --device)")
     session.tell(page)
     if not no_browser:
-        webbrowser.open(page)
+        with contextlib.suppress(webbrowser.Error, OSError):
+            webbrowser.open(page)
