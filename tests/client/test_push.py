@@ -1,12 +1,14 @@
 """Certificates and pushes with each tool, and the messages when the registry refuses."""
 
 import json
+import os
 import secrets
 import shutil
 import stat
 import subprocess
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,6 +98,51 @@ def test_podman(bench: Bench):
         assert refused.status == 1
     finally:
         subprocess.run(["podman", "image", "rm", name], check=True, capture_output=True, timeout=60)
+
+
+def test_podman_under_the_name_of_docker(bench: Bench, tmp_path: Path):
+    """As the package podman-docker installs it."""
+    name = f"localhost/gridapps-test-{uuid.uuid4().hex[:8]}:1"
+    copied = ["skopeo", "--insecure-policy", "copy", "-q", f"docker-daemon:{bench.image}"]
+    subprocess.run([*copied, f"containers-storage:{name}"], check=True, timeout=120)
+    (tmp_path / "docker").write_text('#!/bin/sh\nexec podman "$@"\n')
+    (tmp_path / "docker").chmod(0o755)
+    shell = replace(bench.shell, variables={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    try:
+        chosen = shell.must("push", name, f"{bench.app}:podman-docker", "--json")
+        assert chosen.json["tool"] == "podman"
+        saved = shell.must("push", name, f"{bench.app}:podman-docker", "--with", "skopeo", "--json")
+        assert "$ docker save -o " in saved.err
+        assert saved.json["release"]["state"] == "valid"
+    finally:
+        subprocess.run(["podman", "image", "rm", name], check=True, capture_output=True, timeout=60)
+
+
+def test_the_engine_of_a_docker_context(bench: Bench, tmp_path: Path):
+    # The engine is reached at another address than the default one, which only the context knows.
+    (tmp_path / "engine.sock").symlink_to("/var/run/docker.sock")
+    variables = {"DOCKER_CONFIG": str(tmp_path / "docker")}
+    shell = replace(bench.shell, variables=variables)
+    for words in (
+        ("create", "elsewhere", "--docker", f"host=unix://{tmp_path}/engine.sock"),
+        ("use", "elsewhere"),
+    ):
+        command = ["docker", "context", *words]
+        subprocess.run(command, env=shell.environment, check=True, capture_output=True, timeout=60)
+    done = shell.must("push", bench.image, f"{bench.app}:context", "--json")
+    assert done.json["tool"] == "skopeo"
+    assert "docker-daemon:" not in done.err, "skopeo knows no contexts"
+    archive = done.err.partition("$ docker save -o ")[2].split()[0]
+    assert not Path(archive).parent.exists()
+    # An engine on another machine reads no certificates of this one.
+    there = ["docker", "context", "create", "there", "--docker", "host=tcp://192.0.2.1:2376"]
+    subprocess.run(there, env=shell.environment, check=True, capture_output=True, timeout=60)
+    remote = replace(shell, variables={**variables, "DOCKER_CONTEXT": "there"})
+    refused = remote.run(
+        "push", f"docker.invalid/{uuid.uuid4().hex}:1", f"{bench.app}:there", "--with", "docker"
+    )
+    assert refused.status == 1
+    assert "The docker engine is on another machine" in refused.err
 
 
 def test_an_archive(bench: Bench):

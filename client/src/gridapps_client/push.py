@@ -1,7 +1,8 @@
 """Push an image to the developer registry with docker, podman or skopeo, whichever is installed.
 
 The client certificate authorises the push. docker reads it from its own certs.d directory, and not for
-loopback addresses; skopeo and podman receive the directory as an option.
+loopback addresses; skopeo and podman receive the directory as an option. skopeo gets the image as an archive
+that docker or podman saves, because it speaks neither to every version of docker nor to a docker context.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from gridapps_client.address import app_segment, authority
 from gridapps_client.configuration import replace_directory
+from gridapps_client.disk import asked, reading, started, writing
 from gridapps_client.errors import GridAppsError
 from gridapps_client.text import plain
 
@@ -52,12 +56,8 @@ class Target:
 def judge(image: str, *, app_id: str, tag: str) -> None:
     """Raise GridAppsError for names that cannot be right, before anything is asked."""
     app_segment(app_id)
-    if not _TAG.fullmatch(tag):
-        raise GridAppsError(
-            f"{tag!r} is not a tag: at most 128 letters, digits, '.', '_' and '-'.", code="usage"
-        )
-    if not image.startswith(_TRANSPORTS) and not _IMAGE.fullmatch(image):
-        raise GridAppsError(f"{image!r} is not the name of an image.", code="usage")
+    _judge_tag(tag)
+    _judge_image(image)
 
 
 def target(*, repository: str, tag: str, url: str) -> Target:
@@ -76,10 +76,7 @@ def target(*, repository: str, tag: str, url: str) -> Target:
             f"Log in with: gridapps login https://{where}",
             code="push",
         )
-    if not _TAG.fullmatch(tag):
-        raise GridAppsError(
-            f"{tag!r} is not a tag: at most 128 letters, digits, '.', '_' and '-'.", code="usage"
-        )
+    _judge_tag(tag)
     return Target(authority=found["host"] + (found["port"] or ""), app=found["app"], tag=tag)
 
 
@@ -89,8 +86,7 @@ def push(image: str, *, to: Target, certificates: Path, tool: str | None, tell: 
     `certificates` is the directory with ca.crt, client.cert and client.key. `tell` receives messages.
     """
     archive = image.startswith(_TRANSPORTS)
-    if not archive and not _IMAGE.fullmatch(image):
-        raise GridAppsError(f"{image!r} is not the name of an image.", code="usage")
+    _judge_image(image)
     if not all((certificates / name).is_file() for name in _FILES):
         raise GridAppsError(
             "There is no client certificate on this machine; create one with: gridapps certificate create",
@@ -105,19 +101,18 @@ def push(image: str, *, to: Target, certificates: Path, tool: str | None, tell: 
         _with_docker(image, to, certificates, tell)
     elif tool == "podman":
         _run(["podman", "push", "--cert-dir", str(certificates), image, f"docker://{to.reference}"], tell)
+    elif archive:
+        _with_skopeo(image, to, certificates, tell)
     else:
-        source = image if archive else f"docker-daemon:{_identity(image)}"
-        _run(
-            [*_skopeo(source), "--dest-cert-dir", str(certificates), source, f"docker://{to.reference}"], tell
-        )
+        with _saved(image, tell) as source:
+            _with_skopeo(source, to, certificates, tell)
     return tool
 
 
 def _fitting(image: str, to: Target, *, archive: bool, tell: Callable[[str], None]) -> str:
     if archive:
         return "skopeo"
-    in_docker = shutil.which("docker") and _succeeds(["docker", "image", "inspect", image])
-    if in_docker:
+    if _has("docker", image) and not _is_podman("docker"):
         obstacle = _obstacle(to.authority)
         if obstacle is None:
             return "docker"
@@ -125,14 +120,14 @@ def _fitting(image: str, to: Target, *, archive: bool, tell: Callable[[str], Non
             tell(f"{obstacle}, so skopeo copies the image.")
             return "skopeo"
         raise GridAppsError(f"{obstacle}; install skopeo, which is not affected.", code="push")
-    if shutil.which("podman") and _succeeds(["podman", "image", "exists", image]):
+    if _has("podman", image):
         return "podman"
-    raise GridAppsError(f"Neither docker nor podman has an image {image!r}; build it first.", code="push")
+    raise _no_image(image)
 
 
 def _obstacle(where: str) -> str | None:
     """Why docker cannot push to `where`, or None if it can."""
-    if os.environ.get("DOCKER_HOST", "unix:").partition(":")[0] != "unix":
+    if not _engine_address().startswith("unix:"):
         return "The docker engine is on another machine, whose certificates cannot be set up from here"
     if _on_loopback(where):
         return "docker reads no certificates for registries on loopback addresses"
@@ -140,9 +135,59 @@ def _obstacle(where: str) -> str | None:
     existing = next(each for each in (directory, *directory.parents) if each.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
         return f"This user may not write to {directory}"
-    if directory.exists() and {each.name for each in directory.iterdir()} - set(_FILES):
-        return f"{directory} contains files of other programs"
+    with reading(directory):
+        if directory.exists() and {each.name for each in directory.iterdir()} - set(_FILES):
+            return f"{directory} contains files of other programs"
     return None
+
+
+def _engine_address() -> str:
+    """Where the docker command finds its engine: DOCKER_HOST, or the present context's address."""
+    context = asked(["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"])
+    found = context.stdout.strip() if context.returncode == 0 else ""
+    return os.environ.get("DOCKER_HOST") or found or "unix:"
+
+
+def _is_podman(program: str) -> bool:
+    """Whether the program is podman under another name, as the package podman-docker installs it."""
+    return asked([program, "--version"]).stdout.startswith("podman")
+
+
+def _has(program: str, image: str) -> bool:
+    return shutil.which(program) is not None and _succeeds([program, "image", "inspect", image])
+
+
+def _no_image(image: str) -> GridAppsError:
+    return GridAppsError(f"Neither docker nor podman has an image {image!r}; build it first.", code="push")
+
+
+def _judge_tag(tag: str) -> None:
+    if not _TAG.fullmatch(tag):
+        raise GridAppsError(
+            f"{tag!r} is not a tag: at most 128 letters, digits, '.', '_' and '-'.", code="usage"
+        )
+
+
+def _judge_image(image: str) -> None:
+    if not image.startswith(_TRANSPORTS) and not _IMAGE.fullmatch(image):
+        raise GridAppsError(f"{image!r} is not the name of an image.", code="usage")
+
+
+@contextmanager
+def _saved(image: str, tell: Callable[[str], None]) -> Iterator[str]:
+    """The image as an archive, in the notation of skopeo. The archive is removed afterwards."""
+    program = next((each for each in ("docker", "podman") if _has(each, image)), None)
+    if program is None:
+        raise _no_image(image)
+    place = Path(tempfile.gettempdir())
+    with writing(place), tempfile.TemporaryDirectory(prefix="gridapps-") as directory:
+        archive = Path(directory, "image.tar")
+        _run([program, "save", "-o", str(archive), image], tell, what="save")
+        yield f"docker-archive:{archive}"
+
+
+def _with_skopeo(source: str, to: Target, certificates: Path, tell: Callable[[str], None]) -> None:
+    _run(["skopeo", "copy", "--dest-cert-dir", str(certificates), source, f"docker://{to.reference}"], tell)
 
 
 def _with_docker(image: str, to: Target, certificates: Path, tell: Callable[[str], None]) -> None:
@@ -161,31 +206,23 @@ def _with_docker(image: str, to: Target, certificates: Path, tell: Callable[[str
 
 
 def _set_up(directory: Path, certificates: Path, tell: Callable[[str], None]) -> None:
-    wanted = {name: (certificates / name).read_text() for name in _FILES}
-    if all(
-        (directory / name).is_file() and (directory / name).read_text() == text
-        for name, text in wanted.items()
-    ):
-        return
+    with reading(certificates):
+        wanted = {name: (certificates / name).read_text() for name in _FILES}
+    with reading(directory):
+        if all(
+            (directory / name).is_file() and (directory / name).read_text() == text
+            for name, text in wanted.items()
+        ):
+            return
     tell(f"Writing the client certificate to {directory}, where docker looks for it.")
-    try:
+    with writing(directory.parent):
         directory.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GridAppsError(
-            f"{directory.parent} cannot be made: {error.strerror}; push with --with skopeo.", code="push"
-        ) from error
     replace_directory(directory, wanted)
 
 
 def _certs_d() -> Path:
     """Where the docker engine looks for certificates; a rootless one looks below its user's home."""
-    options = subprocess.run(
-        ["docker", "info", "--format", "{{.SecurityOptions}}"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    options = asked(["docker", "info", "--format", "{{.SecurityOptions}}"])
     if "name=rootless" in options.stdout:
         return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "docker/certs.d"
     return Path("/etc/docker/certs.d")
@@ -201,43 +238,26 @@ def _on_loopback(where: str) -> bool:
     return any(address.version == 4 and address.is_loopback for address in found)
 
 
-def _identity(image: str) -> str:
-    """The image's full id, because skopeo accepts neither docker's default tag nor shortened ids."""
-    found = subprocess.run(
-        ["docker", "image", "inspect", "--format", "{{.Id}}", image],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    if found.returncode != 0:
-        raise GridAppsError(f"Docker has no image {image!r}; build it first.", code="push")
-    return found.stdout.strip()
-
-
-def _skopeo(source: str) -> list[str]:
-    host = os.environ.get("DOCKER_HOST")
-    remote = ["--src-daemon-host", host] if host and source.startswith("docker-daemon:") else []
-    return ["skopeo", "copy", *remote]
-
-
 def _succeeds(command: list[str]) -> bool:
-    return subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
+    return asked(command).returncode == 0
 
 
-def _run(command: list[str], tell: Callable[[str], None]) -> None:
+def _run(command: list[str], tell: Callable[[str], None], *, what: str = "push") -> None:
     tell("$ " + " ".join(command))
     # The tools print progress to standard output, which is reserved for the result.
     shown = sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=shown, stderr=subprocess.PIPE, check=False
-    )
+    with started(command[0]):
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=shown, stderr=subprocess.PIPE, check=False
+        )
     if done.returncode != 0:
-        raise GridAppsError(refusal(done.stderr.decode(errors="replace"), tool=command[0]), code="push")
+        raise GridAppsError(
+            refusal(done.stderr.decode(errors="replace"), tool=command[0], what=what), code="push"
+        )
 
 
-def refusal(printed: str, *, tool: str) -> str:
-    """Why a push failed, from the output of `tool`: the registry's message if there is one."""
+def refusal(printed: str, *, tool: str, what: str = "push") -> str:
+    """Why `tool` failed, from its output: the registry's message if there is one. `what` it did."""
     texts = [line.strip() for line in printed.splitlines() if line.strip()]
     last = texts[-1] if texts else "it printed nothing"
     logged = _SKOPEO.search(last)
@@ -246,4 +266,4 @@ def refusal(printed: str, *, tool: str) -> str:
     words = _REFUSAL.search(last)
     if words:
         return f"The registry refused the image: {plain(words['text'])}"
-    return f"{tool} could not push the image: {plain(last.removeprefix('Error: '))}"
+    return f"{tool} could not {what} the image: {plain(last.removeprefix('Error: '))}"
