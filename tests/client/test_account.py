@@ -115,7 +115,10 @@ def test_login_with_a_code(instance: Instance):
     person = new_shell(instance, "remote")
     password = "correct horse battery staple"
     name = f"{person.name}-pw"
-    instance.run_server_command("user", "create", name, "--password-stdin", typed=password)
+    instance.run_server_command("user", "create", name)
+    assert f"{name}  [no password]" in instance.run_server_command("user", "list")
+    instance.run_server_command("user", "password", name, "--password-stdin", typed=password)
+    assert f"{name}  []" in instance.run_server_command("user", "list")
     process = person.start("login", instance.url, "--ca", str(instance.ca), "--device")
     timer = threading.Timer(60, process.kill)
     timer.start()

@@ -39,6 +39,12 @@ class InvalidApplication(Refused):
     code = "invalid-request"
 
 
+class InvalidToken(Refused):
+    """The name, the scopes or the lifetime of a personal token is invalid, or the user has too many."""
+
+    code = "invalid-request"
+
+
 class UnknownCode(Refused):
     """No login waits for this code: it is wrong, expired or decided. Which of these is not said."""
 

@@ -158,6 +158,18 @@ class WrongCodes(models.Model):
         return f"{self.count} since {self.since:%F %T}"
 
 
+class PersonalToken(models.Model):
+    """The name of an access token that a user made. It goes with the token."""
+
+    token = models.OneToOneField(
+        "oauth2_provider.AccessToken", on_delete=models.CASCADE, primary_key=True, related_name="personal"
+    )
+    name = models.CharField(max_length=100)
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class ApplicationScopes(models.Model):
     """The scopes that an OAuth application may ask for, as chosen when it was registered."""
 

@@ -20,7 +20,7 @@ from gridapps.access.errors import (
     TagTaken,
     UsernameTaken,
 )
-from gridapps.access.models import TAG_NAME, AccessTag, Developer, User
+from gridapps.access.models import TAG_NAME, AccessTag, Developer, PersonalToken, User
 from gridapps.access.permissions import require_administrator
 from gridapps.access.scopes import DEFAULT
 from gridapps.audit import record
@@ -45,12 +45,7 @@ def create_user(
     if password is None:
         user.set_unusable_password()
     else:
-        try:
-            validate_password(password, user)
-        except ValidationError as error:
-            text = " ".join(error.messages)
-            raise InvalidUser(f"The password is not accepted: {text}", [("/password", text)]) from None
-        user.set_password(password)
+        _set_password(user, password)
     try:
         user.full_clean(validate_unique=False)
     except ValidationError as error:
@@ -64,6 +59,21 @@ def create_user(
     except IntegrityError:
         raise UsernameTaken(f"There is a user {username!r} already.") from None
     return user
+
+
+def change_password(*, by: User | None, user: User, password: str) -> None:
+    """Set a password. It ends the user's other sessions in browsers; tokens stay valid.
+
+    `by` None is the operator of the instance. Raises InvalidUser.
+    """
+    if not user.is_active:
+        raise InvalidUser(f"{user} is not active, so a password would not work.", [])
+    with transaction.atomic():
+        fresh = User.objects.select_for_update().get(pk=user.pk)
+        _set_password(fresh, password)
+        fresh.save(update_fields=["password"])
+        record.password_changed(by=by, user=user)
+    user.password = fresh.password
 
 
 def request_developer(*, user: User, statement: str) -> tuple[Developer, bool]:
@@ -107,13 +117,20 @@ def refuse_developer(*, user: User, by: User | None) -> Developer:
     return _decide(user=user, by=by, state=Developer.State.REFUSED)
 
 
-def issue_token(*, by: User | None, user: User, lifetime: timedelta, scopes: Sequence[str] = DEFAULT) -> str:
-    """Issue a bearer token for the API. Only its hash is stored, so the caller must hand it over."""
+def issue_token(
+    *, by: User | None, user: User, lifetime: timedelta, scopes: Sequence[str] = DEFAULT, name: str = ""
+) -> str:
+    """Issue a bearer token for the API. Only its hash is stored, so the caller must hand it over.
+
+    `name`: of a personal token, for its user.
+    """
     token = secrets.token_urlsafe(32)
     row = AccessToken(user=user, scope=" ".join(scopes), expires=timezone.now() + lifetime)
     set_token_value(row, token)  # only its hash is stored
     with transaction.atomic():
         row.save()
+        if name:
+            PersonalToken.objects.create(token=row, name=name)
         record.token_issued(by=by, user=user, scopes=list(scopes), expires=row.expires)
     return token
 
@@ -192,6 +209,15 @@ def retire_user(*, user: User, by: User) -> None:
         user.is_active = user.is_staff = user.is_superuser = False
         user.set_unusable_password()
         user.save()
+
+
+def _set_password(user: User, password: str) -> None:
+    try:
+        validate_password(password, user)
+    except ValidationError as error:
+        text = " ".join(error.messages)
+        raise InvalidUser(f"The password is not accepted: {text}", [("/password", text)]) from None
+    user.set_password(password)
 
 
 def _tag(name: str) -> AccessTag:

@@ -52,6 +52,14 @@ def user_login_failed(*, user: Keyed) -> None:
     add_once(Event.USER_LOGIN_FAILED, user, _user(user))
 
 
+def password_changed(*, by: Actor, user: Keyed) -> None:
+    add(Event.PASSWORD_CHANGED, by, _user(user))
+
+
+def token_revoked(*, user: Keyed, scopes: Sequence[str]) -> None:
+    add(Event.TOKEN_REVOKED, user, _user(user), scopes=scopes)
+
+
 def device_allowed(*, user: Keyed, scopes: Sequence[str], terminal: str | None) -> None:
     """`terminal`: the address of the login that the user allowed."""
     add(Event.DEVICE_ALLOWED, user, _user(user), scopes=scopes, terminal=terminal)

@@ -52,7 +52,7 @@ def take_tag(name: str, usernames: tuple[str, ...]) -> None:
 
 @click.group()
 def user() -> None:
-    """Create users, verify developers."""
+    """Create and list users, set passwords, verify developers."""
 
 
 @user.command("create")
@@ -67,6 +67,35 @@ def createuser_named(username: str, admin: bool, password_stdin: bool) -> None:
     password = sys.stdin.readline().rstrip("\n") if password_stdin else None
     call(operations.create_user, by=None, username=username, password=password, administrator=admin)
     click.echo(f"User {username} created.")
+
+
+@user.command("password")
+@click.argument("username")
+@click.option(
+    "--password-stdin", is_flag=True, help="read the password from standard input instead of asking"
+)
+def user_password(username: str, password_stdin: bool) -> None:
+    """Set the password of USERNAME. It ends the user's sessions in browsers; tokens stay valid."""
+    prepare()
+    from gridapps.access import operations
+
+    user = user_named(username)
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\n")
+    else:
+        password = click.prompt("New password", hide_input=True, confirmation_prompt=True)
+    call(operations.change_password, by=None, user=user, password=password)
+    click.echo(f"The password of {username} is set.")
+
+
+@user.command("list")
+def list_users() -> None:
+    """List users: name, roles, access tags, and the last login with a password."""
+    prepare()
+    from gridapps.access import queries
+
+    for line in queries.listed():
+        click.echo(line)
 
 
 @user.command("verify")
