@@ -72,7 +72,7 @@ def change_password(*, by: User | None, user: User, password: str) -> None:
         fresh = User.objects.select_for_update().get(pk=user.pk)
         _set_password(fresh, password)
         fresh.save(update_fields=["password"])
-        record.password_changed(by=by, user=user)
+        record.user_password_changed(by=by, user=user)
     user.password = fresh.password
 
 

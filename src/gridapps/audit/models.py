@@ -16,7 +16,7 @@ class Entry(models.Model):
         USER_RETIRED = "user.retired"
         USER_LOGGED_IN = "user.logged-in"
         USER_LOGIN_FAILED = "user.login-failed"
-        PASSWORD_CHANGED = "user.password-changed"  # noqa: S105 - a name
+        USER_PASSWORD_CHANGED = "user.password-changed"  # noqa: S105 - a name
         TOKEN_REVOKED = "token.revoked"  # noqa: S105 - a name
         DEVICE_ALLOWED = "device.allowed"
         DEVICE_REFUSED = "device.refused"

@@ -52,8 +52,8 @@ def user_login_failed(*, user: Keyed) -> None:
     add_once(Event.USER_LOGIN_FAILED, user, _user(user))
 
 
-def password_changed(*, by: Actor, user: Keyed) -> None:
-    add(Event.PASSWORD_CHANGED, by, _user(user))
+def user_password_changed(*, by: Actor, user: Keyed) -> None:
+    add(Event.USER_PASSWORD_CHANGED, by, _user(user))
 
 
 def token_revoked(*, user: Keyed, scopes: Sequence[str]) -> None:
