@@ -231,9 +231,9 @@ class Upload:
     state: str
     reason: str
     export: str | None
-    created_at: str
-    expires_at: str | None
-    ended_at: str | None
+    created_at: datetime
+    expires_at: datetime | None
+    ended_at: datetime | None
     files: list[UploadedFile]
 
 
