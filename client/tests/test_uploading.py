@@ -66,7 +66,8 @@ class Receiver:
         }  # fmt: skip
         return {
             "id": UPLOAD, "name": "River", "skip_bad": False, "state": self.state, "reason": "",
-            "export": None, "created_at": "2026-01-02T03:04:05.678901Z", "expires_at": None, "ended_at": None, "files": [file],
+            "export": None, "created_at": "2026-01-02T03:04:05Z", "expires_at": None, "ended_at": None,
+            "files": [file],
         }  # fmt: skip
 
 
