@@ -53,7 +53,7 @@ def _cycle(sandbox: Sandbox, image: str, top: Path) -> Callable[[], None]:
         name = bench.start(image)
         assert sandbox.wait(name, timeout=60) is not None
         bench.log(name)
-        collect(sandbox.outputs(name), top / "files", max_bytes=10**6)
+        collect(sandbox.outputs(name), top / "files", max_files=100, max_bytes=10**6)
         sandbox.stop(name, grace=0)
         sandbox.remove(name)
 
