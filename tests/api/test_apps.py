@@ -101,11 +101,11 @@ def test_an_outsider_sees_no_app(callers: Callers, make_app: MakeApp) -> None:
 def test_releases_with_their_reasons(callers: Callers, make_app: MakeApp) -> None:
     app = make_app()
     assert callers.developer("GET", "/apps/roads").json()["apps"][0]["runnable"] is True
-    Release.objects.filter(app=app).update(state="refused", reasons=["No ENTRYPOINT."])
+    Release.objects.filter(app=app).update(state="refused", reasons=["No ENTRYPOINT."], remarks=["Hidden."])
     for caller in (callers.developer, callers.administrator):
         (release,) = caller("GET", "/apps/roads/releases").json()["releases"]
         assert (release["digest"], release["tags"], release["state"]) == (DIGEST, ["v1"], "refused")
-        assert release["reasons"] == ["No ENTRYPOINT."]
+        assert (release["reasons"], release["remarks"]) == (["No ENTRYPOINT."], ["Hidden."])
     assert callers.developer("GET", "/apps/roads").json()["apps"][0]["release"] is None
 
 

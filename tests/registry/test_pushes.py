@@ -72,6 +72,21 @@ def test_a_push_becomes_a_release(developer: Developer) -> None:
         assert repository.manifest(release.digest, media_type=OCI_MANIFEST, limit=9999) == image.manifest
 
 
+def test_files_that_programs_do_not_see_are_remarked(developer: Developer) -> None:
+    """Also at a second push, which does not read the layer again; and no more when a layer removes them."""
+    model = layer("tmp/model.bin")
+    for tag in ("v1", "v2"):
+        image = Image(layers=[model])
+        developer.upload(*image.blobs)
+        assert developer.push(image.manifest, tag).status_code == 201
+        release = developer.app.releases.get(digest=digest(image.manifest))
+        assert "'/tmp/model.bin'" in release.remarks[0]
+    image = Image(layers=[model, layer("tmp/.wh.model.bin", content=b"")])
+    developer.upload(*image.blobs)
+    assert developer.push(image.manifest, "v3").status_code == 201
+    assert developer.app.releases.get(digest=digest(image.manifest)).remarks == []
+
+
 def test_the_same_push_again_changes_nothing_but_the_time(developer: Developer) -> None:
     image = Image()
     developer.upload(*image.blobs)

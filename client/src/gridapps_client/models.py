@@ -103,7 +103,10 @@ class App:
 
 @dataclass(frozen=True)
 class Release:
-    """A pushed image. `state`: valid, refused or removed; the latter two have `reasons`. `size` in bytes."""
+    """A pushed image. `state`: valid, refused or removed; the latter two have `reasons`. `size` in bytes.
+
+    `remarks`: what will not work as its developer may expect.
+    """
 
     digest: str
     tags: list[str]
@@ -115,6 +118,7 @@ class Release:
     state: str
     reasons: list[str]
     attachments: list[Attachment] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from enum import Enum, auto
 
 from gridapps.oci.archives import EntryKind, TarEntry, rounded
 from gridapps.oci.documents import Invalid
+from gridapps.oci.hidden_files import is_hidden
 from gridapps.oci.trees import MAX_ACCOUNTS, WATCHED, Index, quote
 
 _CLUSTER = 4096  # bytes: the least that a file system allocates for a file
@@ -132,7 +133,10 @@ class LayerTree:
                 self._index.implied(implied)
                 self._usage.add_entry(_CLUSTER)
         if name.startswith(_WHITEOUT):
-            self._paths.claim(_removed_by(entry, parent, name), _Is.REMOVED)
+            removed = _removed_by(entry, parent, name)
+            self._paths.claim(removed, _Is.REMOVED)
+            if is_hidden(removed):
+                self._index.removed(removed)
         elif entry.kind is EntryKind.DIRECTORY:
             self._add_directory(entry.path)
         else:
@@ -150,6 +154,8 @@ class LayerTree:
         if entry.kind is EntryKind.HARD_LINK:
             return self._kind_of_hard_link(path, entry.target)
         if entry.kind is EntryKind.FILE and entry.size <= MAX_ACCOUNTS:
+            if is_hidden(path):
+                self._index.hidden(path)
             return _Is.FILE
         if entry.kind is EntryKind.LINK:
             self._index.link(path, entry.target)
@@ -173,6 +179,8 @@ class LayerTree:
             )
         if found is _Is.SPECIAL:
             self._index.same(path, target)
+        elif is_hidden(path):
+            self._index.hidden(path)
         return found
 
 

@@ -18,7 +18,9 @@ MAX_ACCOUNTS = 1024**2  # bytes of each
 MAX_INDEX = 16 * 1024**2  # bytes of the index of one layer
 MAX_INDEXES = 16 * 1024**2  # bytes of the indexes of one image
 MAX_STEPS = 64  # links to follow: each step searches all indexes
-_LINK, _LARGE, _DEVICE, _IMPLIED = b"L", b"F", b"D", b"I"
+MAX_HIDDEN = 1000  # records of hidden files, and of removed ones, in the index of one layer
+LINK, LARGE, HIDDEN, REMOVED = b"L", b"F", b"H", b"W"
+_DEVICE, _IMPLIED = b"D", b"I"
 _MOUNTED = {
     b"dev",
     b"proc",
@@ -28,9 +30,9 @@ _MOUNTED = {
     b"input",
     b"tmp",
 }  # mounted over the image in a container
-_WHAT = {_LARGE: f"a file of more than {MAX_ACCOUNTS} bytes", _DEVICE: "a device"}
+_WHAT = {LARGE: f"a file of more than {MAX_ACCOUNTS} bytes", _DEVICE: "a device"}
 # Two zero bytes begin a record. They occur nowhere else: what precedes a zero byte is never empty.
-_RECORD = re.compile(rb"\0\0([^\0]+)\0(.)([^\0]*)", re.DOTALL)
+RECORD = re.compile(rb"\0\0([^\0]+)\0(.)([^\0]*)", re.DOTALL)
 
 
 @dataclass
@@ -39,14 +41,15 @@ class Index:
 
     _records: dict[bytes, bytes] = field(default_factory=dict)  # by path: kind and target
     _size: int = 0
+    _hidden: int = 0
 
     def link(self, path: bytes, target: bytes) -> None:
         """A symbolic link."""
-        self._note(path, _LINK + target)
+        self._note(path, LINK + target)
 
     def large(self, path: bytes) -> None:
         """A file that is too large for an engine to read."""
-        self._note(path, _LARGE)
+        self._note(path, LARGE)
 
     def device(self, path: bytes) -> None:
         """A device."""
@@ -55,6 +58,14 @@ class Index:
     def same(self, path: bytes, target: bytes) -> None:
         """A hard link to something special."""
         self._note(path, self._records[target])
+
+    def hidden(self, path: bytes) -> None:
+        """A file below a directory where a container has other files. Only the first are noted."""
+        self._note_some(path, HIDDEN)
+
+    def removed(self, path: bytes) -> None:
+        """A whiteout of such a file or directory. Only the first are noted."""
+        self._note_some(path, REMOVED)
 
     def implied(self, path: bytes) -> None:
         """A directory that has no entry of its own."""
@@ -70,6 +81,11 @@ class Index:
             b"".join(b"\0\0" + path + b"\0" + record for path, record in self._records.items()), level=1
         )
 
+    def _note_some(self, path: bytes, record: bytes) -> None:
+        self._hidden += 1
+        if self._hidden <= MAX_HIDDEN:
+            self._note(path, record)
+
     def _note(self, path: bytes, record: bytes) -> None:
         self._records[path] = record
         self._size += len(path) + len(record) + 3
@@ -79,13 +95,14 @@ class Index:
 
 def judge_indexes(packed: Sequence[bytes]) -> None:
     """Judge the indexes of an image's layers, the lowest first. Raises Invalid."""
-    indexes = list(_unpacked(packed))
+    indexes = list(unpacked(packed))
     _judge_places(indexes)
     for path in WATCHED:
         _follow(path, indexes)
 
 
-def _unpacked(packed: Sequence[bytes]) -> Iterator[bytes]:
+def unpacked(packed: Sequence[bytes]) -> Iterator[bytes]:
+    """The indexes as they were collected. Raises Invalid if they are too large together."""
     left = MAX_INDEXES
     for each in packed:
         index = zlib.decompressobj().decompress(each, left + 1)
@@ -99,11 +116,11 @@ def _judge_places(indexes: Sequence[bytes]) -> None:
     """Refuse a layer that writes through a link of a lower one: engines differ in where that leads."""
     above: dict[bytes, int] = {}
     for number in range(len(indexes), 0, -1):
-        for record in _RECORD.finditer(indexes[number - 1]):
+        for record in RECORD.finditer(indexes[number - 1]):
             path, kind = record[1], record[2]
             if kind == _IMPLIED:
                 above[path] = number
-            elif kind == _LINK and path in above:
+            elif kind == LINK and path in above:
                 raise Invalid(
                     f"Layer {above[path]} has files below {quote(path)}, which is a link in layer {number}: "
                     "engines differ in where these files go. Put them where the link leads."
@@ -147,7 +164,7 @@ def _next(
     yield place, rest
     for number, index in enumerate(indexes, 1):
         kind, target = _look_up(place, index)
-        if kind == _LINK:
+        if kind == LINK:
             yield b"" if target.startswith(b"/") else base, (*target.split(b"/"), *rest)
         elif kind in _WHAT and not set(rest) - {b"", b"."}:
             raise Invalid(
@@ -158,7 +175,7 @@ def _next(
 
 def _look_up(path: bytes, index: bytes) -> tuple[bytes, bytes]:
     start = index.find(b"\0\0" + path + b"\0")
-    found = _RECORD.match(index, start) if start >= 0 else None
+    found = RECORD.match(index, start) if start >= 0 else None
     return (found[2], found[3]) if found else (b"", b"")
 
 

@@ -127,10 +127,10 @@ def _release(push: Push, document: ImageManifest | ImageIndex, repository: Repos
         if tags.names_index_of(push.app, push.reference, push.digest):
             return _store(push, push.digest, repository)
         raise
-    unpacking.judge_layers(contents.manifest, program, repository, by=push.certificate.user)
+    remarks = unpacking.judge_layers(contents.manifest, program, repository, by=push.certificate.user)
     attaching.require_few(contents.attestations.values())
     stored = _store(push, push.reference, repository)
-    attaching.attach_pending(_record(push, contents, program), repository)
+    attaching.attach_pending(_record(push, contents, program, remarks), repository)
     log.info("%s pushed %s:%s as %s", push.certificate.user, push.app, push.reference, push.digest)
     return stored
 
@@ -146,7 +146,7 @@ def _limits() -> dict[str, int]:
     return {"max_image": settings.GRIDAPPS.max_image, "max_layers": settings.GRIDAPPS.max_layers}
 
 
-def _record(push: Push, contents: IndexContents, program: ImageProgram) -> Release:
+def _record(push: Push, contents: IndexContents, program: ImageProgram, remarks: list[str]) -> Release:
     now = timezone.now()
     with transaction.atomic():
         App.objects.select_for_update().get(pk=push.app.pk)  # serializes pushes of one App
@@ -157,6 +157,7 @@ def _record(push: Push, contents: IndexContents, program: ImageProgram) -> Relea
                 "media_type": push.media_type,
                 "state": Release.State.VALID,
                 "reasons": [],
+                "remarks": remarks,
                 "removed_at": None,
                 "image": contents.digest,
                 "size": contents.manifest.size,

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from django.conf import settings
 
 from gridapps.access.models import User
-from gridapps.oci import trees
+from gridapps.oci import hidden_files, trees
 from gridapps.oci.configurations import ImageProgram
 from gridapps.oci.documents import Invalid
 from gridapps.oci.layer_tree import TooLarge
@@ -16,8 +16,12 @@ from gridapps.pushes.registry_client import NotInRegistry, Repository
 from gridapps.registry.models import Layer
 
 
-def judge_layers(manifest: ImageManifest, program: ImageProgram, repository: Repository, *, by: User) -> None:
-    """Raise Invalid unless the layers are sound, match the configuration, fit into the limits, and together
+def judge_layers(
+    manifest: ImageManifest, program: ImageProgram, repository: Repository, *, by: User
+) -> list[str]:
+    """Remarks about files of the image that programs do not see.
+
+    Raise Invalid unless the layers are sound, match the configuration, fit into the limits, and together
     make a tree that engines can read.
 
     Raises Unavailable when no reading slot becomes free for the developer in time.
@@ -52,6 +56,7 @@ def judge_layers(manifest: ImageManifest, program: ImageProgram, repository: Rep
                 raise Invalid(_too_large())
             indexes.append(bytes(layer.index or b""))
     trees.judge_indexes(indexes)
+    return hidden_files.remarks_on(indexes)
 
 
 def _too_large() -> str:

@@ -154,6 +154,10 @@ class Release(Blockable):
     )  # fmt: skip
     state = models.CharField(max_length=7, choices=State)
     reasons = models.JSONField(default=list, help_text="sentences: why it was refused or removed")
+    remarks = models.JSONField(
+        default=list, db_default=models.Value([], models.JSONField()), blank=True,
+        help_text="sentences about what will not work as its developer may expect",
+    )  # fmt: skip
     size = models.BigIntegerField(help_text="bytes: config and compressed layers")
     layers = models.IntegerField()
     entrypoint = models.JSONField(default=list)

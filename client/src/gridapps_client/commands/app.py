@@ -188,7 +188,7 @@ def _page(found: App, releases: list[Release] | None) -> list[str]:
                 moment(each.pushed_at),
                 each.digest,
                 attached(each.attachments),
-                "; ".join(each.reasons),
+                "; ".join((*each.reasons, *each.remarks)),
             )
             for each in releases
         ]

@@ -40,6 +40,8 @@ def push(session: Session, image: str, name: str | None, tool: str | None) -> No
         tell=session.tell,
     )
     release = _release(client, app_id, tag)
+    for remark in release.remarks:
+        session.tell(remark)
     session.result(
         {"app": app_id, "tag": tag, "tool": used, "release": release},
         f"Pushed {plain(app_id)}:{tag} as {plain(release.digest)}.",

@@ -71,6 +71,7 @@ def shown(release: models.Release) -> Release:
         command=release.command,
         state=release.state,
         reasons=release.reasons,
+        remarks=release.remarks,
         attachments=[attachments.shown(kept_attachments.entry(row)) for row in release.attachments.all()],
         removed_at=release.removed_at,
         blocked=release.blocked_reason or None,

@@ -152,6 +152,7 @@ class Release(Shape):
     command: list[str]
     state: Literal["valid", "refused", "removed"]
     reasons: list[str]
+    remarks: list[str]
     attachments: list[Attachment]
     removed_at: Time | None
     blocked: str | None
