@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
+from tests.fixtures.pointclouds import write_pointcloud
 from tests.fixtures.tiers import CHANGES_INTERFACES
 from tests.instance.conftest import Stage
 
@@ -124,6 +125,38 @@ def test_the_command_gets_a_token_through_the_consent_page(page: Page, stage: St
         )  # fmt: skip
     with stage.instance.client(answer.json()["access_token"]) as client:
         assert client.get("/api/v3/me").json()["user"]["username"] == stage.developer.name
+
+
+def test_files_are_uploaded_from_the_page_of_exports(page: Page, stage: Stage) -> None:
+    """One part is refused by a server that is away, so it is sent again."""
+    file = write_pointcloud(stage.developer.home / "browser.laz", points=700)
+    bad = stage.developer.home / "bad.laz"
+    bad.write_bytes(b"x" * 100)
+    failures = ["first"]
+
+    def away(route: Route) -> None:
+        if route.request.method == "PATCH" and failures:
+            failures.pop()
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/api/v3/uploads/*/files/*", away)
+    page.goto("/exports")
+    page.get_by_label("Name", exact=True).last.fill("From the browser")
+    page.get_by_label("LAS and LAZ files").set_input_files([file, bad])
+    page.get_by_role("button", name="Upload").click()
+    expect(page.locator("#upload-status")).to_contain_text(
+        "bad.laz: This is not a LAS or LAZ file", timeout=60_000
+    )
+    assert failures == []
+    page.get_by_label("Leave out files that are refused").check()
+    page.get_by_role("button", name="Upload").click()
+    row = page.get_by_role("row", name="From the browser").first
+    expect(page.locator("tr[data-export]").first).to_contain_text("From the browser", timeout=60_000)
+    row.get_by_text("Rename or delete").click()
+    row.get_by_role("button", name="Delete the export").click()
+    expect(page.get_by_text("was deleted.")).to_be_visible()
 
 
 def _answer_once(listener: socket.socket, requests: list[str]) -> None:

@@ -20,6 +20,7 @@ from oauth2_provider.models import Application
 
 from gridapps.access import operations as access
 from gridapps.access.models import Developer, User
+from gridapps.exports import receiving
 from gridapps.exports.models import Export, ExportFile
 from gridapps.pki.authority import Authority
 from gridapps.registry import operations as registry
@@ -346,3 +347,15 @@ def test_the_page_of_a_large_export_is_divided(cast: Cast) -> None:
     assert b"?page=2" in first
     assert b"100.laz" not in first
     assert b"100.laz" in second
+
+
+def test_the_page_of_exports_shows_uploads_and_deletes_them(cast: Cast) -> None:
+    (Path(settings.DATA) / "incoming").mkdir(exist_ok=True)
+    files = [receiving.Announced(name="a.laz", size=2048)]
+    upload = receiving.begin(by=cast.analyst, name="<b>River", files=files, skip_bad=False)
+    client = browser(cast.analyst)
+    page = client.get("/exports").content.decode()
+    assert "&lt;b&gt;River" in page
+    assert "2.0 KiB of 100.0 GiB are used" in page
+    assert browser(cast.outsider).post(f"/uploads/{upload.pk}/delete").status_code == 404
+    assert "River" not in client.post(f"/uploads/{upload.pk}/delete", follow=True).content.decode()

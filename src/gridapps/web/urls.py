@@ -45,6 +45,7 @@ urlpatterns = [
     path("exports/<int:pk>", exports.show, name="export"),
     path("exports/<int:pk>/rename", exports.rename, name="rename-export"),
     path("exports/<int:pk>/delete", exports.delete, name="delete-export"),
+    path("uploads/<uuid:upload_id>/delete", exports.delete_upload, name="delete-upload"),
     path("apps/<slug:app_id>", app_pages.show, name="app"),
     path("apps/<slug:app_id>/run", app_pages.run, name="run-app"),
     path("apps/<slug:app_id>/share", app_pages.share, name="share-app"),
