@@ -204,6 +204,7 @@ def test_the_environment_is_the_contract(seen: dict[str, str]) -> None:
         "GRID_DISK_BYTES": str(LIMITS.disk),
         "GRID_TMP_BYTES": str(LIMITS.memory),
         "GRID_SCRATCH": "/grid-scratch",
+        "GRID_MAX_OUTPUTS": str(LIMITS.outputs),
         "GRID_DEADLINE": "2030-01-02T03:04:05Z",
         "HOME": "/tmp",
         "TMPDIR": "/tmp",
