@@ -1,6 +1,8 @@
 """The page of an App."""
 
 import json
+import re
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.conf import settings
@@ -27,14 +29,28 @@ from gridapps.web.forms import user_of
 RELEASES_SHOWN = SHARES_SHOWN = 50
 EXPORTS_SHOWN = 100
 RUNS_SHOWN = 20
+MAX_ARGUMENTS = 1024**2  # characters that are shown again
+
+
+@dataclass(frozen=True)
+class RunForm:
+    """What the user entered, and what is wrong: a sentence, and pairs of JSON pointer and sentence."""
+
+    arguments: str = "{}"
+    export: str = ""
+    error: str = ""
+    faults: tuple[tuple[str, str], ...] = ()
 
 
 @require_GET
 @login_required
 def show(request: HttpRequest, app_id: str) -> HttpResponse:
     """An App with its arguments; for its owner also its releases and how to push one."""
+    return _page(request, _visible(request, app_id), RunForm())
+
+
+def _page(request: HttpRequest, app: App, form: RunForm) -> HttpResponse:
     user = user_of(request)
-    app = _visible(request, app_id)
     owns = queries.owns(user, app)
     administers = permissions.is_administrator(user)
     sees = owns or administers
@@ -60,8 +76,14 @@ def show(request: HttpRequest, app_id: str) -> HttpResponse:
             "tags": AccessTag.objects.order_by("name") if administers else [],
             "runnable": queries.runnable_by(user).filter(pk=app.pk).exists(),
             "exports": exports.visible_to(user).order_by("-pk")[:EXPORTS_SHOWN],
+            "exports_count": exports.visible_to(user).count(),
+            "releases_count": queries.releases_visible_to(user, app).count() if sees else 0,
+            "shares_count": queries.shares_visible_to(user, app).count() if sees else 0,
+            "shown_count": run_queries.shown_to(user).filter(release__app=app).count(),
             "authority": settings.GRIDAPPS.authority,
+            "form": form,
         },
+        status=400 if form.error else 200,
     )
 
 
@@ -69,16 +91,17 @@ def show(request: HttpRequest, app_id: str) -> HttpResponse:
 @login_required
 def run(request: HttpRequest, app_id: str) -> HttpResponse:
     """Run the App on an export."""
-    _visible(request, app_id)
+    app = _visible(request, app_id)
+    export = request.POST.get("export", "")
+    given = RunForm(arguments=request.POST.get("arguments", "")[:MAX_ARGUMENTS], export=export)
     try:
-        export = request.POST.get("export", "")
-        wanted = Request(
-            app=app_id, arguments=_arguments(request), export=int(export) if export.isdecimal() else 0
-        )
+        key = int(export) if re.fullmatch("[0-9]{1,18}", export) else 0
+        wanted = Request(app=app_id, arguments=_arguments(request), export=key)
         submitted, _ = operations.submit(by=user_of(request), request=wanted)
-    except (Refused, StorageUnavailable) as error:
-        messages.error(request, str(error))
-        return redirect("app", app_id)
+    except Refused as error:
+        return _page(request, app, replace(given, error=str(error), faults=tuple(error.fields)))
+    except StorageUnavailable as error:
+        return _page(request, app, replace(given, error=str(error)))
     return redirect("run", submitted.pk)
 
 

@@ -15,24 +15,25 @@ from gridapps.registry import certificates
 from gridapps.registry import queries as registry
 from gridapps.runs import queries as runs
 from gridapps.web.forms import ApplicationForm, CertificateForm, DeveloperForm, user_of
-
-RUNS_SHOWN = 20
+from gridapps.web.paged_lists import paged
 
 
 @require_GET
 @login_required
 def home(request: HttpRequest) -> HttpResponse:
-    """The user's newest runs, Apps and exports."""
+    """The user's runs, Apps and exports, each with pages of its own. Administrators see all Apps."""
     user = user_of(request)
-    apps = list(registry.runnable_by(user))
-    grants = registry.grants(user, apps)
+    apps = paged(request, "apps", registry.visible_to(user).order_by("app_id"))
+    grants = registry.grants(user, apps.rows)
+    runnable = set(registry.runnable_by(user).values_list("pk", flat=True))
     return render(
         request,
         "home.html",
         {
-            "runs": runs.owned_by(user).order_by("-created_at", "-id")[:RUNS_SHOWN],
-            "apps": [(app.app_id, grants.get(app.pk, app)) for app in apps],
-            "exports": exports.visible_to(user).order_by("-pk")[:RUNS_SHOWN],
+            "runs": paged(request, "runs", runs.owned_by(user).order_by("-created_at", "-id")),
+            "apps": apps,
+            "cards": [(app, grants.get(app.pk, app), app.pk in runnable) for app in apps.rows],
+            "exports": paged(request, "exports", exports.visible_to(user).order_by("-pk")),
             "is_developer": permissions.is_developer(user),
         },
     )

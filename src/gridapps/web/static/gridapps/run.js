@@ -12,10 +12,15 @@ function state(element, value) {
   element.className = `state ${value.toLowerCase()}`;
 }
 
+function bar(element, {state, progress}) {
+  element.value = progress;
+  element.className = state.toLowerCase();
+}
+
 function show(run) {
   state(document.getElementById("state"), run.state);
   document.getElementById("message").textContent = run.message;
-  document.getElementById("progress").value = run.progress;
+  bar(document.getElementById("progress"), run);
   const waiting = document.getElementById("waiting");
   waiting.textContent = run.waiting_for ? run.waiting_for.text : "";
   waiting.hidden = run.state !== "QUEUED" || !run.waiting_for;
@@ -26,7 +31,7 @@ function show(run) {
     const row = document.querySelector(`tr[data-task="${task.index}"]`);
     if (!row) continue;
     state(row.querySelector(".state"), task.state);
-    row.querySelector("progress").value = task.progress;
+    bar(row.querySelector("progress"), task);
     row.querySelector(".why").textContent = task.reason_text;
   }
 }
