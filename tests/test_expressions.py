@@ -53,10 +53,11 @@ def expressions_of(name: str, path: Path) -> Iterator[Expression]:
         if not isinstance(node, ast.Call) or not _is_expression(node):
             continue
         where = f"{path.relative_to(ROOT)}:{node.lineno}"
-        function = node.func.attr if isinstance(node.func, ast.Attribute) else "search"
-        methods = frozenset(_uses(tree, node) if function == "compile" else {function})
+        function = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        # What is given as `pattern` to a model is searched for.
+        methods = _uses(tree, node) if function == "compile" else {function} & FUNCTIONS or {"search"}
         for pattern, flags in _values(node, module, where):
-            yield Expression(where, pattern, flags, methods)
+            yield Expression(where, pattern, flags, frozenset(methods))
 
 
 def _is_expression(node: ast.AST) -> bool:
