@@ -36,6 +36,7 @@ from gridapps.sandbox.protocol import (
 from gridapps.storage.interface import StorageUnavailable
 from gridapps.worker import collection
 from gridapps.worker.attempt_signals import Signals, sleep
+from gridapps.worker.causes import cause
 from gridapps.worker.conclusion import conclude
 from gridapps.worker.last_words import last_words
 from gridapps.worker.local_node import LocalNode
@@ -123,7 +124,7 @@ class Execution:
             return self._stuck(error)
         except SandboxError as error:
             logger.warning("%s failed: %s", self.name, error)
-            return GivenBack(reason="platform", text=str(error))
+            return GivenBack(reason="platform", text=f"Node {self.node.name}: {cause(error)}")
         except Exception as error:
             logger.exception("%s failed", self.name)
             text = f"{type(error).__name__} on node {self.node.name}. The worker's log has the details."
@@ -164,7 +165,7 @@ class Execution:
         except NameTaken:
             logger.info("%s is running already: adopted", self.name)
         except ImageGone as error:  # removed after the pull
-            return GivenBack(reason="platform", text=str(error))
+            return GivenBack(reason="platform", text=f"Node {self.node.name}: {cause(error)}")
         except ImageUnavailable as error:
             return Finished(state=State.FAILURE, reason="image-refused", text=str(error))
         return None

@@ -17,6 +17,7 @@ from django.db import InterfaceError, OperationalError, close_old_connections
 from gridapps.sandbox.protocol import EngineUnavailable, NoSpace, RegistryUnavailable, Unexplained
 from gridapps.storage.cache import CacheFull
 from gridapps.storage.interface import StorageUnavailable
+from gridapps.worker.causes import cause
 
 logger = logging.getLogger(__name__)
 _UNAVAILABLE = (EngineUnavailable, RegistryUnavailable, StorageUnavailable, NoSpace, CacheFull)
@@ -72,10 +73,9 @@ class Patience:
                 return result
 
     def _wait_for(self, error: Exception, *, note: bool) -> None:
-        text = f"Waiting on node {self.node}: {error}"
-        logger.warning("%s: %s", self.attempt, text)
+        logger.warning("%s: waiting on node %s: %s", self.attempt, self.node, error)
         if note:
-            self.note(text)
+            self.note(f"Waiting on node {self.node}: {cause(error)}")
         time.sleep(PAUSE)
 
 
