@@ -21,6 +21,7 @@ from gridapps.api.native import (
     counts,
     developer,
     exports,
+    faults,
     hooks,
     log,
     me,
@@ -89,8 +90,7 @@ def _field(fault: dict[str, Any]) -> tuple[str, str]:
         pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in inner)
     else:
         pointer = "?" + ".".join(map(str, place))
-    sentence: str = fault["msg"]
-    return pointer[:500], f"{sentence[:500]}."
+    return pointer[:500], faults.sentence(fault)
 
 
 def _strict_query(run: Callable[..., Any]) -> Callable[..., Any]:
