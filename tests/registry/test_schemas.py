@@ -186,3 +186,22 @@ def test_whatever_is_sent_as_schema_is_taken_or_refused_in_words(
         assert set(arguments) <= set(schemas.complete(schema, arguments))
     except InvalidArguments as error:
         assert error.fields  # noqa: PT017 (either way is fine, but never silence)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "told"),
+    [
+        ("(a+", "is not a regular expression: missing ), unterminated subpattern at position 0."),
+        ("*a", "is not a regular expression: nothing to repeat at position 0."),
+        ("a(?=b)", "is not supported: look-around, back-references and very large repetitions are not."),
+        (r"(a)\1", "is not supported: look-around, "),
+        ("(?<!x)y", "is not supported: look-around, "),
+        ("((a{900}){900}){900}", "is not supported: "),
+    ],
+)
+def test_why_a_pattern_is_refused(pattern: str, told: str) -> None:
+    with pytest.raises(schemas.InvalidSchema) as caught:
+        schemas.check_schema({"type": "object", "properties": {"x": {"type": "string", "pattern": pattern}}})
+    ((where, sentence),) = caught.value.fields
+    assert where == "/properties/x/pattern"
+    assert told in sentence

@@ -8,6 +8,7 @@ reasons.
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
@@ -26,6 +27,7 @@ MAX_DEPTH = 64  # of the argument object
 MAX_FAULTS = 20
 # Listing faults takes memory proportional to schema times arguments. Beyond this, none are listed.
 _LISTABLE = 20 * 1024**2
+_BEYOND = re.compile(r"\(\?<?[=!]|\\[1-9k]|\(\?P=")  # look-around and back-references
 _PATTERNS = jsonschema_rs.RegexOptions(size_limit=256 * 1024, dfa_size_limit=256 * 1024)
 
 
@@ -56,13 +58,24 @@ def check_schema(schema: object) -> dict[str, Any]:
     except jsonschema_rs.ValidationError as error:
         sentence = brief(error.message)
         if error.kind.name == "format":
-            sentence += ": look-around and back-references are not supported, nor are very large repetitions."
+            sentence = _pattern_fault(str(error.instance))
         fault = (pointer(error.instance_path), sentence)
         raise InvalidSchema("The argument schema is invalid.", [fault]) from None
     if costs := examine_cost(schema):
         raise InvalidSchema("The argument schema would cost too much.", costs)
     _check_defaults(schema, validator)
     return schema
+
+
+def _pattern_fault(written: str) -> str:
+    """Why a pattern is not accepted. The library does not say it. Nothing is matched with the pattern."""
+    words = f"The pattern {brief(text(written))}"
+    if not _BEYOND.search(written):
+        try:
+            re.compile(written)
+        except (re.error, OverflowError, RecursionError) as error:
+            return f"{words} is not a regular expression: {error}."
+    return f"{words} is not supported: look-around, back-references and very large repetitions are not."
 
 
 def _in_2020_12(schema: object) -> object:
