@@ -60,6 +60,16 @@ def alive(pid: int) -> bool:
         return False
 
 
+def test_a_part_that_is_not_ready_in_time_is_said_to_be_late(tmp_path):
+    (tmp_path / "log" / "late.log").write_text("of an earlier start\n")
+    late = part("late", tmp_path, "import time; time.sleep(600)")
+    supervisor = Supervisor(parts=[late], data=tmp_path, say=print, start_patience=2.5)
+    with pytest.raises(NotStarted, match=r"^late was not ready within 2\.5 s, and was stopped\.") as caught:
+        supervisor.start()
+    assert "It logged nothing" in str(caught.value)
+    assert [child.runs for child in supervisor.children] == [False]
+
+
 def test_parts_start_in_order_and_stop_in_the_opposite_one(tmp_path):
     supervisor = Supervisor(parts=[part(n, tmp_path) for n in "abc"], data=tmp_path, say=print)
     supervisor.start()
@@ -73,8 +83,10 @@ def test_a_part_that_does_not_start_stops_the_others_and_shows_its_log(tmp_path)
     good = part("good", tmp_path)
     bad = part("bad", tmp_path, "import sys; sys.exit('no such luck')")
     supervisor = Supervisor(parts=[good, bad], data=tmp_path, say=print)
-    with pytest.raises(NotStarted, match="no such luck"):
+    (tmp_path / "log" / "bad.log").write_text("of an earlier start\n")
+    with pytest.raises(NotStarted, match=r"bad ended with 1 before it was ready\. What it") as caught:
         supervisor.start()
+    assert str(caught.value).endswith("log/bad.log):\nno such luck")
     assert [child.runs for child in supervisor.children] == [False, False]
     assert supervisor.children[0].status == 0
 

@@ -30,6 +30,7 @@ class PartLog:
             fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, _PIPE)
         self._file = _opened(path)
         self._size = os.fstat(self._file).st_size
+        self._began = self._size  # where this supervisor's lines begin
         self._line = 0  # bytes of the line that is being written
 
     def pump(self) -> bool:
@@ -45,6 +46,13 @@ class PartLog:
                 self._rotate()
             self._size += os.write(self._file, kept)
         return bool(piece)
+
+    def tail(self, lines: int) -> str:
+        """The last lines that were written since this was opened."""
+        with contextlib.suppress(OSError), self.path.open("rb") as file:
+            file.seek(max(self._began, self._size - lines * LONGEST_LINE))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+        return ""
 
     def close(self) -> None:
         """Write the rest, then close the pipe and the file."""
@@ -76,7 +84,7 @@ class PartLog:
                 newer.replace(older)
         fresh = _opened(self.path)
         os.close(self._file)
-        self._file, self._size = fresh, 0
+        self._file, self._size, self._began = fresh, 0, 0
 
 
 class PartLogs:

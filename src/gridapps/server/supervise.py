@@ -29,6 +29,7 @@ from gridapps.server.plan import SIGNALS, Listens, Makes, PlannedPart, Program
 FASTEST_RESTART, SLOWEST_RESTART = 0.5, 30.0  # seconds
 LOOK = 0.5  # seconds between two calls of `look`
 _START_PATIENCE = 120.0  # seconds that a part may take to start on a busy machine
+_LINES = 12  # of the log of a part that did not start
 _AFTER_KILL = 5.0  # seconds
 _AFTER_STOP = 1.0  # seconds for processes that left the process group of their part
 STOPPED_EARLY = "Stopped before it was started."
@@ -86,6 +87,7 @@ class Supervisor:
         say: Callable[[str], None],
         look: Callable[[int], None] = lambda _: None,
         patience: float = 20.0,  # seconds that a part may take to stop before it is killed
+        start_patience: float = _START_PATIENCE,
     ) -> None:
         self.children = [Child(part) for part in parts]
         self._logs = PartLogs(data / "log")
@@ -93,6 +95,7 @@ class Supervisor:
         self._say = say
         self._look = look
         self._patience = patience
+        self._start_patience = start_patience
         self._stopping = Event()
         self._failure = ""  # of the last call of `look`
 
@@ -110,14 +113,25 @@ class Supervisor:
                 self.shut_down()
                 return False
             self._spawn(child)
-            deadline = time.monotonic() + _START_PATIENCE
+            deadline = time.monotonic() + self._start_patience
             while not self._stopping.is_set() and not _ready(child.part):
                 if not child.runs or time.monotonic() > deadline:
+                    why = (
+                        f"was not ready within {self._start_patience:g} s, and was stopped. Perhaps the "
+                        "machine is too busy: start the instance again."
+                        if child.runs
+                        else f"ended with {child.status} before it was ready."
+                    )
                     self.shut_down()
-                    log = self._logs.of(child.part.name).path
-                    raise NotStarted(f"{child.part.name} did not start. The end of {log}:\n{_tail(log)}")
+                    raise NotStarted(f"{child.part.name} {why} {self._logged(child.part)}")
                 self._logs.wait(0.02)
         return True
+
+    def _logged(self, part: PlannedPart) -> str:
+        """What a part has logged in this start."""
+        log = self._logs.of(part.name)
+        lines = log.tail(_LINES)
+        return f"What it logged ({log.path}):\n{lines}" if lines else f"It logged nothing ({log.path})."
 
     def watch(self) -> None:
         """Restart parts that end, after growing pauses, until `stop`. Then stop all in reverse order."""
@@ -276,10 +290,3 @@ def _ready(part: PlannedPart) -> bool:
         case Makes(directory, ending):
             return any(name.endswith(ending) for name in os.listdir(directory))  # noqa: PTH208 - names
     return True
-
-
-def _tail(path: Path, lines: int = 12) -> str:
-    try:
-        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
-    except OSError:
-        return ""
