@@ -1,6 +1,7 @@
 """Middleware: each path that answers GET answers HEAD with the same status and headers.
 
-The server leaves out the body, except of streams, which it would produce first.
+A path that has a HEAD of its own and no GET keeps it. The server leaves out the body, except of streams,
+which it would produce first.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
+
+_NO_SUCH_METHOD = 405  # the view did nothing
 
 
 @sync_and_async_middleware
@@ -21,7 +24,11 @@ def head_as_get(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpReq
             if request.method != "HEAD":
                 return await get_response(request)  # type: ignore[no-any-return]
             request.method = "GET"
-            return _answered(request, await get_response(request))
+            response = await get_response(request)
+            request.method = "HEAD"
+            if response.status_code == _NO_SUCH_METHOD:
+                response = await get_response(request)
+            return _without_stream(response)
 
         return later
 
@@ -29,14 +36,16 @@ def head_as_get(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpReq
         if request.method != "HEAD":
             return get_response(request)  # type: ignore[no-any-return]
         request.method = "GET"
-        return _answered(request, get_response(request))
+        response = get_response(request)
+        request.method = "HEAD"
+        if response.status_code == _NO_SUCH_METHOD:
+            response = get_response(request)
+        return _without_stream(response)
 
     return now
 
 
-def _answered(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-    """The response, without a stream."""
-    request.method = "HEAD"
+def _without_stream(response: HttpResponseBase) -> HttpResponseBase:
     if not response.streaming:
         return response
     # What produces the stream has not begun, and holds nothing.
