@@ -359,3 +359,18 @@ def test_the_page_of_exports_shows_uploads_and_deletes_them(cast: Cast) -> None:
     assert "2.0 KiB of 100.0 GiB are used" in page
     assert browser(cast.outsider).post(f"/uploads/{upload.pk}/delete").status_code == 404
     assert "River" not in client.post(f"/uploads/{upload.pk}/delete", follow=True).content.decode()
+
+
+def test_a_form_of_an_ended_session_leads_on(cast: Cast) -> None:
+    """The token of the form is not that of the cookie, and the browser gets a page of ours."""
+    client = Client(
+        enforce_csrf_checks=True, headers={"Host": settings.GRIDAPPS.host, "X-Forwarded-Proto": "https"}
+    )
+    client.force_login(cast.developer)
+    answer = client.post(
+        "/settings/developer", {"statement": "x"}, headers={"Referer": settings.GRIDAPPS.origin}
+    )
+    assert answer.status_code == 403
+    assert b"This page is out of date" in answer.content
+    assert b"GRiD Apps" in answer.content
+    assert answer["Content-Security-Policy"]

@@ -7,7 +7,8 @@ import ipaddress
 import json
 import os
 import resource
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from html import escape
 from pathlib import Path
 
 from django.template import Context, Engine
@@ -21,6 +22,13 @@ from gridapps.server import distribution, layout
 
 CONNECTIONS = 8192  # of each worker process
 _FILES = 2 * CONNECTIONS + 1024
+_PAGE = (
+    '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width, initial-scale=1"><title>GRiD Apps</title>'
+    '<link rel="stylesheet" href="/static/gridapps/style.css"></head><body><header>'
+    '<a class="brand" href="/">GRiD Apps</a></header><main id="main"><section class="narrow">'
+    "<h1>Not now</h1><p>{sentence}</p></section></main></body></html>"
+)
 _ABSENT = "<absent value>"  # what Django's engine puts for a name that has no value
 _ENGINE = Engine(dirs=[str(Path(__file__).parent / "nginx_templates")], string_if_invalid=_ABSENT)
 
@@ -48,6 +56,7 @@ def configuration(environment: Environment, *, user: str = "") -> str:
         "portions": list(portions(environment.max_image)),
         "challenge": _text(distribution.challenge(environment)),
         "refusals": {name: _text(json.dumps(body)) for name, body in _refusals(environment).items()},
+        "shown": list(_shown(environment)),
         "certificate": False,
         "original": False,
     }
@@ -101,6 +110,25 @@ def _refusals(environment: Environment) -> dict[str, dict[str, object]]:
         "too_many_connections": {"error": connections, "code": "too-many-connections"},
         "unavailable": {"error": unavailable, "code": "unavailable"},
     }
+
+
+def _shown(environment: Environment) -> Iterator[dict[str, str]]:
+    """The refusals that programs and people read, in both forms."""
+    bodies = _refusals(environment)
+    for name, status, retry in (
+        ("too_large", "413", ""),
+        ("too_many_guesses", "429", "60"),
+        ("too_many_connections", "429", "5"),
+        ("unavailable", "503", "5"),
+    ):
+        page = _PAGE.format(sentence=escape(str(bodies[name]["error"])))
+        yield {
+            "name": name,
+            "status": status,
+            "retry": retry,
+            "json": _text(json.dumps(bodies[name])),
+            "page": _text(page),
+        }
 
 
 def _files() -> int:
