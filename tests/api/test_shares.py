@@ -141,6 +141,7 @@ def test_a_block_over_the_api(cast: Cast, app: App) -> None:
     assert blocked.json()["releases"][0]["blocked"] == "leaks"
     shown = ask(cast.analyst, "GET", "/apps/roads").json()["apps"][0]
     assert (shown["runnable"], shown["blocked"]) == (False, "leaks")
+    assert shown["blocked_at"].endswith("Z")
     assert ask(root, "DELETE", f"/apps/roads/releases/{DIGEST}/block").status_code == 204
     assert put(root, "/apps/roads/block", reason="all of it").json()["apps"][0]["blocked"] == "all of it"
     assert ask(cast.developer, "GET", "/apps/roads").json()["apps"][0]["runnable"] is False

@@ -99,6 +99,8 @@ class App:
     release: str | None
     repository: str
     attachments: list[Attachment] = field(default_factory=list)
+    blocked: str | None = None  # the reason, while an administrator has blocked it
+    blocked_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,8 @@ class Release:
     reasons: list[str]
     attachments: list[Attachment] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    blocked: str | None = None
+    blocked_at: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -166,10 +166,19 @@ def _opened(name: str) -> TextIO:
     return file
 
 
+def _blocked(found: App | Release) -> list[str]:
+    """A line if an administrator has blocked it."""
+    if not found.blocked:
+        return []
+    since = f" since {moment(found.blocked_at)}" if found.blocked_at else ""
+    return [f"BLOCKED by an administrator{since}: {plain(found.blocked)}"]
+
+
 def _page(found: App, releases: list[Release] | None) -> list[str]:
     needs = found.resources
     lines = [
         f"{plain(found.id)}: {plain(found.title)}",
+        *_blocked(found),
         *(plain(line) for line in found.description.splitlines()),
         f"owner {plain(found.owner)}; each task: {needs.cpus:g} processors, {size(needs.memory)} memory, "
         f"{size(needs.disk)} disk, {needs.time} s",
@@ -188,7 +197,7 @@ def _page(found: App, releases: list[Release] | None) -> list[str]:
                 moment(each.pushed_at),
                 each.digest,
                 attached(each.attachments),
-                "; ".join((*each.reasons, *each.remarks)),
+                "; ".join([*_blocked(each), *each.reasons, *each.remarks]),
             )
             for each in releases
         ]

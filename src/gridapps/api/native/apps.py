@@ -127,6 +127,7 @@ def _whole(app: models.App, release: str | None, attached: list[models.Attachmen
         updated_at=app.updated_at,
         attachments=[attachments.shown(kept_attachments.entry(row)) for row in attached],
         blocked=app.blocked_reason or None,
+        blocked_at=app.blocked_at,
         **_described(app, app),
     )
 
@@ -140,6 +141,7 @@ def _granted(app: models.App, share: models.Share, *, runnable: bool) -> App:
         updated_at=share.activated_at,
         attachments=list(map(attachments.shown, share.attachments)),
         blocked=app.blocked_reason or share.release.blocked_reason or None,
+        blocked_at=app.blocked_at or share.release.blocked_at,
         **_described(app, share),
     )
 

@@ -75,4 +75,5 @@ def shown(release: models.Release) -> Release:
         attachments=[attachments.shown(kept_attachments.entry(row)) for row in release.attachments.all()],
         removed_at=release.removed_at,
         blocked=release.blocked_reason or None,
+        blocked_at=release.blocked_at,
     )

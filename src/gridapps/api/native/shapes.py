@@ -116,6 +116,7 @@ class App(Shape):
     repository: str
     attachments: list[Attachment]
     blocked: str | None
+    blocked_at: Time | None
 
 
 class AppsAnswer(Shape):
@@ -156,6 +157,7 @@ class Release(Shape):
     attachments: list[Attachment]
     removed_at: Time | None
     blocked: str | None
+    blocked_at: Time | None
 
 
 class ReleasesAnswer(Shape):
