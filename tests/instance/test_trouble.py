@@ -205,7 +205,10 @@ def test_a_disk_that_a_push_fills_keeps_its_floor(small_disk: Path, set_stage: S
         stage.developer.wait(stage.submit("summary"), "SUCCESS", seconds=120)
         assert stage.developer.output(done, "0/stdout.txt") == b"on standard output\n"
         instance.wait_until((instance.data / "reserve").exists, what="reserved disk again")
-        json.loads(instance.run_server_command("status", "--json"))
+        # Each node reports its disk every few seconds.
+        instance.wait_until(
+            lambda: "All is well." in instance.run_server_command("status", check=False), what="well"
+        )
     finally:
         instance.remove()
     assert containers_of(instance) == []
