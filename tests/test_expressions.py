@@ -24,7 +24,7 @@ LONG = 64 * 1024  # characters: a quadratic expression takes seconds of processo
 # Values from which a function composes an expression, by the name of the variable.
 LOCAL: dict[str, Callable[[Any], Iterable[str]]] = {
     "pattern": lambda module: module._PATHS.values(),
-    "written": lambda _: [],  # a user's, which is compiled only
+    "written": lambda _: ["x"],  # a pattern of a user, which is compiled only
     "registries": lambda _: [r"localhost:5001|\[::1\]:5002"],
 }
 PATIENCE = 2.0  # seconds of processor time; a linear one takes some milliseconds

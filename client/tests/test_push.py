@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,19 @@ def test_loopback_as_docker_sees_it() -> None:
     assert push._on_loopback("127.9.9.9")
     assert not push._on_loopback("10.99.0.1:5443")
     assert not push._on_loopback("[::1]:5443")
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="this machine lacks docker")
+@pytest.mark.parametrize("tool", [None, "skopeo"])
+def test_an_engine_that_is_away_is_not_an_image_that_is_missing(
+    tool: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+    for name in ("ca.crt", "client.cert", "client.key"):
+        (tmp_path / name).touch()
+    if tool == "skopeo" and shutil.which("skopeo") is None:
+        pytest.skip("this machine lacks skopeo")
+    to = push.target(repository="grid.example:1/roads", tag="v1", url="https://grid.example:1")
+    with pytest.raises(GridAppsError, match="The docker engine does not answer") as caught:
+        push.push("no-such-image:1", to=to, certificates=tmp_path, tool=tool, tell=lambda _: None)
+    assert "build it" not in str(caught.value)

@@ -158,6 +158,12 @@ def _has(program: str, image: str) -> bool:
 
 
 def _no_image(image: str) -> GridAppsError:
+    if shutil.which("docker") and not _succeeds(["docker", "version", "--format", "{{.Server.Version}}"]):
+        return GridAppsError(
+            "The docker engine does not answer, so its images cannot be seen: start it (as root: systemctl "
+            "start docker), or check DOCKER_HOST and that you may use it (docker version says why).",
+            code="push",
+        )
     return GridAppsError(f"Neither docker nor podman has an image {image!r}; build it first.", code="push")
 
 
