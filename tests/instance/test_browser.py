@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from importlib.resources import files
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
@@ -217,3 +218,39 @@ def test_a_run_is_canceled_from_its_page(page: Page, stage: Stage) -> None:
     expect(page.locator("#state")).to_have_text("RUNNING", timeout=60_000)
     page.get_by_role("button", name="Cancel the run").click()
     expect(page.locator("#state")).to_have_text("CANCELED", timeout=60_000)
+
+
+AXE = files("axe_playwright_python") / "axe.min.js"
+
+
+def _faults(page: Page, path: str) -> list[str]:
+    """What axe-core finds on a page, and whether the page is wider than the screen."""
+    page.goto(path)
+    for details in page.locator("main details").all():
+        details.evaluate("element => { element.open = true }")
+    page.evaluate(AXE.read_text())
+    return [f"{path}: {fault}" for fault in _found(page)]
+
+
+def _found(page: Page) -> list[str]:
+    found = page.evaluate("axe.run({resultTypes: ['violations']})")
+    faults = [f"{each['id']}: {node['target']}" for each in found["violations"] for node in each["nodes"]]
+    wide = page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+    return [*faults, *(["wider than the screen"] if wide else [])]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_pages_are_accessible(page: Page, stage: Stage, width: int) -> None:
+    run = stage.submit("summary")
+    page.set_viewport_size({"width": width, "height": 800})
+    paths = [
+        "/", "/settings", "/settings/hooks", "/connect", "/device", f"/runs/{run}", f"/apps/{stage.app}",
+        "/exports",
+    ]  # fmt: skip
+    assert [fault for path in paths for fault in _faults(page, path)] == []
+    # The check itself finds a fault.
+    page.evaluate(
+        "() => { const bad = document.createElement('input'); bad.style.width = '3000px';"
+        " document.querySelector('main').append(bad) }"
+    )
+    assert [fault.partition(":")[0] for fault in _found(page)] == ["label", "wider than the screen"]
