@@ -446,7 +446,7 @@ static int changing(void) {
             (void)!pwrite(fd, block, n % 4096, n % 65536);
             close(fd);
             if (n % 16 == 0) unlink(path);
-            if (n % 64 == 0) (void)!symlink("/etc/passwd", path);
+            if (n % 64 == 0) (void)!symlink("/grid/before.txt", path);
         }
     }
     usleep(300000);
