@@ -19,6 +19,7 @@ _PATTERNS: Mapping[str, str] = {
     r"^[ -~]*$": "Only characters of ASCII that can be printed.",
     "^[0-9]{1,9}/.+$": "An output is named by the index of its task, a slash, and its path.",
     "^[0-9a-f]{1,40}$": "A serial number has up to 40 hexadecimal digits.",
+    "^[0-9a-f]{1,32}$": "The beginning of an id has up to 32 hexadecimal digits, without hyphens.",
     "^[0-9]{1,4}$": "The index of a file has up to 4 digits.",
     f"^{PK_PATTERN}$": _KEY,
     f"^{UUID_PATTERN}$": _KEY,
