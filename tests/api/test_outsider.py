@@ -15,7 +15,7 @@ from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
-from oauth2_provider.models import Application
+from oauth2_provider.models import AccessToken, Application
 
 from gridapps.access import operations as access
 from gridapps.access.models import User
@@ -79,6 +79,10 @@ def world(callers: Callers, make_app: MakeApp, make_export: MakeExport) -> Place
         pk=770005, user=callers.analyst.user, name="robot", client_type="confidential",
         authorization_grant_type="client-credentials",
     )  # fmt: skip
+    token = AccessToken.objects.create(
+        pk=770006, user=callers.analyst.user, token="t", scope="api",
+        expires=timezone.now() + timedelta(hours=1),
+    )  # fmt: skip
     upload = ExportUpload.objects.create(
         owner=callers.analyst.user, name="city", skip_bad=False, active_at=timezone.now()
     )
@@ -99,6 +103,7 @@ def world(callers: Callers, make_app: MakeApp, make_export: MakeExport) -> Place
         "exportfile": (str(file.pk), "770013"),
         "hook": (str(hook.pk), "770014"),
         "application": (str(application.pk), "770015"),
+        "token": (str(token.pk), "770016"),
     }
 
 
@@ -130,7 +135,7 @@ def places_of(names: list[str], address: str, world: Places) -> Places:
     """The keys in an address. A plain `pk` belongs to the part before it."""
     found = {}
     for name in names:
-        kind = re.findall(r"(share|export|hook|application)s/", address)[-1] if name == "pk" else name
+        kind = re.findall(r"(share|export|hook|application|token)s/", address)[-1] if name == "pk" else name
         assert kind in world, f"{address} has a key {name!r}: say in `world` what there is of it"
         found[name] = world[kind]
     return found
