@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,20 @@ def test_bad_files_are_left_out_and_named(owner, delivery):
     for file in files:
         assert stored_files.verified(file).stat().st_size == file.size
     assert len(list(stored_files.path(files[0]).parent.iterdir())) == 2
+
+
+def test_a_sparse_file_with_a_false_header_is_refused_before_it_is_hashed(owner, make_cloud, monkeypatch):
+    """Hashing the hole would take minutes."""
+    path = make_cloud("cloud.las")
+    with path.open("r+b") as file:
+        file.seek(235)
+        file.write(struct.pack("<QI", path.stat().st_size, 0xB0000000))
+        file.truncate(200 * 1024**3)
+    hashed: list[Path] = []
+    monkeypatch.setattr(intake, "_hash", hashed.append)
+    with pytest.raises(BadPointCloud, match="at most 10000 are read"):
+        operations.import_export(owner=owner, name="city", files=[path])
+    assert hashed == []
 
 
 def test_an_export_of_bad_files_alone_is_refused(owner, delivery):

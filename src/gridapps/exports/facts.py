@@ -71,6 +71,17 @@ def measure(path: Path, reader: Reader | None = None) -> Facts:
     return _decoded(line)
 
 
+def check_header(path: Path, reader: Reader) -> None:
+    """Raise BadPointCloud if the header alone says that the file cannot be imported. It is read at once."""
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        line = reader.answer(file, seconds=0)
+    finally:
+        os.close(file)
+    if line != b"{}\n":
+        _decoded(line)  # which raises what is wrong
+
+
 def _decoded(line: bytes) -> Facts:
     """The answer of the reader, which a hostile file may have taken over."""
     try:

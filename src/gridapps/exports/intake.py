@@ -1,6 +1,7 @@
 """Bringing files into the storage and measuring them, a batch at a time.
 
-Each content is hashed first. If its facts are known, from an import that was interrupted or refused in the
+The header of each file is checked first, so that a sparse file of any size is refused at once, and then its
+content is hashed. If its facts are known, from an import that was interrupted or refused in the
 last week, its points are not read again.
 """
 
@@ -8,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -64,8 +65,8 @@ class Imported:
 class Storing(Protocol):
     """How files get into the storage. Both raise BadPointCloud."""
 
-    def hold(self, source: Source) -> Hashed:
-        """Hash the file, where it was stored already or is stored by `keep`."""
+    def hold(self, source: Source, reader: Reader) -> Hashed:
+        """Check the header, then hash the file, where it was stored already or is stored by `keep`."""
 
     def keep(self, held: Hashed, *, used: bool) -> None:
         """Store the file, and check that it is what was hashed. `used`: an export has its content."""
@@ -77,10 +78,11 @@ class InDirectory:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def hold(self, source: Source) -> Hashed:
+    def hold(self, source: Source, reader: Reader) -> Hashed:
         """Link or copy the file."""
         target = self._directory / f"{source.number}.laz"
         stored = stored_files.store(source.path, target)
+        facts.check_header(target, reader)
         sha256, status = _hash(target)
         return Hashed(source=source, path=target, stored=stored, sha256=sha256, status=status)
 
@@ -94,8 +96,10 @@ class InDirectory:
 class InObjects:
     """An object of each content."""
 
-    def hold(self, source: Source) -> Hashed:
+    def hold(self, source: Source, reader: Reader) -> Hashed:
         """Hash the file where it is."""
+        os.close(stored_files.open_regular(source.path))  # says why it cannot be opened
+        facts.check_header(source.path, reader)
         sha256, status = _hash(source.path)
         stored = Stored(path=sha256, size=status.st_size, linked_mtime_ns=None)
         return Hashed(source=source, path=source.path, stored=stored, sha256=sha256, status=status)
@@ -131,8 +135,9 @@ def take(
 
 def take_one(file: Source, storing: Storing) -> Imported:
     """Store and measure a file. Raises BadPointCloud, OSError, StorageUnavailable."""
-    hashed = storing.hold(file)
-    found = facts.measure(hashed.path)
+    with Reader() as reader:
+        hashed = storing.hold(file, reader)
+        found = facts.measure(hashed.path, reader)
     used = ExportFile.objects.filter(path=hashed.sha256, export__deleted_at=None).exists()
     storing.keep(hashed, used=used)
     return Imported(name=file.name, stored=hashed.stored, sha256=hashed.sha256, facts=found)
@@ -145,7 +150,11 @@ def _take_batch(
     readers: "SimpleQueue[Reader]",
     bad: list[str],
 ) -> list[Imported]:
-    held = _each(pool, storing.hold, batch, lambda source: source.name, bad)
+    def hold(source: Source) -> Hashed:
+        with _borrowed(readers) as reader:
+            return storing.hold(source, reader)
+
+    held = _each(pool, hold, batch, lambda source: source.name, bad)
     hashes = {each.sha256 for each in held}
     rows = Measurement.objects.filter(pk__in=hashes, version=facts.VERSION)
     known = {row.pk: msgspec.convert(row.facts, Facts) for row in rows}
@@ -154,7 +163,10 @@ def _take_batch(
     )
 
     def finish(one: Hashed) -> Imported:
-        found = known.get(one.sha256) or _measured(one.path, readers)
+        found = known.get(one.sha256)
+        if found is None:
+            with _borrowed(readers) as reader:
+                found = facts.measure(one.path, reader)
         storing.keep(one, used=one.sha256 in used)
         return Imported(name=one.source.name, stored=one.stored, sha256=one.sha256, facts=found)
 
@@ -173,10 +185,11 @@ def _take_batch(
     return taken
 
 
-def _measured(path: Path, readers: "SimpleQueue[Reader]") -> Facts:
+@contextmanager
+def _borrowed(readers: "SimpleQueue[Reader]") -> Iterator[Reader]:
     reader = readers.get()
     try:
-        return facts.measure(path, reader)
+        yield reader
     finally:
         readers.put(reader)
 

@@ -1,10 +1,10 @@
 """A program that reads point clouds and sends their facts as lines of JSON.
 
 `reader_process` runs it, with a socket as its standard input: each message is a limit on processor time in
-seconds with the descriptor of a file, and each answer the facts or `{"bad": sentence}`. It has limits on
-memory and time, because the libraries that decode points are not made for hostile files. Once they are
-loaded, it gives up root and the network. It ends after an error of memory, so that no file suffers from the
-one before.
+seconds with the descriptor of a file, and each answer the facts or `{"bad": sentence}`. The limit 0 asks only
+for a check of the header, whose answer is `{}`. It has limits on memory and time, because the libraries that
+decode points are not made for hostile files. Once they are loaded, it gives up root and the network. It ends
+after an error of memory, so that no file suffers from the one before.
 """
 
 import ctypes
@@ -20,6 +20,7 @@ from gridapps.exports.errors import BadPointCloud
 from gridapps.exports.shown_text import first_line
 
 MEMORY = 1024**3  # address space, bytes
+SECONDS_OF_A_HEADER = 8  # of processor time
 READY = b"ready\n"  # the first line that is sent
 _NOBODY = 65534
 _PR_SET_NO_NEW_PRIVS = 38
@@ -51,17 +52,22 @@ def _answer_next(requests: socket.socket) -> dict[str, Any] | None:
     if not message:
         return None
     try:
-        _limit_time(int(message))
-        return _facts(files[0])
+        seconds = int(message)
+        _limit_time(seconds or SECONDS_OF_A_HEADER)
+        return _facts(files[0], header_only=not seconds)
     finally:
         for file in files:
             os.close(file)
 
 
-def _facts(file: int) -> dict[str, Any]:
+def _facts(file: int, *, header_only: bool) -> dict[str, Any]:
+    from gridapps.exports import headers
     from gridapps.exports.measuring import measure
 
     try:
+        if header_only:
+            headers.read(file, size=os.fstat(file).st_size)
+            return {}
         return measure(file)
     except BadPointCloud as error:
         return {"bad": str(error)}

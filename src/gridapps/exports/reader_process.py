@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Self
 
 from gridapps.exports.errors import BadPointCloud
-from gridapps.exports.reader import READY
+from gridapps.exports.reader import READY, SECONDS_OF_A_HEADER
 
 _PATIENCE = 10  # seconds of wall-clock time for each of processor time
 _START = 120.0  # seconds that the start may take
@@ -46,15 +46,17 @@ class Reader:
         return self._process.pid if self._process is not None else None
 
     def answer(self, file: int, *, seconds: float) -> bytes:
-        """A line of JSON: the facts of the open file. Moves its position.
+        """A line of JSON: the facts of the open file. Moves its position. 0 seconds check only the header.
 
         Raises BadPointCloud if the process ends without an answer or takes more than `seconds` of processor
         time, or ten times that of wall-clock time; OSError if it does not start.
         """
         connection = self._started()
+        request = f"{math.ceil(seconds)}".encode()
+        seconds = seconds or SECONDS_OF_A_HEADER
         deadline = time.monotonic() + seconds * _PATIENCE
         try:
-            socket.send_fds(connection, [f"{math.ceil(seconds)}".encode()], [file])
+            socket.send_fds(connection, [request], [file])
             line = _line(connection, deadline)
         except TimeoutError:
             self._stop()
