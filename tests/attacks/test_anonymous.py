@@ -24,7 +24,7 @@ from tests.attacks.wire import Answer, request
 ABSENT = "00000000-0000-4000-8000-000000000000"
 FREE_CALLS = {("GET", "/openapi.json")}
 # Pages that need no login, and endpoints that OAuth clients call with their own secret.
-FREE_PAGES = {"login", "token", "revoke-token"}
+FREE_PAGES = {"login", "token", "revoke-token", "authority", "client", "begin-device-login"}
 
 
 def _calls() -> dict[str, tuple[str, str]]:
@@ -62,7 +62,13 @@ def test_every_page_leads_to_the_login(scene: Scene) -> None:
                     return method, answer.status_code, answer.text
             return None
 
-        filled = {"serial": "1", "pk": "1", "app_id": scene.app, "run_id": scene.run}
+        filled = {
+            "serial": "1",
+            "pk": "1",
+            "app_id": scene.app,
+            "run_id": scene.run,
+            "upload_id": scene.run,
+        }
         pages = {
             pattern.name: "/" + re.sub(r"<\w+:(\w+)>", lambda found: filled[found[1]], str(pattern.pattern))
             for pattern in urlpatterns
