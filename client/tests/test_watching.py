@@ -124,7 +124,7 @@ def test_watch_gives_up_in_the_end(server: Server, client: Client, monkeypatch: 
 
 
 def test_watch_says_at_once_that_there_is_none(server: Server, client: Client) -> None:
-    body = json.dumps({"error": "There is no such run.", "code": "not-found"}).encode()
+    body = json.dumps({"error": "There is nothing here, or it is not yours.", "code": "not-found"}).encode()
     server.answer = lambda handler: reply(handler, 404, body)
     with pytest.raises(NotFound, match="There is no run"):
         client.wait(RUN)

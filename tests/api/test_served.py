@@ -137,7 +137,11 @@ def test_the_log_as_text(scene: Scene) -> None:
         "0 2026-01-01T00:00:00Z task 0 says: hello\n1 2026-01-01T00:00:01Z task 1 says: hello\n"
     )
     assert scene.get(f"/runs/{scene.ended}/log?task=1").text.startswith("1 ")
-    assert scene.get(f"/runs/{scene.ended}/log?task=7").text == ""
+    absent = scene.get(f"/runs/{scene.ended}/log?task=7")
+    assert (absent.status_code, absent.json()["error"]) == (
+        404,
+        "The run has no task 7: its tasks are 0 to 1.",
+    )
     assert scene.get(f"/runs/{scene.ended}/log?task=-1").status_code == 400
     assert scene.get(f"/runs/{scene.ended}/log?follow=2").status_code == 400
     for path in (f"/runs/{scene.ended}/log", f"/runs/{scene.ended}/log?follow=1", f"/runs/{uuid4()}/log"):

@@ -21,7 +21,7 @@ def follow(who: Person, run: str, begun: threading.Event) -> list[str]:
     with who.client() as client, client.stream("GET", f"/api/v3/runs/{run}/log?follow=1") as answer:
         assert answer.status_code == 200
         for line in answer.iter_lines():
-            if line.startswith("event: "):
+            if line.startswith("event: ") and line != "event: begin":
                 names.append(line.removeprefix("event: "))
                 begun.set()
     return names

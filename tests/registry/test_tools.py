@@ -220,7 +220,7 @@ def test_one_request_does_not_fill_the_disk(place: Place) -> None:
         location = client.post(f"/v2/{place.app}/blobs/uploads/").headers["Location"]
         answer = client.patch(location, content=bytes(2 * MAX_IMAGE + 1))
     assert answer.status_code == 413
-    message = f"The upload is too large: an image may have at most {MAX_IMAGE} bytes."
+    message = "The upload is too large: an image may have at most 4 MiB."
     assert answer.json()["errors"][0]["message"] == message
 
 
@@ -282,6 +282,6 @@ def test_the_limit_on_a_developers_disk(crowded: Place, push: Push, busybox_imag
         crowded,
         pushed,
         f"The quota is exceeded: the images of {crowded.developer.name}'s Apps take",
-        f"this instance allows a developer {MAX_REGISTRY}",
+        "this instance allows a developer 48 MiB",
     )
     assert crowded.states("v1") == []

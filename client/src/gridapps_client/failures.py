@@ -29,6 +29,7 @@ AWAY = {502, 503, 504}
 _NO_SUCH_HOST_NAME = 62
 _NO_SUCH_ADDRESS = 64
 _FOR_ADMINISTRATORS = {"insufficient-scope", "not-an-administrator"}
+_NOTHING = "There is nothing here"  # begins the sentence of an instance that does not say what is missing
 _KINDS = {
     "apps": "App",
     "runs": "run",
@@ -100,7 +101,7 @@ def of_answer(answer: httpx.Response) -> GridAppsError:
         message += f" Log in with: {login}"
     if code in _FOR_ADMINISTRATORS and "admin" in message:
         message += f" Administrators log in with: {login} --admin"
-    if kind is NotFound:
+    if kind is NotFound and message.startswith(_NOTHING):
         message = _missing(answer) or message
     return kind(
         message, status=status, code=code if isinstance(code, str) else f"http-{status}", fields=_fields(body)
