@@ -210,6 +210,7 @@ def test_the_log_of_a_run_goes_on_after_an_error_and_a_restart(page: Page, stage
     assert log.inner_text().count("begin sleep") == 1
     stage.developer.ask("POST", f"/runs/{run}/cancel")
     expect(page.locator("#state")).to_have_text("CANCELED", timeout=60_000)
+    expect(log).to_contain_text("begin sleep")  # the page loads itself again at the end
     assert log.inner_text().count("begin sleep") == 1
 
 
