@@ -253,8 +253,9 @@ def test_a_second_certificate(server: Server, known: Configuration) -> None:
 
 def test_output_that_cannot_be_written(server: Server, known: Configuration, home: Path) -> None:
     answers(server, {"GET /runs": {"runs": [run_json("SUCCESS", id=RUNS[0], app="日")]}})
-    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
-    command = [str(Path(sys.executable).with_name("gridapps")), "runs"]
+    paths = {"PYTHONIOENCODING": "latin-1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, **paths}
+    command = [sys.executable, "-c", "from gridapps_client.cli import main; main()", "runs"]
     latin_only = subprocess.run(command, env=environment, capture_output=True, check=False)
     assert (latin_only.returncode, latin_only.stderr) == (0, b"")
     assert rb"\u65e5" in latin_only.stdout
