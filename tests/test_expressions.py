@@ -20,14 +20,15 @@ _parser: Any = importlib.import_module("re._parser")
 ROOT = Path(__file__).parents[1]
 SOURCES = [ROOT / "src", ROOT / "client" / "src"]
 FUNCTIONS = {"compile", "match", "fullmatch", "search", "sub", "subn", "split", "findall", "finditer"}
-LONG = 64 * 1024  # characters: a quadratic expression takes seconds of processor time for that many
+LONG = 32 * 1024  # characters: a quadratic expression takes seconds of processor time for that many
 # Values from which a function composes an expression, by the name of the variable.
 LOCAL: dict[str, Callable[[Any], Iterable[str]]] = {
     "pattern": lambda module: module._PATHS.values(),
     "written": lambda _: ["x"],  # a pattern of a user, which is compiled only
     "registries": lambda _: [r"localhost:5001|\[::1\]:5002"],
 }
-PATIENCE = 2.0  # seconds of processor time; a linear one takes some milliseconds
+PATIENCE = 1.0  # seconds of processor time; a linear one takes some milliseconds
+AGAIN = 0.05  # seconds; an exception is lost if it is raised in a destructor, so it is raised again
 
 
 class Expression(NamedTuple):
@@ -185,7 +186,8 @@ def slow(expression: Expression) -> str | None:
             given: Any = text.encode() if isinstance(expression.pattern, bytes) else text
             for method in expression.methods:
                 arguments = ("", given) if method in ("sub", "subn") else (given,)
-                signal.setitimer(signal.ITIMER_PROF, PATIENCE)  # the engine checks for signals while it works
+                # The engine of expressions checks for signals while it works.
+                signal.setitimer(signal.ITIMER_PROF, PATIENCE, AGAIN)
                 try:
                     found = getattr(compiled, method)(*arguments)
                     if method == "finditer":

@@ -35,14 +35,14 @@ def _refusal(instance: Instance) -> str:
     return printed
 
 
-@pytest.mark.parametrize("setting", ["port", "registry_port", "trusted_port"])
-def test_a_taken_port_is_named(make_instance: MakeInstance, setting):
+def test_taken_ports_are_named(make_instance: MakeInstance):
     instance = make_instance()
-    port = int(instance.settings[f"GRIDAPPS_{setting.upper()}"])
-    with socket.create_server(("127.0.0.1", port)):
-        printed = _refusal(instance)
-    assert str(port) in printed
-    assert f"GRIDAPPS_{setting.upper()}" in printed
+    names = [f"GRIDAPPS_{each}" for each in ("PORT", "REGISTRY_PORT", "TRUSTED_PORT")]
+    for name in names:
+        with socket.create_server(("127.0.0.1", int(instance.settings[name]))):
+            printed = _refusal(instance)
+        assert instance.settings[name] in printed
+        assert [each for each in names if f"{each} " in printed or f"{each}." in printed] == [name], printed
     instance.start()
 
 

@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -203,18 +204,33 @@ def registry(engine: Engine, tmp_path: Path) -> Iterator[PlainRegistry]:
         yield running
 
 
-def run_again_and_again(bench: Bench, images: NodeImages, reference: str, until: float) -> int:
-    """Use an image as an attempt does; return how often it was pulled."""
-    pulls = 0
-    while time.monotonic() < until:
+class Progress:
+    """What threads have counted, and whether they go on: until each has counted to two."""
+
+    def __init__(self, *names: str) -> None:
+        self.counts = dict.fromkeys(names, 0)
+        self._until = time.monotonic() + 120
+
+    def goes_on(self) -> bool:
+        return min(self.counts.values()) < 2 and time.monotonic() < self._until
+
+
+def run_again_and_again(bench: Bench, images: NodeImages, reference: str, progress: Progress) -> None:
+    """Use an image as attempts do; count how often it was pulled."""
+    while progress.goes_on():
         with images.lease(reference):
-            pulls += bench.sandbox.layers(reference) is None
+            progress.counts[reference] += bench.sandbox.layers(reference) is None
             images.pull(reference, token="", timeout=60)
             launch = bench.launch(reference)
             bench.sandbox.start(launch)
         assert bench.finish(launch.name).stdout == "ran\n"
         bench.sandbox.remove(launch.name)
-    return pulls
+
+
+def drop_again_and_again(images: NodeImages, progress: Progress) -> None:
+    """Remove images beyond the limit; count them."""
+    while progress.goes_on():
+        progress.counts["dropped"] += len(images.trim())
 
 
 @pytest.mark.service
@@ -240,32 +256,14 @@ def test_runs_start_while_the_node_drops_their_images(
     stranger = engine.image()
     engine.client.pull(ours[1])
     engine.client.tag(ours[1], "gridapps-test/kept", "1")
-    until = time.monotonic() + 4
-    found: list[object] = []
-
-    def guarded(work, *arguments) -> None:
-        try:
-            found.append(work(*arguments))
-        except BaseException as error:
-            found.append(error)
-
-    def trim() -> int:
-        dropped = 0
-        while time.monotonic() < until:
-            dropped += len(images.trim())
-        return dropped
-
-    threads = [threading.Thread(target=guarded, args=(trim,))]
-    threads += [
-        threading.Thread(target=guarded, args=(run_again_and_again, bench, images, reference, until))
-        for reference in ours
-    ]
+    progress = Progress("dropped", *ours)
     try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-        assert all(isinstance(each, int) and each > 1 for each in found), found
+        with ThreadPoolExecutor() as pool:
+            work = [pool.submit(drop_again_and_again, images, progress)]
+            work += [pool.submit(run_again_and_again, bench, images, each, progress) for each in ours]
+        for each in work:
+            each.result()
+        assert min(progress.counts.values()) >= 2, progress.counts
         images.trim()
         assert [sandbox.layers(reference) for reference in ours] == [None, None]
         for reference in (others, stranger, "gridapps-test/kept:1"):
