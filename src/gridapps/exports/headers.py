@@ -76,12 +76,8 @@ def read(file: int, *, size: int) -> Header:
         compression = laszip_chunks.read(
             file, records, data=data, size=size, points=points, record_length=record_length
         )
-    elif data + points * record_length > size:
-        raise BadPointCloud(
-            f"The file is cut off: its header promises {points} points of {record_length} bytes from byte "
-            f"{data} on, which takes {data + points * record_length} bytes, but the file has {size} bytes. "
-            "Copy it again from its source."
-        )
+    else:
+        _check_length(data=data, points=points, record_length=record_length, size=size)
     return Header(
         version=f"1.{minor}",
         point_format=point_format,
@@ -152,21 +148,29 @@ def _check_format(minor: int, point_format: int, record_length: int) -> str:
 def _check_count(minor: int, points: int, legacy: int) -> str:
     if points == 0 and legacy and minor == 4:
         raise BadPointCloud(
-            f"The header of LAS 1.4 has two counts of points: the one of 64 bits says 0, that of 32 bits "
-            "says "
+            "The header of LAS 1.4 has two counts of points: the one of 64 bits says 0, that of 32 bits says "
             f"{legacy}. PDAL and laspy go by the first and read no points. Write the file again with the "
-            "tool "
-            "that made it."
+            "tool that made it."
         )
     if points == 0:
         raise BadPointCloud("The file has no points.")
     if minor == 4 and legacy not in {0, points}:
         return (
             f"The header of LAS 1.4 has two counts of points: the one of 64 bits says {points}, that of 32 "
-            "bits "
-            f"says {legacy}. The first is right; old programs go by the second."
+            f"bits says {legacy}. The first is right; old programs go by the second."
         )
     return ""
+
+
+def _check_length(*, data: int, points: int, record_length: int, size: int) -> None:
+    """Refuse an uncompressed file that is too short for its points."""
+    end = data + points * record_length
+    if end > size:
+        raise BadPointCloud(
+            f"The file is cut off: its header promises {points} points of {record_length} bytes from byte "
+            f"{data} on, which takes {end} bytes, but the file has {size} bytes. "
+            "Copy it again from its source."
+        )
 
 
 def _space(raw: bytes) -> tuple[Triple, Triple]:

@@ -53,32 +53,18 @@ def login(
     known = session.configuration.stored(url)
     authority = str(ca) if ca else (known.ca if known else None)
     if token_stdin:
-        try:
-            token = sys.stdin.readline().strip()
-        except UnicodeDecodeError:
-            token = ""
+        token = _read_token()
     if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
         raise GridAppsError("The token is empty or contains invalid characters.", code="usage")
-    if token is None:
+    if token is not None:
+        given = oauth.Tokens(token=token, refresh_token=None)
+    else:
         # Report an unreachable or untrusted instance before the browser opens its page.
         with Client(url, ca=authority) as client, contextlib.suppress(Unauthenticated):
             client.me()
-        if device:
-            given = oauth.on_device(
-                url,
-                ca=authority,
-                show=lambda page, code: session.tell(f"Open {page} in a browser and enter the code {code}"),
-                administer=administer,
-            )
-        else:
-            given = oauth.in_browser(
-                url,
-                ca=authority,
-                show=lambda page: _show(session, page, no_browser=no_browser),
-                administer=administer,
-            )
-    else:
-        given = oauth.Tokens(token=token, refresh_token=None)
+        given = _authorised(
+            session, url, ca=authority, device=device, no_browser=no_browser, administer=administer
+        )
     with Client(url, token=given.token, ca=authority) as client:
         me = client.me()
     if ca:
@@ -155,6 +141,33 @@ def developer_show(session: Session) -> None:
     """Show the state of your request, and the disk that your images use."""
     state = session.client.developer()
     session.result({"developer": state}, _described(state), *_images(state))
+
+
+def _read_token() -> str:
+    """The first line of standard input; "" if it is not text."""
+    try:
+        return sys.stdin.readline().strip()
+    except UnicodeDecodeError:
+        return ""
+
+
+def _authorised(
+    session: Session, url: str, *, ca: str | None, device: bool, no_browser: bool, administer: bool
+) -> oauth.Tokens:
+    """The tokens that the user grants in a browser, on this machine or on another one."""
+    if device:
+        return oauth.on_device(
+            url,
+            ca=ca,
+            show=lambda page, code: session.tell(f"Open {page} in a browser and enter the code {code}"),
+            administer=administer,
+        )
+    return oauth.in_browser(
+        url,
+        ca=ca,
+        show=lambda page: _show(session, page, no_browser=no_browser),
+        administer=administer,
+    )
 
 
 def _described(state: Developer) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -11,7 +12,7 @@ from gridapps_client import downloads
 from gridapps_client.address import segment
 from gridapps_client.commands.shared import Session, common, confirm, left_out_lines
 from gridapps_client.errors import GridAppsError
-from gridapps_client.models import LeftOutFiles
+from gridapps_client.models import LeftOutFiles, Output
 from gridapps_client.progress import transferring
 from gridapps_client.text import plain, size
 
@@ -64,27 +65,7 @@ def outputs_get(
         _tell_left_out(session, session.client.left_out(run_id))
         return
     chosen = downloads.select(session.client.outputs(run_id), paths)
-    directory = to or Path(segment(run_id))
-    total = sum(each.size for each in chosen)
-    got, failures = [], list[GridAppsError]()
-    with transferring(Console(stderr=True), total=total) as progress:
-        task = progress.task_ids[0]
-        for each in chosen:
-            try:
-                path = session.client.download(
-                    run_id,
-                    each,
-                    to=directory,
-                    overwrite=overwrite,
-                    progressed=lambda count: progress.advance(task, count),
-                )
-            except GridAppsError as error:
-                # Continue after one bad output, but not after a full disk or a network failure.
-                if error.code not in ("unsafe-path", "exists", "corrupt"):
-                    raise
-                failures.append(error)
-            else:
-                got.append({"path": each.path, "file": str(path), "size": each.size, "sha256": each.sha256})
+    got, failures = _get_files(session, run_id, chosen, to or Path(segment(run_id)), overwrite=overwrite)
     session.result({"files": got}, *(plain(str(each["file"])) for each in got))
     for failure in failures:
         session.tell(str(failure))
@@ -110,6 +91,32 @@ def outputs_delete(session: Session, run_id: str, yes: bool) -> None:
 def _tell_left_out(session: Session, missing: LeftOutFiles) -> None:
     for line in left_out_lines(missing.left_out, count=missing.left_out_count):
         session.tell(line)
+
+
+def _get_files(
+    session: Session, run_id: str, chosen: list[Output], directory: Path, *, overwrite: bool
+) -> tuple[list[dict[str, Any]], list[GridAppsError]]:
+    """Download each; return what was written, and the failures that concern one output only."""
+    got, failures = [], []
+    with transferring(Console(stderr=True), total=sum(each.size for each in chosen)) as progress:
+        task = progress.task_ids[0]
+        for each in chosen:
+            try:
+                path = session.client.download(
+                    run_id,
+                    each,
+                    to=directory,
+                    overwrite=overwrite,
+                    progressed=lambda count: progress.advance(task, count),
+                )
+            except GridAppsError as error:
+                # Continue after one bad output, but not after a full disk or a network failure.
+                if error.code not in ("unsafe-path", "exists", "corrupt"):
+                    raise
+                failures.append(error)
+            else:
+                got.append({"path": each.path, "file": str(path), "size": each.size, "sha256": each.sha256})
+    return got, failures
 
 
 def _get_zip(session: Session, run_id: str, to: Path) -> None:
