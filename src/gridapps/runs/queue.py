@@ -11,22 +11,21 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Exists, F, QuerySet, Sum, Value
+from django.db.models import F, QuerySet, Value
 from django.db.models.functions import Coalesce, Now
 
 from gridapps.audit import record
 from gridapps.moves import move
-from gridapps.runs import hooks, lanes
+from gridapps.runs import lanes
 from gridapps.runs.errors import CancelRequested, LostLease
 from gridapps.runs.models import Attempt, Node, Output, Run, Task
 from gridapps.runs.reasons import NOT_ALLOWED
-from gridapps.runs.states import MOVES, TERMINAL, State, run_state
+from gridapps.runs.run_summary import refresh_run
+from gridapps.runs.states import MOVES, TERMINAL, State
 from gridapps.runs.store import CollectedFile
 
 MAX_ATTEMPTS = 3  # attempts that failed because of the platform; a failure of the program is final
 CANCELED = "Canceled."
-# What is derived from the tasks of a run, besides its state.
-_DERIVED = ("progress", "message", "version", "started_at", "ended_at", "reason", "reason_text")
 _QUEUE_LOCK = 0x67726964  # the advisory lock of PostgreSQL for taking tasks out of the queue
 
 
@@ -244,48 +243,6 @@ def lost(*, node: str, present: set[tuple[uuid.UUID, int]]) -> list[Claim]:
     ]
 
 
-def refresh_run(run_id: uuid.UUID, *, message: str | None = None, moved: bool = True) -> None:
-    """Derive a run's state and progress from its tasks. Call it in the transaction that changed a task.
-
-    `moved`: whether progress may have changed. Its cost grows with the number of tasks.
-    """
-    run = Run.objects.select_for_update().get(pk=run_id)
-    tasks = Task.objects.filter(run=run_id)
-    # One EXISTS for each state, because counting would read every task.
-    looks = [Exists(tasks.filter(state=state)) for state in State]
-    found = Run.objects.filter(pk=run_id).values_list(*looks).get()
-    before = run.state, run.progress
-    state = run_state({state: int(there) for state, there in zip(State, found, strict=True)})
-    if moved:
-        weighed = tasks.aggregate(
-            done=Sum(F("exportfile__points") * F("progress")), of=Sum(F("exportfile__points") * 1.0)
-        )
-        run.progress = min(max((weighed["done"] or 0) / weighed["of"], 0), 1)
-    run.version += 1
-    if message is not None:
-        run.message = message[:200]
-    starts = state != State.QUEUED and run.started_at is None
-    if starts:
-        run.started_at = _now()
-    if state in TERMINAL:
-        run.ended_at = _now()
-        worst = tasks.filter(state=state).exclude(reason="").order_by("index").first()
-        run.reason, run.reason_text = (worst.reason, worst.reason_text) if worst else ("", "")
-    _write(run, state)
-    hooks.announce(run, started=starts, before=before)
-
-
-def _write(run: Run, state: State) -> None:
-    """Write what was derived, under the lock on the run's row."""
-    row = Run.objects.filter(pk=run.pk)
-    derived = {name: getattr(run, name) for name in _DERIVED}
-    if state == run.state:
-        row.update(**derived)
-    elif not move(row, state, MOVES, **derived):
-        raise RuntimeError(f"The run {run.pk} is {run.state}, and its tasks make it {state}.")
-    run.state = state
-
-
 def _held(claim: Claim) -> QuerySet[Task]:
     return Task.objects.filter(pk=claim.task, token=claim.token, state=State.RUNNING)
 
@@ -336,7 +293,3 @@ def _lock() -> None:
 
 def _from_now(span: timedelta) -> Any:
     return Now() + Value(span)
-
-
-def _now() -> Any:
-    return Now()

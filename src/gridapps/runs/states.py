@@ -27,12 +27,11 @@ TERMINAL = ends(MOVES)
 ACTIVE = frozenset(State) - TERMINAL
 
 
-def run_state(tasks: dict[State, int]) -> State:
-    """The state of a run, derived from the number of its tasks in each state."""
-    present = {state for state, count in tasks.items() if count}
-    if not present <= TERMINAL:
-        return State.QUEUED if present == {State.QUEUED} else State.RUNNING
+def run_state(tasks: set[State]) -> State:
+    """The state of a run, derived from the states of its tasks."""
+    if not tasks <= TERMINAL:
+        return State.QUEUED if tasks == {State.QUEUED} else State.RUNNING
     for state in (State.CANCELED, State.FAILURE):
-        if state in present:
+        if state in tasks:
             return state
     return State.SUCCESS
