@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 from gridapps.runs import queue
 from gridapps.sandbox.fake import Ending, FakeSandbox
 from gridapps.sandbox.protocol import EngineUnavailable
-from gridapps.worker import attempt_signals, execution, leases, patience, periodic, worker
+from gridapps.worker import attempt_control, attempt_signals, leases, patience, periodic, time_limit, worker
 from gridapps.worker.worker import Worker
 
 Fault = Literal["kill", "database, before", "database, after", "engine, before", "engine, after"]
@@ -233,7 +233,7 @@ class _Bell:
 def install(patch: pytest.MonkeyPatch, clock: Clock, faults: Faults) -> None:
     """Replace the product's time, threads and bell by clock, stops and faults."""
     fake_time = SimpleNamespace(monotonic=clock.monotonic, sleep=clock.sleep)
-    for module in (worker, execution, leases, patience, periodic, attempt_signals):
+    for module in (worker, attempt_control, attempt_signals, leases, patience, periodic, time_limit):
         patch.setattr(module, "time", fake_time)
     patch.setattr(worker, "ThreadPoolExecutor", _Pool)
     patch.setattr(worker, "WorkerBell", _Bell)

@@ -25,7 +25,7 @@ from gridapps.runs.states import TERMINAL, State
 from gridapps.runs.store import AttemptFiles
 from gridapps.sandbox.fake import Call, Ending, FakeSandbox, Program
 from gridapps.sandbox.protocol import ContainerStuck, NoSpace, PullProgress, SandboxError, Unexplained
-from gridapps.worker import clearing, engine_watch, execution, patience, preparation, worker
+from gridapps.worker import clearing, container_watch, engine_watch, execution, patience, preparation, worker
 from gridapps.worker.leases import LeaseKeeper
 from gridapps.worker.local_node import LocalNode
 from gridapps.worker.node_images import NodeImages
@@ -37,9 +37,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(execution, "LOOK", 0.02)
+    monkeypatch.setattr(container_watch, "LOOK", 0.02)
     monkeypatch.setattr(patience, "PAUSE", 0.05)
-    monkeypatch.setattr(execution, "GRACE", 0.2)
+    monkeypatch.setattr(container_watch, "GRACE", 0.2)
     monkeypatch.setattr(execution, "PAUSE", 0.05)
     monkeypatch.setattr(worker, "BEAT", 0.02)
     monkeypatch.setattr(engine_watch, "WATCH", 0.1)

@@ -5,19 +5,15 @@ The steps return outcomes, and `Execution.run` alone acts on them. What the step
 """
 
 import logging
-import math
-import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Literal, TypeVar
 
 from gridapps.exports import stored_files
 from gridapps.registry.errors import NotAllowed
 from gridapps.runs import queue, store
 from gridapps.runs.errors import CancelRequested, LostLease
-from gridapps.runs.models import Run, Task
+from gridapps.runs.models import Task
 from gridapps.runs.queue import Claim
 from gridapps.runs.reasons import NOT_ALLOWED, RELEASED
 from gridapps.runs.states import State
@@ -35,22 +31,20 @@ from gridapps.sandbox.protocol import (
 )
 from gridapps.storage.interface import StorageUnavailable
 from gridapps.worker import collection
+from gridapps.worker.attempt_control import AttemptControl
 from gridapps.worker.attempt_signals import Signals, sleep
 from gridapps.worker.causes import cause
 from gridapps.worker.conclusion import conclude
+from gridapps.worker.container_watch import ContainerWatch
 from gridapps.worker.last_words import last_words
 from gridapps.worker.local_node import LocalNode
-from gridapps.worker.log_recording import LogRecorder
 from gridapps.worker.outcomes import Finished, GivenBack, Interrupted, LeaseLost, LeftRunning, Outcome
-from gridapps.worker.patience import Patience, persist
+from gridapps.worker.patience import persist
 from gridapps.worker.preparation import Preparation
+from gridapps.worker.time_limit import TimeLimit
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
-LOOK = 0.5  # seconds between two checks of log, progress and signals while a container runs
-HEARD = 15.0  # seconds between two notes that a program has written to its log
-GRACE = 5.0  # seconds between TERM and KILL
 UNFIT = 60.0  # seconds in which a node that the registry refuses claims nothing
 PAUSE = 2.0  # seconds before a task is given back after the first failure; then four times as long
 
@@ -59,36 +53,20 @@ class Execution:
     """One claim on one node."""
 
     def __init__(self, *, claim: Claim, node: LocalNode, signals: Signals) -> None:
-        self.claim = claim
-        self.node = node
-        self.signals = signals
-        self.name = node.container(claim)
-        self._patience = Patience(
-            attempt=self.name,
-            node=node.name,
-            waiting=signals.waiting,
-            note=lambda text: self._note(fraction=None, message=text),
-        )
+        self._claim = claim
+        self._node = node
+        self._signals = signals
+        self._control = AttemptControl(claim=claim, node=node, signals=signals)
+        self._name = self._control.name
         tasks = Task.objects.select_related("run__release__app", "exportfile")
-        self.task = persist(lambda: tasks.get(pk=claim.task))
-        run = self.task.run
-        self.limits = Limits(
-            cpus=run.cpus,
-            memory=run.memory,
-            disk=run.disk,
-            log=min(node.max_log, run.disk),
-            outputs=node.max_output_files,
-            inodes=inodes_for(node.max_output_files),
-        )
+        self._task = persist(lambda: tasks.get(pk=claim.task))
+        self._limits = _limits(self._task, node)
         self._files = store.AttemptFiles(claim.run, claim.index, claim.attempt)
+        self._time_limit = TimeLimit(seconds=self._task.run.time, deadline=self._task.deadline)
+        self._watch = ContainerWatch(
+            self._control, files=self._files, max_log=self._limits.log, time_limit=self._time_limit
+        )
         self._adopted = False
-        self._heard = -math.inf
-        self._log_before = 0  # where the log of a predecessor ends
-        self._stopped_for: Literal["", "cancel", "deadline"] = ""
-        # When the program's time is up, on the monotonic clock, because the system clock may jump.
-        self._time_up = math.inf
-        if self.task.deadline is not None:
-            self._limit_time((self.task.deadline - datetime.now(UTC)).total_seconds())
 
     def run(self, *, adopted: bool) -> None:
         """Carry the attempt to its outcome, and act on it."""
@@ -102,13 +80,13 @@ class Execution:
             case LeftRunning():
                 return
             case LeaseLost():
-                logger.warning("%s: lost its lease", self.name)
+                logger.warning("%s: lost its lease", self._name)
                 if self._runs_elsewhere():
                     return
         self._clean()
         if isinstance(outcome, GivenBack) and outcome.node_refused:
-            self.signals.waiting.set()  # the worker claims nothing meanwhile
-            sleep(UNFIT, until=(self.signals.stop, self.signals.leave))
+            self._signals.waiting.set()  # the worker claims nothing meanwhile
+            sleep(UNFIT, until=(self._signals.stop, self._signals.leave))
 
     def _guarded(self, step: Callable[[], Outcome]) -> Outcome:
         """The outcome of a step, also of one that raises."""
@@ -119,33 +97,33 @@ class Execution:
         except LostLease:
             return LeaseLost()
         except CancelRequested:
-            return Finished(state=State.CANCELED, reason="canceled", text=self._why_canceled())
+            return Finished(state=State.CANCELED, reason="canceled", text=self._control.why_canceled())
         except ContainerStuck as error:
             return self._stuck(error)
         except SandboxError as error:
-            logger.warning("%s failed: %s", self.name, error)
-            return GivenBack(reason="platform", text=f"Node {self.node.name}: {cause(error)}")
+            logger.warning("%s failed: %s", self._name, error)
+            return GivenBack(reason="platform", text=f"Node {self._node.name}: {cause(error)}")
         except Exception as error:
-            logger.exception("%s failed", self.name)
-            text = f"{type(error).__name__} on node {self.node.name}. The worker's log has the details."
+            logger.exception("%s failed", self._name)
+            text = f"{type(error).__name__} on node {self._node.name}. The worker's log has the details."
             return GivenBack(reason="platform", text=text)
 
     # The steps
 
     def _attempt(self) -> Outcome:
         """All steps up to the collected outputs."""
-        self._log_before = self._patiently(self._files.make)
+        log_before = self._control.patiently(self._files.make)
         if not self._adopted and (failure := self._start()) is not None:
             return failure
-        ended = self._watch()
+        ended = self._watch.follow(log_before=log_before)
         if ended is None:
-            text = f"The container vanished from node {self.node.name}."
+            text = f"The container vanished from node {self._node.name}."
             return GivenBack(reason="platform", text=text)
         verdict = judge(
             ended,
-            canceled=self._stopped_for == "cancel",
+            canceled=self._watch.stopped_for == "cancel",
             past_deadline=self._past_deadline(ended),
-            limits=self.limits,
+            limits=self._limits,
         )
         if verdict.reason == "platform":
             return GivenBack(reason="platform", text=verdict.text)
@@ -160,80 +138,37 @@ class Execution:
         except NotAllowed as error:
             return Finished(state=State.FAILURE, reason=NOT_ALLOWED, text=str(error))
         except NodeRefused as error:
-            text = f"Node {self.node.name} cannot pull images. {error}"
+            text = f"Node {self._node.name} cannot pull images. {error}"
             return GivenBack(reason=RELEASED, text=text, node_refused=True)
         except NameTaken:
-            logger.info("%s is running already: adopted", self.name)
+            logger.info("%s is running already: adopted", self._name)
         except ImageGone as error:  # removed after the pull
-            return GivenBack(reason="platform", text=f"Node {self.node.name}: {cause(error)}")
+            return GivenBack(reason="platform", text=f"Node {self._node.name}: {cause(error)}")
         except ImageUnavailable as error:
             return Finished(state=State.FAILURE, reason="image-refused", text=str(error))
         return None
 
     def _launch(self) -> None:
-        task = self.task
-        prepared = Preparation(
-            claim=self.claim,
-            task=task,
-            node=self.node,
-            patiently=self._patiently,
-            check=self._check_signals,
-            note=lambda text: self._note(fraction=None, message=text),
-        )
+        prepared = Preparation(self._control, self._task)
         source = prepared.input()
         with prepared.image() as image:
-            deadline = task.deadline = datetime.now(UTC) + timedelta(seconds=task.run.time)
-            self._limit_time(task.run.time)
-            launch = prepared.specification(image, source, self.limits, deadline)
-            persist(lambda: queue.starting(claim=self.claim, deadline=deadline))
-            self._patiently(lambda: self.node.sandbox.start(launch))
-
-    def _watch(self) -> Ended | None:
-        """Follow the container to its end; None if it has vanished."""
-        sandbox = self.node.sandbox
-        log = LogRecorder(
-            log=lambda: sandbox.log(self.name),
-            files=self._files,
-            limit=self.limits.log,
-            predecessor=self._log_before,
-        )
-        while True:
-            try:
-                ended = self._patiently(lambda: sandbox.wait(self.name, timeout=LOOK), cancelable=False)
-            except ContainerStuck as error:  # wait on, until the run is canceled or its time is up
-                self._note(fraction=None, message=str(error))
-                ended = None
-            except KeyError:
-                return None
-            if (latest := self._patiently(log.record, cancelable=False)) is not None:
-                self._note(fraction=latest.fraction, message=latest.message)
-            if log.grew:
-                self._note_heard()
-            if ended is not None:
-                return ended
-            if self.signals.cancel.is_set():
-                self._stop_for("cancel")
-            elif time.monotonic() >= self._time_up:
-                self._stop_for("deadline")
-            else:
-                self._check_signals()
-
-    def _stop_for(self, cause: Literal["cancel", "deadline"]) -> None:
-        self._stopped_for = cause
-        self._patiently(lambda: self.node.sandbox.stop(self.name, grace=GRACE), cancelable=False)
+            deadline = self._time_limit.start()
+            launch = prepared.specification(image, source, self._limits, deadline)
+            persist(lambda: queue.starting(claim=self._claim, deadline=deadline))
+            self._control.patiently(lambda: self._node.sandbox.start(launch))
 
     def _collect(self, ended: Ended, verdict: Verdict) -> Finished:
-        collected = self._patiently(
+        collected = self._control.patiently(
             lambda: collection.collect(
-                self.node.sandbox.outputs(self.name),
+                self._node.sandbox.outputs(self._name),
                 self._files.files,
-                max_bytes=self.limits.disk,
-                max_files=self.limits.outputs,
+                max_bytes=self._limits.disk,
+                max_files=self._limits.outputs,
             ),
             cancelable=False,
         )
         text = self._explained(verdict)
-        self._patiently(lambda: self._files.publish(collected.outputs), cancelable=False)
+        self._control.patiently(lambda: self._files.publish(collected.outputs), cancelable=False)
         if verdict.state == "CANCELED":
             text = self._remove_canceled()
         return conclude(ended, replace(verdict, text=text), collected)
@@ -243,7 +178,7 @@ class Execution:
         if verdict.reason not in OWN_FAILURES:
             return verdict.text
         output = self._files.files / collection.STDOUT
-        said = last_words(log=self._files.newest_log(), output=output, limits=self.limits)
+        said = last_words(log=self._files.newest_log(), output=output, limits=self._limits)
         return f"{verdict.text} {said}".strip()
 
     def _remove_canceled(self) -> str:
@@ -251,9 +186,9 @@ class Execution:
 
         Once the run is canceled its container is gone, or the text says that the node still holds it.
         """
-        text = self._why_canceled()
+        text = self._control.why_canceled()
         try:
-            self._patiently(lambda: self.node.sandbox.remove(self.name), cancelable=False)
+            self._control.patiently(lambda: self._node.sandbox.remove(self._name), cancelable=False)
         except ContainerStuck as error:
             return f"{text} {self._not_removed(error)}"
         return text
@@ -261,41 +196,41 @@ class Execution:
     def _stuck(self, error: ContainerStuck) -> Outcome:
         """The outcome when the engine answers, but does nothing about the container."""
         text = self._not_removed(error)
-        if self.signals.cancel.is_set():
-            text = f"{self._why_canceled()} {text}"
+        if self._signals.cancel.is_set():
+            text = f"{self._control.why_canceled()} {text}"
             return Finished(state=State.CANCELED, reason="canceled", text=text)
-        if self._stopped_for == "deadline":
+        if self._watch.stopped_for == "deadline":
             return Finished(state=State.FAILURE, reason="out-of-time", text=f"Out of time. {text}")
         return GivenBack(reason="platform", text=text)
 
     def _not_removed(self, error: ContainerStuck) -> str:
-        return f"Node {self.node.name} could not remove the container yet. {error}"
+        return f"Node {self._node.name} could not remove the container yet. {error}"
 
     # Acting on outcomes
 
     def _finish(self, outcome: Finished) -> Finished:
-        persist(lambda: queue.finish(claim=self.claim, **vars(outcome)))
+        persist(lambda: queue.finish(claim=self._claim, **vars(outcome)))
         self._files.remove_earlier()
         return outcome
 
     def _give_back(self, outcome: GivenBack) -> GivenBack:
         """Release the task. After a failure of the platform, pause first: the attempts are few, and what
         failed may be about to recover."""
-        signals = self.signals
-        if outcome.reason == "platform" and self.claim.attempt < queue.MAX_ATTEMPTS:
-            self._note(fraction=None, message=f"Will be retried soon: {outcome.text}")
-            pause = PAUSE * 4 ** (self.claim.attempt - 1)
+        signals = self._signals
+        if outcome.reason == "platform" and self._claim.attempt < queue.MAX_ATTEMPTS:
+            self._control.say(f"Will be retried soon: {outcome.text}")
+            pause = PAUSE * 4 ** (self._claim.attempt - 1)
             sleep(pause, until=(signals.cancel, signals.stop, signals.leave, signals.lost))
         try:
             self._files.publish_log()
         except (StorageUnavailable, OSError) as error:
-            logger.warning("%s: only the pieces of its log are kept: %s", self.name, error)
-        persist(lambda: queue.release(claim=self.claim, reason=outcome.reason, text=outcome.text))
+            logger.warning("%s: only the pieces of its log are kept: %s", self._name, error)
+        persist(lambda: queue.release(claim=self._claim, reason=outcome.reason, text=outcome.text))
         return outcome
 
     def _runs_elsewhere(self) -> bool:
         """Whether another worker has adopted this attempt, and with it the container and the files."""
-        same = Task.objects.filter(pk=self.claim.task, attempt=self.claim.attempt, state=State.RUNNING)
+        same = Task.objects.filter(pk=self._claim.task, attempt=self._claim.attempt, state=State.RUNNING)
         return persist(same.exists)
 
     def _clean(self) -> None:
@@ -308,62 +243,33 @@ class Execution:
             try:
                 step()
             except Exception:
-                logger.exception("%s: not removed yet", self.name)
-                self.signals.unclean.set()
+                logger.exception("%s: not removed yet", self._name)
+                self._signals.unclean.set()
 
     def _remove_container(self) -> None:
-        self.node.sandbox.stop(self.name, grace=0)
-        self.node.sandbox.remove(self.name)
-        stored_files.release(self.name)
+        self._node.sandbox.stop(self._name, grace=0)
+        self._node.sandbox.remove(self._name)
+        stored_files.release(self._name)
 
     def _tidy(self) -> None:
-        persist(lambda: store.tidy(task=self.claim.task, attempt=self.claim.attempt))
-
-    # What the steps use
-
-    def _check_signals(self) -> None:
-        """Raise Interrupted if the attempt must go no further here."""
-        if self.signals.lost.is_set():
-            raise Interrupted(LeaseLost())
-        if self.signals.leave.is_set():
-            raise Interrupted(LeftRunning())
-        if self.signals.stop.is_set():
-            text = f"Node {self.node.name} was stopped."
-            raise Interrupted(GivenBack(reason=RELEASED, text=text))
-        if self.signals.cancel.is_set():
-            text = self._why_canceled()
-            raise Interrupted(Finished(state=State.CANCELED, reason="canceled", text=text))
-
-    def _check_signals_unless_canceled(self) -> None:
-        if not self.signals.cancel.is_set():
-            self._check_signals()
-
-    def _patiently(self, action: Callable[[], T], *, cancelable: bool = True, alone: bool = False) -> T:
-        """See `Patience`. `cancelable` is false while a container may run, because a cancel must stop it."""
-        check = self._check_signals if cancelable else self._check_signals_unless_canceled
-        return self._patience(action, check=check, alone=alone)
-
-    def _note(self, *, fraction: float | None, message: str) -> None:
-        persist(lambda: queue.progress(claim=self.claim, fraction=fraction, message=message))
-
-    def _note_heard(self) -> None:
-        """Note that the program has written to its log, at most once in HEARD seconds."""
-        now = time.monotonic()
-        if now >= self._heard + HEARD:
-            self._heard = now
-            persist(lambda: queue.heard(claim=self.claim))
-
-    def _why_canceled(self) -> str:
-        return persist(lambda: Run.objects.get(pk=self.claim.run)).cancel_text or queue.CANCELED
-
-    def _limit_time(self, seconds: float) -> None:
-        self._time_up = time.monotonic() + min(max(seconds, 0), self.task.run.time)
+        persist(lambda: store.tidy(task=self._claim.task, attempt=self._claim.attempt))
 
     def _past_deadline(self, ended: Ended) -> bool:
         """Whether the deadline ended the program. One that ends by itself is in time, even if the system
         clock has jumped. The end of an adopted container may be older than its adoption, so the clock
         decides."""
-        if self._stopped_for == "deadline":
+        if self._watch.stopped_for == "deadline":
             return ended.interrupted
-        deadline = self.task.deadline
-        return self._adopted and deadline is not None and ended.ended_at >= deadline
+        return self._adopted and self._time_limit.was_up(ended)
+
+
+def _limits(task: Task, node: LocalNode) -> Limits:
+    run = task.run
+    return Limits(
+        cpus=run.cpus,
+        memory=run.memory,
+        disk=run.disk,
+        log=min(node.max_log, run.disk),
+        outputs=node.max_output_files,
+        inodes=inodes_for(node.max_output_files),
+    )
