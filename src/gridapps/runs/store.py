@@ -107,25 +107,14 @@ class AttemptFiles:
 
     def tail_pieces(self) -> list[tuple[int, int]]:
         """Offset and size of each piece of the newest lines, in order. Raises StorageUnavailable."""
-        if is_shared() and not self.tail.is_dir():
-            return []
-        entries = current().entries(f"{self.tail_key}/")
-        return sorted((int(entry.key.rpartition("/")[2]), entry.size) for entry in entries)
+        return _placement().tail_pieces(self)
 
     def make(self) -> int:
         """Make the directory, empty even if a worker died while it wrote there. Returns the offset behind the
         newest lines that it had written. Raises StorageUnavailable.
         """
         end = max((start + size for start, size in self.tail_pieces()), default=0)
-        if (shared := current().local(_TOP)) is not None:
-            check_present(shared)
-        else:
-            current().remove(self.key)
-        shutil.rmtree(self.directory, ignore_errors=True)
-        if shared is None:
-            self.directory.mkdir(parents=True)
-        else:
-            make_directories(shared, str(self.run), str(self.index), str(self.attempt))
+        _placement().make(self)
         return end
 
     def publish(self, outputs: Iterable[CollectedFile]) -> None:
@@ -133,44 +122,25 @@ class AttemptFiles:
 
         Raises OSError, StorageUnavailable.
         """
-        if is_shared():
-            settle(self.directory)
-            return
-        contents = {output.sha256: self.files / output.path for output in outputs}
-        with ThreadPoolExecutor(_UPLOADS, "upload") as pool:
-            uploads = [pool.submit(_put, self._content_key(name), path) for name, path in contents.items()]
-            try:
-                for upload in uploads:
-                    upload.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        self.publish_log()
+        _placement().publish(self, outputs)
 
     def publish_log(self) -> None:
         """Publish the log as it is now as the attempt's whole log."""
-        if not is_shared() and self.log.exists():
-            _put(self.log_key, self.log)
-            for piece in sorted(self.tail.glob("*")):
-                _put(self.tail_piece_key(int(piece.name)), piece)
+        _placement().publish_log(self)
 
     def leave(self) -> None:
         """Remove what is needed only while the attempt runs."""
-        if not is_shared():
-            shutil.rmtree(self.directory, ignore_errors=True)
-            _remove(self.pieces_key)
+        _placement().leave(self)
 
     def remove_files(self) -> None:
         """Remove the outputs of an attempt that did not end the task, and keep its log."""
         shutil.rmtree(self.files, ignore_errors=True)
-        if not is_shared():
-            _remove(self._files_key)
+        _placement().remove_objects(self.files_key)
 
     def remove(self) -> None:
         """Remove everything of the attempt."""
         shutil.rmtree(self.directory, ignore_errors=True)
-        if not is_shared():
-            _remove(self.key)
+        _placement().remove_objects(self.key)
 
     def remove_earlier(self) -> None:
         """Remove the files of the task's earlier attempts. Call it on the last attempt."""
@@ -178,11 +148,98 @@ class AttemptFiles:
             AttemptFiles(self.run, self.index, number).remove()
 
     @property
-    def _files_key(self) -> str:
+    def files_key(self) -> str:
+        """The prefix of the objects of the outputs."""
         return f"{self.key}/files"
 
-    def _content_key(self, sha256: str) -> str:
-        return f"{self._files_key}/{sha256}"
+    def content_key(self, sha256: str) -> str:
+        return f"{self.files_key}/{sha256}"
+
+
+class _InDirectory:
+    """Attempts are written below `top`, where every node and nginx read them: little is to be published."""
+
+    def __init__(self, top: Path) -> None:
+        self._top = top
+
+    def tail_pieces(self, files: AttemptFiles) -> list[tuple[int, int]]:
+        return _tail_pieces(files) if files.tail.is_dir() else []
+
+    def make(self, files: AttemptFiles) -> None:
+        check_present(self._top)
+        shutil.rmtree(files.directory, ignore_errors=True)
+        make_directories(self._top, str(files.run), str(files.index), str(files.attempt))
+
+    def publish(self, files: AttemptFiles, outputs: Iterable[CollectedFile]) -> None:  # noqa: ARG002
+        settle(files.directory)
+
+    def publish_log(self, files: AttemptFiles) -> None:
+        """It is where it belongs."""
+
+    def leave(self, files: AttemptFiles) -> None:
+        """Everything stays."""
+
+    def remove_objects(self, key: str) -> None:
+        """There are none."""
+
+    def attempts(self) -> Iterator[tuple[str, ...]]:
+        """Run, index and number of each attempt, as the names of directories."""
+        return (path.parts[-3:] for path in sorted(self._top.glob("*/*/*")) if path.is_dir())
+
+
+class _InObjects:
+    """Attempts are written on their node, and published to S3."""
+
+    def tail_pieces(self, files: AttemptFiles) -> list[tuple[int, int]]:
+        return _tail_pieces(files)
+
+    def make(self, files: AttemptFiles) -> None:
+        current().remove(files.key)
+        shutil.rmtree(files.directory, ignore_errors=True)
+        files.directory.mkdir(parents=True)
+
+    def publish(self, files: AttemptFiles, outputs: Iterable[CollectedFile]) -> None:
+        contents = {output.sha256: files.files / output.path for output in outputs}
+        with ThreadPoolExecutor(_UPLOADS, "upload") as pool:
+            uploads = [pool.submit(_put, files.content_key(name), path) for name, path in contents.items()]
+            try:
+                for upload in uploads:
+                    upload.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        self.publish_log(files)
+
+    def publish_log(self, files: AttemptFiles) -> None:
+        if files.log.exists():
+            _put(files.log_key, files.log)
+            for piece in sorted(files.tail.glob("*")):
+                _put(files.tail_piece_key(int(piece.name)), piece)
+
+    def leave(self, files: AttemptFiles) -> None:
+        shutil.rmtree(files.directory, ignore_errors=True)
+        self.remove_objects(files.pieces_key)
+
+    def remove_objects(self, key: str) -> None:
+        """Remove them if the storage answers; otherwise `gridapps-server tidy` finds them later."""
+        try:
+            current().remove(key)
+        except StorageUnavailable as error:
+            logger.warning("%s is left: %s", key, error)
+
+    def attempts(self) -> Iterator[tuple[str, ...]]:
+        return (tuple(entry.key.split("/")[1:4]) for entry in current().entries(f"{_TOP}/"))
+
+
+def _placement() -> _InDirectory | _InObjects:
+    """Where the attempts of this instance are, by its settings."""
+    top = current().local(_TOP)
+    return _InObjects() if top is None else _InDirectory(top)
+
+
+def _tail_pieces(files: AttemptFiles) -> list[tuple[int, int]]:
+    entries = current().entries(f"{files.tail_key}/")
+    return sorted((int(entry.key.rpartition("/")[2]), entry.size) for entry in entries)
 
 
 def run_key(run: UUID) -> str:
@@ -192,12 +249,7 @@ def run_key(run: UUID) -> str:
 
 def attempts() -> Iterator[AttemptFiles]:
     """Every attempt that has files in the storage, run by run. Raises StorageUnavailable."""
-    top = current().local(_TOP)
-    if top is not None:
-        parts = (path.parts[-3:] for path in sorted(top.glob("*/*/*")) if path.is_dir())
-    else:
-        parts = (tuple(entry.key.split("/")[1:4]) for entry in current().entries(f"{_TOP}/"))
-    for found, _ in groupby(parts):
+    for found, _ in groupby(_placement().attempts()):
         try:
             run, index, attempt = found
             yield AttemptFiles(UUID(run), int(index), int(attempt))
@@ -218,7 +270,7 @@ def private_url(output: Output) -> str | None:
 
 def read(output: Output, *, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
     """The bytes of an output that is an object. Raises StorageUnavailable, Missing."""
-    return current().read(_attempt(output)._content_key(output.sha256), start=start, stop=stop)
+    return current().read(_attempt(output).content_key(output.sha256), start=start, stop=stop)
 
 
 def tidy(*, task: UUID, attempt: int) -> None:
@@ -254,11 +306,3 @@ def _attempt(output: Output) -> AttemptFiles:
 def _put(key: str, source: Path) -> None:
     with source.open("rb") as file:
         current().put(key, file, size=source.stat().st_size)
-
-
-def _remove(key: str) -> None:
-    """Remove it if the storage answers; otherwise `gridapps-server tidy` finds it later."""
-    try:
-        current().remove(key)
-    except StorageUnavailable as error:
-        logger.warning("%s is left: %s", key, error)
