@@ -1,17 +1,14 @@
 """The images that a node keeps. When they exceed a limit, the least recently used are dropped.
 
-An engine drops no images by itself. Every image that the worker pulls is first recorded in a directory of the
-node: a file with the image's reference, whose modification time is the time of the last use. A restarted
-worker reads the times from there. Other images in the engine are left alone. If an image has another name as
-well, only the worker's name is removed.
+An engine drops no images by itself. Every image that the worker pulls is recorded first (`image_records`).
+Other images in the engine are left alone. If an image has another name as well, only the worker's name is
+removed.
 
 A lease in the process keeps an image that an attempt is about to start. After the start the engine keeps it,
 because it drops no image of a container.
 """
 
-import hashlib
 import logging
-import os
 import threading
 import time
 from collections import Counter
@@ -20,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gridapps.sandbox.protocol import NoSpace, PullProgress, Sandbox, SandboxError
+from gridapps.worker.image_records import ImageRecords
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +30,7 @@ class NodeImages:
 
     def __init__(self, directory: Path, *, sandbox: Sandbox, limit: int) -> None:
         """`limit`: bytes of unpacked images, counting each layer once; 0 means no limit."""
-        self._directory = directory
+        self._records = ImageRecords(directory)
         self._sandbox = sandbox
         self._limit = limit
         self._changed = threading.Condition()
@@ -62,7 +60,9 @@ class NodeImages:
         When the engine's disk is full, the older half of the images is dropped, so a retry may succeed. For
         the same image that happens at most once in `ONCE_IN` seconds.
         """
-        self._note(reference)
+        with self._changed:
+            if self._records.note_use(reference):
+                self._arriving.add(reference)
         try:
             progress = self._sandbox.pull(reference, token=token, timeout=timeout)
         except NoSpace:
@@ -107,24 +107,24 @@ class NodeImages:
         if not self._trimming.acquire(blocking=False):
             return []
         try:
-            kept = self._kept()
-            may_stay = until(_size(kept.values()))
-            dropped = []
-            for reference in list(kept):
-                if _size(kept.values()) <= may_stay:
-                    break
-                if self._drop(reference):
-                    logger.info("%s: dropped, because it was the least recently used", reference)
-                    del kept[reference]
-                    dropped.append(reference)
-            return dropped
+            return list(self._dropped(self._kept(), until=until))
         finally:
             self._trimming.release()
+
+    def _dropped(self, kept: dict[str, Mapping[str, int]], *, until: Callable[[int], int]) -> Iterator[str]:
+        target = until(_size(kept.values()))
+        for reference in list(kept):
+            if _size(kept.values()) <= target:
+                return
+            if self._drop(reference):
+                logger.info("%s: dropped, because it was the least recently used", reference)
+                del kept[reference]
+                yield reference
 
     def _kept(self) -> dict[str, Mapping[str, int]]:
         """The layers of each present image, the least recently used first. Forgets the others."""
         kept = {}
-        for reference in self._noted():
+        for reference in self._records.references():
             layers = self._sandbox.layers(reference)
             if layers is not None:
                 kept[reference] = layers
@@ -141,31 +141,12 @@ class NodeImages:
         try:
             gone = self._sandbox.drop(reference)
             if gone:
-                self._file(reference).unlink(missing_ok=True)
+                self._records.forget(reference)
             return gone
         finally:
             with self._changed:
                 self._going.remove(reference)
                 self._changed.notify_all()
-
-    def _note(self, reference: str) -> None:
-        file = self._file(reference)
-        with self._changed:
-            if not file.exists():
-                self._directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-                new = file.with_suffix(".new")
-                new.write_text(reference)
-                new.rename(file)
-                self._arriving.add(reference)
-            os.utime(file)
-
-    def _noted(self) -> list[str]:
-        """The recorded references, the least recently used first."""
-        files = [(file.stat().st_mtime_ns, file) for file in self._directory.glob("*.image")]
-        return [file.read_text() for _, file in sorted(files)]
-
-    def _file(self, reference: str) -> Path:
-        return self._directory / f"{hashlib.sha256(reference.encode()).hexdigest()}.image"
 
 
 def _size(images: Iterable[Mapping[str, int]]) -> int:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from django.db import Error as DatabaseError
@@ -122,38 +123,44 @@ class Worker:
 
     def _jobs(self, pool: ThreadPoolExecutor, place: str) -> list[Periodic]:
         """What the loop does, in this order. A job that fails delays those after it to the next turn."""
-
-        def submit(claim: Claim, *, adopted: bool = True) -> None:
-            pool.submit(self._execute, claim, self._attempts.add(claim), adopted)
-
-        def take_over() -> None:
-            self._registration.register(place)
-            self._report_alive()
-            self._reconciler.adopt(submit)
-
-        def fill() -> None:
-            # Here and not in the thread that reports: a storage on the network may not answer for a while.
-            if self._disk.is_short():
-                return
-            while claim := self._claim():
-                submit(claim, adopted=False)
-
-        def trim() -> None:
-            if self._node.images.due():
-                pool.submit(self._trim_images)
-
-        def sweep() -> None:
-            pool.submit(_sweep_outputs, self._sweep)
-
         return [
             self._examine,
-            Periodic(take_over, every=math.inf),
+            Periodic(partial(self._take_over, pool, place), every=math.inf),
             Periodic(self._leases.expire, every=EXPIRE),
             self._reconcile,
-            Periodic(sweep, every=SWEEP, early=retention.has_files_left, pause=RETRY),
-            Periodic(trim, every=0),
-            Periodic(fill, every=0),
+            Periodic(
+                partial(self._start_sweep, pool),
+                every=SWEEP,
+                early=retention.has_files_left,
+                pause=RETRY,
+            ),
+            Periodic(partial(self._start_trim, pool), every=0),
+            Periodic(partial(self._fill, pool), every=0),
         ]
+
+    def _take_over(self, pool: ThreadPoolExecutor, place: str) -> None:
+        """Become the worker of the node, and adopt the attempts of the previous one."""
+        self._registration.register(place)
+        self._report_alive()
+        self._reconciler.adopt(partial(self._submit, pool, adopted=True))
+
+    def _fill(self, pool: ThreadPoolExecutor) -> None:
+        """Claim tasks for all free slots."""
+        # Here and not in the thread that reports: a storage on the network may not answer for a while.
+        if self._disk.is_short():
+            return
+        while claim := self._claim():
+            self._submit(pool, claim, adopted=False)
+
+    def _start_trim(self, pool: ThreadPoolExecutor) -> None:
+        if self._node.images.due():
+            pool.submit(self._trim_images)
+
+    def _start_sweep(self, pool: ThreadPoolExecutor) -> None:
+        pool.submit(_sweep_outputs, self._sweep)
+
+    def _submit(self, pool: ThreadPoolExecutor, claim: Claim, *, adopted: bool) -> None:
+        pool.submit(self._execute, claim, self._attempts.add(claim), adopted)
 
     def _loop(self, jobs: list[Periodic], bell: WorkerBell) -> None:
         while not self._stopping.is_set():
