@@ -58,13 +58,18 @@ def _faults(value: object, pointer: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, (list, tuple)):
         for index, each in enumerate(value):
             yield from _faults(each, f"{pointer}/{index}")
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield pointer, f"{value} is not a JSON number"
-    elif isinstance(value, str):
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            yield pointer, f"{value[:_SHOWN]!r} contains half a character (a lone surrogate)"
-    elif value is not None and not isinstance(value, (bool, int, float)):
-        yield pointer, f"a {type(value).__name__} is not a JSON value"
+    elif fault := _fault_of_scalar(value):
+        yield pointer, fault
+
+
+def _fault_of_scalar(value: object) -> str:
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else f"{value} is not a JSON number"
+    if isinstance(value, str):
+        is_text = not any("\ud800" <= character <= "\udfff" for character in value)
+        return "" if is_text else f"{value[:_SHOWN]!r} contains half a character (a lone surrogate)"
+    is_json = value is None or isinstance(value, (bool, int))
+    return "" if is_json else f"a {type(value).__name__} is not a JSON value"
 
 
 def _finite(text: str) -> float:

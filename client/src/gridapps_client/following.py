@@ -59,32 +59,51 @@ def follow_log(transport: Transport, run_id: str, *, task: int | None = None) ->
 
     When many clients wait, the instance ends the stream early, and this asks again some seconds later.
     """
-    params = {"follow": "1"} | ({} if task is None else {"task": str(task)})
-    path, seen, patience, connected = f"{BASE}/runs/{segment(run_id)}/log", Seen(), _Patience(), False
-    last = ""  # id of the last event
-    while True:
-        headers = {"Last-Event-ID": last} if last else {}
+    stream = _LogStream(transport, run_id, task=task)
+    patience = _Patience()
+    while not stream.ended:
         try:
-            with transport.stream("GET", path, params=params, headers=headers, patience=_LONG_POLL) as answer:
-                connected = True
-                if not last:
-                    seen.restarted()
-                for event in events(lines(transport.chunks(answer))):
-                    patience.answered()
-                    last = event.number
-                    if event.name == "end":
-                        return
-                    if event.name == "begin":
-                        seen.restarted()
-                    if event.name == "line" and seen.new(line := log_line(event)):
-                        yield line
+            yield from stream.read(patience)
         except Unreachable as error:
-            if not patience.pause() or not (connected or error.code == "unavailable"):
+            if not patience.pause() or not (stream.connected or error.code == "unavailable"):
                 raise
         else:
-            # No end event: the instance is stopping, or has no place for another client that waits.
-            patience.answered()
-            time.sleep(_POLL)
+            if not stream.ended:  # the instance is stopping, or too many clients wait
+                patience.answered()
+                time.sleep(_POLL)
+
+
+class _LogStream:
+    """The events of a run's log, over as many connections as it takes."""
+
+    def __init__(self, transport: Transport, run_id: str, *, task: int | None) -> None:
+        self._transport = transport
+        self._path = f"{BASE}/runs/{segment(run_id)}/log"
+        self._params = {"follow": "1"} | ({} if task is None else {"task": str(task)})
+        self._seen = Seen()
+        self._last = ""  # id of the last event
+        self.connected = False  # whether a connection was ever made
+        self.ended = False  # whether the run has ended, and everything was read
+
+    def read(self, patience: _Patience) -> Iterator[Line]:
+        """New lines from one connection, until it or the log ends. Raises Unreachable."""
+        headers = {"Last-Event-ID": self._last} if self._last else {}
+        with self._transport.stream(
+            "GET", self._path, params=self._params, headers=headers, patience=_LONG_POLL
+        ) as answer:
+            self.connected = True
+            if not self._last:
+                self._seen.restarted()
+            for event in events(lines(self._transport.chunks(answer))):
+                patience.answered()
+                self._last = event.number
+                if event.name == "end":
+                    self.ended = True
+                    return
+                if event.name == "begin":
+                    self._seen.restarted()
+                if event.name == "line" and self._seen.new(line := log_line(event)):
+                    yield line
 
 
 class _Patience:

@@ -134,15 +134,20 @@ def _faults_of(where: str, schema: dict[str, Any], known: dict[str, dict[str, An
             yield where + pointer([keyword]), f"{keyword} is not supported: {_REFUSED[keyword]}."
     if where and "$schema" in schema:
         yield f"{where}/$schema", "$schema is only for the top of the schema."
-    if "$ref" in schema:
-        reference = schema["$ref"]
-        if not isinstance(reference, str) or not reference.startswith("#"):
-            yield f"{where}/$ref", "Only references within the schema are followed, such as #/$defs/name."
-        elif reference.removeprefix("#") not in known or reference == "#/":
-            yield (
-                f"{where}/$ref",
-                "There is no schema at this place. (Write names as they are, without % codes.)",
-            )
+    if "$ref" in schema and (fault := _fault_of_reference(schema["$ref"], known)):
+        yield f"{where}/$ref", fault
+    yield from _faults_of_patterns(where, schema)
+
+
+def _fault_of_reference(reference: object, known: dict[str, dict[str, Any]]) -> str:
+    if not isinstance(reference, str) or not reference.startswith("#"):
+        return "Only references within the schema are followed, such as #/$defs/name."
+    if reference.removeprefix("#") not in known or reference == "#/":
+        return "There is no schema at this place. (Write names as they are, without % codes.)"
+    return ""
+
+
+def _faults_of_patterns(where: str, schema: dict[str, Any]) -> Iterator[Fault]:
     patterns = [("/pattern", schema.get("pattern"))]
     if isinstance(schema.get("patternProperties"), dict):
         patterns += [(pointer(["patternProperties", name]), name) for name in schema["patternProperties"]]

@@ -196,13 +196,7 @@ class _Planner:
         releases = list(valid.values_list("digest", flat=True))  # first: what is pushed from now on is young
         there = _Manifests(self._disk, files)
         kept = there.needed(releases)
-        for tag, digest in files.tags().items():
-            if digest not in kept.manifests and self._is_old(files.tag(tag)):
-                yield Removal(Removable.TAG, files.tag(tag), name, line=f"tag {name}:{tag}")
-                continue
-            for path in files.history(tag):
-                if path.name not in digest and self._is_old(path):
-                    yield Removal(Removable.PAST, path, name)
+        yield from self._tags(name, files, kept)
         if any(each.touched > self.now - GIVEN_UP for each in files.uploads()):
             return  # a push is under way, and may have begun longer ago than the grace period
         young = {digest for digest in there.found if not self._is_old(files.revision(digest))}
@@ -216,6 +210,16 @@ class _Planner:
             if self._is_old(files.layer(digest)):
                 self._unlinked[name].add(digest)
                 yield Removal(Removable.LINK, files.layer(digest), name, digest, f"link {name}@{digest}")
+
+    def _tags(self, name: str, files: Files, kept: _Needed) -> Iterator[Removal]:
+        """The tags of manifests that are not kept, and what the other tags named before."""
+        for tag, digest in files.tags().items():
+            if digest not in kept.manifests and self._is_old(files.tag(tag)):
+                yield Removal(Removable.TAG, files.tag(tag), name, line=f"tag {name}:{tag}")
+                continue
+            for path in files.history(tag):
+                if path.name not in digest and self._is_old(path):
+                    yield Removal(Removable.PAST, path, name)
 
     def _blobs(self) -> Iterator[Removal]:
         linked: set[str] = set()

@@ -59,27 +59,31 @@ class Service:
 
     def _answer(self, request: Message) -> object:
         """The result of a call. Calls without a result are in `_do`."""
-        sandbox = self._sandbox
         match request:
             case messages.Version():
-                return sandbox.version()
+                return self._sandbox.version()
             case messages.Held():
-                return sandbox.held()
+                return self._sandbox.held()
             case messages.Changed():
                 return self._changed(request.timeout)
-            case messages.Layers():  # images of others are hidden from this instance
-                return sandbox.layers(request.image) if self._policy.is_ours(request.image) else None
-            case messages.Drop():
-                return sandbox.drop(request.image) if self._policy.is_ours(request.image) else True
-            case messages.Pull():
-                self._check_image(request.image)
-                return sandbox.pull(request.image, token=request.token, timeout=request.timeout)
+            case messages.Layers() | messages.Drop() | messages.Pull():
+                return self._about_image(request)
             case messages.Wait():
                 return self._wait(request.name, request.timeout)
             case messages.Residents():
                 return self._residents(request.labels)
         self._do(request)
         return None
+
+    def _about_image(self, request: messages.Layers | messages.Drop | messages.Pull) -> object:
+        """Images of others are hidden from this instance."""
+        if isinstance(request, messages.Pull):
+            self._check_image(request.image)
+            return self._sandbox.pull(request.image, token=request.token, timeout=request.timeout)
+        is_ours = self._policy.is_ours(request.image)
+        if isinstance(request, messages.Layers):
+            return self._sandbox.layers(request.image) if is_ours else None
+        return self._sandbox.drop(request.image) if is_ours else True
 
     def _do(self, request: Message) -> None:
         sandbox = self._sandbox

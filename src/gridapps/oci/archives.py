@@ -210,15 +210,10 @@ def _entry(block: bytes, form: bytes, extended: _Extended) -> TarEntry:
     records = extended.records
     name = records.get(b"path", _name(block, form))
     kind = _kind(block[156:157], name)
-    size = _size(block[124:136])
     _number(block[100:108]), _number(block[136:148])  # mode and time
     if any(not 0 <= _number(field) < _LARGEST_OWNER for field in (block[108:116], block[116:124])):
         raise Invalid(f"has {_shown(name)} with an owner that no file system can name.")
-    if b"size" in records:
-        given = int(records[b"size"])
-        if size != given and (size or given < _LARGEST_OCTAL):
-            raise Invalid(f"has {_shown(name)} with two sizes.")
-        size = given
+    size = _content_size(block, records, name)
     if size and kind is not EntryKind.FILE:
         raise Invalid(f"has {_shown(name)}, which is not a file, with content.")
     path = _path(name, what="a file")
@@ -233,6 +228,18 @@ def _entry(block: bytes, form: bytes, extended: _Extended) -> TarEntry:
     if kind in (EntryKind.CHARACTER_DEVICE, EntryKind.BLOCK_DEVICE):
         device = (_number(block[329:337]), _number(block[337:345]))
     return TarEntry(kind, path, size, target, device, extended.size)
+
+
+def _content_size(block: bytes, records: dict[bytes, bytes], name: bytes) -> int:
+    """The size in the header, or that of the extended header, which may only add what octal digits cannot
+    hold."""
+    size = _size(block[124:136])
+    if b"size" not in records:
+        return size
+    given = int(records[b"size"])
+    if size != given and (size or given < _LARGEST_OCTAL):
+        raise Invalid(f"has {_shown(name)} with two sizes.")
+    return given
 
 
 def _kind(written: bytes, name: bytes) -> EntryKind:
@@ -274,22 +281,25 @@ def _records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _judge_record(key: bytes, value: bytes) -> None:
     if key.startswith(b"GNU.sparse") or key == b"SCHILY.realsize":
         raise Invalid("has a sparse file.")
-    if key in (b"path", b"linkpath"):
-        sound = bool(value) and b"\0" not in value
-    elif key == b"size":
-        if not value.isdigit() or len(value) > 18:
-            raise Invalid("has a file without a size.")
-        sound = True
-    elif key in (b"uid", b"gid"):
-        sound = value.isdigit() and len(value) <= 10 and int(value) < _LARGEST_OWNER
-    elif key in (b"mtime", b"atime", b"ctime"):
-        sound = bool(_TIME.fullmatch(value))
-    elif key.startswith(b"SCHILY.xattr."):
-        sound = bool(_ATTRIBUTE.fullmatch(key.removeprefix(b"SCHILY.xattr.")))
-    else:
-        sound = bool(_IGNORED.fullmatch(key)) and b"\0" not in value
-    if not sound:
+    if key == b"size" and (not value.isdigit() or len(value) > 18):
+        raise Invalid("has a file without a size.")
+    if not _is_sound(key, value):
         raise Invalid(f"has an extended header with {_shown(key)}, which is not supported: {_shown(value)}.")
+
+
+def _is_sound(key: bytes, value: bytes) -> bool:
+    """Whether the value of a record is one that all engines read in the same way."""
+    if key == b"size":
+        return True  # judged before
+    if key in (b"path", b"linkpath"):
+        return bool(value) and b"\0" not in value
+    if key in (b"uid", b"gid"):
+        return value.isdigit() and len(value) <= 10 and int(value) < _LARGEST_OWNER
+    if key in (b"mtime", b"atime", b"ctime"):
+        return bool(_TIME.fullmatch(value))
+    if key.startswith(b"SCHILY.xattr."):
+        return bool(_ATTRIBUTE.fullmatch(key.removeprefix(b"SCHILY.xattr.")))
+    return bool(_IGNORED.fullmatch(key)) and b"\0" not in value
 
 
 def _size(field: bytes) -> int:

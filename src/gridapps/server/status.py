@@ -48,11 +48,7 @@ def examine(settings: Environment) -> dict[str, Any]:
 
 def _faults(found: dict[str, Any]) -> Iterator[str]:
     """A sentence for each thing that keeps the instance from its work, or soon will."""
-    if not found["parts"]:
-        yield "No part was ever started in this data directory."
-    for name, runs in found["parts"].items():
-        if not runs:
-            yield f"The part {name} does not run: read log/{name}.log."
+    yield from _faults_of_parts(found["parts"])
     yield from _faults_of_disk("This machine", found["disk"])
     if found["database"]:
         yield f"The database does not answer: {found['database']}."
@@ -66,6 +62,14 @@ def _faults(found: dict[str, Any]) -> Iterator[str]:
         yield f"The leases of {_many(len(late))} have run out, and no worker gives them back."
     if found["hooks"]["oldest"] > OLD:
         yield f"A delivery of a hook waits for {_span(found['hooks']['oldest'])}: read log/courier.log."
+
+
+def _faults_of_parts(parts: dict[str, bool]) -> Iterator[str]:
+    if not parts:
+        yield "No part was ever started in this data directory."
+    for name, runs in parts.items():
+        if not runs:
+            yield f"The part {name} does not run: read log/{name}.log."
 
 
 def _faults_of_node(node: dict[str, Any]) -> Iterator[str]:

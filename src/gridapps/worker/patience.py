@@ -55,28 +55,33 @@ class Patience:
                     raise
                 logger.warning("%s: retrying: %s", self.attempt, error)
                 time.sleep(PAUSE)
-                check()
             except (*_UNAVAILABLE, OSError) as error:
-                if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                if not _may_pass(error, waited=time.monotonic() - began):
                     raise
-                if isinstance(error, _LIMITED) and time.monotonic() > began + LONGEST:
-                    raise
-                if not (alone and isinstance(error, NoSpace)):
-                    self.waiting.set()
-                self._wait_for(error, note=not noted)
+                self._wait_for(error, note=not noted, alone=alone)
                 noted = True
-                check()
             else:
                 self.waiting.clear()
                 if noted:
                     self.note("")
                 return result
+            check()
 
-    def _wait_for(self, error: Exception, *, note: bool) -> None:
+    def _wait_for(self, error: Exception, *, note: bool, alone: bool) -> None:
+        if not (alone and isinstance(error, NoSpace)):
+            self.waiting.set()
         logger.warning("%s: waiting on node %s: %s", self.attempt, self.node, error)
         if note:
             self.note(f"Waiting on node {self.node}: {cause(error)}")
         time.sleep(PAUSE)
+
+
+def _may_pass(error: Exception, *, waited: float) -> bool:
+    """Whether to wait on, after `waited` seconds: the error is a lack of space or of a service, and the task
+    itself did not cause it for too long."""
+    if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return False
+    return not isinstance(error, _LIMITED) or waited <= LONGEST
 
 
 def persist(statement: Callable[[], T]) -> T:
