@@ -230,7 +230,7 @@ def counts_of_app(rows: Rows, name: str, total: int) -> list[Measured]:
 
     def count() -> None:
         counts._counted.cache_clear()
-        counts.of_app(rows.release.app)
+        counts.counts_of_app(rows.release.app)
 
     took = cost(count, 5)
     at_most = {"postgresql": 5, "sqlite": 20}[connection.vendor]  # once a day for each process

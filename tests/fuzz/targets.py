@@ -103,7 +103,7 @@ def registry_uri(data: bytes) -> None:
     uri = data.decode("latin-1")
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
         with contextlib.suppress(Denied):
-            access = permits.of_request(method=method, uri=uri)
+            access = permits.access_for_request(method=method, uri=uri)
             permits.registry_of(access)
             subject = permits.subject_of(uri)
             path = uri.partition("?")[0]
@@ -117,7 +117,7 @@ def registry_uri(data: bytes) -> None:
 def token_scope(data: bytes) -> None:
     """The scopes of a token request."""
     with contextlib.suppress(Denied):
-        for name, actions in permits.of_scopes([data.decode("utf-8", "replace")]).items():
+        for name, actions in permits.access_for_scopes([data.decode("utf-8", "replace")]).items():
             assert name
             assert set(actions) <= {"push", "pull"}
 

@@ -187,7 +187,7 @@ django.setup()
 from datetime import timedelta
 from django.conf import settings
 from gridapps.hooks.courier import Courier
-from gridapps.server.commands.parts import courier_of
+from gridapps.server.commands.part_commands import courier_of
 settings.DATABASES["default"]["NAME"] = sys.argv[1]
 mine = courier_of(settings.GRIDAPPS)
 mine._lease = timedelta(seconds=2)

@@ -34,13 +34,13 @@ UPLOAD = "5f8b2a5e-7d1c-4e3b-9f57-0e2b8b3f9a11"
     ],
 )
 def test_requests_of_a_push_or_pull(method: str, uri: str, actions: list[str]) -> None:
-    assert {name: list(may) for name, may in permits.of_request(method=method, uri=uri).items()} == {
+    assert {name: list(may) for name, may in permits.access_for_request(method=method, uri=uri).items()} == {
         "roads": actions
     }
 
 
 def test_a_mount_needs_both_repositories() -> None:
-    access = permits.of_request(
+    access = permits.access_for_request(
         method="POST", uri=f"/v2/roads/blobs/uploads/?mount={DIGEST}&from=rivers&from=%6cakes"
     )
     assert access == {"rivers": ("pull",), "lakes": ("pull",), "roads": ("push", "pull")}
@@ -84,13 +84,13 @@ def test_a_mount_needs_both_repositories() -> None:
 )
 def test_everything_else_is_denied(method: str, uri: str) -> None:
     with pytest.raises(Denied):
-        permits.of_request(method=method, uri=uri)
+        permits.access_for_request(method=method, uri=uri)
 
 
 @given(method=st.sampled_from(["GET", "PUT", "POST", "PATCH", "DELETE"]), tail=st.text(max_size=40))
 def test_what_is_granted_is_for_the_name_that_the_path_begins_with(method: str, tail: str) -> None:
     try:
-        access = permits.of_request(method=method, uri=f"/v2/roads/{tail}")
+        access = permits.access_for_request(method=method, uri=f"/v2/roads/{tail}")
     except Denied:
         return
     path = tail.partition("?")[0]
@@ -102,8 +102,8 @@ def test_what_is_granted_is_for_the_name_that_the_path_begins_with(method: str, 
 
 def test_scopes_of_a_token() -> None:
     asked = ["repository:roads:push,pull repository:rivers:pull", "repository:rivers:push"]
-    assert permits.of_scopes(asked) == {"roads": ["pull", "push"], "rivers": ["pull", "push"]}
-    assert permits.of_scopes([]) == {}
+    assert permits.access_for_scopes(asked) == {"roads": ["pull", "push"], "rivers": ["pull", "push"]}
+    assert permits.access_for_scopes([]) == {}
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_scopes_of_a_token() -> None:
 )
 def test_scopes_that_nobody_gets(scope: str) -> None:
     with pytest.raises(Denied):
-        permits.of_scopes([scope])
+        permits.access_for_scopes([scope])
 
 
 def test_foreign_deleted_and_absent_apps_look_the_same(developer: Developer, cast: Cast) -> None:

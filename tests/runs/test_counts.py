@@ -36,7 +36,7 @@ def test_runs_and_tasks_are_counted_by_release_and_whether_they_are_the_owners(
     end(make_run(owner="other"), State.FAILURE, ago=timedelta(days=30))
     end(make_run(owner="other"), State.CANCELED, ago=timedelta(days=30, seconds=1))
     end(make_run(owner="developer", points=(1, 1)), State.SUCCESS, ago=timedelta(days=400))
-    found = counts.of_app(release.app)
+    found = counts.counts_of_app(release.app)
     (recent,), (ever,) = found.recent, found.in_all
     assert recent.release == ever.release == release.digest
     assert recent.others.runs == NOTHING | {State.SUCCESS: 1, State.FAILURE: 1}
@@ -51,7 +51,7 @@ def test_today_is_told_tomorrow(make_run: MakeRun, release: Release) -> None:
     make_run()
     end(make_run(), State.SUCCESS, ago=timedelta(0))
     end(make_run(), State.SUCCESS, ago=timedelta(seconds=-1))
-    found = counts.of_app(release.app)
+    found = counts.counts_of_app(release.app)
     assert (found.in_all, found.recent) == ([], [])
 
 
@@ -62,4 +62,4 @@ def test_it_takes_three_questions_however_many_runs(
     for number in range(runs):
         end(make_run(owner=f"user-{number}"), State.SUCCESS, ago=timedelta(days=number + 1))
     with django_assert_num_queries(3):  # type: ignore[operator]
-        assert counts.of_app(release.app).in_all[0].others.runs[State.SUCCESS] == runs
+        assert counts.counts_of_app(release.app).in_all[0].others.runs[State.SUCCESS] == runs

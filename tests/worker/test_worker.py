@@ -198,7 +198,7 @@ def test_a_success_whose_outputs_are_incomplete_is_a_failure_that_names_them(sta
     assert "and 117 more. The 2 others can be downloaded." in run.reason_text
     assert {output.path for output in queries.outputs(run)} == {"stdout.txt", "kept"}
     assert (task.left_out_count, len(task.left_out)) == (121, 100)
-    left_out = omissions.of_run(run)
+    left_out = omissions.left_out_of_run(run)
     assert (left_out.count, len(left_out.first), left_out.unnamed) == (121, 100, 21)
     assert left_out.first[0].lost
 
@@ -214,7 +214,7 @@ def test_what_has_no_content_can_be_left_out_of_a_success(stage):
         run = stage.run(program)
         until(lambda: ended(run))
     assert (run.state, run.reason) == (State.SUCCESS, "")
-    assert {(each.path, each.lost) for each in omissions.of_run(run).first} == {
+    assert {(each.path, each.lost) for each in omissions.left_out_of_run(run).first} == {
         ("pipe", False),
         ("latest", False),
     }

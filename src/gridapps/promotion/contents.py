@@ -43,7 +43,7 @@ def copy_of(other: ReleaseContents) -> ReleaseContents:
     return ReleaseContents(dict(other.manifests), dict(other.blobs), dict(other.tags))
 
 
-def of_release(source: Repository, release: Release) -> ReleaseContents:
+def contents_of_release(source: Repository, release: Release) -> ReleaseContents:
     """Everything that the release names. Raises Spoiled, Invalid, Unavailable."""
     found = ReleaseContents()
     _add(found, source, release.digest, release.media_type)
@@ -81,14 +81,14 @@ def add_attachments(found: ReleaseContents, source: Repository, share: Share) ->
         document = pushed.identify(content, media_type=OCI_MANIFEST, reference=tag or digest)
         assert isinstance(document, AttachmentManifest | AttestationManifest), "it was one when it was pushed"
         signed = attachment_rows.contents_of(document, source)
-        rows = attachment_rows.of(document, manifest=digest, contents=signed, keys=keys)
+        rows = attachment_rows.rows_of(document, manifest=digest, contents=signed, keys=keys)
         found.add_blobs(document.blobs)
         found.manifests[digest] = (content, OCI_MANIFEST)
         if tag:
             found.tags[tag] = digest
         elif isinstance(document, AttachmentManifest):
             listed.setdefault(document.target.subject, []).append((document, content))
-        entries += map(kept_attachments.entry, attachment_rows.of_release(rows, share.release))
+        entries += map(kept_attachments.entry, attachment_rows.copies_for(rows, share.release))
     for subject, each in listed.items():
         content = attachments.list_of(each)
         found.tags[attachments.tag_of_list(subject)] = manifests.digest_of(content)

@@ -55,7 +55,7 @@ def promote(share: Share, *, stopping: Callable[[], bool] = lambda: False) -> bo
             references.repository_of(share.app, Registry.DEVELOPER) as source,
             references.repository_of(share.app, Registry.TRUSTED) as target,
         ):
-            release = contents.of_release(source, share.release)
+            release = contents.contents_of_release(source, share.release)
             everything = contents.copy_of(release)
             kept = contents.add_attachments(everything, source, share)
             if missing := kept_attachments.unsigned(kept):

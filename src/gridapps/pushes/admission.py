@@ -34,7 +34,7 @@ class Admitted:
 
 def admit(requested: Requested, *, certificate: Holder) -> Admitted:
     """Admit a request, or raise Denied."""
-    access = permits.of_request(method=requested.method, uri=requested.uri)
+    access = permits.access_for_request(method=requested.method, uri=requested.uri)
     permits.require_allowed(access, certificate=certificate)
     registry = permits.registry_of(access)
     portion = None

@@ -67,7 +67,7 @@ def attach_pending(release: Release, repository: Repository) -> None:
     Call it after the release was committed. Raises Unavailable.
     """
     subjects = {release.digest, *release.indexed_manifests.values_list("digest", flat=True)}
-    for pending in pending_attachments.of(release.app, subjects):
+    for pending in pending_attachments.pending_for(release.app, subjects):
         try:
             _attach_later(pending, repository)
         except Invalid as error:
@@ -113,7 +113,7 @@ def record_attestation(
 
     The caller holds the App's lock.
     """
-    _replace(release, attachment_rows.of(document, manifest=manifest, contents={}, keys={}), certificate)
+    _replace(release, attachment_rows.rows_of(document, manifest=manifest, contents={}, keys={}), certificate)
 
 
 def _store(repository: Repository, reference: str, content: bytes, media_type: str) -> str:
@@ -137,13 +137,13 @@ def _judged_rows(document: AttachmentManifest, manifest: str, repository: Reposi
     except UnusableKeys as error:
         log.warning("The instance's signature keys cannot be used: %s", error)
         keys = {}
-    return attachment_rows.of(document, manifest=manifest, contents=contents, keys=keys)
+    return attachment_rows.rows_of(document, manifest=manifest, contents=contents, keys=keys)
 
 
 def _require_attached(document: ReferrersList, app: App, repository: Repository) -> None:
     """Raise Invalid unless each manifest that a client lists is about the subject of the list."""
     subject = document.target.subject
-    known = set(pending_attachments.of(app, [subject]).values_list("manifest", flat=True))
+    known = set(pending_attachments.pending_for(app, [subject]).values_list("manifest", flat=True))
     for release in queries.releases_with(app, subject):
         known.update(release.attachments.values_list("manifest", flat=True))
     unknown = set(document.named) - known
@@ -227,13 +227,13 @@ def _copy_of_others(release: Release, subjects: Collection[str]) -> None:
             row.subject = row.subject or row.release.digest
             found[row.manifest, row.position] = row
     room = MAX_OF_RELEASE - release.attachments.count()
-    Attachment.objects.bulk_create(attachment_rows.of_release(list(found.values())[: max(room, 0)], release))
+    Attachment.objects.bulk_create(attachment_rows.copies_for(list(found.values())[: max(room, 0)], release))
 
 
 def _replace(release: Release, rows: Sequence[Attachment], certificate: Certificate) -> None:
     """Replace the rows of one manifest by copies of these."""
     release.attachments.filter(manifest=rows[0].manifest).delete()
-    new, now = attachment_rows.of_release(rows, release), timezone.now()
+    new, now = attachment_rows.copies_for(rows, release), timezone.now()
     for row in new:
         row.pushed_at, row.certificate = now, certificate
     Attachment.objects.bulk_create(new)

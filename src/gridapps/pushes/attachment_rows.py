@@ -28,7 +28,7 @@ def contents_of(document: AnyManifest, repository: Repository) -> dict[str, byte
     return found
 
 
-def of(
+def rows_of(
     document: AnyManifest, *, manifest: str, contents: Mapping[str, bytes], keys: Mapping[str, Verify]
 ) -> list[Attachment]:
     """The documents of a manifest as unsaved rows without a release. `contents` are those of `contents_of`.
@@ -51,7 +51,7 @@ def of(
     return rows
 
 
-def of_release(rows: Iterable[Attachment], release: Release) -> list[Attachment]:
+def copies_for(rows: Iterable[Attachment], release: Release) -> list[Attachment]:
     """Unsaved copies of rows for a release."""
     copies = [copy(row) for row in rows]
     for row in copies:

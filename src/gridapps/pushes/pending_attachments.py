@@ -17,7 +17,7 @@ MAX_PENDING = 64  # manifests of one App
 KEPT = timedelta(hours=24)  # as long as the sweep keeps what no release needs
 
 
-def of(app: App, subjects: Collection[str]) -> QuerySet[PendingAttachment]:
+def pending_for(app: App, subjects: Collection[str]) -> QuerySet[PendingAttachment]:
     """The pending attachments of any of these digests, oldest first."""
     return app.pending_attachments.filter(subject__in=subjects, pushed_at__gt=_oldest())
 

@@ -58,7 +58,7 @@ class Denied(Refused):
     code = "denied"
 
 
-def of_request(*, method: str, uri: str) -> Access:
+def access_for_request(*, method: str, uri: str) -> Access:
     """What a request to `/v2/<name>/...` needs. `uri` is raw, as in the request line. Raises Denied."""
     path, _, query = uri.partition("?")
     if len(uri) > MAX_URI:
@@ -89,7 +89,7 @@ class Subject:
 
 
 def subject_of(uri: str) -> Subject:
-    """What a request that `of_request` accepted concerns."""
+    """What a request that `access_for_request` accepted concerns."""
     path, _, query = uri.partition("?")
     for kind, pattern in _PATHS.items():
         if match := re.fullmatch(_NAME + pattern, path):
@@ -100,10 +100,10 @@ def subject_of(uri: str) -> Subject:
                 upload=match["upload"] if kind == "upload" else "",
                 begins=kind == "uploads",
             )
-    raise AssertionError("of_request has accepted it")
+    raise AssertionError("access_for_request has accepted it")
 
 
-def of_scopes(given: Sequence[str]) -> Access:
+def access_for_scopes(given: Sequence[str]) -> Access:
     """What the `scope` parameters of a token request need. Raises Denied."""
     words = " ".join(given).split()
     if len(words) > MAX_SCOPES:

@@ -51,7 +51,7 @@ class AppCounts:
     recent: list[ReleaseCounts]
 
 
-def of_app(app: App) -> AppCounts:
+def counts_of_app(app: App) -> AppCounts:
     """The counts of an App, for users who may see its releases (`registry.queries.releases_visible_to`).
 
     Counting a million runs takes seconds, so each process caches its result until midnight.

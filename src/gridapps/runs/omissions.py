@@ -36,15 +36,15 @@ class LeftOutFiles:
         return self.count - len(self.first)
 
 
-def of_run(run: Run) -> LeftOutFiles:
+def left_out_of_run(run: Run) -> LeftOutFiles:
     """Those of the ended tasks of a run."""
     tasks = Task.objects.filter(run=run, left_out_count__gt=0).order_by("index")
     count = tasks.aggregate(sum=Sum("left_out_count"))["sum"] or 0
-    named = (each for task in tasks.iterator(chunk_size=100) for each in of_task(task))
+    named = (each for task in tasks.iterator(chunk_size=100) for each in left_out_of_task(task))
     return LeftOutFiles(count, list(islice(named, MOST_SHOWN)))
 
 
-def of_task(task: Task) -> Iterator[LeftOutFile]:
+def left_out_of_task(task: Task) -> Iterator[LeftOutFile]:
     """The first of a task."""
     for each in task.left_out:
         yield LeftOutFile(task.pk, task.index, each["path"], each["why"], each.get("lost", True))

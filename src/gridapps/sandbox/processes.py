@@ -9,7 +9,7 @@ from pathlib import Path
 _ROOT = Path("/sys/fs/cgroup")
 
 
-def of(container: str, *, group: str) -> list[int]:
+def processes_of(container: str, *, group: str) -> list[int]:
     """The ids of the processes of a container. `group` is the control group above all containers."""
     found: set[int] = set()
     for directory in _groups(container, group):
@@ -41,10 +41,10 @@ def end(container: str, *, group: str, grace: float) -> bool:
     """
     for number, seconds in ((signal.SIGUSR1, grace), (signal.SIGKILL, 10.0)):
         end = time.monotonic() + seconds
-        for process in of(container, group=group):
+        for process in processes_of(container, group=group):
             if number == signal.SIGKILL or _is_first(process):
                 _signal(process, number, container)
-        while of(container, group=group):
+        while processes_of(container, group=group):
             if time.monotonic() > end:
                 break
             time.sleep(0.02)

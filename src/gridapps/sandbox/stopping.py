@@ -14,7 +14,7 @@ def stop(containers: Containers, ends: Ends, name: str, *, grace: float) -> None
         ended = _signal(containers, ends, name, grace)
     except ContainerStuck:
         ended = False
-    if not ended or processes.of(containers.engine_id(name), group=containers.prepare()):
+    if not ended or processes.processes_of(containers.engine_id(name), group=containers.prepare()):
         force(containers, name)
 
 

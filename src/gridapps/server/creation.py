@@ -16,8 +16,8 @@ from gridapps.server.instance import (
     accounts_of,
     alone,
     migrate_database,
-    of_first_machine,
     set_up_django,
+    settings_of_first_machine,
     unmounted,
     usable,
 )
@@ -28,7 +28,7 @@ def create() -> Environment:
 
     Only `up` and `init` do this: a mistyped GRIDAPPS_DATA must not make other commands create an instance.
     """
-    settings = of_first_machine()
+    settings = settings_of_first_machine()
     data = settings.data.absolute()
     cannot = accounts.make()
     with usable(data):

@@ -52,7 +52,7 @@ def prepare(*, migrate: bool = False, rights: str = "application") -> Environmen
     A command that root starts continues under the account of the part `rights`, so that parts can write the
     files it makes. Empty: it stays root, for commands that read the operator's own files.
     """
-    settings = of_first_machine()
+    settings = settings_of_first_machine()
     data = settings.data.absolute()
     _require_instance(data)
     if rights:
@@ -69,7 +69,7 @@ def prepare(*, migrate: bool = False, rights: str = "application") -> Environmen
     return settings
 
 
-def of_first_machine() -> Environment:
+def settings_of_first_machine() -> Environment:
     """The settings of the first machine. Raises Unusable on another node."""
     settings = environment()
     if member := membership.load(settings.data.absolute()):

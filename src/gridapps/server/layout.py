@@ -22,7 +22,7 @@ OPEN_BLOBS = Path("run/housekeeper/open-blobs")  # a request: the supervisor rem
 
 
 @dataclass(frozen=True)
-class Place:
+class OwnedDirectory:
     """A directory. Owner and group are named as in `accounts`; empty means root.
 
     `below`: what in it changes its owner along with it. Export files may be hard links to files of users,
@@ -36,38 +36,38 @@ class Place:
 
 
 # The set-group-ID bit passes the group on to what is made inside.
-OF_A_NODE: Mapping[str, Place] = {
-    ".": Place("", EVERYBODY, 0o710),
-    "run": Place("", EVERYBODY, 0o750),
-    "run/bells": Place("", "database", 0o2770),
-    "run/worker": Place("worker", "worker", 0o700),
-    "log": Place("", "", 0o700),
-    "scratch": Place("", "", 0o700),
-    "inputs": Place("", "", 0o700),
-    "images": Place("worker", "worker", 0o700, "everything"),
-    "cache": Place("worker", "worker", 0o711, "owners"),
-    "attempts": Place("worker", "worker", 0o700, "everything"),
+OF_A_NODE: Mapping[str, OwnedDirectory] = {
+    ".": OwnedDirectory("", EVERYBODY, 0o710),
+    "run": OwnedDirectory("", EVERYBODY, 0o750),
+    "run/bells": OwnedDirectory("", "database", 0o2770),
+    "run/worker": OwnedDirectory("worker", "worker", 0o700),
+    "log": OwnedDirectory("", "", 0o700),
+    "scratch": OwnedDirectory("", "", 0o700),
+    "inputs": OwnedDirectory("", "", 0o700),
+    "images": OwnedDirectory("worker", "worker", 0o700, "everything"),
+    "cache": OwnedDirectory("worker", "worker", 0o711, "owners"),
+    "attempts": OwnedDirectory("worker", "worker", 0o700, "everything"),
 }
-OF_A_MEMBER: Mapping[str, Place] = {**OF_A_NODE, "node": Place("", "worker", 0o750)}
-OF_THE_INSTANCE: Mapping[str, Place] = {
+OF_A_MEMBER: Mapping[str, OwnedDirectory] = {**OF_A_NODE, "node": OwnedDirectory("", "worker", 0o750)}
+OF_THE_INSTANCE: Mapping[str, OwnedDirectory] = {
     **OF_A_NODE,
-    "run/application": Place("application", "nginx", 0o710),
-    "run/reading": Place("application", "application", 0o700),
-    "run/nginx": Place("nginx", "nginx", 0o700, "everything"),
-    "run/housekeeper": Place("housekeeper", "housekeeper", 0o700),
-    "authority": Place("", EVERYBODY, 0o750),
-    "incoming": Place("application", "importer", 0o2770, "owners"),
-    "database": Place("", "database", 0o2770),
-    "registry": Place("registry", "registry", 0o2770, "everything"),
-    "trusted": Place("trusted", "trusted", 0o2750, "everything"),
-    "static": Place("", "nginx", 0o2750),
-    "run/scanner": Place("scanner", "promoter", 0o710),
-    "scanner": Place("scanner", "scanner", 0o700, "everything"),
-    "scans": Place("promoter", "scanner", 0o2750, "everything"),
+    "run/application": OwnedDirectory("application", "nginx", 0o710),
+    "run/reading": OwnedDirectory("application", "application", 0o700),
+    "run/nginx": OwnedDirectory("nginx", "nginx", 0o700, "everything"),
+    "run/housekeeper": OwnedDirectory("housekeeper", "housekeeper", 0o700),
+    "authority": OwnedDirectory("", EVERYBODY, 0o750),
+    "incoming": OwnedDirectory("application", "importer", 0o2770, "owners"),
+    "database": OwnedDirectory("", "database", 0o2770),
+    "registry": OwnedDirectory("registry", "registry", 0o2770, "everything"),
+    "trusted": OwnedDirectory("trusted", "trusted", 0o2750, "everything"),
+    "static": OwnedDirectory("", "nginx", 0o2750),
+    "run/scanner": OwnedDirectory("scanner", "promoter", 0o710),
+    "scanner": OwnedDirectory("scanner", "scanner", 0o700, "everything"),
+    "scans": OwnedDirectory("promoter", "scanner", 0o2750, "everything"),
 }
-OF_THE_STORAGE: Mapping[str, Place] = {
-    "exports": Place("importer", "exports", 0o2750, "directories"),
-    "outputs": Place("worker", "outputs", 0o2750, "everything"),
+OF_THE_STORAGE: Mapping[str, OwnedDirectory] = {
+    "exports": OwnedDirectory("importer", "exports", 0o2750, "directories"),
+    "outputs": OwnedDirectory("worker", "outputs", 0o2750, "everything"),
 }
 # Owner, group and mode of files, for those that exist.
 FILES: Mapping[str, tuple[str, str, int]] = {
@@ -99,10 +99,10 @@ def sockets(data: Path, processes: int) -> list[Path]:
     return [data / "run" / "application" / f"{number}.socket" for number in range(1, processes + 1)]
 
 
-def make(top: Path, places: Mapping[str, Place], accounts: Accounts) -> None:
+def make(top: Path, directories: Mapping[str, OwnedDirectory], accounts: Accounts) -> None:
     """Make missing directories, and set owner and mode of all. Raises OSError."""
-    for name, place in places.items():
-        _make(top, top / name, place, accounts)
+    for name, directory in directories.items():
+        _make(top, top / name, directory, accounts)
 
 
 def settle_files(data: Path, accounts: Accounts, names: Sequence[str] = tuple(FILES)) -> None:
@@ -139,8 +139,8 @@ def open_blobs(storage: Path, accounts: Accounts) -> None:
     top = storage / "docker/registry/v2"
     if not top.is_dir():
         return
-    for place, names, _, directory in os.fwalk(top, follow_symlinks=False):
-        if place == str(top):
+    for path, names, _, directory in os.fwalk(top, follow_symlinks=False):
+        if path == str(top):
             names[:] = [name for name in names if name == "blobs"]
         for name in names:
             with (
@@ -160,32 +160,32 @@ def make_parents(top: Path) -> None:
             directory.chmod(0o755)
 
 
-def _make(top: Path, path: Path, place: Place, accounts: Accounts) -> None:
+def _make(top: Path, path: Path, directory: OwnedDirectory, accounts: Accounts) -> None:
     path.mkdir(mode=0o700, exist_ok=True)
     # The operator may have put a symbolic link directly into the data directory, which root owns.
     resolved = path.resolve() if top in (path, path.parent) else path
     with _opened(resolved, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
         found = os.fstat(descriptor)
-        owners = (accounts.uid(place.owner), accounts.gid(place.group))
-        if place.below and (found.st_uid, found.st_gid) != owners:
-            _give_below(descriptor, place, accounts)
+        owners = (accounts.uid(directory.owner), accounts.gid(directory.group))
+        if directory.below and (found.st_uid, found.st_gid) != owners:
+            _give_below(descriptor, directory, accounts)
         # Last, so that an interrupted start repeats the walk.
-        _give(descriptor, accounts, place.owner, place.group, place.mode)
+        _give(descriptor, accounts, directory.owner, directory.group, directory.mode)
 
 
-def _give_below(top: int, place: Place, accounts: Accounts) -> None:
+def _give_below(top: int, directory: OwnedDirectory, accounts: Accounts) -> None:
     """Change the owner of everything in a directory, without following links."""
-    for _, names, files, directory in os.fwalk(".", dir_fd=top, follow_symlinks=False):
-        for name in (*names, *(() if place.below == "directories" else files)):
-            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    for _, names, files, opened in os.fwalk(".", dir_fd=top, follow_symlinks=False):
+        for name in (*names, *(() if directory.below == "directories" else files)):
+            found = os.stat(name, dir_fd=opened, follow_symlinks=False)
             if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
                 continue
             mode = stat.S_IMODE(found.st_mode)
-            if place.below != "owners":
-                mode = place.mode & (0o2770 if stat.S_ISDIR(found.st_mode) else 0o660)
-            with _opened(Path(name), os.O_RDONLY, dir_fd=directory) as descriptor:
-                _give(descriptor, accounts, place.owner, place.group, mode)
-        if place.below == "directories":
+            if directory.below != "owners":
+                mode = directory.mode & (0o2770 if stat.S_ISDIR(found.st_mode) else 0o660)
+            with _opened(Path(name), os.O_RDONLY, dir_fd=opened) as descriptor:
+                _give(descriptor, accounts, directory.owner, directory.group, mode)
+        if directory.below == "directories":
             return
 
 

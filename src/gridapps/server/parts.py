@@ -87,7 +87,7 @@ def _own(
         name=f"{role}-{number}" if number else role,
         runs=Command(
             words=[role, *(words or [])],
-            environment=sealed(surroundings.of_part(role, settings, account=account)),
+            environment=sealed(surroundings.environment_of_part(role, settings, account=account)),
         ),
         ready=ready,
         account=account,

@@ -36,7 +36,7 @@ _MODULES = (
     "gridapps.runs.errors",
     "gridapps.server.application",
     "gridapps.server.cli",
-    "gridapps.server.commands.parts",
+    "gridapps.server.commands.part_commands",
     "gridapps.server.housekeeper",
     "gridapps.server.importer",
     "gridapps.server.node",

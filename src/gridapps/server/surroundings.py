@@ -25,7 +25,7 @@ SECRETS: Mapping[str, frozenset[str]] = {
 }
 
 
-def of_part(name: str, settings: Environment, *, account: Account | None) -> dict[str, str]:
+def environment_of_part(name: str, settings: Environment, *, account: Account | None) -> dict[str, str]:
     """The environment of a part that is a command of this program. Accounts have no home directory."""
     known = {f"GRIDAPPS_{field.upper()}" for field in Environment.model_fields}
     found = {
@@ -41,10 +41,10 @@ def of_part(name: str, settings: Environment, *, account: Account | None) -> dic
     return {**found, "GRIDAPPS_DATA": data, "PYTHONUNBUFFERED": "1", "HOME": home}
 
 
-def of_supervisor(settings: Environment) -> dict[str, str]:
+def environment_of_supervisor(settings: Environment) -> dict[str, str]:
     """The environment of the supervisor: what every part may know."""
     return {
-        **of_part("courier", settings, account=None),
+        **environment_of_part("courier", settings, account=None),
         "DJANGO_SETTINGS_MODULE": "gridapps.config.settings",
     }
 

@@ -44,7 +44,7 @@ def up(
             parts=parts(settings, accounts, works=works),
         )
         _forget_others(data / "run", {part.name for part in planned.parts})
-        environment = surroundings.of_supervisor(settings)
+        environment = surroundings.environment_of_supervisor(settings)
         signal.pthread_sigmask(signal.SIG_BLOCK, plan.SIGNALS)
         if interrupted.is_set():
             say(STOPPED_EARLY)

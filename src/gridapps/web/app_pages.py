@@ -69,7 +69,7 @@ def _page(request: HttpRequest, app: App, form: RunForm) -> HttpResponse:
             "attachments": share.attachments if share else [],
             "attached_to": share.release.digest if share else "",
             "changes": _changes(app) if sees else [],
-            "counts": counts.of_app(app) if sees else None,
+            "counts": counts.counts_of_app(app) if sees else None,
             "shown": run_queries.shown_to(user)
             .filter(release__app=app)
             .order_by("-created_at", "-id")[:RUNS_SHOWN],

@@ -42,7 +42,7 @@ def show(request: HttpRequest, run_id: UUID) -> HttpResponse:
             "waiting": waits_for(run) if owns and run.state == State.QUEUED else None,
             "tasks": run.tasks.all(),
             "outputs": Paginator(queries.outputs(run), OUTPUTS_ON_A_PAGE).get_page(request.GET.get("page")),
-            "left_out": omissions.of_run(run),
+            "left_out": omissions.left_out_of_run(run),
             "outputs_expire_at": retention.expire_at(run),
         },
     )

@@ -23,4 +23,4 @@ def show(request: HttpRequest, app_id: AppId) -> AppCountsAnswer:
     """The number of runs of an App by state and release, up to the last midnight. Users are not shown."""
     app = visible(user_of(request), app_id)
     queries.require_owner_or_administrator(user_of(request), app)
-    return AppCountsAnswer(counts=AppCounts(**asdict(counts.of_app(app))))
+    return AppCountsAnswer(counts=AppCounts(**asdict(counts.counts_of_app(app))))

@@ -46,7 +46,7 @@ def index(request: HttpRequest, run_id: RunId, limit: Limit = 100, after: After 
     """The outputs of the tasks that have ended, task by task, and what they left that could not be kept."""
     run = with_outputs(user_of(request), run_id)
     found, following = page(request, queries.outputs(run), ("task__index", "path"), limit=limit, after=after)
-    left_out = omissions.of_run(run)
+    left_out = omissions.left_out_of_run(run)
     return OutputsAnswer(
         outputs=[_shown(run, output) for output in found],
         left_out=[
@@ -97,7 +97,7 @@ def everything(request: HttpRequest, run_id: RunId) -> StreamingHttpResponse:
                 archive.add_path(file, names.of(output))
             else:
                 archive.add(_content(output), names.of(output), size=output.size)
-    if (left_out := omissions.of_run(run)).count:
+    if (left_out := omissions.left_out_of_run(run)).count:
         archive.add(_list_of(left_out), _LIST_OF_LEFT_OUT)
     answer = StreamingHttpResponse(_pieces(iter(archive)), content_type="application/zip")
     # With the length, clients detect an incomplete download.

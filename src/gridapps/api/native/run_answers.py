@@ -139,7 +139,9 @@ def _task(task: models.Task) -> RunTask:
         reason_text=task.reason_text,
         exit_code=task.exit_code,
         attempts=[_attempt(attempt) for attempt in task.attempts.all()],
-        left_out=[LeftOut(path=each.path, why=each.why, lost=each.lost) for each in omissions.of_task(task)],
+        left_out=[
+            LeftOut(path=each.path, why=each.why, lost=each.lost) for each in omissions.left_out_of_task(task)
+        ],
         left_out_count=omissions.count(task),
         last_heard_at=task.heard_at if task.state == State.RUNNING else None,
         usage=_usage(task.usage),

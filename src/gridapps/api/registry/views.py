@@ -58,7 +58,7 @@ def token(request: HttpRequest) -> HttpResponse:
     own token from `authorize`, so a stolen token is worthless.
     """
     certificate = _holder(request)
-    permits.require_allowed(permits.of_scopes(request.GET.getlist("scope")), certificate=certificate)
+    permits.require_allowed(permits.access_for_scopes(request.GET.getlist("scope")), certificate=certificate)
     signed = tokens.registry_token({}, subject=certificate.holder)
     return JsonResponse(
         {
@@ -95,7 +95,7 @@ def authorize(request: HttpRequest) -> HttpResponse:
 def push_manifest(request: HttpRequest, *, name: str, reference: str) -> HttpResponse:
     """A manifest: the last step of a push."""
     certificate = _holder(request)
-    access = permits.of_request(method="PUT", uri=request.path)
+    access = permits.access_for_request(method="PUT", uri=request.path)
     (app,) = permits.require_allowed(access, certificate=certificate)
     assert isinstance(certificate, Certificate), "nodes only pull"
     # One byte beyond the limit shows that the manifest is too large.

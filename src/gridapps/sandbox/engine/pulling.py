@@ -14,7 +14,7 @@ from gridapps.sandbox.engine import image_calls
 from gridapps.sandbox.engine.calls import Engine
 from gridapps.sandbox.engine.client import NoAnswer, explanation, read_lines
 from gridapps.sandbox.engine.ongoing import OngoingPull
-from gridapps.sandbox.engine.responses import Progress
+from gridapps.sandbox.engine.responses import PullLine
 from gridapps.sandbox.protocol import (
     EngineUnavailable,
     ImageUnavailable,
@@ -81,7 +81,7 @@ class _Attempt:
                 if response.status >= 400:
                     return explanation(response.read())
                 for line in filter(bytes.strip, read_lines(response)):
-                    progress = msgspec.json.decode(line, type=Progress)
+                    progress = msgspec.json.decode(line, type=PullLine)
                     if progress.error:
                         return progress.error
                     self._note(progress)
@@ -91,7 +91,7 @@ class _Attempt:
             return str(error)
         return None
 
-    def _note(self, progress: Progress) -> None:
+    def _note(self, progress: PullLine) -> None:
         if progress.status == "Downloading" and progress.detail.total > 0:
             total = progress.detail.total
             self._ongoing.layers.note(progress.id, done=min(progress.detail.current, total), total=total)

@@ -121,7 +121,7 @@ class LayerProgress(msgspec.Struct):
     total: int = 0
 
 
-class Progress(msgspec.Struct):
+class PullLine(msgspec.Struct):
     """A line of the stream that answers a pull."""
 
     error: str = ""

@@ -10,7 +10,7 @@ import click
 
 from gridapps.server import reserve
 from gridapps.server.commands.terminal import call, say, user_named
-from gridapps.server.instance import accounts_of, of_first_machine, prepare, usable
+from gridapps.server.instance import accounts_of, prepare, settings_of_first_machine, usable
 
 REMARKS_SHOWN = 50
 
@@ -76,7 +76,7 @@ def _progress(files: int) -> Iterator[Callable[[int], None]]:
 @click.option("--dry-run", is_flag=True, help="list what would be removed, and remove nothing")
 def tidy(dry_run: bool) -> None:
     """Remove at once what is no longer needed: images, exports and outputs (docs/housekeeping.md)."""
-    settings = of_first_machine()
+    settings = settings_of_first_machine()
     with usable(settings.data.absolute()):
         reserve.settle(settings.data.absolute(), floor=settings.min_free_disk)
     prepare(rights="")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 import click
 
 from gridapps.config.environment import Environment
-from gridapps.server.commands.nodes import BUNDLE, certificates_option
+from gridapps.server.commands.node_commands import BUNDLE, certificates_option
 from gridapps.server.commands.terminal import say
 from gridapps.server.instance import (
     Unusable,
@@ -71,7 +71,9 @@ def _work_with_launcher() -> NoReturn:
             settings,
             owner=ours.uid("worker"),
             worker=[*accounts.command(ours.found.get("worker")), *command],
-            environment=surroundings.of_part("worker", settings, account=ours.found.get("worker")),
+            environment=surroundings.environment_of_part(
+                "worker", settings, account=ours.found.get("worker")
+            ),
         )
     )
 
