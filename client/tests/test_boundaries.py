@@ -83,7 +83,7 @@ def test_values_without_end(server: Server, client: Client) -> None:
         lambda client: client.output_url("run", "0/\udcff"),
     ],
 )
-def test_names_are_judged_before_the_call(
+def test_names_are_checked_before_the_call(
     server: Server, client: Client, ask: Callable[[Client], object]
 ) -> None:
     server.answer = lambda handler: reply(handler, 404, b"{}")
@@ -162,7 +162,7 @@ BODIES = [
 
 
 @pytest.mark.parametrize("status", [200, 206, 304, 404, 416])
-def test_answers_that_do_not_fit(server: Server, client: Client, tmp_path: Path, status: int) -> None:
+def test_answers_of_the_wrong_form(server: Server, client: Client, tmp_path: Path, status: int) -> None:
     for body in BODIES:
         for headers in ({}, {"Content_Range": "bytes x", "ETag": '"e"'}, {"Content_Encoding": "gzip"}):
             server.answer = lambda handler, body=body, headers=headers: reply(
@@ -193,7 +193,7 @@ def unusable(tmp_path: Path) -> Path:
     return tmp_path / "file" / "below"
 
 
-def test_the_disk(server: Server, client: Client, unusable: Path) -> None:
+def test_errors_of_the_disk(server: Server, client: Client, unusable: Path) -> None:
     server.answer = lambda handler: reply(handler, 200, b"x")
     for call in (
         lambda: client.download("run", OUTPUT, to=unusable),
@@ -227,7 +227,7 @@ def test_a_target_with_too_long_a_name(server: Server, client: Client, tmp_path:
         ("GRIDAPPS_CONFIG", "/dev/null/x"),
     ],
 )
-def test_the_environment(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_invalid_environment(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv("GRIDAPPS_URL", "https://127.0.0.1:9")
     monkeypatch.setenv(name, value)
     with pytest.raises(GridAppsError), Client.configured() as client:

@@ -110,7 +110,7 @@ def test_errors_of_usage_as_json(known: Configuration) -> None:
     assert invoke("--version").stdout.startswith("gridapps ")
 
 
-def test_a_sentence_is_said_once(server: Server, known: Configuration) -> None:
+def test_repeated_sentence_is_shown_once(server: Server, known: Configuration) -> None:
     sentence = "There is no access tag 'nope'."
     body = {"error": sentence, "code": "c", "fields": [{"pointer": "/access_tag", "error": sentence}]}
     server.answer = lambda handler: reply(handler, 400, json.dumps(body).encode())
@@ -147,7 +147,7 @@ def test_administrators_are_sent_to_their_login(
         (["runs", "cancel", RUNS[0]], f"There is no run '{RUNS[0]}', or you may not see it."),
     ],
 )
-def test_what_is_missing_is_named(server: Server, known: Configuration, words: list[str], said: str) -> None:
+def test_missing_objects_are_named(server: Server, known: Configuration, words: list[str], said: str) -> None:
     answers(server, {})
     assert invoke(*words).stderr == f"gridapps: {said}\n"
 

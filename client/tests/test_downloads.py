@@ -201,7 +201,7 @@ def tagged(content: bytes, tag: str, *, most: int | None = None) -> Callable[[Ba
     return answer
 
 
-def test_a_zip_goes_on_after_a_break(tmp_path: Path, server: Server, client: Client) -> None:
+def test_zip_resumes_after_a_broken_connection(tmp_path: Path, server: Server, client: Client) -> None:
     packed, counted = _packed(), list[int]()
     server.answer = tagged(packed, '"one"', most=len(packed) // 3)
     done = client.download_zip("run", to=tmp_path / "run.zip", progressed=counted.append)
@@ -210,7 +210,7 @@ def test_a_zip_goes_on_after_a_break(tmp_path: Path, server: Server, client: Cli
     assert [each.name for each in tmp_path.iterdir() if each.is_file()] == ["run.zip"]
 
 
-def test_a_zip_goes_on_in_a_later_call(tmp_path: Path, server: Server, client: Client) -> None:
+def test_zip_resumes_in_a_later_call(tmp_path: Path, server: Server, client: Client) -> None:
     packed = _packed()
     server.answer = tagged(packed, '"one"', most=1000)
     with pytest.raises(Unreachable):

@@ -202,7 +202,7 @@ def test_a_code_for_another_machine(server: Server, pauses: list[float]) -> None
         ((500, b""), GridAppsError, "status 500"),
     ],
 )
-def test_a_code_that_gives_no_token(
+def test_codes_that_give_no_token(
     server: Server, pauses: list[float], answer: tuple[int, object], kind: type[Exception], said: str
 ) -> None:
     _device(server, [answer])
@@ -212,7 +212,7 @@ def test_a_code_that_gives_no_token(
 
 
 @pytest.mark.parametrize("body", [{}, {**DEVICE, "interval": "x"}, {**DEVICE, "user_code": 3}, b"<html>", []])
-def test_a_beginning_that_does_not_fit(server: Server, body: object) -> None:
+def test_invalid_answers_to_a_device_login(server: Server, body: object) -> None:
     server.answer = lambda handler: reply(
         handler, 200, body if isinstance(body, bytes) else json.dumps(body).encode()
     )

@@ -118,7 +118,7 @@ def test_loopback_as_docker_sees_it() -> None:
 
 @pytest.mark.skipif(shutil.which("docker") is None, reason="this machine lacks docker")
 @pytest.mark.parametrize("tool", [None, "skopeo"])
-def test_an_engine_that_is_away_is_not_an_image_that_is_missing(
+def test_unreachable_engine_is_not_reported_as_a_missing_image(
     tool: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")

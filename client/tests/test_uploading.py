@@ -84,7 +84,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_it_is_sent_in_parts(client: Client, server: Server, file: Path) -> None:
+def test_file_is_sent_in_parts(client: Client, server: Server, file: Path) -> None:
     receiver, seen = Receiver(server), list[int]()
     uploading.upload(client, [file], name="River", progressed=seen.append)
     assert (bytes(receiver.content), receiver.offsets, sum(seen)) == (CONTENT, [0, 40, 80], 100)
@@ -103,7 +103,7 @@ def test_it_is_sent_in_parts(client: Client, server: Server, file: Path) -> None
         (["away", "lost", "away"], [0, 0, 0, 0, 40, 80]),
     ],
 )
-def test_it_goes_on_after_failures(
+def test_upload_continues_after_failures(
     client: Client, server: Server, file: Path, failures: list[str], offsets: list[int]
 ) -> None:
     receiver, seen = Receiver(server), list[int]()
@@ -112,7 +112,7 @@ def test_it_goes_on_after_failures(
     assert (bytes(receiver.content), receiver.offsets, sum(seen)) == (CONTENT, offsets, 100)
 
 
-def test_it_gives_up_in_the_end(client: Client, server: Server, file: Path) -> None:
+def test_upload_fails_after_a_long_outage(client: Client, server: Server, file: Path) -> None:
     receiver = Receiver(server)
     receiver.failures = ["away"] * 4
     with pytest.raises(Unreachable):

@@ -71,7 +71,7 @@ def test_watch_asks_for_the_next_change(server: Server, client: Client) -> None:
     assert tags == [None, '"1"', '"1"', '"1"', '"2"', '"2"']
 
 
-def test_a_client_without_a_place_polls(server: Server, client: Client) -> None:
+def test_client_beyond_the_limit_of_waiters_polls(server: Server, client: Client) -> None:
     full = json.dumps({"error": "Too many clients wait.", "code": "unavailable"}).encode()
     turns = iter([run("QUEUED"), *[full] * 4, None, run("SUCCESS", version=2)])
 

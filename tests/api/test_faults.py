@@ -100,7 +100,7 @@ def test_every_declared_pattern_is_described() -> None:
     ],
 )
 @pytest.mark.django_db
-def test_what_an_app_is_told(callers: Callers, body: Any, pointer: str, text: str) -> None:
+def test_refusals_of_a_new_app(callers: Callers, body: Any, pointer: str, text: str) -> None:
     answer = callers.developer("POST", "/apps", body)
     assert answer.status_code == 400
     (field,) = answer.json()["fields"]
@@ -112,7 +112,7 @@ def test_what_an_app_is_told(callers: Callers, body: Any, pointer: str, text: st
 @pytest.mark.parametrize(
     ("body", "text"), [(7, "This must be a JSON object."), ({"arguments": {}}, "This is missing.")]
 )
-def test_what_a_submission_is_told(callers: Callers, make_app: MakeApp, body: Any, text: str) -> None:
+def test_refusals_of_a_submission(callers: Callers, make_app: MakeApp, body: Any, text: str) -> None:
     make_app()
     answer = callers.developer("POST", "/apps/roads/runs", body)
     assert answer.status_code == 400

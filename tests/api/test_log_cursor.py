@@ -13,7 +13,7 @@ OFFSETS = st.dictionaries(
 
 
 @given(st.sets(INDEXES | st.integers(min_value=0, max_value=30), max_size=40), OFFSETS)
-def test_an_id_says_what_was_sent(whole: set[int], offsets: dict[tuple[int, int], int]) -> None:
+def test_event_id_names_what_was_sent(whole: set[int], offsets: dict[tuple[int, int], int]) -> None:
     offsets = {each: sent for each, sent in offsets.items() if each[0] not in whole}
     cursor = log_cursor.decoded(log_cursor.encoded(whole, offsets))
     if cursor is None:
@@ -27,7 +27,7 @@ def test_an_id_says_what_was_sent(whole: set[int], offsets: dict[tuple[int, int]
 
 
 @given(st.text(alphabet="0123456789-.:,x", max_size=60))
-def test_any_text_is_an_id_or_none(text: str) -> None:
+def test_any_text_decodes_to_a_cursor_or_none(text: str) -> None:
     cursor = log_cursor.decoded(text)
     assert cursor is None or cursor.offset((3, 1)) in {None, *cursor.offsets.values(), 0}
 

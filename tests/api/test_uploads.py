@@ -105,7 +105,7 @@ def test_clients_without_tus_name_no_version(callers: Callers) -> None:
         ),
     ],
 )
-def test_invalid_parts_keep_nothing(
+def test_invalid_parts_are_not_stored(
     callers: Callers, incoming: Path, headers: dict[str, str], content: bytes, refusal: tuple[int, str]
 ) -> None:
     upload = begun(callers.analyst, 10)

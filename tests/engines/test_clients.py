@@ -145,7 +145,7 @@ def test_several_platforms(clients: Clients, place: Place, reference: str) -> No
 
 
 @pytest.mark.parametrize("platforms", ["linux/amd64,linux/arm64", "linux/arm64,linux/amd64"])
-def test_what_is_told_as_failed_is_no_release(
+def test_a_failed_push_leaves_no_release(
     clients: Clients, place: Place, reference: str, platforms: str
 ) -> None:
     """Docker 26 pushes each image under the tag: the one for arm64 is refused. Docker 28 pushes an index."""

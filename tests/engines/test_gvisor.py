@@ -55,7 +55,7 @@ class TestUnderGvisor(SandboxContract):
         return node.engine.image(command=[SCRIPTS["sleep"]])
 
 
-def test_the_kernel_is_gvisors(node: Node, bench: Bench) -> None:
+def test_kernel_of_the_container_is_gvisor(node: Node, bench: Bench) -> None:
     assert "4.4.0" in bench.run(node.engine.image(command=["uname -r"])).stdout
     node.sandbox.try_out()
 
@@ -73,7 +73,7 @@ def test_a_program_that_fills_the_disk(node: Node, bench: Bench) -> None:
     assert (result.outputs / "x").stat().st_size <= LIMITS.disk + 8 * MIB
 
 
-def test_what_is_not_allowed_fails(node: Node, bench: Bench) -> None:
+def test_system_calls_that_are_not_allowed_fail(node: Node, bench: Bench) -> None:
     script = "mount -t tmpfs x /tmp; echo x > /bin/x; echo x > /proc/sys/kernel/hostname; mkdir /sys/x; id -u"
     result = bench.run(node.engine.image(command=[script]))
     assert len(result.log) == 4

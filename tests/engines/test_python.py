@@ -25,7 +25,7 @@ def release(request: pytest.FixtureRequest) -> Iterator[Root]:
         yield made
 
 
-def test_the_client(release: Root) -> None:
+def test_client_runs_on_the_oldest_python(release: Root) -> None:
     settings = {
         "PYTHONPATH": f"{TOP}:{TOP}/client/src:{PACKAGES}", "PYTHONDONTWRITEBYTECODE": "1",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDEVMODE": "1",

@@ -57,7 +57,7 @@ def suites_engine(suite: Root, request: pytest.FixtureRequest) -> Iterator[OwnEn
         engine.remove()
 
 
-def test_its_engine_runs_a_container(suite: Root, suites_engine: OwnEngine) -> None:
+def test_engine_of_a_root_runs_a_container(suite: Root, suites_engine: OwnEngine) -> None:
     client = docker.APIClient(suites_engine.address)
     found = client.info()["Driver"]
     assert found == ("overlayfs" if suites_engine.containerd_store else "overlay2")

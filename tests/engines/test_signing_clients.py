@@ -186,7 +186,7 @@ def test_a_copy_sends_attachments_before_the_image(
     assert clients.attachments(app) == expected(signed, request)
 
 
-def test_what_is_attached_is_shared_and_verified(clients: Clients, signed: Signed) -> None:
+def test_attachments_are_shared_and_verified(clients: Clients, signed: Signed) -> None:
     app, tag = clients.new_app(), f"tag-{uuid.uuid4().hex[:6]}"
     clients.run("oras cp $to --from-oci-layout layout:v1 grid.example:5443/buildings:v1", app=app)
     before = clients.attachments(app)

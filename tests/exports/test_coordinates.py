@@ -92,7 +92,7 @@ def test_a_projection_from_parameters_is_that_of_its_code(keys, code):
     assert [value * factor for value in here] == pytest.approx(there, abs=0.01)
 
 
-def test_feet_beside_a_code_in_metres_are_believed():
+def test_unit_key_overrides_the_unit_of_the_code():
     crs, _ = geokeys.coordinate_system({**PROJECTED, 3072: 26910, 3076: 9003})
     assert crs is not None
     assert crs.axis_info[0].unit_name == "US survey foot"
@@ -126,13 +126,13 @@ def test_keys_that_are_unclear_give_no_coordinate_system(keys, remark):
 
 
 @pytest.mark.parametrize("code", [25832, 9999])
-def test_a_vertical_part_that_is_none_is_a_remark(code):
+def test_invalid_vertical_part_is_a_remark(code):
     found = named({**PROJECTED, 3072: 25832, 4096: code})
     assert found.code == "EPSG:25832"
     assert f"vertical part, EPSG:{code}" in found.remarks[0]
 
 
-def test_broken_records_of_keys_do_no_harm():
+def test_broken_records_of_keys():
     directory, doubles, texts = records(TRANSVERSE)
     for cut in range(0, len(directory), 9):
         coordinates._named(b"", directory[:cut], doubles[: cut % 30], texts[: cut % 5])
@@ -141,7 +141,7 @@ def test_broken_records_of_keys_do_no_harm():
         geokeys.coordinate_system(dict(geokeys.parsed(directory, b"", b"")) | {3075: 8, 2048: 4258})
 
 
-def test_wkt_comes_first_and_broken_wkt_gives_way_to_keys():
+def test_wkt_precedes_keys_unless_it_is_broken():
     wkt = pyproj.CRS.from_epsg(2056).to_wkt("WKT1_GDAL").encode() + b"\0\0"
     keys = records({**PROJECTED, 3072: 25832})
     assert coordinates._named(wkt, *keys).code == "EPSG:2056"

@@ -77,7 +77,7 @@ def test_an_export_of_bad_files_alone_is_refused(owner, delivery):
     assert not Export.objects.exists()
 
 
-def test_what_a_refused_import_has_measured_is_not_read_again(owner, delivery, read):
+def test_measurements_of_a_refused_import_are_reused(owner, delivery, read):
     with pytest.raises(BadPointCloud):
         operations.import_export(owner=owner, name="city", files=delivery[:3])
     assert sorted(read) == [11, 12]

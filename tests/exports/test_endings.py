@@ -10,7 +10,7 @@ TILES = {".las": (0x03, b""), ".laz": (0x83, b""), ".copc.laz": (0x86, b"copc\0"
 
 
 @pytest.mark.parametrize("ending", TILES)
-def test_the_header_decides(tmp_path: Path, ending: str) -> None:
+def test_ending_is_determined_by_the_header(tmp_path: Path, ending: str) -> None:
     point_format, user_id = TILES[ending]
     head = bytearray(600)
     head[:4], head[104], head[377 : 377 + len(user_id)] = b"LASF", point_format, user_id

@@ -166,7 +166,7 @@ def items(length: int) -> bytes:
         (lambda: odd.laz(odd.missing_points, "1.4", 6), "promises 20 points, but the chunks have 19"),
     ],
 )
-def test_what_no_library_reads_is_refused(reader, tmp_path, make, sentence):
+def test_files_that_no_library_reads_are_refused(reader, tmp_path, make, sentence):
     with pytest.raises(BadPointCloud, match=sentence):
         measured(reader, tmp_path / "bad.las", make())
 

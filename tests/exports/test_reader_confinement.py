@@ -47,7 +47,7 @@ os.write(1, json.dumps(found).encode())
 """
 
 
-def test_it_opens_connects_and_starts_nothing() -> None:
+def test_confined_reader_opens_connects_and_starts_nothing() -> None:
     assert reader_confinement.available()
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -93,7 +93,7 @@ def test_a_file_has_processor_time_of_its_own(make_cloud, tmp_path):
         assert facts.measure(make_cloud(), reader).points == 1000
 
 
-def test_a_reader_that_does_not_answer_is_given_up(make_cloud):
+def test_a_reader_that_does_not_answer_is_ended(make_cloud):
     with Reader() as reader:
         facts.measure(make_cloud(), reader)
         assert reader.pid is not None
@@ -133,7 +133,7 @@ def test_an_answer_of_a_reader_that_was_taken_over_is_refused(changes):
 
 
 @pytest.mark.parametrize("line", [b"", b"{", b"[]", b"\xff", b'{"points": NaN}'])
-def test_an_answer_that_is_no_object_is_refused(line):
+def test_answer_that_is_not_an_object_is_refused(line):
     with pytest.raises(BadPointCloud, match="no valid answer"):
         facts._decoded(line)
 
@@ -162,7 +162,7 @@ def test_the_reader_ends_when_its_parent_is_killed(make_cloud):
         os.close(handle)
 
 
-def test_a_reader_that_does_not_start_blames_no_file(make_cloud, monkeypatch):
+def test_failed_start_of_the_reader_is_no_fault_of_a_file(make_cloud, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with Reader() as reader, pytest.raises(OSError, match="does not start: it ended with exit code 1"):
         facts.measure(make_cloud(), reader)

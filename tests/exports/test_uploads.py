@@ -121,7 +121,7 @@ def test_a_part_with_another_checksum_is_not_kept(begin: Begin) -> None:
     assert send(upload, b"abcd", checksum=("sha256", hashlib.sha256(b"abcd").digest())) == 4
 
 
-def test_one_writes_at_a_time(begin: Begin) -> None:
+def test_one_request_at_a_time_writes_a_file(begin: Begin) -> None:
     upload = begin(10)
     with (
         incoming.writing(upload.files.get()),
@@ -131,7 +131,7 @@ def test_one_writes_at_a_time(begin: Begin) -> None:
     assert send(upload, b"a") == 1
 
 
-def test_what_a_killed_process_received_is_counted_and_completed(begin: Begin) -> None:
+def test_data_received_by_a_killed_process_counts(begin: Begin) -> None:
     upload = begin(4)
     incoming.path_of(upload.files.get()).write_bytes(b"abcd")
     with pytest.raises(UploadConflict, match="4 bytes"):
@@ -167,7 +167,7 @@ def test_no_upload_begins_that_the_disk_cannot_hold(begin: Begin, settings: Any)
     assert not ExportUpload.objects.exists()
 
 
-def test_an_upload_that_goes_on_leaves_free_what_has_to_stay_free(begin: Begin, settings: Any) -> None:
+def test_continued_upload_respects_the_floor_of_free_disk(begin: Begin, settings: Any) -> None:
     upload = begin(10)
     send(upload, b"ab")
     settings.GRIDAPPS = settings.GRIDAPPS.model_copy(update={"min_free_disk": 2**60})
@@ -199,14 +199,14 @@ def test_the_quota_counts_what_is_kept_and_what_is_announced(
     begin(limit)
 
 
-def test_a_user_has_few_uploads_at_once(owner: User, begin: Begin) -> None:
+def test_limit_of_concurrent_uploads(owner: User, begin: Begin) -> None:
     for _ in range(receiving.MAX_OPEN):
         begin(1)
     with pytest.raises(UploadConflict, match="10 uploads that have not ended"):
         begin(1)
 
 
-def test_uploads_that_have_ended_are_not_kept_for_ever(owner: User, begin: Begin) -> None:
+def test_number_of_listed_ended_uploads_is_limited(owner: User, begin: Begin) -> None:
     now = timezone.now()
     ExportUpload.objects.bulk_create(
         ExportUpload(
@@ -235,7 +235,7 @@ def test_names_are_those_of_an_import(owner: User, begin: Begin, name: str) -> N
     assert not ExportUpload.objects.exists()
 
 
-def test_garbage_is_refused_with_its_reason(begin: Begin, make_cloud: MakeCloud) -> None:
+def test_invalid_files_are_refused_with_a_reason(begin: Begin, make_cloud: MakeCloud) -> None:
     good = make_cloud(points=10).read_bytes()
     upload = begin(len(good), 100)
     send(upload, good)
@@ -406,7 +406,7 @@ def test_sizes_are_readable() -> None:
     ]  # fmt: skip
 
 
-def test_another_thread_is_kept_out_too(begin: Begin) -> None:
+def test_lock_excludes_other_threads(begin: Begin) -> None:
     """Locks on a file belong to an opened file, so they also hold between threads of a process."""
     file = begin(10).files.get()
     outcome: list[str] = []

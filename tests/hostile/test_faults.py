@@ -72,7 +72,7 @@ def test_progress_that_is_forged_changes_no_state(campaign: Campaign):
     assert [line for line in campaign.log("forged-progress") if '"progress": 2' in line]
 
 
-def test_of_links_out_of_grid_nothing_is_taken(campaign: Campaign):
+def test_links_out_of_grid_are_left_out(campaign: Campaign):
     assert set(campaign.outputs("links")) == {"before.txt", "hard-link", "to-a-file"}
     left_out = {item["path"]: item["why"] for item in campaign.ended("links")["task"]["left_out"]}
     links = (
@@ -145,7 +145,7 @@ def test_of_too_many_files_as_many_as_may_be_are_taken(campaign: Campaign):
 
 
 @pytest.mark.parametrize("name", ["write-input", "disk-root", "kernel-files", "attack-init"])
-def test_what_is_not_allowed_fails(campaign: Campaign, name: str):
+def test_system_calls_that_are_not_allowed_fail(campaign: Campaign, name: str):
     tried = campaign.tried(name)
     allowed = {"attack-init": {"prlimit-own"}}.get(name, set())
     assert len(tried) > 5

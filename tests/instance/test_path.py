@@ -80,7 +80,7 @@ def test_an_output_is_served_in_ranges(stage: Stage):
     assert beyond.headers["Content-Type"] == "application/json"
 
 
-def test_what_can_be_read_can_be_asked_for_with_head(stage: Stage):
+def test_every_get_has_a_head(stage: Stage):
     """Through nginx, which sends outputs and static files by itself."""
     run = stage.submit("summary")
     stage.developer.wait(run, "SUCCESS")

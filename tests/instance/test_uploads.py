@@ -99,7 +99,7 @@ def test_a_part_has_a_limit(stage: Stage) -> None:
     stage.developer.ask("DELETE", f"/uploads/{upload['id']}", expect=204)
 
 
-def test_garbage_is_refused_with_its_reason(stage: Stage) -> None:
+def test_invalid_files_are_refused_with_a_reason(stage: Stage) -> None:
     upload = begin(stage, 1000)
     send(stage, upload, b"x" * 1000)
     shown = ended(stage, upload)

@@ -324,7 +324,7 @@ def test_an_entry_point_of_the_largest_size_arrives(fake_bench: Bench) -> None:
         (b'{"command": ["' + b"x" * messages.MAX_ENTRY + b'"]}', "limit is 1048576"),
     ],
 )
-def test_an_entry_point_that_cannot_be_one_is_refused(
+def test_invalid_entry_points_are_refused(
     connection: socket.socket, source: int, sealed: list[int], content: bytes, words: str
 ) -> None:
     entry = channel.memory_file(content)

@@ -94,7 +94,7 @@ def test_cosign_signs_each_part_of_an_index(developer: Developer, put_signed: Pu
     assert not PendingAttachment.objects.exists()
 
 
-def test_what_is_signed_may_not_be_another_part(developer: Developer) -> None:
+def test_signature_of_another_manifest_of_the_index_is_refused(developer: Developer) -> None:
     ours, arm = new_image(), new_image(architecture="arm64")
     send(developer, ours, arm)
     whole(developer, entry(ours.manifest), entry(arm.manifest, ARM))
@@ -193,7 +193,7 @@ def test_attachments_before_the_image(developer: Developer) -> None:
     assert rows(release) == expected
 
 
-def test_attachments_of_parts_before_the_index(developer: Developer) -> None:
+def test_attachments_of_index_entries_before_the_index(developer: Developer) -> None:
     ours, arm = new_image(), new_image(architecture="arm64")
     send(developer, ours, arm)
     content = encoded(index(entry(ours.manifest), entry(arm.manifest, ARM)))
@@ -236,7 +236,7 @@ def test_nothing_pending_is_seen_in_another_app(developer: Developer, release: s
     assert not Attachment.objects.exists()
 
 
-def test_a_signature_of_nothing_can_be_refused_at_once(developer: Developer) -> None:
+def test_faulty_attachments_before_the_image_are_refused_at_once(developer: Developer) -> None:
     subject = "sha256:" + "5" * 64
     content = payload("sha256:" + "6" * 64)
     developer.upload(EMPTY, content)
@@ -264,9 +264,7 @@ def test_a_list_may_name_attestations_that_builders_put_into_an_index(developer:
     assert "names 33 manifests that are not attached" in answer.json()["details"]
 
 
-def test_few_attachments_wait_and_for_a_limited_time(
-    developer: Developer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_limits_of_pending_attachments(developer: Developer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pending_attachments, "MAX_PENDING", 2)
     one, two, three = new_image(), new_image(), new_image()
     put_signature(developer, one.manifest)
@@ -290,9 +288,7 @@ def test_few_attachments_wait_and_for_a_limited_time(
     assert "2 attachments without a release" in expiry.tidy()
 
 
-def test_a_release_takes_no_more_than_it_may_have(
-    developer: Developer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_limit_of_attachments_per_release(developer: Developer, monkeypatch: pytest.MonkeyPatch) -> None:
     image = new_image()
     attached = signed_before(developer, image)
     monkeypatch.setattr("gridapps.pushes.attaching.MAX_OF_RELEASE", 2)
@@ -326,7 +322,7 @@ def test_pending_attachments_count_and_are_swept(
 
 
 @pytest.mark.usefixtures("its_disk")
-def test_attachments_of_parts_are_kept_with_the_index(
+def test_attachments_of_index_entries_are_kept_with_the_index(
     developer: Developer, developer_registry: RunningRegistry
 ) -> None:
     image, arm = new_image(), new_image(architecture="arm64")

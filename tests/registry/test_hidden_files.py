@@ -20,11 +20,11 @@ def test_a_file_below_a_mounted_directory_is_named(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["opt/model.bin", "tmpx/a", "var/tmp/a", "home/tmp/a", "gridx", "dev/null2"])
-def test_other_files_are_not(path: str) -> None:
+def test_other_files_are_not_remarked(path: str) -> None:
     assert remarks([file(path)]) == ""
 
 
-def test_empty_directories_are_not() -> None:
+def test_empty_directories_are_not_remarked() -> None:
     assert remarks([folder("tmp"), folder("tmp/a")]) == ""
 
 
@@ -34,7 +34,7 @@ def test_large_files_and_links_are_named_too() -> None:
 
 
 @pytest.mark.parametrize("whiteout", ["tmp/.wh.a", ".wh.tmp", "tmp/.wh..wh..opq"])
-def test_what_a_later_layer_removes_is_not(whiteout: str) -> None:
+def test_files_removed_by_a_later_layer_are_not_remarked(whiteout: str) -> None:
     """`RUN rm -rf /tmp/*` at the end of a build."""
     assert remarks([folder("tmp"), file("tmp/a")], [file(whiteout, b"")]) == ""
     assert "'/tmp/a'" in remarks([file("tmp/a")], [file(whiteout, b"")], [file("tmp/a")])

@@ -281,7 +281,7 @@ def test_a_refused_platform_leaves_no_tag_on_another_image_of_its_index(develope
     assert tagged(developer, "v1") == earlier.manifest
 
 
-def test_an_image_of_the_index_that_the_tag_names_is_no_push_of_its_own(developer: Developer) -> None:
+def test_image_for_another_platform_in_the_tagged_index_is_stored_by_digest(developer: Developer) -> None:
     """buildx pushes an index whole. Docker 26 then pushes each of its images under the tag, and the index."""
     ours, arm = new_image(), new_image(architecture="arm64")
     send(developer, ours, arm)
@@ -389,7 +389,7 @@ def test_a_refusal_stands_if_it_cannot_be_undone(
 
 
 @pytest.mark.usefixtures("its_disk")
-def test_a_tag_that_another_push_moves_meanwhile_stays_there(
+def test_tag_moved_by_another_push_is_not_restored(
     developer: Developer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     earlier, image, newer = new_image(), new_image(), new_image()

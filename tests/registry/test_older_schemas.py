@@ -53,7 +53,7 @@ def test_a_schema_is_stored_in_2020_12() -> None:
 
 
 @given(arguments=st.dictionaries(st.sampled_from(sorted(WRITTEN["properties"])), _VALUES))
-def test_the_meaning_stays(arguments: dict[str, Any]) -> None:
+def test_rewritten_schema_accepts_the_same_arguments(arguments: dict[str, Any]) -> None:
     accepted = Draft202012Validator(schemas.check_schema(WRITTEN))
     assert accepted.is_valid(arguments) == Draft7Validator(WRITTEN).is_valid(arguments)
 
@@ -91,7 +91,7 @@ def test_the_ways_to_declare_a_draft(dialect: str) -> None:
         (draft_7(title="x" * 70_000), "", "too large"),
     ],
 )
-def test_what_would_mean_something_else_is_refused_with_the_change(
+def test_schema_whose_meaning_would_change_is_refused_with_the_remedy(
     schema: dict[str, Any], where: str, words: str
 ) -> None:
     with pytest.raises(InvalidSchema) as raised:

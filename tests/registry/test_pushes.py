@@ -43,7 +43,7 @@ def refusal(answer: Any, *, status: int = 400, code: str = "MANIFEST_INVALID") -
     return str(body["details"])
 
 
-def test_what_an_image_runs_is_recorded_at_the_push(developer: Developer) -> None:
+def test_entry_point_is_recorded_at_the_push(developer: Developer) -> None:
     program = {"Entrypoint": ["/a", "b"], "Cmd": ["c"], "Env": ["PATH=/a", "A=ü=1"], "WorkingDir": "/w"}
     image = Image(config=encoded(config(config=program)))
     developer.upload(*image.blobs)

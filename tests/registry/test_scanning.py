@@ -104,7 +104,7 @@ def promoted(share: Share, data: Path) -> tuple[str, str]:
     return share.state, share.reason
 
 
-def test_what_passes_is_shared_and_the_verdict_kept(
+def test_accepted_release_is_shared_with_the_verdict(
     share: Share, set_scanner: SetScanner, data: Path
 ) -> None:
     set_scanner("echo looked at $1; test -f $1/oci-layout && test -f $1/index.json && echo nothing found")
@@ -115,7 +115,7 @@ def test_what_passes_is_shared_and_the_verdict_kept(
     assert (entry.subject, entry.details["passed"]) == (f"share:{share.pk}", True)
 
 
-def test_what_is_refused_is_not_shared_and_says_why(
+def test_refusal_of_the_scanner_fails_the_share_with_its_output(
     share: Share, set_scanner: SetScanner, data: Path
 ) -> None:
     set_scanner("echo CVE-2026-1 CRITICAL; echo CVE-2026-2 HIGH >&2; exit 3")
@@ -154,7 +154,9 @@ def test_it_learns_nothing_of_the_instance(
     assert open_files <= 5, "its own three, the lock that ends it, and the directory that is listed"
 
 
-def test_what_it_prints_is_text_and_the_end_of_it(share: Share, set_scanner: SetScanner, data: Path) -> None:
+def test_end_of_the_scanners_output_is_kept_as_plain_text(
+    share: Share, set_scanner: SetScanner, data: Path
+) -> None:
     set_scanner(
         r"""printf 'a\033[31mred\033[0m\033]0;title\007\000b\r\n\342\200\256evil\377\n'; """
         r"""printf '<script>alert(1)</script>\n'; exit 1"""
@@ -167,7 +169,7 @@ def test_what_it_prints_is_text_and_the_end_of_it(share: Share, set_scanner: Set
     assert reason.isprintable()
 
 
-def test_a_flood_is_read_and_dropped(share: Share, set_scanner: SetScanner, data: Path) -> None:
+def test_a_flood_of_output_is_read_and_dropped(share: Share, set_scanner: SetScanner, data: Path) -> None:
     set_scanner("head -c 200000000 /dev/zero | tr '\\0' 'x'; echo; echo the end; exit 1")
     state, reason = promoted(share, data)
     assert state == "failed"
@@ -179,7 +181,9 @@ def test_a_flood_is_read_and_dropped(share: Share, set_scanner: SetScanner, data
     "script",
     ["sleep 60", "exec >&- 2>&-; sleep 60", "trap '' TERM INT HUP; while :; do sleep 1; done", "yes"],
 )
-def test_one_that_never_ends_is_ended(share: Share, set_scanner: SetScanner, script: str, data: Path) -> None:
+def test_scanner_that_never_ends_is_killed(
+    share: Share, set_scanner: SetScanner, script: str, data: Path
+) -> None:
     set_scanner(script, timeout=1)
     began = time.monotonic()
     state, reason = promoted(share, data)
@@ -192,7 +196,7 @@ def alive(marker: str) -> list[str]:
     return found.stdout.split()
 
 
-def test_what_it_starts_ends_with_it(share: Share, set_scanner: SetScanner, data: Path) -> None:
+def test_processes_of_the_scanner_end_with_it(share: Share, set_scanner: SetScanner, data: Path) -> None:
     """A child that keeps the output open, in the scanner's group or in a session of its own."""
     marker = f"31{secrets.randbelow(10**6):06}"
     set_scanner(f"sleep {marker} & setsid sleep {marker} & echo done")

@@ -55,7 +55,7 @@ def test_a_bundle_of_cosign_is_verified_with_its_key(tmp_path: Path) -> None:
     assert signatures.signing_key(found, keys=keys) == "", "the signature is over something else"
 
 
-def test_what_is_signed_is_the_envelopes_encoding() -> None:
+def test_signature_is_over_the_encoding_of_the_envelope() -> None:
     # The example of the DSSE specification has another payload type, of 29 bytes.
     assert (
         sigstore_bundles.encoded(b"hello world") == b"DSSEv1 28 application/vnd.in-toto+json 11 hello world"

@@ -49,7 +49,7 @@ def subscribed(cast: Cast) -> Hook:
     )  # fmt: skip
 
 
-def test_it_is_invisible_and_its_runs_keep_their_outputs(cast: Cast, export: Export) -> None:
+def test_deleted_export_is_invisible_and_its_runs_keep_their_outputs(cast: Cast, export: Export) -> None:
     subscribed(cast)
     run = ended(submitted(cast, export))
     Output.objects.create(task=run.tasks.all()[0], path="a.txt", size=1, sha256="0" * 64, media_type="x/y")
@@ -64,7 +64,7 @@ def test_it_is_invisible_and_its_runs_keep_their_outputs(cast: Cast, export: Exp
     assert (entry.subject, entry.details) == (f"export:{export.pk}", {"files": 2})
 
 
-def test_no_run_can_be_submitted_or_retried_on_it(cast: Cast, export: Export) -> None:
+def test_no_run_can_be_submitted_or_retried_on_a_deleted_export(cast: Cast, export: Export) -> None:
     run = submitted(cast, export)
     operations.cancel(by=cast.developer, run=run)
     export_deletion.delete_export(by=cast.developer, export=export)
@@ -95,14 +95,14 @@ def test_a_submission_that_has_read_the_export_before_is_refused(
     assert not Run.objects.exists()
 
 
-def test_runs_that_have_not_ended_prevent_it(cast: Cast, export: Export) -> None:
+def test_active_runs_prevent_the_deletion_of_an_export(cast: Cast, export: Export) -> None:
     submitted(cast, export)
     with pytest.raises(Conflict, match=r"^1 of your runs on this export have not ended"):
         export_deletion.delete_export(by=cast.developer, export=export)
     assert queries.visible_to(cast.developer).get() == export
 
 
-def test_with_stop_they_are_canceled_with_the_reason(cast: Cast, export: Export) -> None:
+def test_deletion_with_stop_cancels_active_runs(cast: Cast, export: Export) -> None:
     run = submitted(cast, export)
     export_deletion.delete_export(by=cast.developer, export=export, stop=True)
     run.refresh_from_db()
@@ -127,7 +127,7 @@ def test_an_administrator_gives_a_reason(cast: Cast, export: Export) -> None:
         export_deletion.remove_export(by=cast.administrator, export=export, reason="again")
 
 
-def test_its_files_are_removed_once_the_runs_have_ended(
+def test_files_of_a_deleted_export_are_removed_once_its_runs_have_ended(
     cast: Cast, export: Export, settings: Any, tmp_path: Path
 ) -> None:
     settings.DATA = tmp_path

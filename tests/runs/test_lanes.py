@@ -323,7 +323,7 @@ def test_submissions_at_once_do_not_pass_a_quota_together(crowd, setting, limits
 
 
 @pytest.mark.django_db(transaction=True)
-def test_nothing_is_lost_or_claimed_twice_when_everybody_acts_at_once(crowd):
+def test_concurrent_claims_and_submissions_lose_and_repeat_nothing(crowd):
     """Submissions put tasks into lanes while claims remove empty ones."""
     crowd.app()
     for name in ("a", "b"):

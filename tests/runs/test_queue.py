@@ -64,7 +64,7 @@ def test_progress_of_a_run_is_weighted_by_points(make_run):
     assert run.version > before
 
 
-def test_a_finish_that_the_database_lost_is_repeated(make_run):
+def test_a_finish_is_repeated_after_a_database_failure(make_run):
     make_run(points=(1, 1))
     lost, other = claim(), claim()
     outputs = [CollectedFile("a", 1, "", "text/plain")]

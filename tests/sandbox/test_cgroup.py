@@ -44,7 +44,7 @@ def test_limits_of_the_operator_stay(systemctl: Systemctl) -> None:
     assert len(calls.read_text().splitlines()) == 1
 
 
-def test_a_failure_of_systemd_is_told(systemctl: Systemctl, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_of_systemd_is_reported(systemctl: Systemctl, monkeypatch: pytest.MonkeyPatch) -> None:
     systemctl("echo Access denied >&2; exit 1")
     with pytest.raises(SandboxError, match=r"`systemctl show .*` failed: Access denied"):
         cgroup.prepare(SYSTEMD, instance="city")

@@ -151,7 +151,7 @@ def test_an_image_with_a_volume_of_its_own_is_refused(
         bench.sandbox.start(launch)
 
 
-def test_the_push_says_what_runs_and_not_the_engine(bench: Bench, engine: Engine) -> None:
+def test_entry_point_comes_from_the_push_and_not_from_the_engine(bench: Bench, engine: Engine) -> None:
     image = engine.image(entrypoint=["/bin/false"], changes=["ENV GIVEN=by-the-engine", "WORKDIR /etc"])
     recorded = EntryPoint(
         command=["/bin/sh", "-c", "pwd; echo $GIVEN $HOME $GRID_CPUS $OMP_NUM_THREADS"],

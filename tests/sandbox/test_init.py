@@ -85,7 +85,7 @@ def test_arguments_of_any_length_arrive_through_a_pipe(bench: Bench, script: Scr
 
 
 @pytest.mark.parametrize("text", ["exec 0<&-; sleep 0.2; exit 4", "head -c 5; exit 4", "exit 4"])
-def test_arguments_that_are_not_read_delay_nothing(bench: Bench, script: Script, text: str) -> None:
+def test_unread_arguments_do_not_block_the_program(bench: Bench, script: Script, text: str) -> None:
     ended = bench.run(script(text), arguments=b'{"a": "' + b"x" * 500_000 + b'"}').ended
     assert (ended.exit_code, ended.interrupted) == (4, False)
 

@@ -69,7 +69,7 @@ def test_each_record_comes_once_and_whole(path: Path) -> None:
         ('{"progress": -1e-10}', Progress(0.0, "")),
     ],
 )
-def test_progress_is_told_from_text(path: Path, text: str | bytes, progress: Progress) -> None:
+def test_progress_is_distinguished_from_text(path: Path, text: str | bytes, progress: Progress) -> None:
     _write(path, text)
     assert _only(path) == progress
 
@@ -153,7 +153,7 @@ def _put(path: Path, segment: bytes, *, limit: int) -> None:
         file.write(segment)
 
 
-def test_behind_a_full_head_the_newest_segments_are_read(path: Path) -> None:
+def test_newest_segments_are_read_after_a_full_head(path: Path) -> None:
     limit = 8000
     follower = _follow(path, limit=limit)
     _write(path, *["x" * 71] * 50)

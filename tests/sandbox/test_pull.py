@@ -149,7 +149,7 @@ def test_a_pull_that_nothing_asks_about_is_abandoned(
     assert bench.sandbox.layers(reference) is None
 
 
-def test_a_pull_tells_how_many_bytes_have_arrived(bench: Bench, registry: Registry, engine: Engine) -> None:
+def test_a_pull_reports_the_bytes_that_have_arrived(bench: Bench, registry: Registry, engine: Engine) -> None:
     reference = registry.reference(registry.slow)
     with registry.held(after=SIZE // 2) as asked:
         assert bench.sandbox.pull(reference, token=TOKEN, timeout=0) is not None

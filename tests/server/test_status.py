@@ -93,7 +93,7 @@ def examined(db, tmp_path):
         ({"session": None}, "No node has a worker, so no task runs."),
     ],
 )
-def test_what_is_wrong_with_a_node(examined, changes, fault):
+def test_faults_of_a_node(examined, changes, fault):
     node(**changes)
     faults = examined()
     assert len(faults) == bool(fault), faults

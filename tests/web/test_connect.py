@@ -82,7 +82,7 @@ def test_a_user_changes_the_password(ann: User) -> None:
         ({"new": ""}, "This field is required."),
     ],
 )
-def test_a_password_that_is_not_changed(ann: User, form: dict[str, str], said: str) -> None:
+def test_password_changes_that_are_refused(ann: User, form: dict[str, str], said: str) -> None:
     client = browser(ann)
     page = change(client, **form)
     assert said in page

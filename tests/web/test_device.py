@@ -178,7 +178,7 @@ def test_the_pages_need_a_login_and_a_token_of_the_form(cast: Cast, path: str, b
         ({"scope": "api\0"}, "invalid_scope"),
     ],
 )
-def test_wrong_beginnings(form: dict[str, str], error: str) -> None:
+def test_invalid_device_logins(form: dict[str, str], error: str) -> None:
     answer = begin(**form)
     assert (answer.status_code, answer.json()["error"]) == (400, error)
     assert not DeviceLogin.objects.exists()
@@ -187,7 +187,7 @@ def test_wrong_beginnings(form: dict[str, str], error: str) -> None:
 @pytest.mark.parametrize(
     "form", [{}, {"device_code": "x"}, {"device_code": "\0"}, {"device_code": "é" * 9999}]
 )
-def test_wrong_questions(form: dict[str, str]) -> None:
+def test_invalid_token_requests(form: dict[str, str]) -> None:
     asked = {"grant_type": GRANT, "client_id": "gridapps-cli"} | form
     answer = Client(headers=HEADERS).post("/api/token", asked)
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")

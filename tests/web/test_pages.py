@@ -361,7 +361,7 @@ def test_the_page_of_exports_shows_uploads_and_deletes_them(cast: Cast) -> None:
     assert "River" not in client.post(f"/uploads/{upload.pk}/delete", follow=True).content.decode()
 
 
-def test_a_form_of_an_ended_session_leads_on(cast: Cast) -> None:
+def test_form_of_an_ended_session_leads_to_the_login(cast: Cast) -> None:
     """The token of the form is not that of the cookie, and the browser gets a page of ours."""
     client = Client(
         enforce_csrf_checks=True, headers={"Host": settings.GRIDAPPS.host, "X-Forwarded-Proto": "https"}

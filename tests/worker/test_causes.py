@@ -46,5 +46,5 @@ from gridapps.worker.causes import cause
         (ImageUnavailable("The image has no ENTRYPOINT."), "The image has no ENTRYPOINT."),
     ],
 )
-def test_what_is_told(error: Exception, told: str) -> None:
+def test_error_messages(error: Exception, told: str) -> None:
     assert cause(error) == told

@@ -158,9 +158,7 @@ def test_a_link_to_a_file_in_grid_is_an_output(grid: Path, target: Path, link: s
         ("/grid/" + "y/" * 2000, "leads to nothing", 0),
     ],
 )
-def test_of_other_links_nothing_is_taken(
-    grid: Path, target: Path, leads_to: str, words: str, lost: int
-) -> None:
+def test_other_links_are_left_out(grid: Path, target: Path, leads_to: str, words: str, lost: int) -> None:
     (grid.parent / "outside.txt").write_text("secret")
     (grid / "d").mkdir()
     (grid / "file").touch()
@@ -178,7 +176,7 @@ def test_of_other_links_nothing_is_taken(
     assert not any("secret" in path.read_text() for path in target.rglob("*") if path.is_file())
 
 
-def test_links_cannot_multiply_bytes_and_cost_no_file_its_place(grid: Path, target: Path) -> None:
+def test_links_count_against_the_limits_after_files(grid: Path, target: Path) -> None:
     (grid / "z").write_bytes(os.urandom(4 * MIB))
     for number in range(5):
         (grid / f"a{number}").symlink_to("z")

@@ -91,7 +91,7 @@ def test_the_newest_lines_of_a_log_without_end_are_kept_and_read(growing: Growin
     assert len(set(numbers)) < 30
 
 
-def test_a_reader_that_was_away_is_told_how_much_is_missing(growing: Growing) -> None:
+def test_a_late_reader_gets_a_line_about_missing_bytes(growing: Growing) -> None:
     recorder = growing.recorder()
     for number in range(1, 100):
         growing.say(number, *[f"{number} {'x' * 90}"] * 50)
@@ -103,7 +103,7 @@ def test_a_reader_that_was_away_is_told_how_much_is_missing(growing: Growing) ->
     assert newest.startswith("9")
 
 
-def test_a_reader_goes_on_when_another_worker_adopts_the_attempt(growing: Growing) -> None:
+def test_reading_continues_when_another_worker_adopts_the_attempt(growing: Growing) -> None:
     recorder = growing.recorder()
     for number in range(1, 100):
         growing.say(number, *[f"{number} {'x' * 90}"] * 50)

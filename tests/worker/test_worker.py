@@ -203,7 +203,7 @@ def test_a_success_whose_outputs_are_incomplete_is_a_failure_that_names_them(sta
     assert left_out.first[0].lost
 
 
-def test_what_has_no_content_can_be_left_out_of_a_success(stage):
+def test_omissions_without_content_do_not_fail_a_task(stage):
     def program(call: Call) -> int:
         os.mkfifo(call.output / "pipe")
         (call.output / "v1").mkdir()
@@ -273,7 +273,7 @@ class HeldPull:
         return PullProgress(done=700 * 1024**2, total=1400 * 1024**2)
 
 
-def test_a_run_says_that_it_pulls_and_a_cancel_ends_that(stage, monkeypatch):
+def test_run_shows_its_pull_and_a_cancel_ends_it(stage, monkeypatch):
     """No program starts after a cancel, and nothing waits for the registry."""
     held, started = HeldPull(stage, monkeypatch), Starts()
     with stage.worker():

@@ -41,7 +41,7 @@ class Named:
 
 
 def named_by(file: int, header: Header) -> Named:
-    """What the file's records name. Files of one delivery name the same, so it is remembered."""
+    """What the file's records name. The result is cached, because the files of one delivery name the same."""
     contents = []
     for number in (_WKT, _KEYS, _DOUBLES, _TEXTS):
         record = find(header.records, _USER, number)
@@ -58,7 +58,7 @@ def _named(wkt: bytes, directory: bytes, doubles: bytes, texts: bytes) -> Named:
         crs = _of_keys(directory, doubles, texts, remarks)
     try:
         return _described(crs, remarks)
-    except Exception as error:  # pyproj raises many kinds for strange systems
+    except Exception as error:  # pyproj raises many kinds of errors for unusual systems
         return Named(remarks=(*remarks, _not_understood(error)))
 
 
@@ -68,7 +68,7 @@ def _of_wkt(wkt: bytes, remarks: list[str]) -> pyproj.CRS | None:
         return None
     try:
         return pyproj.CRS.from_wkt(text)
-    except Exception as error:  # pyproj raises many kinds for a broken record
+    except Exception as error:  # pyproj raises many kinds of errors for a broken record
         remarks.append(_not_understood(error))
         return None
 
@@ -78,7 +78,7 @@ def _of_keys(directory: bytes, doubles: bytes, texts: bytes, remarks: list[str])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             crs, fault = geokeys.coordinate_system(geokeys.parsed(directory, doubles, texts))
-    except Exception as error:  # pyproj raises many kinds for broken keys
+    except Exception as error:  # pyproj raises many kinds of errors for broken keys
         remarks.append(_not_understood(error))
         return None
     if fault:
@@ -112,7 +112,7 @@ def _described(crs: pyproj.CRS | None, remarks: list[str]) -> Named:
 
 
 def _horizontal(crs: pyproj.CRS) -> pyproj.CRS | None:
-    """The part of x and y; None if they are no places on a map."""
+    """The part of x and y; None if they are not positions on a map."""
     while crs.is_bound and crs.source_crs is not None:
         crs = crs.source_crs
     if crs.is_compound:
@@ -132,7 +132,7 @@ def _code(crs: pyproj.CRS) -> str:
 
 
 def geojson(polygon: shapely.Polygon, named: Named, bounds: list[float]) -> tuple[dict[str, Any] | None, str]:
-    """The polygon as geometry of GeoJSON (RFC 7946), or None if its place is not known; and a remark."""
+    """The polygon as geometry of GeoJSON (RFC 7946), or None if its position is unknown; and a remark."""
     if named.geocentric and not _on_earth(bounds):
         return None, (
             f"The coordinate system {named.name} has coordinates from the centre of the Earth, but the "
@@ -149,7 +149,7 @@ def geojson(polygon: shapely.Polygon, named: Named, bounds: list[float]) -> tupl
         )
     try:
         moved = _moved(polygon, named.horizontal)
-    except Exception:  # pyproj and shapely raise many kinds for coordinates out of range
+    except Exception:  # pyproj and shapely raise many kinds of errors for coordinates out of range
         moved = None
     if moved is None:
         return None, (

@@ -1,7 +1,7 @@
 """The points of a file as records, piece by piece. Runs in the reader.
 
-Records are read as bytes, so that what is wrong with names and descriptions of extra dimensions does not
-matter. LAZ is decoded by lazrs, and where that cannot, by LASzip.
+Records are read as bytes, so that faulty names and descriptions of extra dimensions do not matter. LAZ is
+decoded by lazrs, and where that cannot, by LASzip.
 """
 
 import os
@@ -34,8 +34,8 @@ class _Decoder(Protocol):
 def pieces(file: int, header: Header, remarks: list[str]) -> Iterator[Records]:
     """All points of the header in arrays with the fields X, Y, Z, returns, and gps if the format has it.
 
-    Moves the file position. Adds what libraries will not read to `remarks`. Raises BadPointCloud; what
-    decoders raise means that the file is damaged.
+    Moves the file position. Adds what libraries will not read to `remarks`. Raises BadPointCloud; any error
+    of a decoder means that the file is damaged.
     """
     kind = _fields(header)
     compression = header.compression

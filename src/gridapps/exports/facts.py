@@ -79,7 +79,7 @@ def check_header(path: Path, reader: Reader) -> None:
     finally:
         os.close(file)
     if line != b"{}\n":
-        _decoded(line)  # which raises what is wrong
+        _decoded(line)  # it raises what is wrong
 
 
 def _decoded(line: bytes) -> Facts:

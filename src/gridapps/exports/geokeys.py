@@ -83,7 +83,7 @@ class Unclear(Exception):
 
 
 def parsed(directory: bytes, doubles: bytes, texts: bytes) -> Keys:
-    """Numbers, lists of numbers and texts by key. What points outside of its record is left out."""
+    """Numbers, lists of numbers and texts by key. Keys that point outside their record are left out."""
     keys: Keys = {}
     count = min(
         struct.unpack_from("<H", directory, 6)[0] if len(directory) >= 8 else 0, len(directory) // 8 - 1

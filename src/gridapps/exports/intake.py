@@ -48,7 +48,9 @@ class Hashed:
     status: os.stat_result  # after the hash
 
     def is_same(self) -> bool:
-        """Whether the content is certainly the one that was hashed. A mere change of the mode says no."""
+        """Whether the content is certainly the one that was hashed. A mere change of its mode counts as a
+        change.
+        """
         return _state(self.path.lstat()) == _state(self.status)
 
 
@@ -98,7 +100,7 @@ class InObjects:
 
     def hold(self, source: Source, reader: Reader) -> Hashed:
         """Hash the file where it is."""
-        os.close(stored_files.open_regular(source.path))  # says why it cannot be opened
+        os.close(stored_files.open_regular(source.path))  # raises why it cannot be opened
         facts.check_header(source.path, reader)
         sha256, status = _hash(source.path)
         stored = Stored(path=sha256, size=status.st_size, linked_mtime_ns=None)
@@ -111,10 +113,10 @@ class InObjects:
         uploads.upload(held.path, sha256=held.sha256, size=held.stored.size, used=used)
 
 
-def take(
+def store_and_measure(
     files: Sequence[Source], storing: Storing, *, advance: Callable[[int], None]
 ) -> tuple[list[Imported], list[str]]:
-    """Store and measure files. Returns those that are good, and a line `FILE: sentence` for each bad one.
+    """Store and measure files. Returns the good ones, and a line `FILE: sentence` for each bad one.
 
     `advance` is called with a number of files that are done. Raises OSError, StorageUnavailable.
     """
@@ -133,7 +135,7 @@ def take(
     return taken, bad
 
 
-def take_one(file: Source, storing: Storing) -> Imported:
+def store_and_measure_one(file: Source, storing: Storing) -> Imported:
     """Store and measure a file. Raises BadPointCloud, OSError, StorageUnavailable."""
     with Reader() as reader:
         hashed = storing.hold(file, reader)

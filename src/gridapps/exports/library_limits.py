@@ -1,6 +1,6 @@
 """Which libraries that Apps use will fail on a file that was imported. Runs in the reader.
 
-PDAL 2.2 is that of Debian 12; its limits were tried. laspy is tried on the file itself.
+PDAL 2.2 is that of Debian 12; its limits were found by trying. laspy is tried on the file itself.
 """
 
 import os

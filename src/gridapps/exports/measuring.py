@@ -1,6 +1,6 @@
 """Measuring every point of a file: bounds, footprint, returns, GPS time. Runs in the reader.
 
-What the header says about the points is compared with them and never believed.
+What the header says about the points is compared with them and never trusted.
 """
 
 import os

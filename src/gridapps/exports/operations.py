@@ -50,7 +50,7 @@ def import_export(
     advance(len(bad))
 
     def take(storing: intake.Storing) -> list[Imported]:
-        taken, worse = intake.take(sources, storing, advance=advance)
+        taken, worse = intake.store_and_measure(sources, storing, advance=advance)
         return _good(taken, bad + worse, left_out)
 
     root = stored_files.root()

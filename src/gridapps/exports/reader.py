@@ -4,7 +4,7 @@
 seconds with the descriptor of a file, and each answer the facts or `{"bad": sentence}`. The limit 0 asks only
 for a check of the header, whose answer is `{}`. It has limits on memory and time, because the libraries that
 decode points are not made for hostile files. Once they are loaded, it gives up root and the network. It ends
-after an error of memory, so that no file suffers from the one before.
+after a MemoryError, so that no file is affected by the one before.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Running the reader: one process for many files, started again after a file that ends it."""
+"""Running the reader: one process for many files, which is started again when a file has ended it."""
 
 import math
 import signal

@@ -1,4 +1,4 @@
-"""Uploads: announcing files, receiving their bytes in parts, and giving up.
+"""Uploads: announcing files, receiving their bytes in parts, and deleting uploads.
 
 The protocol is described in docs/uploads.md. When the last byte has arrived, the importer checks the files
 (`upload_checks`).
@@ -133,7 +133,7 @@ def abandon(*, by: User, upload: ExportUpload) -> None:
 
 
 def complete_arrived() -> None:
-    """Note files that have arrived although the process that received them ended before it could."""
+    """Record that files have arrived, where the process that received them ended before it could."""
     waiting = UploadFile.objects.filter(upload__state=UploadState.RECEIVING, received=False)
     for file in waiting.iterator():
         if incoming.arrived(file) == file.size:
@@ -141,7 +141,7 @@ def complete_arrived() -> None:
 
 
 def _complete(file: UploadFile) -> None:
-    """Note that a file has arrived; after the last one, let the importer check the upload."""
+    """Record that a file has arrived; after the last one, let the importer check the upload."""
     with transaction.atomic():
         if not ExportUpload.objects.select_for_update().filter(pk=file.upload_id).exists():
             return

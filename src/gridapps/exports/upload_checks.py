@@ -67,7 +67,7 @@ def finish() -> None:
 
 
 def expire() -> None:
-    """Give up uploads that receive nothing any more, and remove leftovers."""
+    """End uploads that no longer receive anything, and remove leftovers."""
     receiving.complete_arrived()
     late = Now() - Value(receiving.EXPIRES)
     expired = ExportUpload.objects.filter(state=UploadState.RECEIVING, active_at__lt=late)
@@ -89,7 +89,7 @@ def _take(file: UploadFile) -> Imported:
     arrived = Source(name=file.name, path=source, number=file.index)
     root = stored_files.root()
     if root is None:
-        taken = intake.take_one(arrived, InObjects())
+        taken = intake.store_and_measure_one(arrived, InObjects())
     else:
         directory = make_directories(root, file.upload_id.hex)
         target = directory / f"{file.index}.laz"
@@ -104,7 +104,7 @@ def _take(file: UploadFile) -> Imported:
 
 def _measured(arrived: Source, directory: Path, target: Path) -> Imported:
     try:
-        return intake.take_one(arrived, InDirectory(directory))
+        return intake.store_and_measure_one(arrived, InDirectory(directory))
     except BaseException:
         target.unlink(missing_ok=True)
         raise

@@ -1,4 +1,4 @@
-"""The variable-length records of a LAS file: which there are, and where. Their content is not read."""
+"""The variable-length records of a LAS file: what they are, and where. Their content is not read."""
 
 import os
 import struct

@@ -1,4 +1,4 @@
-"""Writes images as directories for scanners: the OCI image layout of the OCI image specification 1.0."""
+"""Writing images as directories for scanners: the OCI image layout of the OCI image specification 1.0."""
 
 import hashlib
 import json

@@ -98,7 +98,7 @@ def _scan(
         raise _Over
     data = Path(settings.DATA)
     try:
-        with scanning.place(data, f"share-{share.pk}", size=release.size) as directory:
+        with scanning.scan_directory(data, f"share-{share.pk}", size=release.size) as directory:
             layouts.write_layout(directory / scanning.LAYOUT, release, target, top=share.release.digest)
             return scanning.scan(data, directory, wanted=lambda: not stopping() and _copying(share).exists())
     except OSError as error:

@@ -18,7 +18,7 @@ import msgspec
 from gridapps.pushes.registry_client import Unavailable
 
 IMAGES, SOCKET = Path("scans"), Path("run/scanner/socket")  # in the data directory
-LAYOUT = "image"  # the OCI layout in a directory of `place`
+LAYOUT = "image"  # the OCI layout in a directory of `scan_directory`
 SPARE = 1024**3  # bytes of disk that stay free beside the copy for the scanner
 _LOOK = 1.0  # seconds between two calls of `wanted`
 _MOST = 64 * 1024  # bytes of an answer
@@ -37,7 +37,7 @@ class ScanResult:
 
 
 @contextmanager
-def place(data: Path, name: str, *, size: int) -> Iterator[Path]:
+def scan_directory(data: Path, name: str, *, size: int) -> Iterator[Path]:
     """A new directory for an image of `size` bytes, which is removed afterwards. Raises OSError."""
     images = data / IMAGES
     images.mkdir(exist_ok=True)
@@ -58,7 +58,7 @@ def remove_leftovers(data: Path) -> None:
 
 
 def scan(data: Path, directory: Path, *, wanted: Callable[[], bool]) -> ScanResult:
-    """The scanner's verdict on the image in a `directory` of `place`.
+    """The scanner's verdict on the image in a `directory` of `scan_directory`.
 
     Calls `wanted` periodically, and raises GivenUp once it returns false. Raises Unavailable.
     """

@@ -1,4 +1,4 @@
-"""Decides whether a request may pass to one of the registries, and with which token.
+"""Deciding whether a request may pass to one of the registries, and with which token.
 
 nginx asks for each request. The certificate alone authorises it; an upload must also fit into its developer's
 quota. What the request relies on is touched first, so that housekeeping does not remove it meanwhile.

@@ -141,7 +141,7 @@ def _judged_rows(document: AttachmentManifest, manifest: str, repository: Reposi
 
 
 def _require_attached(document: ReferrersList, app: App, repository: Repository) -> None:
-    """Raise Invalid unless each manifest that a client lists is about the subject of the list."""
+    """Raise Invalid unless each manifest in a client's list is attached to the subject of the list."""
     subject = document.target.subject
     known = set(pending_attachments.pending_for(app, [subject]).values_list("manifest", flat=True))
     for release in queries.releases_with(app, subject):

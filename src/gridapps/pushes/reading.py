@@ -1,4 +1,4 @@
-"""Reads layers in a separate process, and limits how many are read at a time.
+"""Reading layers in a separate process, with a limit on how many are read at a time.
 
 Only one push of a developer is read at a time. Pushes of different developers are read in parallel, one for
 each processor, at least two, so that one developer's layers do not block the others. Turns are file locks:

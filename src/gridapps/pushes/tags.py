@@ -1,4 +1,4 @@
-"""Moves tags, and moves them back when the push that moved them is refused after all.
+"""Moving tags, and moving them back when the push that moved them turns out to be refused.
 
 Docker 26 pushes each image of an index under the tag of the index, and then the index. Such an image looks
 like any other and becomes a release. If the index is refused, or an image of it for another platform, the tag

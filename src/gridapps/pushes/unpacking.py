@@ -1,4 +1,4 @@
-"""Judges at the push what an image would take on a node's disk. Each new layer is read to its end."""
+"""Judging, at the push, what an image would take on a node's disk. Each new layer is read to its end."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -81,7 +81,7 @@ def _read(
     max_files: int,
 ) -> Layer:
     reading_now = reader()
-    if (known := _known(blob)) is not None:  # another push has read it while this one waited
+    if (known := _known(blob)) is not None:  # another push read it while this one waited
         return known
     with _pieces(blob, repository) as pieces:
         found = reading_now.examine(pieces, max_size=max_size, max_files=max_files)

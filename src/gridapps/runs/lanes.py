@@ -51,7 +51,7 @@ def rank(run: Run) -> CombinedExpression:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a node should do. Nothing is written: `pass_over` and `taken` do that."""
+    """What a node should do. `choose` writes nothing: `pass_over` and `taken` do."""
 
     task: Task | None  # the one to claim
     passed_over: Lane | None = None  # the next lane, when the node has no capacity for its tasks

@@ -1,7 +1,7 @@
 """Reading the log of an attempt, also while it is written: `worker.log_recording` writes it.
 
 Offsets count the bytes of the whole log. Of a log that is too long, only the beginning and the newest lines
-are kept; a line tells how much is missing between them.
+are kept; a line says how many bytes are missing between them.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The floor of free disk: on the first machine for submissions, on each node for the tasks that it claims."""
+"""The floor of free disk: for submissions on the first machine, and for claims of tasks on each node."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What tasks left in /grid and collection could not keep, as it is shown."""
+"""What tasks left in /grid and collection could not keep, as shown to users."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class LeftOutFiles:
 
 
 def left_out_of_run(run: Run) -> LeftOutFiles:
-    """Those of the ended tasks of a run."""
+    """The omissions of the ended tasks of a run."""
     tasks = Task.objects.filter(run=run, left_out_count__gt=0).order_by("index")
     count = tasks.aggregate(sum=Sum("left_out_count"))["sum"] or 0
     named = (each for task in tasks.iterator(chunk_size=100) for each in left_out_of_task(task))
@@ -45,11 +45,11 @@ def left_out_of_run(run: Run) -> LeftOutFiles:
 
 
 def left_out_of_task(task: Task) -> Iterator[LeftOutFile]:
-    """The first of a task."""
+    """The first omissions of a task."""
     for each in task.left_out:
         yield LeftOutFile(task.pk, task.index, each["path"], each["why"], each.get("lost", True))
 
 
 def count(task: Task) -> int:
-    """How many of a task. Rows of earlier versions have no number."""
+    """How many omissions a task has. Rows of earlier versions have no number."""
     return max(task.left_out_count, len(task.left_out))

@@ -234,7 +234,7 @@ def expire() -> list[tuple[uuid.UUID, int, State]]:
 
 
 def lost(*, node: str, present: set[tuple[uuid.UUID, int]]) -> list[Claim]:
-    """Attempts that run on this node according to the database, and are not in `present`."""
+    """The attempts that, according to the database, run on this node, but are not in `present`."""
     rows = Task.objects.filter(state=State.RUNNING, node=node)
     return [
         Claim(task=row.id, run=row.run_id, index=row.index, attempt=row.attempt, token=row.token)

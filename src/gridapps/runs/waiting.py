@@ -1,6 +1,6 @@
 """What the first queued task of a run waits for, and for how many others, in words for its owner.
 
-Nothing of other users is told but the number of their tasks that go first.
+About other users it reveals only how many of their tasks go first.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Finds out why the engine failed, from the state of disk and registry and not from the text of the error.
+"""Finding out why the engine failed, from the state of disk and registry and not from the text of the error.
 
 The text may contain names and values that the author of an image has chosen.
 """

@@ -1,4 +1,4 @@
-"""Checks the files of an image that the engine handles itself when it starts a container.
+"""Checking the files of an image that the engine itself handles when it starts a container.
 
 The engine reads `/etc/passwd` and `/etc/group` into memory, even for a numeric user: a large file or a device
 takes all memory of the engine, and a FIFO blocks the start for ever. It also creates mount points. So the

@@ -94,7 +94,7 @@ class LogFollower:
             self._offset = segment.size
 
     def _enter(self, segment: _Segment) -> Iterator[Line | Progress]:
-        """Go on with a segment. A hole is left between the end of the head and the first segment."""
+        """Continue with a segment. Bytes may be missing between the end of the head and the first segment."""
         behind = self._rest.lstrip(b"\0")
         position = self._position - len(self._rest)
         if behind:

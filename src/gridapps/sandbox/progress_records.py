@@ -1,4 +1,6 @@
-"""Recognising progress records in the lines of a log, also those that are not quite as the contract says."""
+"""Recognising progress records in the lines of a log, including those that deviate from the contract a
+little.
+"""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,6 @@
-"""A container of the platform's own, with the whole security profile: whether an engine can run one."""
+"""Running a container of the platform's own with the whole security profile, to find out whether the engine
+can.
+"""
 
 import secrets
 from datetime import UTC, datetime, timedelta
@@ -12,7 +14,7 @@ from gridapps.sandbox.protocol import EntryPoint, Launch, Limits, Sandbox, Sandb
 
 WITHIN = 60.0  # seconds
 _LIMITS = Limits(cpus=1, memory=64 * 1024**2, disk=1024**2, log=65536, inodes=64)
-# Init, which every container gets, is the program as well: without arguments it prints how it is called.
+# Init, which every container gets, is the program as well: without arguments it prints its usage.
 _PROGRAM = EntryPoint(command=["/.gridapps/init"])
 _PRINTED = "usage: gridapps-init"
 

@@ -34,7 +34,7 @@ class Job:
     """Removes something by a rule. Both functions return a line for each item."""
 
     name: str
-    plan: Callable[[], Iterable[str]]  # tells what would be removed
+    plan: Callable[[], Iterable[str]]  # lists what would be removed
     run: Callable[[], Iterable[str]]
     rounds: int = 1  # it runs in every round, or in every nth
     needs_blobs: bool = False  # it removes blobs, whose directories the supervisor has to open

@@ -1,6 +1,6 @@
 """The importer: a process that checks uploads, makes exports of them, and removes files of deleted exports.
 
-It is the only part that writes export files. All that it knows is in the database and in the files, so it may
+It is the only part that writes export files. All of its state is in the database and in the files, so it may
 be killed at any point.
 """
 

@@ -1,4 +1,4 @@
-"""Failures of the platform as the owner of a run reads them.
+"""Failures of the platform, as they are shown to the owner of a run.
 
 Sockets, paths and error numbers of a node are for its log.
 """

@@ -39,8 +39,9 @@ class Omission:
 
 @dataclass(frozen=True)
 class Collected:
-    """The outputs are in the order of the walk: the files of a directory by name, then its subdirectories, at
-    last the links."""
+    """The outputs are in the order of the walk: the files of a directory by name, then its subdirectories,
+    and finally the links.
+    """
 
     outputs: list[CollectedFile] = field(default_factory=list)
     left_out: list[Omission] = field(
@@ -74,7 +75,7 @@ def collect(
 
 
 class _LeaveOut(Exception):
-    """This entry is left out. The message says why."""
+    """The entry is left out. The message says why."""
 
     def __init__(self, why: str, *, lost: bool = True) -> None:
         super().__init__(why)

@@ -13,7 +13,7 @@ _QUOTED = 3  # omissions in the text; the task lists more
 
 
 def conclude(ended: Ended, verdict: Verdict, collected: Collected) -> Finished:
-    """A program that succeeded has failed all the same if content that it left is in no output."""
+    """The outcome of the task. It fails, although its program succeeded, if content is in no output."""
     state, text = State(verdict.state), verdict.text
     reason: str = verdict.reason
     if state == State.SUCCESS and collected.lost_count:

@@ -36,7 +36,7 @@ from gridapps.worker.attempt_signals import Signals, sleep
 from gridapps.worker.causes import cause
 from gridapps.worker.conclusion import conclude
 from gridapps.worker.container_watch import ContainerWatch
-from gridapps.worker.last_words import last_words
+from gridapps.worker.last_lines import last_lines
 from gridapps.worker.local_node import LocalNode
 from gridapps.worker.outcomes import Finished, GivenBack, Interrupted, LeaseLost, LeftRunning, Outcome
 from gridapps.worker.patience import persist
@@ -178,7 +178,7 @@ class Execution:
         if verdict.reason not in OWN_FAILURES:
             return verdict.text
         output = self._files.files / collection.STDOUT
-        said = last_words(log=self._files.newest_log(), output=output, limits=self._limits)
+        said = last_lines(log=self._files.newest_log(), output=output, limits=self._limits)
         return f"{verdict.text} {said}".strip()
 
     def _remove_canceled(self) -> str:

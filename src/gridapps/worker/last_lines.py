@@ -16,7 +16,7 @@ _LINES = 3
 _LONGEST = 200  # characters of a line
 
 
-def last_words(*, log: Path, output: Path, limits: Limits) -> str:
+def last_lines(*, log: Path, output: Path, limits: Limits) -> str:
     """Sentences with the last lines of log and standard output, and about a limit that they name; "" if the
     program wrote nothing. `log` has lines of time and text."""
     said = {

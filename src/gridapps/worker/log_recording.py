@@ -46,7 +46,7 @@ class LogRecorder:
         self._follower = LogFollower(log, limit=limit)
         self._head = _GrowingFile(files.log, at=0)
         self._tail = _Tail(files.tail, size=limit // _TAIL_PARTS, after=predecessor)
-        self._room = limit - _TAIL_FILES * (limit // _TAIL_PARTS)
+        self._head_limit = limit - _TAIL_FILES * (limit // _TAIL_PARTS)
         self._predecessor = predecessor
         self.grew = False  # whether the last call of `record` found something
         self._pieces = None if is_shared() else _Pieces(files, self._head, self._tail)
@@ -62,7 +62,7 @@ class LogRecorder:
             else:
                 self._add(f"{item.at} {item.text}\n".encode())
         if self._predecessor and not self._follower.is_in_head:
-            self._room = 0  # readers are behind the beginning already
+            self._head_limit = 0  # readers have read past the beginning already
         self._head.write()
         self._tail.write()
         if self._pieces is not None:
@@ -70,7 +70,7 @@ class LogRecorder:
         return latest
 
     def _add(self, line: bytes) -> None:
-        if self._tail.files or self._head.end + len(line) > self._room:
+        if self._tail.files or self._head.end + len(line) > self._head_limit:
             self._tail.add(line, at=self._head.end)
         else:
             self._head.add(line)

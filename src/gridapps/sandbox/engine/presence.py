@@ -1,4 +1,4 @@
-"""Notices when the engine goes away or comes back: the stream of its events ends with the engine."""
+"""Noticing when the engine goes away or comes back: the stream of its events ends with the engine."""
 
 import select
 import socket

@@ -59,7 +59,7 @@ def user() -> None:
 @click.argument("username")
 @click.option("--admin", is_flag=True, help="make the user an administrator of the instance")
 @click.option("--password-stdin", is_flag=True, help="read a password for the browser from standard input")
-def createuser_named(username: str, admin: bool, password_stdin: bool) -> None:
+def create_user(username: str, admin: bool, password_stdin: bool) -> None:
     """Create USERNAME. Without a password only tokens work."""
     prepare()
     from gridapps.access import operations
@@ -100,7 +100,7 @@ def list_users() -> None:
 
 @user.command("verify")
 @click.argument("username")
-def verifyuser_named(username: str) -> None:
+def verify_user(username: str) -> None:
     """Verify USERNAME as a developer, who may hold certificates and push images."""
     prepare()
     from gridapps.access import operations
