@@ -1,15 +1,19 @@
 """The engines that the tests use: suites of Debian and stores of images."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from gridapps.sandbox.docker import DockerSandbox
 from gridapps.sandbox.profile import INIT_BINARY
 from tests.fixtures.engine import Engine
 from tests.fixtures.own_engine import OwnEngine
 from tests.fixtures.roots import TESTED, Root, propagated, root
+from tests.sandbox.conftest import INPUT, Bench
+from tests.sandbox.contract import SCRIPTS
 
 # The gate tests the store that is the default of Docker today.
 STORES = [(suite, store) for suite in TESTED for store in (True, False) if store or len(TESTED) > 1]
@@ -68,3 +72,36 @@ def a_node(suite: str, *, containerd_store: bool, runtime: str = "") -> Iterator
             assert list(scratch.iterdir()) == []
         finally:
             own.remove()
+
+
+# The fixtures of the sandbox contract, for a module with a fixture `node`.
+
+
+@pytest.fixture
+def bench_type() -> type[Bench]:
+    return Bench
+
+
+@pytest.fixture
+def bench(node: Node, bench_type: type[Bench], tmp_path: Path) -> Iterator[Bench]:
+    source = tmp_path / "in.laz"
+    source.write_bytes(INPUT)
+    made = bench_type(node.sandbox, source)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def programs(node: Node) -> dict[str, str]:
+    made = {name: node.engine.image(command=[script]) for name, script in SCRIPTS.items()}
+    return made | {"refused": node.engine.image(entrypoint=["/nothing"])}
+
+
+@pytest.fixture
+def image(programs: dict[str, str]) -> Callable[[str], str]:
+    return programs.__getitem__
+
+
+@pytest.fixture
+def spare(node: Node) -> str:
+    return node.engine.image(command=[SCRIPTS["sleep"]])

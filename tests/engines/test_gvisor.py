@@ -1,8 +1,7 @@
 """gVisor of Debian 13 as the runtime: the sandbox contract, and programs that use up what they get."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +10,8 @@ from gridapps.sandbox.protocol import Launch
 from tests.engines.conftest import Node, a_node
 from tests.fixtures.engine import Engine
 from tests.fixtures.roots import TESTED
-from tests.sandbox.conftest import INPUT, LIMITS, MIB, Bench
-from tests.sandbox.contract import SCRIPTS, SandboxContract
+from tests.sandbox.conftest import LIMITS, MIB, Bench
+from tests.sandbox.contract import SandboxContract
 
 pytestmark = pytest.mark.skipif(len(TESTED) == 1, reason="only in the soak")
 # The threads of gVisor itself count against the limit of processes.
@@ -31,28 +30,12 @@ def node(engine: Engine) -> Iterator[Node]:
 
 
 @pytest.fixture
-def bench(node: Node, tmp_path: Path) -> Iterator[Bench]:
-    source = tmp_path / "in.laz"
-    source.write_bytes(INPUT)
-    made = WideBench(node.sandbox, source)
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def programs(node: Node) -> dict[str, str]:
-    made = {name: node.engine.image(command=[script]) for name, script in SCRIPTS.items()}
-    return made | {"refused": node.engine.image(entrypoint=["/nothing"])}
+def bench_type() -> type[Bench]:
+    return WideBench
 
 
 class TestUnderGvisor(SandboxContract):
-    @pytest.fixture
-    def image(self, programs: dict[str, str]) -> Callable[[str], str]:
-        return programs.__getitem__
-
-    @pytest.fixture
-    def spare(self, node: Node) -> str:
-        return node.engine.image(command=[SCRIPTS["sleep"]])
+    """gVisor keeps the contract."""
 
 
 def test_kernel_of_the_container_is_gvisor(node: Node, bench: Bench) -> None:

@@ -1,7 +1,7 @@
 """The engines of today as a node's engine: the sandbox contract, and what differs between their stores."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,8 @@ from gridapps.sandbox.protocol import EntryPoint, Unexplained
 from tests.engines.conftest import STORES, Node, a_node
 from tests.fixtures.engine import Engine
 from tests.fixtures.plain_registry import plain_registry
-from tests.sandbox.conftest import INPUT, Bench
-from tests.sandbox.contract import SCRIPTS, SandboxContract
+from tests.sandbox.conftest import Bench
+from tests.sandbox.contract import SandboxContract
 
 
 @pytest.fixture(
@@ -23,29 +23,8 @@ def node(engine: Engine, request: pytest.FixtureRequest) -> Iterator[Node]:
         yield made
 
 
-@pytest.fixture
-def bench(node: Node, tmp_path: Path) -> Iterator[Bench]:
-    source = tmp_path / "in.laz"
-    source.write_bytes(INPUT)
-    made = Bench(node.sandbox, source)
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def programs(node: Node) -> dict[str, str]:
-    made = {name: node.engine.image(command=[script]) for name, script in SCRIPTS.items()}
-    return made | {"refused": node.engine.image(entrypoint=["/nothing"])}
-
-
 class TestSandbox(SandboxContract):
-    @pytest.fixture
-    def image(self, programs: dict[str, str]) -> Callable[[str], str]:
-        return programs.__getitem__
-
-    @pytest.fixture
-    def spare(self, node: Node) -> str:
-        return node.engine.image(command=[SCRIPTS["sleep"]])
+    """Each engine keeps the contract."""
 
 
 def test_the_sandbox_can_be_checked(node: Node) -> None:
