@@ -39,7 +39,7 @@ class Removable(Enum):
 
 @dataclass(frozen=True)
 class Removal:
-    """A directory to remove. `repository` is empty for a blob, `line` for what operators are not told of."""
+    """A directory to remove. `repository` is empty for a blob, `line` for what is not shown to operators."""
 
     kind: Removable
     path: Path

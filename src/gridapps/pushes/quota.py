@@ -60,7 +60,7 @@ def admit_upload(user: User, subject: Subject, *, length: int | None) -> int | N
         there = disk.developers()
         path = there.repository(subject.repository).upload(subject.upload)
         arrived = disk.size_of(path / "data")
-        left, refusal = min(_lefts(there, user, path, arrived), key=lambda each: each[0])
+        left, refusal = min(_remaining(there, user, path, arrived), key=lambda each: each[0])
         portion = _portion(left) if length is None else None
         wanted = portion if length is None else length
         if wanted is None or wanted > left:
@@ -75,7 +75,9 @@ def admit_upload(user: User, subject: Subject, *, length: int | None) -> int | N
         return portion
 
 
-def _lefts(there: Disk, user: User, path: Path, arrived: int) -> Iterator[tuple[int, Callable[[], Denied]]]:
+def _remaining(
+    there: Disk, user: User, path: Path, arrived: int
+) -> Iterator[tuple[int, Callable[[], Denied]]]:
     """The bytes that an upload may still take for each of the limits, and the refusal beyond it."""
     if limit := settings.GRIDAPPS.max_registry:
         yield limit - _used(there, user, but=path) - arrived - AROUND, lambda: _full(user)

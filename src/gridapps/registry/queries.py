@@ -75,7 +75,7 @@ def owns(user: User, app: App) -> bool:
 def releases_visible_to(user: User, app: App) -> QuerySet[Release]:
     """The releases of an App, including refused ones, for its owner and administrators.
 
-    Raises AppNotFound for everybody else.
+    Raises AppNotFound for all other users.
     """
     require_owner_or_administrator(user, app)
     return app.releases.prefetch_related("tags", "attachments").order_by("-pushed_at", "-pk")
@@ -84,7 +84,7 @@ def releases_visible_to(user: User, app: App) -> QuerySet[Release]:
 def shares_visible_to(user: User, app: App) -> QuerySet[Share]:
     """The shares of an App, including ended ones, for its owner and administrators.
 
-    Raises AppNotFound for everybody else.
+    Raises AppNotFound for all other users.
     """
     require_owner_or_administrator(user, app)
     return app.shares.select_related("app", "release", "access_tag", "created_by")
@@ -177,7 +177,7 @@ def source_for(user: User, release: Release) -> Registry:
 
 
 def require_owner_or_administrator(user: User, app: App) -> None:
-    """Raise AppNotFound for everybody but the App's owner and administrators."""
+    """Raise AppNotFound unless the user is the App's owner or an administrator."""
     if not _sees_all(user, app):
         raise AppNotFound(f"You have no App {app.app_id!r}.")
 

@@ -1,7 +1,7 @@
 """Checking the files of an image that the engine itself handles when it starts a container.
 
 The engine reads `/etc/passwd` and `/etc/group` into memory, even for a numeric user: a large file or a device
-takes all memory of the engine, and a FIFO blocks the start for ever. It also creates mount points. So the
+takes all memory of the engine, and a FIFO blocks the start forever. It also creates mount points. So the
 status of these paths is checked first; nothing is opened. A push checks images as well; this check covers
 images that were pushed by an older version, or reached the node otherwise.
 """

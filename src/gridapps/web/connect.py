@@ -132,13 +132,13 @@ def revoke_token(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_GET
 def authority(_: HttpRequest) -> HttpResponse:
-    """The certificate of the instance's authority, for everybody: it is in each TLS handshake."""
+    """The certificate of the instance's authority, for everyone: it is in each TLS handshake."""
     return HttpResponse(_authority(), content_type="application/x-pem-file")
 
 
 @require_GET
 def client(_: HttpRequest, name: str) -> HttpResponse:
-    """The client's wheel, for everybody: it is free software, and nothing of the instance is in it."""
+    """The client's wheel, for everyone: it is free software and contains nothing of the instance."""
     found = wheel()
     if found is None or name != found.name:
         raise Http404

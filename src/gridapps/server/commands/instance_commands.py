@@ -18,7 +18,7 @@ from gridapps.server.instance import environment, prepare, prepare_look
 def up(no_worker: bool) -> None:
     """Start the instance and stay until interrupted."""
     # Before the imports: an exception that a signal raises during an import may be swallowed there.
-    interrupted = _heed_interrupts()
+    interrupted = _catch_interrupts()
     from gridapps.server.creation import create
 
     settings = create()
@@ -71,7 +71,7 @@ def status(as_json: bool) -> None:
     sys.exit(1 if found["faults"] else 0)
 
 
-def _heed_interrupts() -> threading.Event:
+def _catch_interrupts() -> threading.Event:
     """An event that the first SIGINT or SIGTERM sets. The second one ends the command at once."""
     interrupted = threading.Event()
 
