@@ -20,6 +20,7 @@ from gridapps.audit import record
 
 MAX_APPLICATIONS = 50
 MAX_NAME = 100  # characters
+NAME_RULE = f"A name is one line of 1 to {MAX_NAME} characters."
 MAX_REDIRECTS = 10
 # Host and port, without characters that have a meaning in a header.
 PLACE = r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?"
@@ -31,6 +32,11 @@ class Kind(StrEnum):
     PUBLIC = "public"  # asks for authorization, and cannot keep a secret: on a desktop, in a browser
     CONFIDENTIAL = "confidential"  # asks for authorization, and keeps a secret on a server
     MACHINE = "machine"  # acts as the user who registered it
+
+
+def is_name(name: str) -> bool:
+    """Whether an application may have this name."""
+    return 0 < len(name) <= MAX_NAME and name.isprintable()
 
 
 def registered_by(user: User) -> "QuerySet[Any]":
@@ -48,8 +54,8 @@ def register(
     InvalidApplication.
     """
     name = name.strip()
-    if not name or len(name) > MAX_NAME or not name.isprintable():
-        raise InvalidApplication(f"A name is one line of 1 to {MAX_NAME} characters.")
+    if not is_name(name):
+        raise InvalidApplication(NAME_RULE)
     if registered_by(by).count() >= MAX_APPLICATIONS:
         raise InvalidApplication(f"You have {MAX_APPLICATIONS} applications; delete one first.")
     _check_scopes(by, scopes)

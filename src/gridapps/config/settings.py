@@ -73,6 +73,7 @@ X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 
 INSTALLED_APPS = [
+    "gridapps.web",  # first: its templates replace some of Django's administration
     "gridapps.web.apps.AdministrationConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -86,7 +87,6 @@ INSTALLED_APPS = [
     "gridapps.registry",
     "gridapps.exports",
     "gridapps.runs",
-    "gridapps.web",
 ]
 MIDDLEWARE = [
     "gridapps.web.requests.request_ids",

@@ -23,9 +23,9 @@ class PagedList(Generic[T]):
     after: str
 
 
-def paged(request: HttpRequest, name: str, rows: QuerySet[T]) -> PagedList[T]:
-    """The page that the query asks for: the nearest there is."""
-    page = Paginator(rows, ON_A_PAGE).get_page(request.GET.get(name))
+def paged(request: HttpRequest, name: str, rows: QuerySet[T], *, size: int = ON_A_PAGE) -> PagedList[T]:
+    """The page that the query asks for: the nearest there is. `size`: rows on a page."""
+    page = Paginator(rows, size).get_page(request.GET.get(name))
 
     def query(number: int) -> str:
         other = request.GET.copy()

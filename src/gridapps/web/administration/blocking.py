@@ -9,8 +9,8 @@ from django.http import HttpRequest, HttpResponse
 from gridapps.registry import sharing
 from gridapps.registry.models import App, Release
 from gridapps.runs import operations
+from gridapps.web.administration.asking import BlockForm, asked
 from gridapps.web.administration.operated import Operated, administrator
-from gridapps.web.administration.reason_forms import BlockForm, ReasonForm, asked
 
 
 class Blocking(Operated):
@@ -22,7 +22,7 @@ class Blocking(Operated):
     def block(self, request: HttpRequest, chosen: QuerySet[Any]) -> HttpResponse | None:
         title = f"Block {self.model._meta.verbose_name_plural} for all users, at once"
         form = asked(self, request, chosen, BlockForm, action="block", title=title, verb="Block")
-        if not isinstance(form, ReasonForm):
+        if isinstance(form, HttpResponse):
             return form
         by, given = administrator(request), form.cleaned_data
         self.for_each(

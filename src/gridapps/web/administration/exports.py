@@ -1,24 +1,37 @@
 """Exports in the administration. Users upload them, and `gridapps-server import` makes them."""
 
+from typing import Any
+
+from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from gridapps.exports.models import Export, ExportFile
+from gridapps.exports import naming
+from gridapps.exports.models import Export
 from gridapps.runs import export_deletion
-from gridapps.web.administration.limited import Limited
+from gridapps.web.administration.asking import ReasonForm, asked
+from gridapps.web.administration.details import Details, details
 from gridapps.web.administration.operated import Operated, administrator
-from gridapps.web.administration.reason_forms import ReasonForm, asked
+
+_OF_A_FILE = (
+    "name", "size", "points", "las_version", "point_format", "crs_code", "crs_name", "sha256", "remarks",
+)  # fmt: skip
 
 
-class _FileInline(Limited, admin.TabularInline):  # type: ignore[type-arg]
-    allowed = ("change",)
-    model = ExportFile
-    fields = readonly_fields = (
-        "name", "size", "points", "las_version", "point_format", "crs_code", "crs_name", "sha256", "remarks",
-    )  # fmt: skip
-    extra = 0
-    can_delete = False
+class _ExportForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Names follow the same rule as those that users give."""
+
+    class Meta:
+        model = Export
+        fields = ("name", "notes")
+
+    def clean_name(self) -> str:
+        """The name as stored."""
+        name: Any = self.cleaned_data["name"]
+        if not naming.is_name(name):
+            raise forms.ValidationError(naming.RULE)
+        return naming.checked_name(name)
 
 
 @admin.register(Export)
@@ -26,13 +39,17 @@ class ExportAdmin(Operated):
     """Name and notes can be edited; the files cannot. Rows of deleted exports stay."""
 
     allowed = ("change",)
+    form = _ExportForm
     list_display = ("name", "owner", "created_at", "deleted_at")
     list_filter = ("owner", ("deleted_at", admin.EmptyFieldListFilter))
     search_fields = ("name", "owner__username")
     fields = ("name", "owner", "notes", "created_at", "deleted_at")
     readonly_fields = ("owner", "created_at", "deleted_at")
-    inlines = (_FileInline,)
     actions = ("remove",)
+
+    def details(self, request: HttpRequest, export: Export) -> Details:
+        files = export.files.order_by("pk")
+        return details(request, "files", files, title="Files", fields=_OF_A_FILE)
 
     @admin.action(description="Delete…")
     def remove(self, request: HttpRequest, chosen: QuerySet[Export]) -> HttpResponse | None:
@@ -40,7 +57,7 @@ class ExportAdmin(Operated):
         form = asked(
             self, request, chosen, ReasonForm, action="remove", title=title, verb="Delete the exports"
         )
-        if not isinstance(form, ReasonForm):
+        if isinstance(form, HttpResponse):
             return form
         by, reason = administrator(request), form.cleaned_data["reason"]
         self.for_each(

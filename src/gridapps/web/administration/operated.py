@@ -11,12 +11,22 @@ from django.shortcuts import redirect
 from gridapps.access.models import User
 from gridapps.access.refusals import Refused
 from gridapps.web.administration.audited import Audited
+from gridapps.web.administration.details import Details
 
 T = TypeVar("T")
 
 
 class Operated(Audited):
-    """A class whose changes are operations. A refusal becomes a message, and nothing is changed."""
+    """A class whose changes are operations. A refusal becomes a message, and nothing is changed.
+
+    The page of an object has a button for each action.
+    """
+
+    change_form_template = "administration/change_form.html"
+
+    def details(self, _request: HttpRequest, _object: Any) -> Details | None:
+        """The rows that belong to the object, if its page shows any."""
+        return None
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """The page of one object. Saving it is one transaction."""
@@ -25,6 +35,16 @@ class Operated(Audited):
         except Refused as error:
             messages.error(request, sentence(error))
             return redirect(request.get_full_path())
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Add what the template shows besides the fields."""
+        if (shown := context.get("original")) is not None:
+            choices = self.get_action_choices(request, default_choices=[])
+            context["object_actions"] = [each for each in choices if each[0] != "delete_selected"]
+            context["details"] = self.details(request, shown)
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def for_each(
         self, request: HttpRequest, things: Iterable[T], operation: Callable[[T], Any], *, done: str

@@ -5,12 +5,13 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 
 from gridapps.access.models import AccessTag
 from gridapps.registry import certificates, node_certificates, sharing
 from gridapps.registry.models import App, Attachment, Certificate, NodeCertificate, Release, Share, Tag
+from gridapps.web.administration.asking import Confirmation, asked
 from gridapps.web.administration.blocking import Blocking
 from gridapps.web.administration.operated import Operated, administrator
 
@@ -48,11 +49,22 @@ class ReleaseAdmin(Blocking):
 
 
 class _NewShare(forms.ModelForm):  # type: ignore[type-arg]
-    """The release and the access tag. The operation validates them and copies the App's description."""
+    """What is shared with whom. The operation validates it and copies the App's description."""
+
+    shared_app = forms.CharField(
+        label="App",
+        max_length=100,
+        widget=forms.TextInput(attrs={"class": "vTextField"}),
+        help_text="Its app-id.",
+    )
+    shared_release = forms.CharField(
+        label="Release", max_length=200, widget=forms.TextInput(attrs={"class": "vTextField"}),
+        help_text="The digest, sha256:…",
+    )  # fmt: skip
 
     class Meta:
         model = Share
-        fields = ("release", "access_tag")
+        fields = ("access_tag",)
 
     def validate_constraints(self) -> None:
         """Skip: the operation fills in the other fields."""
@@ -63,7 +75,7 @@ class AttachmentAdmin(Operated):
     """What is attached to releases, and the known key of each signature."""
 
     list_display = ("release", "subject", "kind", "digest", "verified_by", "size", "pushed_at")
-    list_filter = ("kind", "verified_by")
+    list_filter = ("kind", ("verified_by", admin.EmptyFieldListFilter))
     search_fields = ("release__app__app_id", "release__digest", "digest")
     exclude = ("payload",)
 
@@ -78,7 +90,6 @@ class ShareAdmin(Operated):
     list_filter = ("state", "access_tag")
     list_select_related = ("app", "access_tag", "release__app")
     search_fields = ("app__app_id", "release__digest", "access_tag__name")
-    autocomplete_fields = ("release", "access_tag")
     actions = ("revoke",)
 
     @admin.display(description="release")
@@ -90,8 +101,20 @@ class ShareAdmin(Operated):
         done = share.copied / share.size if share.size else float(share.state == Share.State.ACTIVE)
         return format_html('<progress max="1" value="{}"></progress> {}', f"{done:.3f}", f"{done:.0%}")
 
-    @admin.action(description="Revoke at once")
-    def revoke(self, request: HttpRequest, chosen: QuerySet[Share]) -> None:
+    @admin.action(description="Revoke…")
+    def revoke(self, request: HttpRequest, chosen: QuerySet[Share]) -> HttpResponse | None:
+        form = asked(
+            self,
+            request,
+            chosen,
+            Confirmation,
+            action="revoke",
+            title="Revoke shares",
+            verb="Revoke the shares",
+            explanation="The holders of the access tags can no longer run the releases.",
+        )
+        if isinstance(form, HttpResponse):
+            return form
         by = administrator(request)
         self.for_each(
             request,
@@ -99,14 +122,14 @@ class ShareAdmin(Operated):
             lambda share: sharing.revoke(by=by, app_id=share.app.app_id, pk=share.pk),
             done="{} revoked.",
         )
+        return None
 
     def save_model(self, request: HttpRequest, obj: Share, form: Any, *_: Any) -> None:
-        release: Release = form.cleaned_data["release"]
         tag: AccessTag = form.cleaned_data["access_tag"]
         share, _new = sharing.share(
             by=administrator(request),
-            app_id=release.app.app_id,
-            release=release.digest,
+            app_id=form.cleaned_data["shared_app"],
+            release=form.cleaned_data["shared_release"],
             access_tag=tag.name,
         )
         obj.pk = share.pk
@@ -114,7 +137,7 @@ class ShareAdmin(Operated):
 
     def get_fields(self, _: HttpRequest, obj: Share | None = None) -> Any:
         shown = [field.name for field in Share._meta.fields if field.name != "id"]
-        return shown if obj else ("release", "access_tag")
+        return shown if obj else ("shared_app", "shared_release", "access_tag")
 
 
 @admin.register(Tag)
@@ -133,8 +156,20 @@ class CertificateAdmin(Operated):
     search_fields = ("serial", "fingerprint", "name", "user__username")
     actions = ("revoke",)
 
-    @admin.action(description="Revoke at once")
-    def revoke(self, request: HttpRequest, chosen: QuerySet[Certificate]) -> None:
+    @admin.action(description="Revoke…")
+    def revoke(self, request: HttpRequest, chosen: QuerySet[Certificate]) -> HttpResponse | None:
+        form = asked(
+            self,
+            request,
+            chosen,
+            Confirmation,
+            action="revoke",
+            title="Revoke client certificates",
+            verb="Revoke the certificates",
+            explanation="They no longer authorise anything. This cannot be undone.",
+        )
+        if isinstance(form, HttpResponse):
+            return form
         by = administrator(request)
         self.for_each(
             request,
@@ -142,6 +177,7 @@ class CertificateAdmin(Operated):
             lambda certificate: certificates.revoke(by=by, certificate=certificate),
             done="{} certificates revoked. They no longer authorise anything.",
         )
+        return None
 
 
 @admin.register(NodeCertificate)
@@ -152,8 +188,20 @@ class NodeCertificateAdmin(Operated):
     search_fields = ("node", "serial", "fingerprint")
     actions = ("revoke",)
 
-    @admin.action(description="Revoke every certificate of these nodes at once")
-    def revoke(self, request: HttpRequest, chosen: QuerySet[NodeCertificate]) -> None:
+    @admin.action(description="Revoke every certificate of the node…")
+    def revoke(self, request: HttpRequest, chosen: QuerySet[NodeCertificate]) -> HttpResponse | None:
+        form = asked(
+            self,
+            request,
+            chosen,
+            Confirmation,
+            action="revoke",
+            title="Revoke every certificate of nodes",
+            verb="Revoke the certificates",
+            explanation="The engines of these nodes can no longer pull images.",
+        )
+        if isinstance(form, HttpResponse):
+            return form
         by = administrator(request)
         names = sorted(set(chosen.values_list("node", flat=True)))
         self.for_each(
@@ -162,3 +210,4 @@ class NodeCertificateAdmin(Operated):
             lambda name: node_certificates.revoke(by=by, node=name),
             done="Certificates of {} nodes revoked. Their engines can no longer pull.",
         )
+        return None

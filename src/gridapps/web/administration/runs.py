@@ -7,21 +7,15 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
 from gridapps.runs import nodes, operations, overview
-from gridapps.runs.models import Node, Run, Task
-from gridapps.web.administration.limited import Limited
+from gridapps.runs.models import Node, Run
+from gridapps.web.administration.asking import ReasonForm, asked
+from gridapps.web.administration.details import Details, details
 from gridapps.web.administration.operated import Operated, administrator
-from gridapps.web.administration.reason_forms import ReasonForm, asked
 
 SHOWN = 200  # lanes, running tasks
 
 
-class _TaskInline(Limited, admin.TabularInline):  # type: ignore[type-arg]
-    allowed = ("change",)
-    model = Task
-    fields = readonly_fields = ("index", "exportfile", "state", "attempt", "node", "reason", "exit_code")
-    show_change_link = False
-    extra = 0
-    can_delete = False
+_OF_A_TASK = ("index", "exportfile", "state", "attempt", "node", "reason", "exit_code")
 
 
 @admin.register(Node)
@@ -51,11 +45,11 @@ class NodeAdmin(Operated):
     def held(self, node: Node) -> int:
         return len(node.stuck.splitlines())
 
-    @admin.action(description="Drain: claim no more tasks; running tasks continue")
+    @admin.action(description="Drain (claim no more tasks)")
     def drain(self, request: HttpRequest, chosen: QuerySet[Node]) -> None:
         self._set(request, chosen, draining=True, done="{} nodes claim no more tasks.")
 
-    @admin.action(description="Undrain: claim tasks again")
+    @admin.action(description="Undrain (claim tasks again)")
     def undrain(self, request: HttpRequest, chosen: QuerySet[Node]) -> None:
         self._set(request, chosen, draining=False, done="{} nodes claim tasks again.")
 
@@ -76,9 +70,12 @@ class RunAdmin(Operated):
     search_fields = ("id", "owner__username", "release__app__app_id")
     show_full_result_count = False  # counting a large table is slow
     exclude = ("arguments", "request_key", "request_hash", "message")
-    inlines = (_TaskInline,)
     change_list_template = "administration/runs.html"
     actions = ("cancel",)
+
+    def details(self, request: HttpRequest, run: Run) -> Details:
+        tasks = run.tasks.select_related("exportfile").order_by("index")
+        return details(request, "tasks", tasks, title="Tasks", fields=_OF_A_TASK)
 
     @admin.display(description="App")
     def app(self, run: Run) -> str:
@@ -88,7 +85,7 @@ class RunAdmin(Operated):
     def cancel(self, request: HttpRequest, chosen: QuerySet[Run]) -> HttpResponse | None:
         title = "Cancel runs of users"
         form = asked(self, request, chosen, ReasonForm, action="cancel", title=title, verb="Cancel the runs")
-        if not isinstance(form, ReasonForm):
+        if isinstance(form, HttpResponse):
             return form
         by, reason = administrator(request), form.cleaned_data["reason"]
         self.for_each(

@@ -9,19 +9,31 @@ from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.forms import UserChangeForm
 from django.contrib.auth.models import Group
 from django.db.models import Case, QuerySet, When
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from oauth2_provider.admin import ApplicationAdmin
 from oauth2_provider.models import AccessToken, Application, Grant, IDToken, RefreshToken
 
-from gridapps.access import operations
+from gridapps.access import applications, operations
 from gridapps.access.errors import NotAnAdministrator
 from gridapps.access.models import AccessTag, Developer, User
+from gridapps.web.administration.asking import Confirmation, asked
 from gridapps.web.administration.audited import Audited
 from gridapps.web.administration.operated import Operated, administrator
 
 admin.site.unregister(Group)  # access tags grant permissions
 # Tokens belong to users and applications. Retiring a user deletes them.
 admin.site.unregister([AccessToken, Application, Grant, IDToken, RefreshToken])
+
+
+class _ApplicationForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Names follow the same rule as those that users give."""
+
+    def clean_name(self) -> str:
+        """The name as stored."""
+        name = str(self.cleaned_data["name"]).strip()
+        if not applications.is_name(name):
+            raise forms.ValidationError(applications.NAME_RULE)
+        return name
 
 
 class _UserForm(UserChangeForm):  # type: ignore[type-arg]
@@ -46,6 +58,7 @@ class AuditedApplicationAdmin(Audited, ApplicationAdmin):  # type: ignore[misc]
     """OAuth applications of all users. Users register them in the application settings."""
 
     allowed = ("change", "delete")
+    form = _ApplicationForm
     recorded = ("redirect_uris", "skip_authorization")
 
 
@@ -77,16 +90,28 @@ class RetiringUserAdmin(Operated, UserAdmin):  # type: ignore[type-arg]
         developer: Developer | None = getattr(user, "developer", None)
         return developer.state if developer else ""
 
-    @admin.action(description="Verify as developers, even without a request")
+    @admin.action(description="Verify as developer")
     def verify(self, request: HttpRequest, chosen: QuerySet[User]) -> None:
         _decide(self, request, chosen, operations.verify_developer, done="{} verified as developers.")
 
-    @admin.action(description="Refuse as developers, or withdraw the verification")
+    @admin.action(description="Refuse as developer, or withdraw the verification")
     def refuse(self, request: HttpRequest, chosen: QuerySet[User]) -> None:
         _decide(self, request, chosen, operations.refuse_developer, done="{} refused as developers.")
 
-    @admin.action(description="Retire: deactivate for good, and delete personal data")
-    def retire(self, request: HttpRequest, chosen: QuerySet[User]) -> None:
+    @admin.action(description="Retire…")
+    def retire(self, request: HttpRequest, chosen: QuerySet[User]) -> HttpResponse | None:
+        form = asked(
+            self,
+            request,
+            chosen,
+            Confirmation,
+            action="retire",
+            title="Retire users",
+            verb="Retire the users",
+            explanation="They are deactivated for good, and their personal data is deleted.",
+        )
+        if isinstance(form, HttpResponse):
+            return form
         by = administrator(request)
 
         def retire(user: User) -> None:
@@ -95,6 +120,7 @@ class RetiringUserAdmin(Operated, UserAdmin):  # type: ignore[type-arg]
             operations.retire_user(user=user, by=by)
 
         self.for_each(request, chosen, retire, done="{} retired.")
+        return None
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         obj.is_staff = obj.is_superuser
@@ -110,6 +136,37 @@ class RetiringUserAdmin(Operated, UserAdmin):  # type: ignore[type-arg]
                 operations.take_tag(by=by, name=tag.name, users=[user])
 
 
+class _TagForm(forms.ModelForm):  # type: ignore[type-arg]
+    """The holders by name: a list of all users has no end."""
+
+    holders = forms.CharField(
+        required=False,
+        widget=forms.Textarea(attrs={"class": "vLargeTextField", "rows": 10, "spellcheck": "false"}),
+        help_text="User names, one per line. Tasks that users have queued with a removed tag do not start.",
+    )
+
+    class Meta:
+        model = AccessTag
+        fields = ("name", "description")
+        error_messages = {"name": {"invalid": "A name has a-z, 0-9 and -, and does not begin with -."}}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk:
+            names = self.instance.holders.order_by("username").values_list("username", flat=True)
+            self.initial["holders"] = "\n".join(names)
+
+    def clean_holders(self) -> set[User]:
+        """The users with these names."""
+        names = {name.strip() for name in self.cleaned_data["holders"].splitlines()} - {""}
+        found = set(User.objects.filter(username__in=names))
+        if unknown := sorted(names - {user.username for user in found}):
+            raise forms.ValidationError(
+                "There are no users with these names: %(names)s", params={"names": ", ".join(unknown)}
+            )
+        return found
+
+
 @admin.register(AccessTag)
 class AccessTagAdmin(Operated):
     """Tags and their holders. A tag cannot be renamed, because the audit refers to it by name."""
@@ -118,15 +175,28 @@ class AccessTagAdmin(Operated):
     list_display = ("name", "description")
     search_fields = ("name",)
     fields = ("name", "description", "holders")
-    autocomplete_fields = ("holders",)
+    form = _TagForm
     actions = ("remove",)
 
-    @admin.action(description="Delete tags without shares")
-    def remove(self, request: HttpRequest, chosen: QuerySet[AccessTag]) -> None:
+    @admin.action(description="Delete…")
+    def remove(self, request: HttpRequest, chosen: QuerySet[AccessTag]) -> HttpResponse | None:
+        form = asked(
+            self,
+            request,
+            chosen,
+            Confirmation,
+            action="remove",
+            title="Delete access tags",
+            verb="Delete the access tags",
+            explanation="Only tags without shares are deleted.",
+        )
+        if isinstance(form, HttpResponse):
+            return form
         by = administrator(request)
         self.for_each(
             request, chosen, lambda tag: operations.delete_tag(by=by, name=tag.name), done="{} deleted."
         )
+        return None
 
     def save_model(self, request: HttpRequest, obj: AccessTag, form: Any, change: bool) -> None:
         if change:
@@ -142,7 +212,7 @@ class AccessTagAdmin(Operated):
 
     def save_related(self, request: HttpRequest, form: Any, *_: Any) -> None:
         tag, by = form.instance, administrator(request)
-        wanted, held = set(form.cleaned_data["holders"]), set(tag.holders.all())
+        wanted, held = form.cleaned_data["holders"], set(tag.holders.all())
         operations.give_tag(by=by, name=tag.name, users=_in_order(wanted - held))
         operations.take_tag(by=by, name=tag.name, users=_in_order(held - wanted))
 
@@ -164,7 +234,7 @@ class DeveloperAdmin(Operated):
     def says(self, developer: Developer) -> str:
         return developer.statement[:300]
 
-    @admin.action(description="Verify as developers")
+    @admin.action(description="Verify as developer")
     def verify(self, request: HttpRequest, chosen: QuerySet[Developer]) -> None:
         _decide(self, request, _users(chosen), operations.verify_developer, done="{} verified.")
 
