@@ -23,6 +23,7 @@ pytest_plugins = [
     "tests.fixtures.s3",
     "tests.fixtures.broker",
     "tests.fixtures.cast",
+    "tests.fixtures.browser",
 ]
 
 # The duration of an example depends on the load of the machine.

@@ -5,80 +5,27 @@ import hashlib
 import os
 import re
 import secrets
-import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from importlib.resources import files
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect
 
+from tests.fixtures.browser import IN_A_BROWSER, faults, faults_here, logged_in, run_program
 from tests.fixtures.pointclouds import write_pointcloud
-from tests.fixtures.tiers import CHANGES_INTERFACES
 from tests.instance.conftest import Stage
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-PASSING = re.compile(r"status of 50[23]|net::ERR_")  # of an instance that restarts
-PASSWORD = secrets.token_urlsafe(12)
-
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.xdist_group(CHANGES_INTERFACES),  # a browser gives up its requests when interfaces change
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: scripts/machine test"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
+pytestmark = [pytest.mark.system, *IN_A_BROWSER]
 
 
 @pytest.fixture
 def page(browser: Browser, stage: Stage) -> Iterator[Page]:
-    """A page of a developer who has logged in. Fails the test for whatever the content policy blocked."""
-    program = (
-        "import django; django.setup()\n"
-        "from gridapps.access.models import User\n"
-        f"user = User.objects.get(username={stage.developer.name!r})\n"
-        f"user.set_password({PASSWORD!r}); user.save()"
-    )
-    environment = stage.instance.environment | {"DJANGO_SETTINGS_MODULE": "gridapps.config.settings"}
-    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=300)
-    context = browser.new_context(base_url=stage.instance.url, ignore_https_errors=True)
-    opened = context.new_page()
-    complaints: list[str] = []
-    ours = stage.instance.url
-    opened.on(
-        "console",
-        lambda said: (
-            complaints.append(f"{said.location['url']}: {said.text}")
-            if said.type == "error"
-            and said.location["url"].startswith(ours)
-            and not PASSING.search(said.text)
-            else None
-        ),
-    )
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.goto("/settings")
-    opened.get_by_label("Username").fill(stage.developer.name)
-    opened.get_by_label("Password").fill(PASSWORD)
-    opened.get_by_role("button", name="Log in").click()
-    expect(opened.get_by_role("heading", name="Application settings")).to_be_visible()
-    yield opened
-    context.close()
-    assert complaints == [], stage.instance.tail()
+    """A page of a developer who has logged in."""
+    with logged_in(browser, stage.instance, stage.developer.name) as opened:
+        yield opened
 
 
 def test_a_certificate_from_the_settings_page(page: Page) -> None:
@@ -214,38 +161,65 @@ def test_the_log_of_a_run_goes_on_after_an_error_and_a_restart(page: Page, stage
     assert log.inner_text().count("begin sleep") == 1
 
 
+MANY_TASKS = """
+from datetime import timedelta
+from uuid import uuid4
+from django.utils import timezone
+from gridapps.runs.models import Run, Task
+first = Run.objects.get(pk={run!r})
+now = timezone.now()
+task = first.tasks.get()
+run = Run.objects.create(
+    owner=first.owner, release=first.release, export=first.export, arguments={{}}, cpus=1, memory=1,
+    disk=1, time=1, state="RUNNING", started_at=now,
+)
+Task.objects.bulk_create(
+    Task(
+        run=run, owner=first.owner, index=index, exportfile=task.exportfile, state="RUNNING", queued_at=now,
+        started_at=now, attempt=1, node="elsewhere", token=uuid4(), lease_until=now + timedelta(days=1),
+    )
+    for index in range(250)
+)
+print(run.pk)
+"""
+AN_END = """
+from django.utils import timezone
+from gridapps.runs.models import Run, Task
+ended = dict(state="CANCELED", ended_at=timezone.now(), token=None, lease_until=None)
+run = Run.objects.get(pk={run!r})
+run.tasks.filter(index__in={indexes}).update(**ended)
+run.version += 1
+if not run.tasks.filter(state="RUNNING").exists():
+    run.state, run.ended_at = "CANCELED", timezone.now()
+run.save()
+"""
+
+
+def test_the_page_of_a_run_of_many_tasks_stays_up_to_date(page: Page, stage: Stage) -> None:
+    program = MANY_TASKS.format(run=stage.submit("summary"))
+    run = run_program(stage.instance, program).strip()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"/runs/{run}?tasks=2")
+    row = page.locator("tr[data-task='150']")
+    expect(row.locator(".state")).to_have_text("RUNNING")
+    expect(page.locator("tr[data-task]")).to_have_count(100)
+    with page.expect_request(lambda request: "wait=" in request.url):
+        pass
+    run_program(stage.instance, AN_END.format(run=run, indexes=[150]))
+    expect(row.locator(".state")).to_have_text("CANCELED", timeout=60_000)
+    expect(page.locator("#task-counts")).to_contain_text("1 CANCELED")
+    assert any("tasks=100-199" in url for url in asked)
+    run_program(stage.instance, AN_END.format(run=run, indexes=list(range(250))))
+    expect(page.locator("#state")).to_have_text("CANCELED", timeout=60_000)
+    expect(page.locator("tr[data-task='199'] .state")).to_have_text("CANCELED", timeout=60_000)
+
+
 def test_a_run_is_canceled_from_its_page(page: Page, stage: Stage) -> None:
     page.goto(f"/runs/{stage.submit('sleep', seconds=100)}")
     expect(page.locator("#state")).to_have_text("RUNNING", timeout=60_000)
     page.get_by_role("button", name="Cancel the run").click()
     expect(page.locator("#state")).to_have_text("CANCELED", timeout=60_000)
-
-
-# The elements that reach beyond the screen, if the page can be scrolled sideways.
-WIDE = """() => {
-    const width = document.documentElement.clientWidth;
-    if (document.documentElement.scrollWidth <= width) return [];
-    const wide = [...document.querySelectorAll("main *")].filter(
-        (each) => each.getBoundingClientRect().right > width && !each.closest(".wide"));
-    return ["page", ...wide.map((each) => each.outerHTML.slice(0, 80))];
-}"""
-AXE = files("axe_playwright_python") / "axe.min.js"
-
-
-def _faults(page: Page, path: str) -> list[str]:
-    """What axe-core finds on a page, and whether the page is wider than the screen."""
-    page.goto(path)
-    for details in page.locator("main details").all():
-        details.evaluate("element => { element.open = true }")
-    page.evaluate(AXE.read_text())
-    return [f"{path}: {fault}" for fault in _found(page)]
-
-
-def _found(page: Page) -> list[str]:
-    found = page.evaluate("axe.run({resultTypes: ['violations']})")
-    faults = [f"{each['id']}: {node['target']}" for each in found["violations"] for node in each["nodes"]]
-    wide = page.evaluate(WIDE)
-    return [*faults, *(f"wider than the screen: {each}" for each in wide)]
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -256,10 +230,10 @@ def test_pages_are_accessible(page: Page, stage: Stage, width: int) -> None:
         "/", "/settings", "/settings/hooks", "/connect", "/device", f"/runs/{run}", f"/apps/{stage.app}",
         "/exports",
     ]  # fmt: skip
-    assert [fault for path in paths for fault in _faults(page, path)] == []
+    assert [fault for path in paths for fault in faults(page, path)] == []
     # The check itself finds a fault.
     page.evaluate(
         "() => { const bad = document.createElement('input'); bad.style.width = '3000px';"
         " document.querySelector('main').append(bad) }"
     )
-    assert {fault.partition(":")[0] for fault in _found(page)} == {"label", "wider than the screen"}
+    assert {fault.partition(":")[0] for fault in faults_here(page)} == {"label", "wider than the screen"}

@@ -195,6 +195,7 @@ def test_codes_travel_only_where_nobody_reads_them(cast: Cast, address: str) -> 
     )
     assert answer.status_code == 400
     assert "redirect address" in answer.content.decode()
+    assert 'role="alert">*' not in answer.content.decode()
     assert not Application.objects.filter(user=cast.analyst).exists()
 
 
@@ -241,6 +242,32 @@ def test_every_output_is_reachable_on_the_page(cast: Cast, ended: Run) -> None:
         following = re.search(r'rel="next" href="([^"#]+)', text)
         address = f"/runs/{ended.pk}{following[1]}" if following else None
     assert found == {output.path for output in made}
+
+
+def test_the_page_of_a_run_of_very_many_tasks_is_divided(cast: Cast, ended: Run) -> None:
+    first = ended.tasks.get()
+    made = [
+        Task(
+            run=ended, owner=ended.owner, index=index, exportfile=first.exportfile, queued_at=timezone.now(),
+            attempt=1, state="FAILURE", ended_at=timezone.now(), reason="exit", reason_text="It failed." * 9,
+        )
+        for index in range(1, 10_000)
+    ]  # fmt: skip
+    Task.objects.bulk_create(made)
+    outputs = [
+        Output(task=first, path=f"tiles/{n:04}", size=1, sha256="", media_type="") for n in range(1000)
+    ]
+    Output.objects.bulk_create(outputs)
+    client, found = browser(cast.developer), set[int]()
+    text = client.get(f"/runs/{ended.pk}").content.decode()
+    assert len(text) < 300_000
+    assert re.search("(?=.*9999 FAILURE)(?=.*1 SUCCESS)", text)
+    for number in (1, 2, 100):
+        text = client.get(f"/runs/{ended.pk}?tasks={number}").content.decode()
+        rows = [int(row) for row in re.findall('<tr data-task="([0-9]+)"', text)]
+        assert f'data-tasks="{rows[0]}-{rows[-1]}"' in text
+        found.update(rows)
+    assert found == {*range(200), *range(9900, 10_000)}
 
 
 def test_the_page_of_a_run_names_what_is_missing(cast: Cast, ended: Run) -> None:
@@ -359,6 +386,23 @@ def test_the_page_of_exports_shows_uploads_and_deletes_them(cast: Cast) -> None:
     assert "2.0 KiB of 100.0 GiB are used" in page
     assert browser(cast.outsider).post(f"/uploads/{upload.pk}/delete").status_code == 404
     assert "River" not in client.post(f"/uploads/{upload.pk}/delete", follow=True).content.decode()
+
+
+def test_pages_of_errors_say_what_is_wrong_and_lead_on(cast: Cast, settings: Any) -> None:
+    client = browser(cast.developer)
+    client.raise_request_exception = False
+    many = client.post("/settings/developer", {f"f{n}": "" for n in range(1100)})
+    settings.GRIDAPPS = None  # an internal error
+    failed = client.get("/settings")
+    for answer, status, sentence in (
+        (many, 400, "has too many fields. Nothing was changed."),
+        (failed, 500, "The instance made a mistake"),
+        (client.get("/runs/nothing"), 404, "This page does not exist"),
+    ):
+        page = answer.content.decode()
+        assert answer.status_code == status
+        assert sentence in page
+        assert '<a href="/">To your runs and Apps</a>' in page
 
 
 def test_form_of_an_ended_session_leads_to_the_login(cast: Cast) -> None:

@@ -45,12 +45,21 @@ def releases_used(since: datetime) -> QuerySet[Release]:
     return Release.objects.filter(pk__in=runs.order_by().values("release"))
 
 
-def with_tasks(runs: QuerySet[Run]) -> QuerySet[Run]:
-    """The same runs with their tasks and attempts, in two more queries."""
-    tasks = Task.objects.select_related("exportfile").prefetch_related(
-        Prefetch("attempts", Attempt.objects.order_by("number"))
-    )
-    return runs.prefetch_related(Prefetch("tasks", tasks.order_by("index")))
+def with_tasks(runs: QuerySet[Run], span: tuple[int, int] | None = None) -> QuerySet[Run]:
+    """The same runs with their tasks and attempts, in two more queries. `span`: only the tasks from the first
+    to the last of these indexes."""
+    tasks = _in_full(Task.objects.filter(index__range=span) if span else Task.objects.all())
+    return runs.prefetch_related(Prefetch("tasks", tasks))
+
+
+def tasks_of(run: Run) -> QuerySet[Task]:
+    """The run's tasks in their order, with their attempts."""
+    return _in_full(Task.objects.filter(run=run))
+
+
+def _in_full(tasks: QuerySet[Task]) -> QuerySet[Task]:
+    attempts = Prefetch("attempts", Attempt.objects.order_by("number"))
+    return tasks.order_by("index").select_related("exportfile").prefetch_related(attempts)
 
 
 def task_counts(runs: Iterable[UUID]) -> dict[UUID, dict[State, int]]:

@@ -18,8 +18,10 @@ from gridapps.runs.errors import Conflict
 from gridapps.runs.states import ACTIVE, State
 from gridapps.runs.waiting import waits_for
 from gridapps.web.forms import user_of
+from gridapps.web.paged_lists import paged
 
 OUTPUTS_ON_A_PAGE = 500
+TASKS_ON_A_PAGE = 100
 
 
 @require_GET
@@ -27,8 +29,10 @@ OUTPUTS_ON_A_PAGE = 500
 def show(request: HttpRequest, run_id: UUID) -> HttpResponse:
     """State and progress, which a script keeps up to date; tasks, log and outputs."""
     user = user_of(request)
-    run = _one(queries.with_tasks(queries.visible_to(user)), run_id)
+    run = _one(queries.visible_to(user), run_id)
     owns = permissions.owns(user, run)
+    tasks = paged(request, "tasks", queries.tasks_of(run), size=TASKS_ON_A_PAGE)
+    indexes = [task.index for task in tasks.rows]
     return render(
         request,
         "run.html",
@@ -40,7 +44,9 @@ def show(request: HttpRequest, run_id: UUID) -> HttpResponse:
             "active": run.state in ACTIVE,
             "arguments": json.dumps(run.arguments, indent=2, ensure_ascii=False),
             "waiting": waits_for(run) if owns and run.state == State.QUEUED else None,
-            "tasks": run.tasks.all(),
+            "tasks": tasks,
+            "span": f"{indexes[0]}-{indexes[-1]}" if indexes else "",
+            "task_counts": queries.task_counts([run.pk])[run.pk].items(),
             "outputs": Paginator(queries.outputs(run), OUTPUTS_ON_A_PAGE).get_page(request.GET.get("page")),
             "left_out": omissions.left_out_of_run(run),
             "outputs_expire_at": retention.expire_at(run),

@@ -29,10 +29,16 @@ from gridapps.runs.states import State
 from gridapps.runs.waiting import WaitsFor, waits_for
 
 
-def visible(user: User, keys: Sequence[UUID], *, tasks: bool = False) -> list[models.Run]:
+def visible(user: User, keys: Sequence[UUID]) -> list[models.Run]:
     """The runs of these keys, in their order. Raises ApiError (404) unless the user may see all of them."""
-    rows = queries.visible_to(user)
-    return _all(queries.with_tasks(rows) if tasks else rows, keys)
+    return _all(queries.visible_to(user), keys)
+
+
+def visible_with_tasks(
+    user: User, keys: Sequence[UUID], span: tuple[int, int] | None = None
+) -> list[models.Run]:
+    """The same with their tasks: all, or those from the first to the last of the indexes `span`."""
+    return _all(queries.with_tasks(queries.visible_to(user), span), keys)
 
 
 def owned(user: User, keys: Sequence[UUID]) -> list[models.Run]:

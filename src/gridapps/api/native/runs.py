@@ -36,6 +36,13 @@ Wait = Annotated[
 Prefix = Annotated[
     str | None, Field(pattern="^[0-9a-f]{1,32}$", description="the first digits of the id, without hyphens")
 ]
+TaskSpan = Annotated[
+    str | None,
+    Field(
+        pattern="^[0-9]{1,9}-[0-9]{1,9}$",
+        description="only the tasks with these indexes",
+    ),
+]
 AppFilter = Annotated[str | None, Field(pattern=APP_ID)]
 
 
@@ -95,16 +102,18 @@ def index(
     openapi_extra=etag(200) | if_none_match(),
 )
 async def show(
-    request: HttpRequest, response: HttpResponse, run_id: RunIds, wait: Wait = 0
+    request: HttpRequest, response: HttpResponse, run_id: RunIds, wait: Wait = 0, tasks: TaskSpan = None
 ) -> Status[RunsAnswer | None]:
     """One run, or several with their keys separated by commas.
 
     `wait` delays the answer until the next change, or until the time is up. With `If-None-Match`, a change
     since then is answered at once, and no change with 304. When too many clients wait, the answer comes after
-    a few seconds even without a change.
+    a few seconds even without a change. `tasks` limits the tasks in the answer, for runs of very many.
     """
     user, keys = user_of(request), uuids(run_id)
-    found = await sync_to_async(whole)(user, keys)
+    first, _, last = (tasks or "").partition("-")
+    span = (int(first), int(last)) if tasks else None
+    found = await sync_to_async(whole)(user, keys, span)
     known = request.headers.get("If-None-Match")
     if wait and known in {None, _etag(found)} and not all(run.state in TERMINAL for run in found):
         watching = watch()
@@ -115,7 +124,7 @@ async def show(
                 await watching.change({UUID(run.id): run.version for run in found}, seconds=wait)
         if not free:
             await watching.pause(user.pk, address, seconds=wait)
-        found = await sync_to_async(whole)(user, keys)
+        found = await sync_to_async(whole)(user, keys, span)
     response["ETag"] = _etag(found)
     if known == _etag(found):
         return Status(304, None)
@@ -156,9 +165,10 @@ def readable(user: User, run_id: str) -> models.Run:
     return run_answers.visible(user, [_only(run_id)])[0]
 
 
-def whole(user: User, keys: list[UUID]) -> list[Run]:
-    """The runs with their tasks. Raises ApiError (404)."""
-    return run_answers.shown(user, run_answers.visible(user, keys, tasks=True), tasks=True)
+def whole(user: User, keys: list[UUID], span: tuple[int, int] | None = None) -> list[Run]:
+    """The runs with their tasks, or with those from the first to the last of these indexes. Raises ApiError
+    (404)."""
+    return run_answers.shown(user, run_answers.visible_with_tasks(user, keys, span), tasks=True)
 
 
 def with_outputs(user: User, run_id: str) -> models.Run:

@@ -4,6 +4,7 @@
 
 const page = document.getElementById("run");
 const base = `/api/v3/runs/${page.dataset.run}`;
+const shownTasks = page.dataset.tasks ? `tasks=${page.dataset.tasks}` : "";
 const ended = new Set(["SUCCESS", "FAILURE", "CANCELED"]);
 const LINES_KEPT = 5000;
 
@@ -27,6 +28,8 @@ function show(run) {
   const reason = document.getElementById("reason");
   reason.textContent = run.reason_text;
   reason.hidden = !run.reason_text;
+  document.getElementById("task-counts").textContent =
+    Object.entries(run.task_counts).map(([name, count]) => `${count} ${name}`).join(", ");
   for (const task of run.tasks) {
     const row = document.querySelector(`tr[data-task="${task.index}"]`);
     if (!row) continue;
@@ -44,7 +47,7 @@ async function watch() {
   for (;;) {
     let answer;
     try {
-      answer = await fetch(`${base}${seen ? "?wait=50" : ""}`, seen ? {headers: {"If-None-Match": seen}} : {});
+      answer = await fetch(`${base}?${shownTasks}${seen ? "&wait=50" : ""}`, seen ? {headers: {"If-None-Match": seen}} : {});
     } catch {
       answer = null;
     }
