@@ -18,11 +18,15 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from playwright.sync_api import Browser, Page, expect
 
 from gridapps.config.environment import Environment
 from gridapps.pki.authority import Authority
 from gridapps.server import layout, nginx
 from gridapps.server.supervise import listens
+from gridapps.web import __path__ as web
+from tests.fixtures.browser import CHROMIUM, faults_here
+from tests.fixtures.tiers import CHANGES_INTERFACES
 
 CONNECTIONS = 64
 FLOOD = 600
@@ -35,6 +39,9 @@ class Application(BaseHTTPRequestHandler):
         return ""
 
     def do_GET(self) -> None:
+        if self.path == "/gone":
+            self.close_connection = True
+            return
         body = json.dumps(dict(self.headers)).encode()
         if self.path.startswith("/?"):
             self.send_response(302)
@@ -82,7 +89,7 @@ def door() -> Iterator[Door]:
     data = above / "data"
     for directory in ("nginx", "application"):
         (data / "run" / directory).mkdir(parents=True)
-    (data / "static").mkdir()
+    shutil.copytree(Path(web[0]) / "static", data / "static")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -207,3 +214,70 @@ def test_an_answer_may_repeat_a_long_address(door: Door) -> None:
         answer = client.get("/?" + "\u00e9" * 1300)
         assert answer.status_code == 302
         assert len(answer.headers["Location"]) > 10_000
+
+
+@pytest.fixture
+def page(browser: Browser, door: Door) -> Iterator[Page]:
+    context = browser.new_context(base_url=f"https://localhost:{door.port}", ignore_https_errors=True)
+    yield context.new_page()
+    context.close()
+
+
+def _post(page: Page, path: str, size: int) -> None:
+    """Send a form, as a page of the instance would."""
+    with page.expect_navigation():
+        page.evaluate(
+            """([path, size]) => {
+                const form = document.createElement("form");
+                form.method = "POST";
+                form.action = path;
+                const field = document.createElement("textarea");
+                field.name = "text";
+                field.value = "x".repeat(size);
+                form.append(field);
+                document.body.append(form);
+                form.submit();
+            }""",
+            [path, size],
+        )
+
+
+@pytest.mark.service
+@pytest.mark.xdist_group(CHANGES_INTERFACES)
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: scripts/machine test")
+@pytest.mark.parametrize(
+    ("case", "heading", "sentence"),
+    [
+        ("large", "Too large", "The request is larger than 2 MiB. Nothing was changed."),
+        ("attempts", "Too many attempts", "Too many attempts from your address; wait a minute."),
+        (
+            "connections",
+            "Too many connections",
+            "Too many connections from your address at once",
+        ),
+        ("gone", "Not available", "The instance is not available; try again in a moment."),
+    ],
+)
+def test_a_browser_shows_refusals_of_nginx_as_pages(
+    door: Door, page: Page, case: str, heading: str, sentence: str
+) -> None:
+    page.goto("/")
+    with ExitStack() as held:
+        if case == "large":
+            _post(page, "/settings/developer", 3 * 1024**2)
+        elif case == "attempts":
+            with door.client("127.0.0.1") as client:
+                assert 429 in [client.post("/login").status_code for _ in range(40)]
+            _post(page, "/login", 1)
+        elif case == "connections":
+            # The browser's own connection remains, so one of these is refused.
+            for _ in range(CONNECTIONS):
+                connection = held.enter_context(door.connect("127.0.0.1"))
+                connection.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx")
+            page.goto("/")
+        else:
+            page.goto("/gone")
+        expect(page.get_by_role("heading", name=heading)).to_be_visible()
+        expect(page.get_by_text(sentence)).to_be_visible()
+        expect(page.get_by_role("link", name="To your runs and Apps")).to_have_attribute("href", "/")
+    assert faults_here(page) == []

@@ -24,10 +24,11 @@ CONNECTIONS = 8192  # of each worker process
 _FILES = 2 * CONNECTIONS + 1024
 _PAGE = (
     '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-    '<meta name="viewport" content="width=device-width, initial-scale=1"><title>GRiD Apps</title>'
+    '<meta name="viewport" content="width=device-width, initial-scale=1"><title>{heading} · GRiD Apps</title>'
     '<link rel="stylesheet" href="/static/gridapps/style.css"></head><body><header>'
     '<a class="brand" href="/">GRiD Apps</a></header><main id="main"><section class="narrow">'
-    "<h1>Not now</h1><p>{sentence}</p></section></main></body></html>"
+    "<h1>{heading}</h1><p>{sentence}</p>"
+    '<p><a href="/">To your runs and Apps</a></p></section></main></body></html>'
 )
 _ABSENT = "<absent value>"  # what Django's engine puts for a name that has no value
 _ENGINE = Engine(dirs=[str(Path(__file__).parent / "nginx_templates")], string_if_invalid=_ABSENT)
@@ -102,7 +103,7 @@ def _refusals(environment: Environment) -> dict[str, dict[str, object]]:
             "error": "The file ends before the range begins.",
             "code": "range-not-satisfiable",
         },
-        "too_large": {"error": "The body is larger than 2 MiB.", "code": "too-large"},
+        "too_large": {"error": "The request is larger than 2 MiB. Nothing was changed.", "code": "too-large"},
         "too_many_guesses": {
             "error": "Too many attempts from your address; wait a minute.",
             "code": "too-many-guesses",
@@ -115,13 +116,13 @@ def _refusals(environment: Environment) -> dict[str, dict[str, object]]:
 def _shown(environment: Environment) -> Iterator[dict[str, str]]:
     """The refusals that programs and people read, in both forms."""
     bodies = _refusals(environment)
-    for name, status, retry in (
-        ("too_large", "413", ""),
-        ("too_many_guesses", "429", "60"),
-        ("too_many_connections", "429", "5"),
-        ("unavailable", "503", "5"),
+    for name, status, retry, heading in (
+        ("too_large", "413", "", "Too large"),
+        ("too_many_guesses", "429", "60", "Too many attempts"),
+        ("too_many_connections", "429", "5", "Too many connections"),
+        ("unavailable", "503", "5", "Not available"),
     ):
-        page = _PAGE.format(sentence=escape(str(bodies[name]["error"])))
+        page = _PAGE.format(heading=heading, sentence=escape(str(bodies[name]["error"])))
         yield {
             "name": name,
             "status": status,
