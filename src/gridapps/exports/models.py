@@ -59,7 +59,9 @@ class ExportFile(models.Model):
     )
     footprint = models.BinaryField(help_text="WKB polygon in the file's CRS")
     geojson = models.JSONField(
-        null=True, blank=True, help_text="the footprint in WGS 84; empty if its place is not known"
+        null=True,
+        blank=True,
+        help_text="the footprint in WGS 84; empty if the position is not known",
     )
     returns = models.JSONField(null=True, blank=True, help_text="number of points by return number, 1 to 15")
     gps_time = models.JSONField(null=True, blank=True, help_text="least and greatest GPS time of the points")

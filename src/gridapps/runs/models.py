@@ -84,9 +84,7 @@ class Lane(models.Model):
     memory = models.BigIntegerField()
     disk = models.BigIntegerField()
     turn = models.DateTimeField(help_text="when a task of the owner was claimed last")
-    passed_over_at = models.DateTimeField(
-        null=True, help_text="since when it is next and no node has room for it"
-    )
+    passed_over_at = models.DateTimeField(null=True, help_text="since when it is next and fits on no node")
 
     class Meta:
         ordering = ("pk",)

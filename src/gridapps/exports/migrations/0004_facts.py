@@ -27,7 +27,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='exportfile',
             name='geojson',
-            field=models.JSONField(blank=True, help_text='the footprint in WGS 84; empty if its place is not known', null=True),
+            field=models.JSONField(blank=True, help_text='the footprint in WGS 84; empty if the position is not known', null=True),
         ),
         migrations.AddField(
             model_name='exportfile',

@@ -24,7 +24,7 @@ class Migration(migrations.Migration):
                 ('memory', models.BigIntegerField()),
                 ('disk', models.BigIntegerField()),
                 ('turn', models.DateTimeField(help_text='when a task of the owner was claimed last')),
-                ('passed_over_at', models.DateTimeField(help_text="since when it is next and no node has room for it", null=True)),
+                ('passed_over_at', models.DateTimeField(help_text="since when it is next and fits on no node", null=True)),
             ],
             options={
                 'ordering': ('pk',),
