@@ -51,6 +51,14 @@ def test_pages_of_the_administration_are_accessible(
     assert [fault for path in paths for fault in faults(page, path)] == []
 
 
+def test_pages_of_users_suit_administrators_on_small_screens(page: Page, stage: Stage) -> None:
+    """They have one link more in the header."""
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.emulate_media(color_scheme="dark")
+    paths = ["/", "/settings", "/exports", f"/apps/{stage.app}"]
+    assert [fault for path in paths for fault in faults(page, path)] == []
+
+
 def test_a_page_that_asks_before_an_action_is_accessible(page: Page, paths: list[str]) -> None:
     page.set_viewport_size({"width": 390, "height": 800})
     page.goto("/admin/runs/run/")

@@ -222,8 +222,9 @@ def test_a_run_is_canceled_from_its_page(page: Page, stage: Stage) -> None:
     expect(page.locator("#state")).to_have_text("CANCELED", timeout=60_000)
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_pages_are_accessible(page: Page, stage: Stage, width: int) -> None:
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_pages_are_accessible(page: Page, stage: Stage, width: int, scheme: str) -> None:
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     run = stage.submit("summary")
     page.set_viewport_size({"width": width, "height": 800})
     paths = [
