@@ -216,6 +216,15 @@ def test_an_answer_may_repeat_a_long_address(door: Door) -> None:
         assert len(answer.headers["Location"]) > 10_000
 
 
+def test_programs_get_refusals_of_nginx_as_json(door: Door) -> None:
+    with door.client("127.0.0.11") as client:
+        large = client.post("/api/v3/apps", content=b"x" * (3 * 1024**2))
+        assert (large.status_code, large.json()["code"]) == (413, "too-large")
+        gone = client.get("/gone")
+        assert (gone.status_code, gone.json()["code"]) == (503, "unavailable")
+        assert gone.headers["Retry-After"] == "5"
+
+
 @pytest.fixture
 def page(browser: Browser, door: Door) -> Iterator[Page]:
     context = browser.new_context(base_url=f"https://localhost:{door.port}", ignore_https_errors=True)
