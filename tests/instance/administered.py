@@ -7,7 +7,6 @@ developer, an app-id with a release, the key of an export. Prints the URLs as a 
 import json
 import sys
 from datetime import timedelta
-from types import SimpleNamespace
 
 import django
 
@@ -16,6 +15,7 @@ django.setup()
 from django.contrib import admin  # noqa: E402 - models come after django.setup()
 from django.contrib.admin.models import CHANGE, LogEntry  # noqa: E402
 from django.db.models import Model  # noqa: E402
+from django.http import HttpRequest  # noqa: E402
 from django.urls import reverse  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
@@ -86,7 +86,7 @@ def create(administrator: User, developer: User, app: App, export: int) -> None:
     runs.cancel(by=developer, run=run)
 
 
-def pages(site: admin.AdminSite, request: SimpleNamespace) -> list[str]:
+def pages(site: admin.AdminSite, request: HttpRequest) -> list[str]:
     """The first page, and the pages of each model and of its newest row."""
     found = [reverse("admin:index"), reverse("admin:runs_queue"), reverse("admin:password_change")]
     labels = set()
@@ -97,7 +97,7 @@ def pages(site: admin.AdminSite, request: SimpleNamespace) -> list[str]:
         assert row is not None, f"{label} has no row"
         found.append(reverse(f"admin:{label}_changelist"))
         found += [reverse(f"admin:{label}_{name}", args=[row.pk]) for name in ("change", "history")]
-        LogEntry.objects.log_actions(request.user.pk, [row], CHANGE, change_message="changed for a test")
+        LogEntry.objects.log_actions(str(request.user.pk), [row], CHANGE, change_message="changed for a test")
         if model is User:
             found.append(reverse("admin:auth_user_password_change", args=[row.pk]))
         if page.has_add_permission(request):
@@ -111,7 +111,9 @@ def pages(site: admin.AdminSite, request: SimpleNamespace) -> list[str]:
 def main(administrator: str, developer: str, app: str, export: str) -> None:
     boss = User.objects.get(username=administrator)
     create(boss, User.objects.get(username=developer), App.objects.get(app_id=app), int(export))
-    print(json.dumps(pages(admin.site, SimpleNamespace(user=boss))))
+    request = HttpRequest()
+    request.user = boss
+    print(json.dumps(pages(admin.site, request)))
 
 
 main(*sys.argv[1:])
