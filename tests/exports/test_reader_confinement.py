@@ -1,13 +1,16 @@
 """What the process that reads point clouds can still do once it is confined."""
 
 import json
+import os
+import resource
 import subprocess
 import sys
 
 from gridapps.exports import reader_confinement
 
 PROGRAM = """
-import ctypes, json, os, signal, socket, subprocess, threading
+import array, ctypes, fcntl, json, os, resource, signal, socket, subprocess, sys, threading
+other = int(sys.argv[1])
 from gridapps.exports import reader_confinement
 ready = socket.socketpair()
 assert ctypes.CDLL(None).prctl(38, 1, 0, 0, 0) == 0
@@ -30,6 +33,16 @@ attempts = {
     "link": lambda: os.link("/etc/passwd", "/tmp/x"),
     "remove": lambda: os.unlink("/tmp/x"),
     "mode": lambda: os.chmod("/tmp/x", 0o777),
+    "limit of another process": lambda: resource.prlimit(other, resource.RLIMIT_NOFILE, (0, 0)),
+    "limit of its parent": lambda: resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, (0, 0)),
+    "reading a limit of another process": lambda: resource.prlimit(other, resource.RLIMIT_NOFILE),
+    "priority of another process": lambda: os.setpriority(os.PRIO_PROCESS, other, 19),
+    "processors of another process": lambda: os.sched_setaffinity(other, {0}),
+    "scheduling of another process": lambda: os.sched_setscheduler(other, os.SCHED_IDLE, os.sched_param(0)),
+    "signals for another process": lambda: fcntl.fcntl(ready[0], fcntl.F_SETOWN, other),
+    "which signal": lambda: fcntl.fcntl(ready[0], fcntl.F_SETSIG, signal.SIGKILL),
+    "signals of a socket": lambda: fcntl.ioctl(ready[0], 0x8901, array.array("i", [other])),
+    "memory of another process": lambda: open(f"/proc/{other}/mem", "r+b"),
 }
 found = {}
 for name, attempt in attempts.items():
@@ -38,6 +51,8 @@ for name, attempt in attempts.items():
         found[name] = "succeeded"
     except OSError as error:
         found[name] = type(error).__name__
+resource.prlimit(0, resource.RLIMIT_CPU, (60, 60))
+found["own limit"] = resource.getrlimit(resource.RLIMIT_CPU)[0]
 thread = threading.Thread(target=lambda: found.update(thread="ran"))
 thread.start()
 thread.join()
@@ -47,10 +62,26 @@ os.write(1, json.dumps(found).encode())
 """
 
 
-def test_confined_reader_opens_connects_and_starts_nothing() -> None:
+def test_confined_reader_opens_connects_and_starts_nothing_and_leaves_other_processes_alone() -> None:
+    """`sleep` is a process of the same account, like the importer and its other readers."""
     assert reader_confinement.available()
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
+    with subprocess.Popen(["sleep", "infinity"]) as other:
+        before = _state(other.pid)
+        command = [sys.executable, "-c", PROGRAM, str(other.pid)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        after = _state(other.pid)
+        other.kill()
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert (found.pop("thread"), found.pop("answer")) == ("ran", "x")
+    assert (found.pop("thread"), found.pop("answer"), found.pop("own limit")) == ("ran", "x", 60)
     assert set(found.values()) == {"PermissionError"}, found
+    assert after == before
+
+
+def _state(process: int) -> object:
+    return (
+        resource.prlimit(process, resource.RLIMIT_NOFILE),
+        os.getpriority(os.PRIO_PROCESS, process),
+        os.sched_getaffinity(process),
+        os.sched_getscheduler(process),
+    )

@@ -6,22 +6,30 @@ program, so a file that takes it over gets no further than its own answer. All o
 
 import ctypes
 import errno
+import fcntl
 import os
+import termios
 
 ALLOWED = frozenset({
     "read", "readv", "pread64", "preadv", "preadv2", "lseek", "write", "writev", "close",
-    "fstat", "newfstatat", "statx", "fcntl", "ioctl", "dup", "poll", "ppoll",
+    "fstat", "newfstatat", "statx", "dup", "poll", "ppoll",
     "recvmsg", "recvfrom", "sendto", "sendmsg", "shutdown",
     "brk", "mmap", "munmap", "mremap", "mprotect", "madvise",
     "futex", "futex_waitv", "rseq", "set_robust_list", "sched_yield", "sched_getaffinity",
     "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "restart_syscall",
     "clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "getrandom",
     "getpid", "gettid", "getuid", "geteuid", "getgid", "getegid", "getrusage",
-    "getrlimit", "setrlimit", "prlimit64", "prctl", "exit", "exit_group",
+    "getrlimit", "setrlimit", "prctl", "exit", "exit_group",
 })  # fmt: skip
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000  # of seccomp.h
-_MASKED_EQUAL = 7
+_EQUAL, _MASKED_EQUAL = 4, 7
 _CLONE_THREAD = 0x00010000
+_THIS_PROCESS = 0
+# Without those that name another process, which would then receive signals.
+_OF_FCNTL = (
+    fcntl.F_DUPFD, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_SETFL, fcntl.F_DUPFD_CLOEXEC,
+)  # fmt: skip
+_OF_IOCTL = (termios.TCGETS, termios.FIOCLEX, termios.FIONCLEX, termios.FIONBIO)
 
 
 class _Comparison(ctypes.Structure):
@@ -45,9 +53,12 @@ def confine() -> None:
         if number >= 0:  # this machine has it
             _done(library.seccomp_rule_add_array(context, ctypes.c_uint32(_ALLOW), number, 0, None))
     # Threads, and no processes. With ENOSYS the C library falls back from clone3 to clone.
-    thread = _Comparison(0, _MASKED_EQUAL, _CLONE_THREAD, _CLONE_THREAD)
-    clone = library.seccomp_syscall_resolve_name(b"clone")
-    _done(library.seccomp_rule_add_array(context, ctypes.c_uint32(_ALLOW), clone, 1, ctypes.byref(thread)))
+    _allow_where(library, context, b"clone", _Comparison(0, _MASKED_EQUAL, _CLONE_THREAD, _CLONE_THREAD))
+    # Limits of this process. Those of other processes of the account stay as they are.
+    _allow_where(library, context, b"prlimit64", _Comparison(0, _EQUAL, _THIS_PROCESS, 0))
+    for call, commands in ((b"fcntl", _OF_FCNTL), (b"ioctl", _OF_IOCTL)):
+        for command in commands:
+            _allow_where(library, context, call, _Comparison(1, _EQUAL, command, 0))
     clone3 = library.seccomp_syscall_resolve_name(b"clone3")
     if clone3 >= 0:
         _done(
@@ -55,6 +66,12 @@ def confine() -> None:
         )
     _done(library.seccomp_load(context))
     library.seccomp_release(context)
+
+
+def _allow_where(library: ctypes.CDLL, context: int, name: bytes, comparison: _Comparison) -> None:
+    number = library.seccomp_syscall_resolve_name(name)
+    rule = (context, ctypes.c_uint32(_ALLOW), number, 1, ctypes.byref(comparison))
+    _done(library.seccomp_rule_add_array(*rule))
 
 
 def available() -> bool:
