@@ -350,11 +350,43 @@ def test_leftovers_of_uploads_are_removed(begin: Begin, monkeypatch: pytest.Monk
     send(kept, b"a")
     (incoming.directory() / ("0" * 32 + ".0")).write_bytes(b"x")
     (incoming.directory() / "junk").write_bytes(b"x")
+    (incoming.directory() / "directory").mkdir()
     upload_checks.expire()
-    assert len(list(incoming.directory().iterdir())) == 3, "a writer may be about to end"
+    assert len(list(incoming.directory().iterdir())) == 4, "a writer may be about to end"
     monkeypatch.setattr(incoming, "_STRAY", -1.0)
     upload_checks.expire()
-    assert [path.name for path in incoming.directory().iterdir()] == [f"{kept.pk.hex}.0"]
+    assert {path.name for path in incoming.directory().iterdir()} == {f"{kept.pk.hex}.0", "directory"}
+
+
+def test_what_the_application_may_put_there_is_not_followed_linked_or_waited_for(
+    begin: Begin, make_cloud: MakeCloud, data: Path
+) -> None:
+    """A compromised application owns the directory. It must not be able to change an export after its check,
+    read what only the importer can, or hold up other uploads."""
+    content = make_cloud(points=10).read_bytes()
+    secret = data / "secret.laz"
+    secret.write_bytes(content)
+    directory = os.stat(data).st_size  # of an empty one
+    sizes = {
+        "writable by everybody": len(content), "link": len(str(secret)), "directory": directory, "pipe": 1,
+    }  # fmt: skip
+    uploads = {what: begin(size) for what, size in sizes.items()}
+    places = {what: incoming.path_of(upload.files.get()) for what, upload in uploads.items()}
+    places["writable by everybody"].write_bytes(content)
+    places["writable by everybody"].chmod(0o666)
+    places["link"].symlink_to(secret)
+    places["directory"].mkdir()
+    os.mkfifo(places["pipe"])
+    ExportUpload.objects.update(state="checking")
+    UploadFile.objects.update(received=True)
+    reasons = {what: ended(upload).reason for what, upload in uploads.items()}
+    assert reasons.pop("writable by everybody") == ""
+    (kept,) = Export.objects.get().files.all()
+    assert stored_files.path(kept).stat().st_nlink == 1
+    assert kept.linked_mtime_ns is None
+    assert all(reasons.values()), reasons
+    assert "symbolic link" in reasons["link"]
+    assert len(stored()) == 1
 
 
 def test_an_upload_is_deleted_by_its_owner(owner: User, begin: Begin) -> None:

@@ -87,7 +87,15 @@ def append(descriptor: int, content: bytes, *, end: bool) -> None:
 def remove(upload: ExportUpload) -> None:
     """Remove what has arrived of an upload. Idempotent."""
     for path in directory().glob(f"{upload.pk.hex}.*"):
-        path.unlink(missing_ok=True)
+        discard(path)
+
+
+def discard(path: Path) -> None:
+    """Remove a file. A directory stays: only a compromised application makes one, and it must not hold up
+    the importer.
+    """
+    with suppress(FileNotFoundError, IsADirectoryError):
+        path.unlink()
 
 
 def strays() -> list[Path]:

@@ -75,15 +75,19 @@ class Storing(Protocol):
 
 
 class InDirectory:
-    """A hard link or copy of each file in a directory."""
+    """A hard link or copy of each file in a directory.
 
-    def __init__(self, directory: Path) -> None:
+    `link`: whoever may write to the source may also change the export later, so an upload is always copied.
+    """
+
+    def __init__(self, directory: Path, *, link: bool) -> None:
         self._directory = directory
+        self._link = link
 
     def hold(self, source: Source, reader: Reader) -> Hashed:
         """Link or copy the file."""
         target = self._directory / f"{source.number}.laz"
-        stored = stored_files.store(source.path, target)
+        stored = stored_files.store(source.path, target, link=self._link)
         facts.check_header(target, reader)
         sha256, status = _hash(target)
         return Hashed(source=source, path=target, stored=stored, sha256=sha256, status=status)

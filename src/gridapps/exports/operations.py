@@ -63,7 +63,7 @@ def import_export(
         os.chown(directory, root.stat().st_uid, -1)  # the importer removes it when it is not needed
     try:
         with stored_files.in_progress(directory):
-            taken = take(InDirectory(directory))
+            taken = take(InDirectory(directory, link=True))
             _remove_others(directory, taken)
             settle(directory)
             return record_export(by=None, owner=owner, name=name, files=taken)

@@ -168,8 +168,8 @@ def _has_content(exportfile: ExportFile, place: Path, check: Callable[[], None])
     return True
 
 
-def store(source: Path, target: Path) -> Stored:
-    """Link, reflink or copy the regular file `source` to `target`, which must not exist.
+def store(source: Path, target: Path, *, link: bool) -> Stored:
+    """Link (if `link`), reflink or copy the regular file `source` to `target`, which must not exist.
 
     A link is used only if programs in the sandbox, which run as another user, can read the file. Raises
     BadPointCloud if `source` is not a readable regular file, OSError if the target's disk fails,
@@ -178,7 +178,7 @@ def store(source: Path, target: Path) -> Stored:
     file = open_regular(source)
     try:
         status = os.fstat(file)
-        linked = bool(status.st_mode & stat.S_IROTH) and _link(file, target)
+        linked = link and bool(status.st_mode & stat.S_IROTH) and _link(file, target)
         if not linked:
             _copy(file, target)
         return Stored(

@@ -54,7 +54,7 @@ def check(file: UploadFile) -> None:
         raise
     else:
         UploadFile.objects.filter(pk=file.pk).update(taken=msgspec.to_builtins(taken))
-    incoming.path_of(file).unlink(missing_ok=True)
+    incoming.discard(incoming.path_of(file))
 
 
 def finish() -> None:
@@ -78,7 +78,7 @@ def expire() -> None:
             incoming.remove(upload)
     ExportUpload.objects.filter(ended_at__lt=Now() - Value(KEPT)).delete()
     for path in incoming.strays():
-        path.unlink(missing_ok=True)
+        incoming.discard(path)
 
 
 def _take(file: UploadFile) -> Imported:
@@ -104,7 +104,7 @@ def _take(file: UploadFile) -> Imported:
 
 def _measured(arrived: Source, directory: Path, target: Path) -> Imported:
     try:
-        return intake.store_and_measure_one(arrived, InDirectory(directory))
+        return intake.store_and_measure_one(arrived, InDirectory(directory, link=False))
     except BaseException:
         target.unlink(missing_ok=True)
         raise
