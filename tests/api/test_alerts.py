@@ -1,6 +1,7 @@
 """The recommended alerts, evaluated by Prometheus itself over what `/metrics` says."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from gridapps.processes import part_states
+from gridapps.processes.part_states import PartState
 from gridapps.runs import queue
 from gridapps.runs.models import Node
 from gridapps.runs.states import State
@@ -75,6 +78,10 @@ ENGINE = 'gridapps_node_engine_seconds{node="one"}'
         ("GridAppsEngineSilent", {NODE: "1x30", ENGINE: "0.1x10 stale"}, True),
         ("GridAppsEngineSilent", {NODE: "1x30", ENGINE: "0.1x30"}, False),
         ("GridAppsEngineSilent", {NODE: "0x30"}, False),
+        ("GridAppsPartHangs", {'gridapps_part_silent{part="nginx"}': "0x20 1x10"}, True),
+        ("GridAppsPartHangs", {'gridapps_part_silent{part="nginx"}': "0x30"}, False),
+        ("GridAppsPartHangs", {'gridapps_part_restarts_total{part="nginx"}': "0x10 1+1x20"}, True),
+        ("GridAppsPartHangs", {'gridapps_part_restarts_total{part="nginx"}': "0x10 1x20"}, False),
         ("GridAppsContainerStuck", {'gridapps_node_stuck_containers{node="one"}': "1x40"}, True),
         ("GridAppsContainerStuck", {'gridapps_node_stuck_containers{node="one"}': "0x10 1x30"}, False),
         ("GridAppsDiskNearlyFull", {FREE: "9x20 1x9", FLOOR: "2x30"}, True),
@@ -113,10 +120,19 @@ def test_the_first_failure_of_the_platform_is_noticed(
 
 
 @pytest.mark.django_db
-def test_the_alerts_ask_for_metrics_that_there_are(token: str) -> None:
+def test_the_alerts_ask_for_metrics_that_there_are(token: str, tmp_path: Path, settings: Any) -> None:
+    settings.DATA = tmp_path
+    (tmp_path / "run").mkdir()
+    states = {"nginx": PartState(restarts=2, silent_since=None)}
+    part_states.write(tmp_path, states, group=os.getegid())
     Node.objects.create(
         name="one", slots=1, cpus=1, memory=1, disk=1, version="1", started_at=timezone.now(),
         last_seen_at=timezone.now(), engine_latency=0.1, free_disk=2, min_free_disk=1,
     )  # fmt: skip
-    there = {name.partition("{")[0] for name in samples_of(get(token))}
+    found = samples_of(get(token))
+    assert (
+        found['gridapps_part_restarts_total{part="nginx"}'],
+        found['gridapps_part_silent{part="nginx"}'],
+    ) == (2, 0)
+    there = {name.partition("{")[0] for name in found}
     assert set(re.findall(r"gridapps_\w+", " ".join(re.findall(r"expr: (.*)", RULES.read_text())))) <= there

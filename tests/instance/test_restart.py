@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gridapps.processes import part_states
 from tests.fixtures.instance import SERVER, Instance, MakeInstance, new_instance
 from tests.instance.conftest import SetStage, Stage
 
@@ -135,6 +136,37 @@ def test_every_part_that_is_killed_comes_back(putting_back: Stage):
     assert {name: stage.instance.part(name) for name in names} == again, "a part does not stay up"
     run = stage.submit("summary")
     stage.developer.wait(run, "SUCCESS")
+
+
+def test_every_part_that_is_stopped_is_started_again(make_instance: MakeInstance):
+    """Nothing else would notice: a stopped process keeps its sockets, and connections to it succeed."""
+    instance = make_instance(part_timeout=15)
+    instance.start()
+    instance.wait_until(lambda: instance.find("worker"), what="whole")
+    names = (
+        "registry",
+        "trusted",
+        "application",
+        "application-2",
+        "nginx",
+        "courier",
+        "promoter",
+        "importer",
+    )
+    stopped = {name: instance.part(name) for name in (*names, "housekeeper", "launcher", "worker")}
+    for pid in stopped.values():
+        os.kill(pid, signal.SIGSTOP)
+    instance.wait_until(
+        lambda: "SILENT" in instance.run_server_command("status", check=False), what="shown as silent"
+    )
+    instance.wait_until(
+        lambda: all(instance.find(name) not in (None, pid) for name, pid in stopped.items()), what="back"
+    )
+    instance.wait_until(instance.answers, what="answering again")
+    instance.wait_until(
+        lambda: "All is well." in instance.run_server_command("status", check=False), what="well"
+    )
+    assert {state.restarts for state in part_states.read(instance.data).values()} == {1}
 
 
 def test_a_killed_instance_takes_its_parts_along_and_starts_again(leaving: Stage):

@@ -1,10 +1,12 @@
 """`gridapps-server status`: rows, parts that are down, and a database that does not answer."""
 
+import contextlib
 import fcntl
 import json
 import os
 import subprocess
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -14,6 +16,8 @@ from django.conf import settings as django_settings
 from django.utils import timezone
 
 from gridapps.hooks import operations as hooks
+from gridapps.processes import part_states
+from gridapps.processes.part_states import PartState
 from gridapps.runs.models import Node, Task
 from gridapps.server import status
 from tests.runs.conftest import make_run, release, shared_with
@@ -98,6 +102,26 @@ def test_faults_of_a_node(examined, changes, fault):
     faults = examined()
     assert len(faults) == bool(fault), faults
     assert fault in "".join(faults)
+
+
+def test_a_part_that_does_not_answer_is_a_fault(db, tmp_path):
+    node()
+    (tmp_path / "run").mkdir()
+    part_states.write(
+        tmp_path,
+        {
+            "nginx": PartState(restarts=0, silent_since=time.time() - 300),
+            "courier": PartState(restarts=7, silent_since=None),
+        },
+        group=os.getegid(),
+    )
+    with contextlib.ExitStack() as stack:
+        for name in ("courier", "nginx"):
+            held = stack.enter_context((tmp_path / "run" / f"{name}.held").open("w"))
+            fcntl.flock(held, fcntl.LOCK_SH)
+        found = status.examine(django_settings.GRIDAPPS.model_copy(update={"data": tmp_path}))
+    assert found["faults"] == ["The part nginx has not answered for 5 min."]
+    assert "Parts     courier up, nginx SILENT" in "\n".join(status.lines(found))
 
 
 def test_a_lease_that_ran_out_and_a_delivery_that_waits_are_faults(examined, cast, make_run):

@@ -13,7 +13,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gridapps.server.plan import Makes, PlannedPart, Program
+from gridapps.processes import part_states
+from gridapps.server import part_watch, supervise
+from gridapps.server.plan import Asks, Listens, Makes, PlannedPart, Program
 from gridapps.server.supervise import NotStarted, Supervisor, end_leftovers
 
 PROGRAM = """
@@ -225,3 +227,112 @@ def test_what_left_the_group_of_its_part_ends_with_the_instance(tmp_path):
     orphan = int((tmp_path / "polite.orphan").read_text())
     supervisor.shut_down()
     assert not alive(orphan)
+
+
+SERVER = """
+import os, pathlib, signal, socket, sys, time
+name, home = sys.argv[1], pathlib.Path(sys.argv[2])
+kind = socket.SOCK_SEQPACKET if name == "packets" else socket.SOCK_STREAM
+(home / f"{name}.socket").unlink(missing_ok=True)
+listener = socket.socket(socket.AF_UNIX, kind)
+listener.bind(str(home / f"{name}.socket"))
+listener.listen()
+while True:
+    connection = listener.accept()[0]
+    while (home / "hang").exists():
+        time.sleep(0.05)
+    with (home / "asked").open("ab") as asked:
+        asked.write(connection.recv(100) + b"|")
+    connection.close()
+"""
+
+
+def server(name: str, home: Path) -> PlannedPart:
+    request = "" if name == "packets" else "are you there"
+    return msgspec.structs.replace(
+        part(name, home, SERVER),
+        ready=Listens(str(home / f"{name}.socket"), packets=name == "packets"),
+        asks=Asks(str(home / f"{name}.socket"), request),
+    )
+
+
+@pytest.fixture
+def quickly(monkeypatch):
+    """The supervisor asks nearly without a pause, and soon shows a silent part."""
+    monkeypatch.setattr(part_watch, "EVERY", 0.1)
+    monkeypatch.setattr(supervise, "_SILENT", 1.0)
+
+
+@pytest.mark.usefixtures("quickly")
+@pytest.mark.parametrize("name", ["stream", "packets"])
+@pytest.mark.parametrize("how", ["stopped", "hangs"])
+def test_a_part_that_does_not_answer_is_shown_and_started_again(tmp_path, name, how):
+    said: list[str] = []
+    made = Supervisor(parts=[server(name, tmp_path)], data=tmp_path, say=said.append, part_timeout=3)
+    made.start()
+    watcher = threading.Thread(target=made.watch)
+    watcher.start()
+    try:
+        (child,) = made.children
+        first, asked = child.pid, tmp_path / "asked"
+        wait_until(lambda: asked.exists() and asked.read_bytes().count(b"|") > 3, seconds=60)
+        assert part_states.read(tmp_path)[name] == part_states.PartState(restarts=0, silent_since=None)
+        if how == "hangs":
+            (tmp_path / "hang").touch()
+        else:
+            os.kill(first, signal.SIGSTOP)
+        wait_until(lambda: part_states.read(tmp_path)[name].silent_since is not None, seconds=60)
+        wait_until(lambda: child.pid != first, seconds=60)
+        (tmp_path / "hang").unlink(missing_ok=True)
+        wait_until(
+            lambda: part_states.read(tmp_path)[name] == part_states.PartState(restarts=1, silent_since=None),
+            seconds=60,
+        )
+        assert f"{name} has not answered for 3 s, and is killed" in said[0]
+        before = asked.read_bytes().count(b"|")
+        wait_until(lambda: asked.read_bytes().count(b"|") > before, seconds=60)
+        assert (b"are you there|" in asked.read_bytes()) == (name == "stream")
+        assert not alive(first)
+    finally:
+        made.stop()
+        watcher.join()
+
+
+@pytest.mark.usefixtures("quickly")
+def test_a_part_without_a_socket_that_was_stopped_is_started_again(tmp_path):
+    made = Supervisor(parts=[part("one", tmp_path)], data=tmp_path, say=print, part_timeout=1)
+    made.start()
+    watcher = threading.Thread(target=made.watch)
+    watcher.start()
+    try:
+        (child,) = made.children
+        first = child.pid
+        os.kill(first, signal.SIGSTOP)
+        wait_until(lambda: child.pid != first, seconds=60)
+    finally:
+        made.stop()
+        watcher.join()
+
+
+@pytest.mark.usefixtures("quickly")
+def test_a_part_that_goes_on_in_time_or_does_not_listen_is_left_alone(tmp_path):
+    """Without a limit, a stopped part is only shown."""
+    deaf = msgspec.structs.replace(
+        part("deaf", tmp_path), asks=Asks(str(tmp_path / "nothing.socket"), "are you there")
+    )
+    said: list[str] = []
+    made = Supervisor(parts=[deaf, server("stream", tmp_path)], data=tmp_path, say=said.append)
+    made.start()
+    pids = [child.pid for child in made.children]
+    watcher = threading.Thread(target=made.watch)
+    watcher.start()
+    try:
+        os.kill(pids[1], signal.SIGSTOP)
+        wait_until(lambda: (state := part_states.read(tmp_path)) and state["stream"].silent_since, seconds=60)
+        os.kill(pids[1], signal.SIGCONT)
+        wait_until(lambda: part_states.read(tmp_path)["stream"].silent_since is None, seconds=60)
+        assert part_states.read(tmp_path)["deaf"].silent_since is None
+    finally:
+        made.stop()
+        watcher.join()
+    assert said == []

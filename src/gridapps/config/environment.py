@@ -40,6 +40,12 @@ class Environment(BaseSettings):
         256, ge=16, le=4096, description="concurrent connections from one address to the TLS port"
     )
     processes: int = Field(2, ge=1, le=64, description="application processes, which answer requests")
+    part_timeout: int = Field(
+        60,
+        ge=0,
+        le=3600,
+        description="seconds without an answer after which a part is started again; 0 means never",
+    )
     listen: str = Field("127.0.0.1", description="address that the TLS port listens on")
     registry_port: int = Field(5001, ge=1, le=65535, description="loopback port of the developer registry")
     trusted_port: int = Field(5002, ge=1, le=65535, description="loopback port of the trusted registry")

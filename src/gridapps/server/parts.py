@@ -4,18 +4,24 @@ import os
 import shutil
 import sys
 
+import msgspec
+
+from gridapps.config import alive
 from gridapps.config.environment import Environment
 from gridapps.pki.tokens import Registry
 from gridapps.pushes.disk import STORAGE
 from gridapps.server import distribution, launching, layout, nginx, surroundings
 from gridapps.server.accounts import Accounts
 from gridapps.server.instance import Unusable
-from gridapps.server.plan import Command, Listens, Makes, PlannedPart, Program, sealed
+from gridapps.server.plan import Asks, Command, Listens, Makes, PlannedPart, Program, sealed
 
 # Debian installs some programs outside an ordinary user's PATH.
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/local/sbin"])
 # Give the group of the storage access to files that CNCF Distribution creates.
 _UMASKS = {Registry.DEVELOPER: 0o007, Registry.TRUSTED: 0o027}
+_APPLICATION_ASKED = f"HEAD {alive.PATH} HTTP/1.0\r\n\r\n"
+# nginx expects TLS, and answers this with a redirect. Distribution answers it without a token.
+_SERVER_ASKED = "HEAD / HTTP/1.0\r\n\r\n"
 LEAST_FREE_PORT = 1024  # lower ports need a capability
 
 
@@ -36,8 +42,16 @@ def parts(settings: Environment, accounts: Accounts, *, works: bool) -> list[Pla
         _registry(settings, accounts, Registry.DEVELOPER),
         _registry(settings, accounts, Registry.TRUSTED),
         *(
-            _own(
-                settings, accounts, "application", Listens(socket), number=number, words=["--socket", socket]
+            msgspec.structs.replace(
+                _own(
+                    settings,
+                    accounts,
+                    "application",
+                    Listens(socket),
+                    number=number,
+                    words=["--socket", socket],
+                ),
+                asks=Asks(socket, _APPLICATION_ASKED),
             )
             for number, socket in enumerate(map(str, layout.sockets(data, settings.processes)), 1)
         ),
@@ -63,6 +77,7 @@ def parts(settings: Environment, accounts: Accounts, *, works: bool) -> list[Pla
                 ),
                 ready=Listens(str(launching.socket_of(settings)), packets=True),
                 account=None,
+                asks=Asks(str(launching.socket_of(settings))),
             ),
             _own(
                 settings, accounts, "worker", Makes(bells, f"{settings.node}.bell"), words=["--no-launcher"]
@@ -106,6 +121,7 @@ def _nginx(settings: Environment, accounts: Accounts) -> PlannedPart:
         ),
         ready=Listens((settings.listen, settings.port)),
         account=accounts.found.get("nginx"),
+        asks=Asks((settings.listen, settings.port), _SERVER_ASKED),
     )
 
 
@@ -119,6 +135,7 @@ def _registry(settings: Environment, accounts: Accounts, service: Registry) -> P
         ),
         ready=Listens(("127.0.0.1", distribution.port(settings, service))),
         account=accounts.found.get(name),
+        asks=Asks(("127.0.0.1", distribution.port(settings, service)), _SERVER_ASKED),
         umask=_UMASKS[service] if accounts.found else 0o077,
         shares_storage=service is Registry.DEVELOPER,
     )

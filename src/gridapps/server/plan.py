@@ -47,6 +47,13 @@ class Makes(msgspec.Struct, frozen=True, tag=True):
     ending: str
 
 
+class Asks(msgspec.Struct, frozen=True):
+    """What a part that works answers within moments: a request, or without one the end of a connection."""
+
+    address: tuple[str, int] | str  # TCP, or a unix socket: of packets, if there is no request
+    request: str = ""
+
+
 class PlannedPart(msgspec.Struct, frozen=True, kw_only=True):
     """A child process of the instance."""
 
@@ -55,6 +62,7 @@ class PlannedPart(msgspec.Struct, frozen=True, kw_only=True):
     ready: Listens | Makes | None  # None: the next part does not wait for it
     account: Account | None  # None: the supervisor's
     umask: int = 0o077
+    asks: Asks | None = None  # how to find out whether it hangs
     shares_storage: bool = False  # the registry whose storage other parts write too
 
 
@@ -65,6 +73,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     lock: int  # file descriptor of the instance's lock
     origin: str
     min_free_disk: int  # bytes; 0: none
+    part_timeout: int  # seconds without an answer after which a part is started again; 0: never
     accounts: Accounts
     parts: list[PlannedPart]
 

@@ -11,6 +11,7 @@ from gridapps.server import accounts
 
 EVERYBODY_READS = (
     "run",
+    "run/parts.json",
     "authority",
     "authority/ca.crt",
     "authority/server.crt",

@@ -3,12 +3,14 @@
 When the database does not answer, the rest is shown.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Container, Iterator
 from dataclasses import asdict
 from typing import Any
 
 from gridapps.config.environment import Environment
 from gridapps.pki import membership
+from gridapps.processes import part_states
 from gridapps.processes.leftovers import holders, is_free
 from gridapps.sandbox.resources import shown
 
@@ -21,7 +23,11 @@ _GIB = 1024**3
 
 def examine(settings: Environment) -> dict[str, Any]:
     """The state as JSON. `database` is empty, or the reason why it does not answer."""
-    found: dict[str, Any] = {"instance": settings.origin, "parts": _parts(settings)}
+    found: dict[str, Any] = {
+        "instance": settings.origin,
+        "parts": _parts(settings),
+        "silent_parts": _silent_parts(settings),
+    }
     from django.db import Error
 
     from gridapps.runs import node_disk, overview
@@ -48,7 +54,7 @@ def examine(settings: Environment) -> dict[str, Any]:
 
 def _faults(found: dict[str, Any]) -> Iterator[str]:
     """A sentence for each thing that keeps the instance from its work, or soon will."""
-    yield from _faults_of_parts(found["parts"])
+    yield from _faults_of_parts(found["parts"], found["silent_parts"])
     yield from _faults_of_disk("This machine", found["disk"])
     if found["database"]:
         yield f"The database does not answer: {found['database']}."
@@ -64,12 +70,14 @@ def _faults(found: dict[str, Any]) -> Iterator[str]:
         yield f"A delivery of a hook waits for {_span(found['hooks']['oldest'])}: read log/courier.log."
 
 
-def _faults_of_parts(parts: dict[str, bool]) -> Iterator[str]:
+def _faults_of_parts(parts: dict[str, bool], silent: dict[str, float]) -> Iterator[str]:
     if not parts:
         yield "No part was ever started in this data directory."
     for name, runs in parts.items():
         if not runs:
             yield f"The part {name} does not run: read log/{name}.log."
+        elif name in silent:
+            yield f"The part {name} has not answered for {_span(silent[name])}."
 
 
 def _faults_of_node(node: dict[str, Any]) -> Iterator[str]:
@@ -101,7 +109,7 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"Instance  {found['instance']}"
     for number, fault in enumerate(found["faults"] or ["All is well."]):
         yield f"{'' if number else 'State':10}{'FAULT: ' if found['faults'] else ''}{fault}"
-    yield from _shown_parts(found["parts"])
+    yield from _shown_parts(found["parts"], found["silent_parts"])
     if "free" in found["disk"]:
         yield f"Disk      {shown('disk', found['disk']['free'])} free"
     if found["database"]:
@@ -136,11 +144,19 @@ def _parts(settings: Environment) -> dict[str, bool]:
     return {held.stem: not is_free(held) for held in sorted(run.glob("*.held"))}
 
 
-def _shown_parts(parts: dict[str, bool]) -> Iterator[str]:
+def _silent_parts(settings: Environment) -> dict[str, float]:
+    """The parts that do not answer, and for how many seconds."""
+    states = part_states.read(settings.data.absolute())
+    now = time.time()
+    return {name: now - state.silent_since for name, state in states.items() if state.silent_since}
+
+
+def _shown_parts(parts: dict[str, bool], silent: Container[str]) -> Iterator[str]:
     if not parts:
         yield "Parts     none was ever started in this data directory"
-    else:
-        yield "Parts     " + ", ".join(f"{name} {'up' if up else 'DOWN'}" for name, up in parts.items())
+        return
+    words = {name: "DOWN" if not up else "SILENT" if name in silent else "up" for name, up in parts.items()}
+    yield "Parts     " + ", ".join(f"{name} {word}" for name, word in words.items())
 
 
 def _images(settings: Environment) -> dict[str, Any]:

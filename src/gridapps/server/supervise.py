@@ -16,14 +16,16 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import IO, NoReturn
 
-from gridapps.processes import leftovers, privileges
+from gridapps.processes import leftovers, part_states, privileges
+from gridapps.processes.part_states import PartState
 from gridapps.server import accounts
 from gridapps.server.part_logs import PartLogs
+from gridapps.server.part_watch import PartWatch
 from gridapps.server.plan import SIGNALS, Listens, Makes, PlannedPart, Program
 
 FASTEST_RESTART, SLOWEST_RESTART = 0.5, 30.0  # seconds
@@ -31,6 +33,7 @@ LOOK = 0.5  # seconds between two calls of `look`
 _START_PATIENCE = 120.0  # seconds that a part may take to start on a busy machine
 _LINES = 12  # of the log of a part that did not start
 _AFTER_KILL = 5.0  # seconds
+_SILENT = 10.0  # seconds without an answer after which `status` shows it
 _AFTER_STOP = 1.0  # seconds for processes that left the process group of their part
 STOPPED_EARLY = "Stopped before it was started."
 
@@ -55,8 +58,13 @@ class Child:
     pid: int = 0
     status: int | None = None  # exit status, negative for a signal; None while it runs
     started: float = 0.0
-    restarts: int = 0
+    restarts: int = 0  # without a minute of life between them
+    all_restarts: int = 0
     looked: float = 0.0
+    watch: PartWatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.watch = PartWatch(self.part.asks)
 
     @property
     def runs(self) -> bool:
@@ -88,6 +96,8 @@ class Supervisor:
         look: Callable[[int], None] = lambda _: None,
         patience: float = 20.0,  # seconds that a part may take to stop before it is killed
         start_patience: float = _START_PATIENCE,
+        part_timeout: float = 0.0,  # seconds without an answer after which a part is restarted; 0: never
+        group: int | None = None,  # that reads the states of the parts
     ) -> None:
         self.children = [Child(part) for part in parts]
         self._logs = PartLogs(data / "log")
@@ -96,6 +106,10 @@ class Supervisor:
         self._look = look
         self._patience = patience
         self._start_patience = start_patience
+        self._part_timeout = part_timeout
+        self._data = data
+        self._group = os.getegid() if group is None else group
+        self._states: dict[str, PartState] = {}
         self._stopping = Event()
         self._failure = ""  # of the last call of `look`
 
@@ -135,14 +149,19 @@ class Supervisor:
 
     def watch(self) -> None:
         """Restart parts that end, after growing pauses, until `stop`. Then stop all in reverse order."""
+        for child in self.children:
+            child.watch.begin()  # the start of the others took time
         while not self._stopping.is_set():
             self._logs.wait(0.2)
             for child in self.children:
                 if not child.runs:
                     self._revive(child)
-                elif child.part.shares_storage and time.monotonic() > child.looked + LOOK:
+                    continue
+                self._end_if_silent(child)
+                if child.part.shares_storage and time.monotonic() > child.looked + LOOK:
                     child.looked = time.monotonic()
                     self._look_after(child)
+            self._note_states()
         self.shut_down()
 
     def shut_down(self) -> None:
@@ -172,6 +191,28 @@ class Supervisor:
         else:
             self._failure = ""
 
+    def _end_if_silent(self, child: Child) -> None:
+        """Kill a part that has not answered for too long. The next look starts it again."""
+        child.watch.look(child.pid)
+        if self._part_timeout and child.watch.silent > self._part_timeout:
+            self._say(f"{child.part.name} has not answered for {child.watch.silent:.0f} s, and is killed")
+            os.killpg(child.pid, signal.SIGKILL)
+            child.watch.begin()
+
+    def _note_states(self) -> None:
+        """Tell `status` and the metrics what has changed."""
+        states = {}
+        for child in self.children:
+            before = self._states.get(child.part.name)
+            since = None
+            if child.watch.silent > _SILENT:
+                since = (before and before.silent_since) or time.time() - child.watch.silent
+            states[child.part.name] = PartState(restarts=child.all_restarts, silent_since=since)
+        if states != self._states:
+            with contextlib.suppress(OSError):  # the disk is full: the next look tries again
+                part_states.write(self._data, states, group=self._group)
+                self._states = states
+
     def _revive(self, child: Child) -> None:
         lived = time.monotonic() - child.started
         if lived > 60:
@@ -182,6 +223,7 @@ class Supervisor:
         name = child.part.name
         self._say(f"{name} ended with {child.status}: started again (log: {name}.log)")
         child.restarts += 1
+        child.all_restarts += 1
         self._spawn(child)
 
     def _spawn(self, child: Child) -> None:
@@ -198,6 +240,7 @@ class Supervisor:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         child.status = None
         child.started = time.monotonic()
+        child.watch.begin()
 
 
 def _held(path: Path) -> IO[str]:

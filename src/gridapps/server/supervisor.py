@@ -68,6 +68,8 @@ def _supervise(planned: Plan) -> None:
         data=data,
         say=_say,
         look=partial(_look_after_pushes, planned=planned),
+        part_timeout=planned.part_timeout,
+        group=planned.accounts.gid(accounts.EVERYBODY),
     )
     for number in plan.SIGNALS:
         signal.signal(number, lambda *_: supervisor.stop())

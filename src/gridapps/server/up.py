@@ -40,6 +40,7 @@ def up(
             lock=lock,
             origin=settings.origin,
             min_free_disk=settings.min_free_disk,
+            part_timeout=settings.part_timeout,
             accounts=accounts,
             parts=parts(settings, accounts, works=works),
         )

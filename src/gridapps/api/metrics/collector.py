@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
 
+from django.conf import settings
 from django.db.models import Count, Model, QuerySet
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
@@ -16,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from gridapps.hooks.models import Delivery
 from gridapps.pki.tokens import Registry
+from gridapps.processes import part_states
 from gridapps.pushes import disk
 from gridapps.registry.models import Release
 from gridapps.runs import node_disk, overview, reasons, tallies
@@ -50,6 +52,7 @@ class Instance(Collector):
         yield InfoMetricFamily("gridapps", "The instance's program.", value={"version": version("gridapps")})
         yield from _tasks()
         yield from _nodes(overview.nodes())
+        yield from _parts()
         yield from _waiting_deliveries()
         yield from _free_disk()
         yield _releases()
@@ -150,6 +153,18 @@ def _of(load: NodeLoad) -> dict[str, float | None]:
         "free_disk_bytes": load.free_disk,
         "min_free_disk_bytes": load.min_free_disk,
     }
+
+
+def _parts() -> Iterator[Metric]:
+    restarts = CounterMetricFamily(
+        "gridapps_part_restarts", "Restarts of a part that ended or hung.", labels=["part"]
+    )
+    silent = GaugeMetricFamily("gridapps_part_silent", "1 while a part does not answer.", labels=["part"])
+    for name, state in part_states.read(settings.DATA).items():
+        restarts.add_metric([name], state.restarts)
+        silent.add_metric([name], state.silent_since is not None)
+    yield restarts
+    yield silent
 
 
 def _waiting_deliveries() -> Iterator[Metric]:
