@@ -159,8 +159,11 @@ def _end_by_full_disk(place: Place, client: httpx.Client, filler: Path) -> None:
     # Perhaps it is still sending when the connection ends.
     with contextlib.suppress(httpx.TransportError):
         answer = client.patch(location, content=slow())
-        assert answer.status_code == 503, answer.text
+        assert answer.status_code == 507, answer.text
+        assert "disk is nearly full" in answer.json()["details"]
     assert filled
+    opened = place.instance.data / "registry/docker/registry/v2/repositories" / place.app / "_uploads" / key
+    place.instance.wait_until(lambda: not (opened / "data").exists(), what="released what had arrived")
     place.instance.wait_until(
         lambda: client.post(f"/v2/{place.app}/blobs/uploads/").status_code == 401, what="refused a push"
     )

@@ -1,5 +1,6 @@
 """The disk that a developer's images take, and the limit on it, over the storage of a real registry."""
 
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from django.conf import settings
 from django.db import connection
 
 from gridapps.audit.models import Entry
+from gridapps.housekeeping import sweeping
 from gridapps.oci.manifests import OCI_MANIFEST
 from gridapps.pushes import disk, quota
 from gridapps.pushes.quota import AROUND
@@ -232,3 +234,57 @@ def test_uploads_share_what_is_free_beyond_the_floor(
     answer = judge(developer, begin(developer), None)
     assert answer.status_code == 403, "nginx sends it to the location of its portion"
     assert int(answer["X-Portion"].removeprefix("@portion_")) <= GIB
+
+
+def broken(developer: Developer, uri: str, reason: str) -> Any:
+    asked = {"X-Original-Method": "PATCH", "X-Original-URI": uri, "X-Reason": reason}
+    return developer.ask("GET", "/registry/broken-off", b"", **asked)
+
+
+BROKEN = {
+    "portion": (413, "an upload of unknown length at most half of", 1),
+    "short": (507, "The instance's disk is nearly full: ", 1),
+    "failed": (503, "The instance is not available; ", 2),
+}
+
+
+@pytest.mark.parametrize("reason", BROKEN)
+def test_an_upload_that_was_broken_off_says_why_and_leaves_nothing_if_it_cannot_go_on(
+    developer: Developer, set_limits: Callable[..., None], reason: str
+) -> None:
+    status, sentence, left = BROKEN[reason]
+    location, other = begin(developer), begin(developer)
+    for each in (location, other):
+        developer.request("PATCH", each, secrets.token_bytes(100 * KIB), expect=202)
+    set_limits(min_free_disk=free() + 100 * GIB if reason == "short" else 0)
+    answer = broken(developer, location, reason)
+    assert answer.status_code == status
+    assert sentence in answer.json()["details"]
+    sizes = [each.size for each in disk.developers().repository(developer.name).uploads()]
+    assert sizes == [100 * KIB] * left
+
+
+def test_nobody_ends_the_uploads_of_another(developer: Developer) -> None:
+    location = begin(developer)
+    uri = location.replace(f"/{developer.name}/", "/of-another/")
+    assert broken(developer, uri, "portion").status_code == 401
+    for wrong in (
+        "/",
+        f"/v2/{developer.name}/blobs/uploads/..",
+        f"/v2/{developer.name}/blobs/uploads/../../x",
+    ):
+        assert broken(developer, wrong, "portion").status_code == 401
+    assert len(list(disk.developers().repository(developer.name).uploads())) == 1
+
+
+def test_idle_uploads_are_given_up_sooner_while_the_disk_is_short(
+    developer: Developer, set_limits: Callable[..., None]
+) -> None:
+    developer.request("PATCH", begin(developer), b"x" * 100, expect=202)
+    (upload,) = disk.developers().repository(developer.name).uploads()
+    for path in (upload.path, *upload.path.rglob("*")):
+        os.utime(path, (time.time() - 120,) * 2)
+    set_limits(min_free_disk=0)
+    assert sweeping.sweep_uploads() == []
+    set_limits(min_free_disk=free() + 100 * GIB)
+    assert [line.split()[0] for line in sweeping.sweep_uploads()] == ["upload"]

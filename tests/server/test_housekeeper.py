@@ -78,6 +78,8 @@ def ends_at_its_portion(place: Place, client: httpx.Client) -> None:
         answer = client.patch(location, content=endless())
         assert answer.status_code == 413
         assert "half of your remaining quota" in answer.json()["details"]
+    data = place.instance.data / "registry/docker/registry/v2/repositories" / place.app / "_uploads"
+    place.instance.wait_until(lambda: not list(data.glob("*/data")), what="removed what had arrived")
     location = client.post(uploads).headers["Location"]
     refusal = client.patch(location, content=bytes(LIMIT))
     assert refusal.status_code == 401
@@ -106,12 +108,13 @@ def test_what_it_does_in_an_instance(make_instance: Callable[..., Any] | MakeIns
     for path in top.rglob("*"):
         os.utime(path, (time.time() - 2 * 86400,) * 2)
     would = instance.run_server_command("tidy", "--dry-run")
-    first, second, *rest = would.splitlines()
-    sizes = [int(line.split()[-2]) for line in (first, second) if line.startswith(f"upload {place.app}/")]
-    assert sorted(sizes)[0] == 0
-    assert 0 < sorted(sizes)[1] <= LIMIT // 2, "of a body without an end"
-    assert rest == [
-        f"link {place.app}@{digest(orphan)}", f"blob {digest(orphan)}: 6 bytes", "4 would be removed.",
+    lines = would.splitlines()
+    uploads = [line for line in lines if line.startswith(f"upload {place.app}/")]
+    # The registry may have written the state of the first one once more after its content was removed.
+    assert {line.split()[-2] for line in uploads} == {"0"}
+    assert lines[len(uploads) :] == [
+        f"link {place.app}@{digest(orphan)}", f"blob {digest(orphan)}: 6 bytes",
+        f"{len(uploads) + 2} would be removed.",
     ]  # fmt: skip
     # While the housekeeper works, another one waits.
     with housekeeper.alone(instance.data):

@@ -16,13 +16,17 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
+from django.conf import settings
+
 from gridapps.oci import stored_manifests
 from gridapps.pushes import disk
 from gridapps.pushes.disk import Disk, Files
 from gridapps.registry.models import App, Layer, Release
+from gridapps.storage import free_disk
 
 GRACE = 24 * 3600.0  # seconds for which a push may rely on what it has touched
 GIVEN_UP = 600.0  # seconds; an idle, unopened upload counts as abandoned
+GIVEN_UP_WHEN_SHORT = 60.0  # seconds; the same while the disk is below its floor
 # How cosign and the OCI referrers' fallback tag what belongs to a manifest: sha256-<hex>, sha256-<hex>.sig.
 _ATTACHED = re.compile(r"sha256-([0-9a-f]{64})(\.[a-z]+)?")
 log = logging.getLogger(__name__)
@@ -184,7 +188,7 @@ class _Planner:
         """The abandoned uploads of all repositories."""
         for name in self._disk.repositories():
             files = self._disk.repository(name)
-            idle = [each for each in files.uploads() if each.touched < self.now - GIVEN_UP]
+            idle = [each for each in files.uploads() if each.touched < self.now - _given_up()]
             written = disk.being_written(idle)
             for upload in idle:
                 if upload.path not in written:
@@ -239,6 +243,12 @@ class _Planner:
             return False
 
 
+def _given_up() -> float:
+    """Seconds after which an idle upload is removed."""
+    found = free_disk.measure(disk.developers().top, floor=settings.GRIDAPPS.min_free_disk)
+    return GIVEN_UP_WHEN_SHORT if found.is_short else GIVEN_UP
+
+
 @dataclass(frozen=True)
 class _Wanted:
     """Whether something relies on a directory by now. Asked when nothing can come to rely on it any more."""
@@ -248,7 +258,7 @@ class _Wanted:
 
     def __call__(self, place: Path, now_at: Path) -> bool:
         if place.parent.name == "_uploads":
-            return disk.touched(now_at) > self.since - GIVEN_UP
+            return disk.touched(now_at) > self.since - _given_up()
         if place == self.there.blob(place.name) and self._is_linked(place.name):
             return True
         return disk.touched(now_at) > self.since - GRACE

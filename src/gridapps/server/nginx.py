@@ -88,11 +88,6 @@ def _refusals(environment: Environment) -> dict[str, dict[str, object]]:
     return {
         "certificate": refusal("The client certificate cannot be used: $ssl_client_verify."),
         "image_too_large": refusal(f"The upload is too large: an image may have at most {limit}."),
-        "portion_used_up": refusal(
-            f"The upload is too large: an image may have at most {limit}, and an upload of "
-            "unknown length at most half of your remaining quota (`gridapps developer show`) and of the disk "
-            "that is free."
-        ),
         "registry_unavailable": refusal(unavailable, code="UNAVAILABLE"),
         "registry_too_many_connections": refusal(connections, code="TOOMANYREQUESTS"),
         "part_too_large": {

@@ -19,13 +19,15 @@ from gridapps.api.registry.refusals import refusal
 from gridapps.audit import record
 from gridapps.oci.manifests import MAX_MANIFEST
 from gridapps.pki import tokens
-from gridapps.pushes import admission, permits, pushing, quota
+from gridapps.pushes import admission, broken_uploads, permits, pushing, quota
 from gridapps.pushes.admission import Holder, Requested
 from gridapps.registry import certificates
 from gridapps.registry.models import Certificate
 
 View = Callable[..., HttpResponse]
-_STATUS = {"denied": 401, "manifest-invalid": 400, "unavailable": 503}
+_STATUS = {
+    "denied": 401, "insufficient-storage": 507, "manifest-invalid": 400, "too-large": 413, "unavailable": 503,
+}  # fmt: skip
 
 
 def _plainly(view: View) -> View:
@@ -41,6 +43,8 @@ def _plainly(view: View) -> View:
                 _record(request, error)
             body = refusal(str(error), code=error.code.upper().replace("-", "_"))
         response = JsonResponse(body, status=status)
+        if status == 503:
+            response["Retry-After"] = "5"
         if status == 401:
             # nginx answers denied requests itself, with the body that this header carries.
             response["X-Refusal"] = json.dumps(body)
@@ -87,6 +91,18 @@ def authorize(request: HttpRequest) -> HttpResponse:
     if admitted.token:
         response["X-Registry-Authorization"] = f"Bearer {admitted.token}"
     return response
+
+
+@require_GET
+@_plainly
+def broken_off(request: HttpRequest) -> HttpResponse:
+    """nginx's question about a request that ended before its end: why, for the client. It always refuses."""
+    uri = request.headers.get("X-Original-URI", "")
+    access = permits.of_request(method=request.headers.get("X-Original-Method", ""), uri=uri)
+    permits.require_allowed(access, certificate=_holder(request))
+    raise broken_uploads.refusal_of(
+        permits.subject_of(uri), used_up=request.headers.get("X-Reason", "") == "portion"
+    )
 
 
 @csrf_exempt
