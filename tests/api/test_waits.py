@@ -2,12 +2,18 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 from django.http import HttpRequest
 
 from gridapps.api.native import watching
 from gridapps.api.native.watching import Watch, address_of
+
+
+@pytest.fixture(autouse=True)
+def one_process(settings: Any) -> None:
+    settings.GRIDAPPS = settings.GRIDAPPS.model_copy(update={"processes": 1})
 
 
 async def _take(watch: Watch, stack: AsyncExitStack, user: int, address: str) -> bool:
@@ -28,6 +34,20 @@ def test_eight_accounts_leave_places_for_others() -> None:
     assert taken == 8 * watching.MAX_WAITERS_OF_A_USER
     assert taken < watching.MAX_WAITERS // 2
     assert other
+
+
+@pytest.mark.parametrize(("processes", "places"), [(1, 32), (4, 8), (64, 1)])
+def test_several_processes_together_have_the_places_of_one(
+    settings: Any, processes: int, places: int
+) -> None:
+    settings.GRIDAPPS = settings.GRIDAPPS.model_copy(update={"processes": processes})
+
+    async def flood() -> int:
+        watch = Watch()
+        async with AsyncExitStack() as stack:
+            return sum([await _take(watch, stack, 1, f"198.51.100.{number}") for number in range(100)])
+
+    assert asyncio.run(flood()) == places
 
 
 def test_one_address_leaves_places_for_others() -> None:

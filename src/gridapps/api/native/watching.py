@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from uuid import UUID
 
+from django.conf import settings
 from django.db import connections
 from django.db.utils import Error
 from django.http import HttpRequest
@@ -24,11 +25,10 @@ from django.http import HttpRequest
 from gridapps.api.errors import ApiError
 from gridapps.runs.models import Run
 
-# In each application process.
-MAX_WAITERS = 1024
+MAX_WAITERS, MAX_PAUSES = 1024, 1024  # in each application process
+# In all application processes together: each has an equal share.
 MAX_WAITERS_OF_A_USER = 32
 MAX_WAITERS_OF_AN_ADDRESS = 128
-MAX_PAUSES = 1024
 MAX_PAUSES_OF_A_USER = 256
 PAUSE = 5.0  # seconds between two polls of a client that has no place
 _FIRST, _LONGEST, _GROWTH = 0.025, 0.25, 1.1
@@ -138,17 +138,22 @@ def address_of(request: HttpRequest) -> str:
 def _limits(user: int, address: str) -> dict[str, int]:
     return {
         "": MAX_WAITERS,
-        f"user {user}": MAX_WAITERS_OF_A_USER,
-        f"address {address}": MAX_WAITERS_OF_AN_ADDRESS,
+        f"user {user}": _share(MAX_WAITERS_OF_A_USER),
+        f"address {address}": _share(MAX_WAITERS_OF_AN_ADDRESS),
     }
 
 
 def _limits_of_pauses(user: int, address: str) -> dict[str, int]:
     return {
         "pauses": MAX_PAUSES,
-        f"pauses of user {user}": MAX_PAUSES_OF_A_USER,
-        f"pauses of address {address}": MAX_PAUSES_OF_A_USER,
+        f"pauses of user {user}": _share(MAX_PAUSES_OF_A_USER),
+        f"pauses of address {address}": _share(MAX_PAUSES_OF_A_USER),
     }
+
+
+def _share(limit: int) -> int:
+    """The part of a limit that this process grants. A client beyond it polls, so uneven shares do no harm."""
+    return max(1, limit // settings.GRIDAPPS.processes)
 
 
 def _versions(waiters: list[_Waiter]) -> Versions | None:
