@@ -68,7 +68,7 @@ def finishing(rig: Rig) -> Iterator[str]:
     """All outputs are collected, and the transaction that ends the task waits for a lock."""
     run = rig.submit(seconds=1.5)
     await_begin(rig, run)  # and the database has it: on SQLite the lock blocks every write
-    with _locked(rig):
+    with locked(rig, "runs_output"):
         rig.until(
             lambda: any(_count(rig.place(run, n) / "1" / "files") == 303 for n in range(FILES)), "ready"
         )
@@ -93,8 +93,8 @@ STATES: dict[str, Hold] = {
 
 
 @contextlib.contextmanager
-def _locked(rig: Rig) -> Iterator[None]:
-    """Lock the table of outputs (PostgreSQL) or the whole database (SQLite) against writes."""
+def locked(rig: Rig, table: str) -> Iterator[None]:
+    """Lock a table (PostgreSQL) or the whole database (SQLite) against writes."""
     if rig.cluster is None:
         path = rig.instance.data / "database" / "gridapps.sqlite3"
         with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as connection:
@@ -104,7 +104,7 @@ def _locked(rig: Rig) -> Iterator[None]:
         return
     server = psycopg.connect(rig.instance.settings["GRIDAPPS_DATABASE"])
     try:
-        server.execute("LOCK TABLE runs_output IN EXCLUSIVE MODE")
+        server.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE".encode())
         yield
     finally:
         with contextlib.suppress(psycopg.Error):  # it may have died meanwhile
