@@ -14,7 +14,7 @@ from tests.fixtures.pointclouds import write_pointcloud
 HERE = Path(__file__).parent
 PROGRAM = HERE.parent / "instance" / "program.sh"
 # Small limits, so that input that exceeds them is small as well.
-LIMITS = {"max_image": 64 * 1024**2, "slots": 2}
+LIMITS = {"max_image": 64 * 1024**2, "max_uploads": 32 * 1024**2, "slots": 2}
 
 
 @pytest.hookimpl(tryfirst=True)  # before the tiers give each module a process of its own

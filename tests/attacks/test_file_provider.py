@@ -20,7 +20,7 @@ def _patched(good: bytes, at: int, content: bytes) -> bytes:
     return good[:at] + content + good[at + len(content) :]
 
 
-def _lies(good: bytes) -> dict[str, bytes]:
+def lies(good: bytes) -> dict[str, bytes]:
     """Files with a fault each: name -> content. Offsets are those of the LAS 1.4 header."""
     nan, infinite = struct.pack("<d", float("nan")), struct.pack("<d", float("inf"))
     table = struct.unpack_from("<q", good, struct.unpack_from("<I", good, 96)[0])[0]
@@ -62,9 +62,9 @@ def good(tmp_path: Path) -> bytes:
 
 def test_files_that_lie_are_refused_each_with_a_reason(scene: Scene, tmp_path: Path, good: bytes) -> None:
     """One import of all files names each of them and imports none."""
-    lies = _lies(good)
+    false = lies(good)
     files = []
-    for name, content in lies.items():
+    for name, content in false.items():
         files.append(tmp_path / f"{name}.laz")
         files[-1].write_bytes(content)
     sparse = tmp_path / "sparse-records.laz"
@@ -78,7 +78,7 @@ def test_files_that_lie_are_refused_each_with_a_reason(scene: Scene, tmp_path: P
     assert "Traceback" not in printed
     named = {line.partition(".laz:")[0].removeprefix("Error: ").strip() for line in printed.splitlines()}
     # Noise that decodes to points within the bounds cannot be distinguished from a point cloud.
-    assert {*lies, "sparse-records"} - named <= {"points-of-noise"}, printed
+    assert {*false, "sparse-records"} - named <= {"points-of-noise"}, printed
     exports = scene.tom.ask("GET", "/exports").json()["exports"]
     assert "lies" not in {export["name"] for export in exports}
 

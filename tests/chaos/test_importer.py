@@ -105,7 +105,9 @@ def waiting(sent: Sent, kill: Kill) -> None:
 def reading(sent: Sent, kill: Kill) -> None:
     """The first file is checked, and the second one is being read."""
     sent.send_everything()
-    sent.rig.until(lambda: sent.taken() == 1 and len(sent.stored()) == 2, "checking the second file")
+    sent.rig.until(
+        lambda: sent.taken() == 1 and len(sent.stored()) == 2, "checking the second file", seconds=RECOVERS
+    )
     kill()
 
 
@@ -122,7 +124,7 @@ def recording(sent: Sent, kill: Kill) -> None:
     """Both files are checked, and the export cannot be recorded."""
     importer = sent.rig.instance.part("importer")
     sent.send_everything()
-    sent.rig.until(lambda: sent.taken() == 2 or sent.shown()["ended_at"], "checked")
+    sent.rig.until(lambda: sent.taken() == 2 or sent.shown()["ended_at"], "checked", seconds=RECOVERS)
     with suspended(importer):
         kill()
 

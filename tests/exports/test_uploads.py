@@ -366,7 +366,7 @@ def test_what_the_application_may_put_there_is_not_followed_linked_or_waited_for
     content = make_cloud(points=10).read_bytes()
     secret = data / "secret.laz"
     secret.write_bytes(content)
-    directory = os.stat(data).st_size  # of an empty one
+    directory = data.stat().st_size  # of an empty one
     sizes = {
         "writable by everybody": len(content), "link": len(str(secret)), "directory": directory, "pipe": 1,
     }  # fmt: skip
