@@ -123,7 +123,6 @@ def test_an_upload_of_another_cannot_be_found_continued_or_deleted(scene: Scene,
             "0%00",
             "\uff10",
             "\u0660",
-            "..",
             "0/0",
             "00000",
         ]

@@ -77,7 +77,7 @@ class Storing(Protocol):
 class InDirectory:
     """A hard link or copy of each file in a directory.
 
-    `link`: whoever may write to the source may also change the export later, so an upload is always copied.
+    Without `link`, only a copy: a writer of the source must not be able to change an upload's export later.
     """
 
     def __init__(self, directory: Path, *, link: bool) -> None:
