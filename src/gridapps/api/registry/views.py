@@ -98,7 +98,7 @@ def authorize(request: HttpRequest) -> HttpResponse:
 def broken_off(request: HttpRequest) -> HttpResponse:
     """nginx's question about a request that ended before its end: why, for the client. It always refuses."""
     uri = request.headers.get("X-Original-URI", "")
-    access = permits.of_request(method=request.headers.get("X-Original-Method", ""), uri=uri)
+    access = permits.access_for_request(method=request.headers.get("X-Original-Method", ""), uri=uri)
     permits.require_allowed(access, certificate=_holder(request))
     raise broken_uploads.refusal_of(
         permits.subject_of(uri), used_up=request.headers.get("X-Reason", "") == "portion"
