@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 
 from gridapps.access.models import User
+from gridapps.exports import receiving
+from gridapps.exports.models import ExportUpload
+from gridapps.exports.receiving import Announced
+from tests.exports.sending import Begin
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -52,5 +56,21 @@ def make_cloud(tmp_path: Path) -> MakeCloud:
         cloud.write(path)
         path.chmod(0o644)
         return path
+
+    return make
+
+
+@pytest.fixture
+def begin(owner: User, data: Path) -> Begin:
+    """Begin an upload of files of these sizes."""
+    (data / "incoming").mkdir()
+    (data / "exports").mkdir(exist_ok=True)
+
+    def make(*sizes: int, by: User = owner, skip_bad: bool = False, **sha256: str) -> ExportUpload:
+        files = [
+            Announced(name=f"{index}.laz", size=size, sha256=sha256.get(f"f{index}", ""))
+            for index, size in enumerate(sizes)
+        ]
+        return receiving.begin(by=by, name="city", files=files, skip_bad=skip_bad)
 
     return make

@@ -4,7 +4,6 @@ import hashlib
 import os
 import shutil
 import threading
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from django.utils import timezone
 
 from gridapps.access.models import User
 from gridapps.audit.models import Entry
-from gridapps.exports import incoming, queries, receiving, stored_files, upload_checks, upload_quota
+from gridapps.exports import incoming, receiving, stored_files, upload_checks, upload_quota
 from gridapps.exports.errors import (
     ChecksumMismatch,
     InvalidExport,
@@ -30,74 +29,7 @@ from gridapps.exports.receiving import Announced
 from gridapps.exports.upload_states import MAX_PART
 from gridapps.housekeeping import lost_exports
 from tests.exports.conftest import MakeCloud
-
-Begin = Callable[..., ExportUpload]
-
-
-@pytest.fixture
-def begin(owner: User, data: Path) -> Begin:
-    """Begin an upload of files of these sizes."""
-    (data / "incoming").mkdir()
-    (data / "exports").mkdir()
-
-    def make(*sizes: int, by: User = owner, skip_bad: bool = False, **sha256: str) -> ExportUpload:
-        files = [
-            Announced(name=f"{index}.laz", size=size, sha256=sha256.get(f"f{index}", ""))
-            for index, size in enumerate(sizes)
-        ]
-        return receiving.begin(by=by, name="city", files=files, skip_bad=skip_bad)
-
-    return make
-
-
-def send(
-    upload: ExportUpload, content: bytes, *, index: int = 0, offset: int = 0, checksum: Any = None
-) -> int:
-    file = receiving.file_of(by=upload.owner, upload=upload.pk, index=index)
-    return receiving.receive(file=file, offset=offset, content=content, checksum=checksum)
-
-
-def check_everything() -> None:
-    while (file := upload_checks.next_file(but=set())) is not None:
-        upload_checks.check(file)
-    upload_checks.finish()
-
-
-def ended(upload: ExportUpload) -> ExportUpload:
-    check_everything()
-    return ExportUpload.objects.get(pk=upload.pk)
-
-
-def stored() -> list[str]:
-    root = stored_files.root()
-    assert root is not None
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
-
-
-def test_files_that_arrive_in_parts_become_an_export(
-    owner: User, begin: Begin, make_cloud: MakeCloud
-) -> None:
-    contents = [make_cloud(points=2000).read_bytes(), make_cloud("b.las", points=10).read_bytes()]
-    upload = begin(*map(len, contents), f0=hashlib.sha256(contents[0]).hexdigest())
-    middle = len(contents[0]) // 2
-    assert send(upload, contents[0][:middle]) == middle
-    assert send(upload, contents[1], index=1) == len(contents[1])
-    upload.refresh_from_db()
-    assert upload.state == "receiving"
-    assert send(upload, contents[0][middle:], offset=middle) == len(contents[0])
-    upload = ended(upload)
-    assert (upload.state, upload.reason) == ("ready", "")
-    export = queries.visible_to(owner).get()
-    assert (export.pk, export.name, export.uploaded) == (upload.export_id, "city", True)
-    files = list(export.files.order_by("pk"))
-    assert [(file.name, file.points) for file in files] == [("0.laz", 2000), ("1.laz", 10)]
-    for file, content in zip(files, contents, strict=True):
-        place = stored_files.verified(file)
-        assert place.read_bytes() == content
-        assert place.stat().st_mode & 0o777 == 0o444
-        assert place.stat().st_nlink == 1, "the application could write to a link"
-    assert list(incoming.directory().iterdir()) == []
-    assert Entry.objects.get(event="export.imported").actor == f"user:{owner.pk}"
+from tests.exports.sending import Begin, check_everything, ended, send
 
 
 def test_a_part_begins_where_the_last_one_ended(begin: Begin) -> None:
@@ -233,41 +165,6 @@ def test_names_are_those_of_an_import(owner: User, begin: Begin, name: str) -> N
         receiving.begin(by=owner, name="city", files=files, skip_bad=False)
     assert [pointer for pointer, _ in caught.value.fields] == ["/files/1"]
     assert not ExportUpload.objects.exists()
-
-
-def test_invalid_files_are_refused_with_a_reason(begin: Begin, make_cloud: MakeCloud) -> None:
-    good = make_cloud(points=10).read_bytes()
-    upload = begin(len(good), 100)
-    send(upload, good)
-    send(upload, b"x" * 100, index=1)
-    upload = ended(upload)
-    assert upload.state == "refused"
-    assert upload.reason.startswith("1.laz: This is not a LAS or LAZ file")
-    assert [file.reason[:8] for file in upload.files.all()] == ["", "This is "]
-    assert not Export.objects.exists()
-    assert stored() == []
-    assert list(incoming.directory().iterdir()) == []
-
-
-def test_bad_files_are_left_out_on_request(begin: Begin, make_cloud: MakeCloud) -> None:
-    good = make_cloud(points=10).read_bytes()
-    upload = begin(100, len(good), skip_bad=True)
-    send(upload, b"x" * 100)
-    send(upload, good, index=1)
-    upload = ended(upload)
-    assert upload.state == "ready"
-    assert [file.name for file in Export.objects.get().files.all()] == ["1.laz"]
-    assert stored() == [f"{upload.pk.hex}/1.laz"]
-    nothing = begin(100, skip_bad=True)
-    send(nothing, b"x" * 100)
-    assert ended(nothing).state == "refused"
-
-
-def test_another_content_than_announced_is_refused(begin: Begin, make_cloud: MakeCloud) -> None:
-    content = make_cloud(points=10).read_bytes()
-    upload = begin(len(content), f0="0" * 64)
-    send(upload, content)
-    assert "another content than was announced" in ended(upload).reason
 
 
 def test_a_check_that_never_ends_is_given_up(begin: Begin, make_cloud: MakeCloud) -> None:

@@ -1,10 +1,14 @@
-"""Uploads to a running instance: through nginx, by the application, into the importer and to a run."""
+"""Uploads to a running instance: through nginx, by the application, into the importer and to a run. Exports
+are in a directory, or in S3."""
 
+import hashlib
 import os
 import signal
 import socket
 import ssl
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,11 +16,35 @@ import pytest
 
 from gridapps.exports.upload_states import MAX_PART
 from gridapps.server import accounts
+from tests.fixtures.instance import new_instance
 from tests.fixtures.pointclouds import write_pointcloud
-from tests.instance.conftest import Stage
+from tests.fixtures.s3 import CREDENTIALS, S3Server, serving
+from tests.instance.conftest import SetStage, Stage
 
 pytestmark = pytest.mark.system
 TYPE = {"Content-Type": "application/offset+octet-stream", "Tus-Resumable": "1.0.0"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=["directory", "s3"])
+def stage(
+    request: pytest.FixtureRequest, stage: Stage, set_stage: SetStage, server: S3Server
+) -> Iterator[Stage]:
+    if request.param == "directory":
+        yield stage
+        return
+    instance = new_instance(storage="s3://grid/p", s3_endpoint=server.endpoint)
+    instance.settings |= CREDENTIALS
+    try:
+        instance.start()
+        yield set_stage(instance)
+    finally:
+        instance.remove()
 
 
 def begin(stage: Stage, *sizes: int) -> dict[str, Any]:
@@ -64,7 +92,7 @@ def cut(stage: Stage, upload: dict[str, Any], content: bytes, *, offset: int) ->
         connection.sendall(head.encode() + content[: len(content) // 2])
 
 
-def test_an_upload_is_resumed_and_run_on(stage: Stage) -> None:
+def test_an_upload_is_resumed_renamed_and_run_on(stage: Stage, server: S3Server) -> None:
     content = write_pointcloud(stage.developer.home / "river.laz", points=4000).read_bytes()
     upload = begin(stage, len(content))
     first, rest = content[:5000], content[5000:]
@@ -79,15 +107,34 @@ def test_an_upload_is_resumed_and_run_on(stage: Stage) -> None:
     send(stage, upload, rest, offset=5000)
     shown = ended(stage, upload)
     assert (shown["state"], shown["reason"]) == ("ready", "")
-    stage.developer.wait(stage.developer.submit(stage.app, shown["export"], arguments={"do": "summary"}))
-    directory = stage.instance.data / "exports" / upload["id"].replace("-", "")
+    export = shown["export"]
+    stage.developer.ask("PATCH", f"/exports/{export}", json={"name": "Lake"})
+    assert stage.developer.ask("GET", f"/exports/{export}").json()["exports"][0]["name"] == "Lake"
+    run = stage.developer.submit(stage.app, export, arguments={"do": "summary"})
+    stage.developer.wait(run, "SUCCESS")
+    digest = hashlib.sha256(content).hexdigest()
+    assert stage.developer.output(run, "0/sub/input.sha256").decode().split()[0] == digest
+    name = upload["id"].replace("-", "")
+    assert list((stage.instance.data / "incoming").glob(f"{name}*")) == []
+    if stored_in_s3(stage):
+        assert (server.bucket / "p" / "exports" / digest).read_bytes() == content
+        assert not (stage.instance.data / "exports").exists()
+    else:
+        _assert_stored(stage, stage.instance.data / "exports" / name, content)
+    stage.developer.ask("DELETE", f"/exports/{export}", expect=204)
+    stage.developer.ask("GET", f"/exports/{export}", expect=404)
+
+
+def stored_in_s3(stage: Stage) -> bool:
+    return "GRIDAPPS_STORAGE" in stage.instance.settings
+
+
+def _assert_stored(stage: Stage, directory: Path, content: bytes) -> None:
     (file,) = directory.iterdir()
     assert file.read_bytes() == content
     importer = accounts.find(stage.instance.data).found.get("importer")
     if importer is not None:
         assert (file.stat().st_uid, file.stat().st_mode & 0o777) == (importer.uid, 0o444)
-    assert list((stage.instance.data / "incoming").glob(f"{directory.name}*")) == []
-    stage.developer.ask("DELETE", f"/exports/{shown['export']}", expect=204)
 
 
 def test_a_part_has_a_limit(stage: Stage) -> None:
