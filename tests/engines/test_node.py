@@ -83,7 +83,7 @@ def test_an_image_whose_layers_are_known_in_another_compression(node: Node, buil
     assert layers is not None
     assert sum(layers.values()) > 4_000_000
     described = node.engine.client.inspect_image(reference)
-    assert bool(described["Os"]) == (not (node.root.suite == "sid" and node.own.containerd_store))
+    assert bool(described["Os"]) == (not (node.root.name == "sid" and node.own.containerd_store))
     if described["Os"]:
         assert "GIVEN=built\n" in bench.run(reference).stdout
     else:

@@ -21,7 +21,7 @@ def suite(request: pytest.FixtureRequest) -> Root:
 
 def test_programs_of_the_suite_run(suite: Root) -> None:
     release = suite.path("/etc/debian_version").read_text().strip()
-    assert release.startswith("13.") if suite.suite == "trixie" else release.endswith("/sid")
+    assert release.startswith("13.") if suite.name == "trixie" else release.endswith("/sid")
     for program in ("docker", "podman", "skopeo", "cosign", "oras", "ctr"):
         status, printed = suite.run("which", program)
         assert status == 0, printed
