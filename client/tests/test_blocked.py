@@ -1,12 +1,12 @@
 """A blocked App or release says so, and since when and why."""
 
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 
 from gridapps_client.commands.app import _page
 from gridapps_client.decoding import decode
 from gridapps_client.models import App, Release
 
-AT = datetime(2026, 1, 31, tzinfo=UTC)
+AT = datetime(2026, 1, 31, tzinfo=timezone.utc)  # noqa: UP017 (Python 3.10 has no other name)
 SINCE = "2026-01-31T00:00:00.000000Z"
 
 
