@@ -45,7 +45,7 @@ def _measure(tiles: list[Path]) -> bool:
     call_command("migrate", verbosity=0)
     owner = User.objects.create(username="owner")
     ours = _milliseconds(lambda: operations.import_export(owner=owner, name="city", files=tiles), len(tiles))
-    theirs = _milliseconds(lambda: [laspy.read(tile) for tile in tiles], len(tiles))
+    theirs = _milliseconds(lambda: _read(tiles), len(tiles))
     row = Measured(
         name=f"import of {len(tiles)} tiles, processor time of each",
         ours=f"{ours:.1f} ms",
@@ -55,6 +55,11 @@ def _measure(tiles: list[Path]) -> bool:
     )
     print(table([row]))
     return bool(row.holds)
+
+
+def _read(tiles: list[Path]) -> None:
+    for tile in tiles:
+        laspy.read(tile)
 
 
 def _milliseconds(act: Callable[[], object], times: int) -> float:
