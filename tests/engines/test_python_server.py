@@ -1,7 +1,6 @@
 """The server's own tests with the Python of newer releases, for `make soak`: unit tests, and an instance with
 its engine in the release. What is not closed is an error."""
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from tests.fixtures.environments import TOP
 from tests.fixtures.own_engine import OwnEngine
 from tests.fixtures.roots import Root, root
 from tests.fixtures.seed import SEED
+from tests.fixtures.session import SESSION
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(4 * 3600)]
 WITH_ENGINE = (
@@ -48,8 +48,8 @@ class Python:
 
 @pytest.fixture(scope="module", params=["trixie-server", "sid-server"])
 def python(request: pytest.FixtureRequest) -> Iterator[Python]:
-    directory = Path(tempfile.mkdtemp(prefix="py-"))
-    directory.chmod(0o711)
+    directory = SESSION / request.param[0]  # short, because sockets have short paths
+    directory.mkdir(mode=0o711)
     shared = [each for each in (TOP, TOP.parent / "shared") if each.is_dir()]
     with root(request.param, *shared) as release:
         yield Python(release, directory)
