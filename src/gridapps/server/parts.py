@@ -38,23 +38,11 @@ def parts(settings: Environment, accounts: Accounts, *, works: bool) -> list[Pla
     """All parts in the order of their start. Without `works`, this machine has no launcher and no worker."""
     data = settings.data.absolute()
     bells = str(data / "run" / "bells")
+    sockets = enumerate(map(str, layout.sockets(data, settings.processes)), 1)
     found = [
         _registry(settings, accounts, Registry.DEVELOPER),
         _registry(settings, accounts, Registry.TRUSTED),
-        *(
-            msgspec.structs.replace(
-                _own(
-                    settings,
-                    accounts,
-                    "application",
-                    Listens(socket),
-                    number=number,
-                    words=["--socket", socket],
-                ),
-                asks=Asks(socket, _APPLICATION_ASKED),
-            )
-            for number, socket in enumerate(map(str, layout.sockets(data, settings.processes)), 1)
-        ),
+        *(_application(settings, accounts, number, socket) for number, socket in sockets),
         _nginx(settings, accounts),
         _own(settings, accounts, "courier", Makes(bells, ".courier")),
         # No part needs these to be ready.
@@ -64,27 +52,33 @@ def parts(settings: Environment, accounts: Accounts, *, works: bool) -> list[Pla
         _own(settings, accounts, "importer", None),
     ]
     if works:
+        rung = Makes(bells, f"{settings.node}.bell")
         found += [
-            PlannedPart(
-                name="launcher",
-                runs=Program(
-                    command=list(
-                        launching.configuration(settings, owner=accounts.uid("worker")).command(
-                            sys.executable
-                        )
-                    ),
-                    environment=launching.clean_environment(),
-                ),
-                ready=Listens(str(launching.socket_of(settings)), packets=True),
-                account=None,
-                asks=Asks(str(launching.socket_of(settings))),
-            ),
-            _own(
-                settings, accounts, "worker", Makes(bells, f"{settings.node}.bell"), words=["--no-launcher"]
-            ),
+            _launcher(settings, accounts),
+            _own(settings, accounts, "worker", rung, words=["--no-launcher"]),
         ]
     layout.settle_files(data, accounts)
     return found
+
+
+def _application(settings: Environment, accounts: Accounts, number: int, socket: str) -> PlannedPart:
+    words = ["--socket", socket]
+    part = _own(settings, accounts, "application", Listens(socket), number=number, words=words)
+    return msgspec.structs.replace(part, asks=Asks(socket, _APPLICATION_ASKED))
+
+
+def _launcher(settings: Environment, accounts: Accounts) -> PlannedPart:
+    configuration = launching.configuration(settings, owner=accounts.uid("worker"))
+    socket = str(launching.socket_of(settings))
+    return PlannedPart(
+        name="launcher",
+        runs=Program(
+            command=list(configuration.command(sys.executable)), environment=launching.clean_environment()
+        ),
+        ready=Listens(socket, packets=True),
+        account=None,
+        asks=Asks(socket),
+    )
 
 
 def _own(
