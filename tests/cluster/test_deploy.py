@@ -103,6 +103,23 @@ UNITS = sorted(path.name for path in DEPLOY.glob("*.service"))
 EXPOSED = {"gridapps-launcher.service": 5.0, "gridapps.service": 3.0, "gridapps-worker.service": 2.0}
 
 
+def _lines_of(name: str) -> list[tuple[str, str]]:
+    """The options of a unit, also those that it has several times."""
+    lines = (DEPLOY / name).read_text().splitlines()
+    return [(key, value) for key, found, value in (line.partition("=") for line in lines) if found]
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_the_devices_of_a_unit_have_their_module_before_it_starts(name):
+    """systemd leaves out a class of devices (block-loop) that the kernel does not know when the unit starts."""
+    options = _lines_of(name)
+    for key, value in options:
+        if key == "DeviceAllow" and (found := re.match(r"(?:block|char)-(\w+)", value)):
+            loads = f"modprobe@{found[1]}.service"
+            assert [loads in text.split() for option, text in options if option == "Wants"] == [True]
+            assert [loads in text.split() for option, text in options if option == "After"] == [True]
+
+
 @pytest.mark.parametrize("name", UNITS)
 def test_a_unit_starts_a_command_that_exists(name):
     unit = configparser.RawConfigParser(strict=False)
