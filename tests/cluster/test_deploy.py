@@ -111,7 +111,7 @@ def _lines_of(name: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("name", UNITS)
 def test_the_devices_of_a_unit_have_their_module_before_it_starts(name):
-    """systemd leaves out a class of devices (block-loop) that the kernel does not know when the unit starts."""
+    """systemd leaves out a class of devices (block-loop) that the kernel does not have at the start."""
     options = _lines_of(name)
     for key, value in options:
         if key == "DeviceAllow" and (found := re.match(r"(?:block|char)-(\w+)", value)):

@@ -1,4 +1,4 @@
-"""A machine as administrators have it: Debian 13, systemd, control groups of version 2, the units of `deploy`."""
+"""A machine as administrators have it: Debian 13 with systemd, cgroup v2, and the units of deploy/."""
 
 import json
 import os
@@ -71,10 +71,10 @@ class Developer:
 
     def call(self, *words: str | Path, expect: int = 0, given: str = "") -> Any:
         """The JSON that a command of the client prints."""
-        environment = {"PATH": os.environ["PATH"], "HOME": str(self.home), "GRIDAPPS_CONFIG": f"{self.home}/config"}
+        home = {"HOME": str(self.home), "GRIDAPPS_CONFIG": f"{self.home}/config"}
         done = subprocess.run(
-            [CLIENT, "--json", *words], input=given, env=environment, text=True, check=False, timeout=PATIENCE,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [CLIENT, "--json", *words], input=given, env={"PATH": os.environ["PATH"], **home}, text=True,
+            check=False, timeout=PATIENCE, capture_output=True,
         )  # fmt: skip
         assert done.returncode == expect, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout) if done.stdout.strip() else None

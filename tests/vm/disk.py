@@ -7,15 +7,16 @@ from tests.fixtures.cache import kept
 from tests.fixtures.roots import UNUSED, bootstrap
 
 SUITE = "trixie"
-# What docs/operations.md asks for, and what a machine needs to boot and to be reached.
+# What docs/cluster.md asks for, and what a machine needs to boot and to be reached.
 PACKAGES = (
     "ca-certificates docker-cli docker-registry docker.io e2fsprogs nginx-light python3-venv "
-    "apparmor dbus initramfs-tools iproute2 linux-image-cloud-amd64 openssh-server systemd-sysv udev"
+    "apparmor dbus initramfs-tools iproute2 kmod linux-image-cloud-amd64 openssh-server procps "
+    "systemd-sysv udev"
 )
 SIZE = "16G"
 
-# $1 is the new root, $2 the directory of the disk. An emulated machine is slow, so nothing starts that the tests
-# do not use. The initial file system has only the modules that find this disk.
+# $1 is the new root, $2 the directory of the disk, $3 its size. An emulated machine is slow, so only what the
+# tests use starts. The initial file system has only the modules that find this disk.
 _PREPARE = """
 set -eu
 cd "$1"
@@ -29,8 +30,8 @@ printf 'LABEL=gridapps /opt/gridapps ext4 ro 0 0\\n' > etc/fstab
 mkdir opt/gridapps
 chroot . systemctl --quiet enable systemd-networkd
 chroot . systemctl --quiet disable nginx docker-registry
-chroot . systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \\
-    e2scrub_reap.service fstrim.timer
+chroot . systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \\
+    e2scrub_all.timer e2scrub_reap.service fstrim.timer
 echo MODULES=list > etc/initramfs-tools/conf.d/machine
 printf 'virtio_pci\\nvirtio_blk\\next4\\n' >> etc/initramfs-tools/modules
 mount --bind /proc proc
@@ -44,7 +45,7 @@ mke2fs -q -t ext4 -L root -d . "$2/disk"
 
 
 def machine_disk() -> Path:
-    """A directory with the files `disk`, `kernel` and `initrd`, the private `key` of root for ssh, and `root`, the
+    """A directory with the files `disk`, `kernel` and `initrd`, root's private `key` for ssh, and `root`, the
     tree that the disk was made of. Never write to them. Takes minutes the first time."""
     return kept("machines/trixie", f"{PACKAGES} {UNUSED} {SIZE} {_PREPARE}", _make)
 

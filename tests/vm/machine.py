@@ -1,4 +1,4 @@
-"""A Debian 13 machine in QEMU, reached with ssh. It has no network but the two ports that are forwarded to it."""
+"""A Debian 13 machine in QEMU, reached with ssh. Two ports are forwarded to it; it has no other network."""
 
 import os
 import subprocess
@@ -103,10 +103,12 @@ def booted() -> Iterator[Machine]:
     with tempfile.TemporaryDirectory(prefix="machine-") as made:
         directory = Path(made)
         port, ssh_port = free_port(), free_port()
+        engine = empty_disk(directory / "docker", label="docker", size="8G")
+        product = product_disk(directory, base=kept / "root")
         disks = [
             f"file={kept}/disk,format=raw,if=virtio,snapshot=on,cache=unsafe",
-            f"file={empty_disk(directory / 'docker', label='docker', size='8G')},format=raw,if=virtio,cache=unsafe",
-            f"file={product_disk(directory, base=kept / 'root')},format=raw,if=virtio,readonly=on",
+            f"file={engine},format=raw,if=virtio,cache=unsafe",
+            f"file={product},format=raw,if=virtio,readonly=on",
         ]
         forwarded = f"hostfwd=tcp:127.0.0.1:{ssh_port}-:22,hostfwd=tcp:127.0.0.1:{port}-:{port}"
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""This tree installed as an administrator does it: wheels in a virtual environment, with Debian 13's Python."""
+"""This tree, installed as an administrator does it: in a virtual environment of Debian 13's Python."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ _PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (17, 24, 26, 27, 28, 31
 
 
 def product_disk(directory: Path, *, base: Path) -> Path:
-    """A disk whose content is /opt/gridapps: the environment, and `deploy`. `base`: the tree of the machine."""
+    """A disk with the content of /opt/gridapps: the environment, and `deploy`. `base`: the machine's tree."""
     wheels = directory / "wheels"
     for project in (TOP, TOP / "client"):
         _run(_UV, "build", "--quiet", "--wheel", "--out-dir", wheels, project)
@@ -23,8 +23,8 @@ def product_disk(directory: Path, *, base: Path) -> Path:
     with root(SUITE, wheels, needed, base=base) as release:
         for command in (
             ("python3", "-m", "venv", "/opt/gridapps"),
-            ("/opt/gridapps/bin/pip", "install", "--quiet", "--isolated", "--no-index", f"--find-links={needed}",
-             f"--find-links={wheels}", "gridapps", "gridapps-client"),
+            ("/opt/gridapps/bin/pip", "install", "--quiet", "--isolated", "--no-index",
+             f"--find-links={needed}", f"--find-links={wheels}", "gridapps", "gridapps-client"),
         ):  # fmt: skip
             status, printed = release.run(*command, limit=1800)
             assert status == 0, printed
@@ -50,14 +50,13 @@ def _download(named: str, directory: Path) -> None:
     requirements.write_text(named)
     _run(
         sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes",
-        "--requirement", requirements, "--dest", directory, "--only-binary", ":all:", "--python-version", PYTHON,
-        "--implementation", "cp", "--abi", f"cp{PYTHON.replace('.', '')}", "--abi", "abi3", "--abi", "none",
+        "--requirement", requirements, "--dest", directory, "--only-binary", ":all:",
+        "--python-version", PYTHON, "--implementation", "cp",
+        *("--abi", f"cp{PYTHON.replace('.', '')}", "--abi", "abi3", "--abi", "none"),
         *(word for platform in _PLATFORMS for word in ("--platform", platform)),
     )  # fmt: skip
 
 
 def _run(*command: str | Path) -> None:
-    done = subprocess.run(
-        command, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    done = subprocess.run(command, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}"

@@ -12,8 +12,8 @@ def main() -> None:
     try:
         with booted() as machine:
             print(
-                f"Debian 13 is up. The program is in /opt/gridapps, not installed yet: docs/cluster.md, \"One "
-                f"machine under systemd\". Port {machine.port} here is port {machine.port} there."
+                f'Debian 13 is up. The program is in /opt/gridapps, not installed yet: docs/cluster.md, "One '
+                f'machine under systemd". Port {machine.port} here is port {machine.port} there.'
             )
             subprocess.run(machine.ssh("-t"), check=False)
     finally:
