@@ -20,6 +20,7 @@ SIZE = "16G"
 _PREPARE = """
 set -eu
 cd "$1"
+mount --bind /proc proc
 install -d -m 700 root/.ssh
 install -m 600 "$2/key.pub" root/.ssh/authorized_keys
 echo grid > etc/hostname
@@ -28,13 +29,13 @@ printf '127.0.0.1 localhost\\n127.0.1.1 grid.example grid\\n' > etc/hosts
 printf '[Match]\\nName=e*\\n[Network]\\nDHCP=ipv4\\n' > etc/systemd/network/machine.network
 printf 'LABEL=gridapps /opt/gridapps ext4 ro 0 0\\n' > etc/fstab
 mkdir opt/gridapps
+echo SYSTEMD_BUS_TIMEOUT=3600 >> etc/environment
 chroot . systemctl --quiet enable systemd-networkd
 chroot . systemctl --quiet disable nginx docker-registry
 chroot . systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \\
     e2scrub_all.timer e2scrub_reap.service fstrim.timer
 echo MODULES=list > etc/initramfs-tools/conf.d/machine
 printf 'virtio_pci\\nvirtio_blk\\next4\\n' >> etc/initramfs-tools/modules
-mount --bind /proc proc
 chroot . update-initramfs -u
 umount proc
 cp boot/vmlinuz-* "$2/kernel"
