@@ -190,10 +190,14 @@ def test_the_administration_shows_shares_and_retires_users(cast: Cast, app: App)
     ):
         assert root.get(f"/admin/{page}").status_code == 200
     chosen = {"action": "retire", "_selected_action": [cast.developer.pk, cast.administrator.pk]}
-    root.post("/admin/access/user/", chosen)
+    root.post("/admin/access/user/", chosen)  # asks first
+    cast.developer.refresh_from_db()
+    assert cast.developer.is_active
+    root.post("/admin/access/user/", {**chosen, "confirmed": "yes"})
     cast.developer.refresh_from_db()
     cast.administrator.refresh_from_db()
     assert (cast.developer.is_active, cast.administrator.is_active) == (False, True)
     assert ask(cast.analyst, "GET", "/apps/roads").json()["apps"][0]["runnable"]
-    root.post("/admin/registry/share/", {"action": "revoke", "_selected_action": [Share.objects.get().pk]})
+    revoked = {"action": "revoke", "_selected_action": [Share.objects.get().pk], "confirmed": "yes"}
+    root.post("/admin/registry/share/", revoked)
     assert Share.objects.get().state == "revoked"
