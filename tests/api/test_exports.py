@@ -15,7 +15,7 @@ def test_an_export_is_renamed(callers: Callers, make_export: MakeExport) -> None
     assert (shown["pk"], shown["name"], len(shown["exportfiles"])) == (str(export.pk), "River", 2)
 
 
-@pytest.mark.parametrize("name", ["", " ", "x" * 201, "a\nb", "\u202ecity"])
+@pytest.mark.parametrize("name", ["", " ", "x" * 201, "a\nb", "\u202ecity", "\u2800", "\u3164"])
 def test_other_names_are_refused(callers: Callers, make_export: MakeExport, name: str) -> None:
     export = make_export(callers.analyst.user)
     answer = callers.analyst("PATCH", f"/exports/{export.pk}", {"name": name})
@@ -47,3 +47,10 @@ def test_a_token_that_may_see_exports_changes_none(callers: Callers, make_export
         assert narrow(method, f"/exports/{export.pk}", body).json()["code"] == "insufficient-scope"
     writing = caller(callers.analyst.user, "exports:write")
     assert writing("DELETE", f"/exports/{export.pk}").status_code == 204
+
+
+def test_a_call_for_one_export_takes_no_list(callers: Callers, make_export: MakeExport) -> None:
+    keys = ",".join(str(make_export(callers.analyst.user).pk) for _ in range(2))
+    assert callers.analyst("DELETE", f"/exports/{keys}").status_code == 404
+    assert callers.analyst("PATCH", f"/exports/{keys}", {"name": "River"}).status_code == 404
+    assert Export.objects.filter(name="city", deleted_at=None).count() == 2

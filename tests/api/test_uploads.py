@@ -181,3 +181,9 @@ def test_a_token_that_may_see_exports_uploads_nothing(callers: Callers) -> None:
     assert send(narrow, upload, b"a").json()["code"] == "insufficient-scope"
     writing = caller(callers.analyst.user, "exports:write")
     assert send(writing, upload, b"a").status_code == 204
+
+
+def test_a_call_for_one_upload_takes_no_list(callers: Callers) -> None:
+    keys = ",".join(begun(callers.analyst, 1)["id"] for _ in range(2))
+    assert callers.analyst("DELETE", f"/uploads/{keys}").status_code == 404
+    assert len(callers.analyst("GET", "/uploads").json()["uploads"]) == 2

@@ -88,7 +88,7 @@ def create(administrator: User, developer: User, app: App, export: int) -> None:
 
 def pages(site: admin.AdminSite, request: HttpRequest) -> list[str]:
     """The first page, and the pages of each model and of its newest row."""
-    found = [reverse("admin:index"), reverse("admin:runs_queue"), reverse("admin:password_change")]
+    found = [reverse("admin:index"), reverse("admin:runs_queue")]
     labels = set()
     for model, page in site._registry.items():
         label = f"{model._meta.app_label}_{model._meta.model_name}"

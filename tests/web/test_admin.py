@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.contrib import admin
 from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
@@ -425,3 +426,51 @@ def test_exports_are_deleted_with_a_reason(cast: Cast) -> None:
     assert export.deleted_at is not None
     assert ("export.deleted", f"export:{export.pk}") in told()
     assert "You have no export" in act(cast.administrator, "exports_export", "remove", export.pk, reason="x")
+
+
+def test_no_list_can_be_filtered_by_a_field_that_it_does_not_offer(cast: Cast, run: Run) -> None:
+    """A filter by a hidden field, such as the arguments of a run, would tell its content."""
+    root = browser(cast.administrator)
+    accepted = []
+    for model, shown in admin.site._registry.items():
+        page = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+        offered = {each[0] if isinstance(each, tuple) else each for each in shown.list_filter}
+        for field in model._meta.fields:
+            lookups = ["startswith", "contains", "regex", "in"]
+            lookups += [] if field.name in offered else ["exact", "isnull", "gte"]
+            for lookup in lookups:
+                query = f"{field.name}__{lookup}=1"
+                if root.get(f"{page}?{query}").status_code != 400:
+                    accepted.append(f"{page}?{query}")
+    assert accepted == []
+    assert run.arguments
+    secret = next(iter(run.arguments))
+    assert root.get(f"/admin/runs/run/?arguments__{secret}__startswith=a").status_code == 400
+
+
+def test_links_of_filters_work(cast: Cast, run: Run) -> None:
+    root = browser(cast.administrator)
+    for model in admin.site._registry:
+        page = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+        answer = root.get(page)
+        for filters in answer.context["cl"].get_filters(answer.wsgi_request)[0]:
+            for choice in filters.choices(answer.context["cl"]):
+                link = f"{page}{choice['query_string']}"
+                assert root.get(link).status_code == 200, link
+
+
+@pytest.mark.parametrize("key", ["\0", "x", "9" * 23, ""])
+def test_impossible_keys_of_chosen_rows_are_refused(cast: Cast, key: str) -> None:
+    root = browser(cast.administrator)
+    for model in ("registry_app", "runs_run", "access_user"):
+        chosen = {"action": "delete_selected", "_selected_action": [key]}
+        assert root.post(reverse(f"admin:{model}_changelist"), chosen).status_code == 400
+
+
+def test_a_password_is_changed_on_the_page_of_users_only(cast: Cast) -> None:
+    """That page limits and records the tries."""
+    root = browser(cast.administrator)
+    new = "a-long-enough-secret-9"
+    tried = {"old_password": "x", "new_password1": new, "new_password2": new}
+    for answer in (root.get("/admin/password_change/"), root.post("/admin/password_change/", tried)):
+        assert (answer.status_code, answer["Location"]) == (302, reverse("connect"))

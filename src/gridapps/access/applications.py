@@ -15,6 +15,7 @@ from oauth2_provider.models import Application
 from gridapps.access import permissions
 from gridapps.access.errors import InvalidApplication
 from gridapps.access.models import ApplicationScopes, User
+from gridapps.access.names import is_line
 from gridapps.access.scopes import ADMIN, DEFAULT, SCOPES
 from gridapps.audit import record
 
@@ -36,7 +37,7 @@ class Kind(StrEnum):
 
 def is_name(name: str) -> bool:
     """Whether an application may have this name."""
-    return 0 < len(name) <= MAX_NAME and name.isprintable()
+    return is_line(name, longest=MAX_NAME)
 
 
 def registered_by(user: User) -> "QuerySet[Any]":

@@ -12,6 +12,7 @@ from oauth2_provider.models import AccessToken
 from gridapps.access import permissions
 from gridapps.access.errors import InvalidToken
 from gridapps.access.models import User
+from gridapps.access.names import is_line
 from gridapps.access.operations import issue_token
 from gridapps.access.scopes import ADMIN, SCOPES
 from gridapps.audit import record
@@ -32,7 +33,7 @@ def held_by(user: User) -> "QuerySet[Any]":
 def create(*, by: User, name: str, days: int, scopes: Sequence[str]) -> str:
     """Create a token, which is known only now. Raises InvalidToken."""
     name = name.strip()
-    if not name or len(name) > MAX_NAME or not name.isprintable():
+    if not is_line(name, longest=MAX_NAME):
         raise InvalidToken(
             f"A name is one line of 1 to {MAX_NAME} characters.", [("/name", "Choose a name.")]
         )

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gridapps.access.names import is_line
+
 MAX_FILE_NAME = 255
 _ENDINGS = (".las", ".laz")
 
@@ -48,6 +50,8 @@ def _name_fault(name: str, seen: set[str]) -> str:
     """What is wrong with a file's name, or ""."""
     if not name.isprintable():  # neither are the surrogates of bytes that are not UTF-8
         return "The file's name has characters that cannot be shown. Rename it."
+    if name and not is_line(name, longest=len(name)):
+        return "The file's name shows nothing. Rename it."
     if name in {"", ".", ".."} or name.startswith((".", "-")) or set(name) & set("/\\"):
         return (
             "The file's name must not start with a dot or a dash, or contain a slash or backslash. Rename it."

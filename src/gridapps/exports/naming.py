@@ -4,6 +4,7 @@ from django.db import transaction
 
 from gridapps.access import permissions
 from gridapps.access.models import User
+from gridapps.access.names import is_line
 from gridapps.audit import record
 from gridapps.exports.errors import ExportNotFound, InvalidExport
 from gridapps.exports.models import Export
@@ -14,7 +15,7 @@ RULE = f"An export needs a name of 1 to {MAX_NAME} printable characters."
 
 def is_name(text: str) -> bool:
     """Whether an export may have this name."""
-    return bool(text.strip()) and len(text) <= MAX_NAME and text.isprintable()
+    return is_line(text, longest=MAX_NAME)
 
 
 def checked_name(text: str) -> str:

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from gridapps.access import permissions
 from gridapps.access.models import User
+from gridapps.access.names import is_line
 from gridapps.access.refusals import Refused
 from gridapps.audit import record
 from gridapps.pki import authority, credentials
@@ -72,7 +73,7 @@ def issue(*, user: User, name: str, csr: str | None = None) -> Issued:
     """
     permissions.require_developer(user)
     name = name.strip()
-    if not name or len(name) > MAX_NAME or not name.isprintable():
+    if not is_line(name, longest=MAX_NAME):
         raise InvalidCertificateRequest(
             f"A certificate's name is one line of 1 to {MAX_NAME} characters.", "/name"
         )

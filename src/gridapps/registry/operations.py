@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from gridapps.access import permissions
 from gridapps.access.models import User
+from gridapps.access.names import is_line
 from gridapps.arguments import checking
 from gridapps.audit import record
 from gridapps.registry import queries, reserved
@@ -127,7 +128,7 @@ def _change(app: App, **changes: Any) -> None:
 
 def _line(pointer: str, text: str, limit: int) -> str:
     text = text.strip()
-    if not text or len(text) > limit or not text.isprintable():
+    if not is_line(text, longest=limit):
         raise InvalidApp("The title is invalid.", [(pointer, f"One line of 1 to {limit} characters.")])
     return text
 

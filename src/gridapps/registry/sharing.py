@@ -6,6 +6,7 @@ from django.utils import timezone
 
 from gridapps.access import permissions
 from gridapps.access.models import AccessTag, User
+from gridapps.access.names import is_line
 from gridapps.audit import record
 from gridapps.moves import move
 from gridapps.registry import kept_attachments
@@ -117,7 +118,7 @@ def subject_of(thing: App | Release) -> str:
 def checked_reason(reason: str) -> str:
     """The reason as stored. Raises InvalidShare unless it is one printable line."""
     reason = reason.strip()
-    if not reason or len(reason) > MAX_REASON or not reason.isprintable():
+    if not is_line(reason, longest=MAX_REASON):
         text = f"One line of 1 to {MAX_REASON} characters, which users will read."
         raise InvalidShare("The reason is invalid.", [("/reason", text)])
     return reason

@@ -3,7 +3,8 @@
 from typing import Any
 
 from django.contrib.admin import AdminSite
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 
 from gridapps.access.models import User
@@ -26,6 +27,12 @@ class Administration(AdminSite):
             if (found := node_disk.disk_of(node)) and found.is_short:
                 short.append(f"Node {node.name}: {found}.")
         return super().index(request, {**(extra_context or {}), "short_of_disk": short})
+
+    def password_change(  # type: ignore[override]
+        self, _request: HttpRequest, _extra_context: Any = None
+    ) -> HttpResponse:
+        """To the page of users, which limits and records the tries."""
+        return redirect("connect")
 
     def has_permission(self, request: HttpRequest) -> bool:
         """Only administrators: partial permissions would show runs of other users."""

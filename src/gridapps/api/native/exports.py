@@ -9,7 +9,7 @@ from gridapps.api.native.answers import reads, writes
 from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.declared import Pk, Pks
 from gridapps.api.native.paging import After, Flag, Limit, page
-from gridapps.api.native.parsing import not_found, pks
+from gridapps.api.native.parsing import not_found, pks, primary_key
 from gridapps.api.native.shapes import Export, ExportChanges, ExportFile, ExportsAnswer
 from gridapps.exports import models, naming, queries
 from gridapps.runs import export_deletion
@@ -64,7 +64,7 @@ def delete(request: HttpRequest, pk: Pk, stop: Flag = False) -> Status[None]:
 
 
 def _own(user: User, pk: str) -> models.Export:
-    found = queries.visible_to(user).filter(pk__in=pks(pk)[:1]).first()
+    found = queries.visible_to(user).filter(pk=primary_key(pk)).first()
     if found is None:
         raise not_found()
     return found

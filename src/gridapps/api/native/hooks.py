@@ -19,7 +19,7 @@ from gridapps.api.native.hook_shapes import (
     NewHook,
 )
 from gridapps.api.native.paging import After, Limit, page
-from gridapps.api.native.parsing import not_found, pks
+from gridapps.api.native.parsing import not_found, pks, primary_key
 from gridapps.hooks import models, operations, queries
 
 router = Router(tags=["hooks"])
@@ -64,13 +64,15 @@ def change(request: HttpRequest, pk: Pk, body: HookChanges) -> HooksAnswer:
     changes: dict[str, Any] = {name: getattr(body, name) for name in body.model_fields_set}
     if "event" in changes:
         changes["events"] = changes.pop("event").split(",")
-    return HooksAnswer(hooks=[_shown(operations.change(by=user_of(request), pk=_only(pk), changes=changes))])
+    return HooksAnswer(
+        hooks=[_shown(operations.change(by=user_of(request), pk=primary_key(pk), changes=changes))]
+    )
 
 
 @router.delete("/hooks/{pk}", response=writes(404, body=False, status_204=None), operation_id="delete_hook")
 def delete(request: HttpRequest, pk: Pk) -> Status[None]:
     """Delete a hook and its deliveries."""
-    operations.delete(by=user_of(request), pk=_only(pk))
+    operations.delete(by=user_of(request), pk=primary_key(pk))
     return Status(204, None)
 
 
@@ -81,7 +83,7 @@ def delete(request: HttpRequest, pk: Pk) -> Status[None]:
 )
 def renew_secret(request: HttpRequest, pk: Pk) -> HookSecretAnswer:
     """Create a new secret, shown only now. It signs all events from now on."""
-    hook = operations.renew_secret(by=user_of(request), pk=_only(pk))
+    hook = operations.renew_secret(by=user_of(request), pk=primary_key(pk))
     return HookSecretAnswer(hooks=[_shown(hook)], secret=hook.secret)
 
 
@@ -93,7 +95,7 @@ def renew_secret(request: HttpRequest, pk: Pk) -> HookSecretAnswer:
 )
 def test(request: HttpRequest, pk: Pk) -> Status[DeliveriesAnswer]:
     """Deliver a test event, once. The deliveries show the result."""
-    delivery = operations.test(by=user_of(request), pk=_only(pk))
+    delivery = operations.test(by=user_of(request), pk=primary_key(pk))
     return Status(202, DeliveriesAnswer(deliveries=[_delivery(delivery)]))
 
 
@@ -110,12 +112,8 @@ def deliveries(request: HttpRequest, pk: Pk, limit: Limit = 100, after: After = 
     return DeliveriesAnswer(deliveries=[_delivery(each) for each in found], **following)
 
 
-def _only(key: str) -> int:
-    return pks(key.replace(",", "_"))[0]
-
-
 def _own(user: User, key: str) -> models.Hook:
-    found = queries.visible_to(user).filter(pk=_only(key)).first()
+    found = queries.visible_to(user).filter(pk=primary_key(key)).first()
     if found is None:
         raise not_found()
     return found

@@ -55,11 +55,25 @@ def uuids(keys: str) -> list[UUID]:
     return [UUID(key) for key in dict.fromkeys(keys.split(","))]
 
 
+def uuid(key: str) -> UUID:
+    """The one key of a path segment. Raises ApiError (404) for an impossible key, and for a list."""
+    if not re.fullmatch(UUID_PATTERN, key):
+        raise not_found()
+    return UUID(key)
+
+
 def pks(keys: str) -> list[int]:
     """The keys of a path segment such as `1,2`, each once. Raises ApiError (404) for impossible keys."""
     if not re.fullmatch(PKS_PATTERN, keys):
         raise not_found()
     return [int(key) for key in dict.fromkeys(keys.split(","))]
+
+
+def primary_key(key: str) -> int:
+    """The one key of a path segment. Raises ApiError (404) for an impossible key, and for a list."""
+    if not re.fullmatch(PK_PATTERN, key):
+        raise not_found()
+    return int(key)
 
 
 def not_found() -> ApiError:

@@ -14,7 +14,7 @@ from gridapps.api.native.answers import reads, writes
 from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.declared import AppId, RunId, RunIds, etag, if_none_match
 from gridapps.api.native.paging import After, Digits, Flag, Limit, page
-from gridapps.api.native.parsing import uuids
+from gridapps.api.native.parsing import uuid, uuids
 from gridapps.api.native.run_shapes import (
     ExportFileSubmission,
     ExportSubmission,
@@ -66,7 +66,7 @@ def submit_once(
     request: HttpRequest, app_id: AppId, key: RunId, body: Body[Submission]
 ) -> Status[SubmittedAnswer]:
     """Submit a run under a key that the client chose. Repeating the request returns the same run."""
-    run, new = operations.submit(by=user_of(request), request=_request(app_id, body), request_key=_only(key))
+    run, new = operations.submit(by=user_of(request), request=_request(app_id, body), request_key=uuid(key))
     return Status(202 if new else 200, run_answers.submitted(run))
 
 
@@ -139,7 +139,7 @@ async def show(
 )
 def cancel(request: HttpRequest, run_id: RunId) -> Status[RunsAnswer]:
     """Cancel a run. Its state is CANCELED when its containers have stopped."""
-    user, key = user_of(request), _only(run_id)
+    user, key = user_of(request), uuid(run_id)
     operations.cancel(by=user, run=run_answers.owned(user, [key])[0])
     return Status(202, RunsAnswer(runs=whole(user, [key])))
 
@@ -157,12 +157,12 @@ def retry(request: HttpRequest, run_id: RunId) -> Status[SubmittedAnswer]:
 
 def only(user: User, run_id: str) -> models.Run:
     """The one run of this key, if it is the user's own. Raises ApiError (404)."""
-    return run_answers.owned(user, [_only(run_id)])[0]
+    return run_answers.owned(user, [uuid(run_id)])[0]
 
 
 def readable(user: User, run_id: str) -> models.Run:
     """The one run of this key, if the user may see it. For calls that read. Raises ApiError (404)."""
-    return run_answers.visible(user, [_only(run_id)])[0]
+    return run_answers.visible(user, [uuid(run_id)])[0]
 
 
 def whole(user: User, keys: list[UUID], span: tuple[int, int] | None = None) -> list[Run]:
@@ -176,10 +176,6 @@ def with_outputs(user: User, run_id: str) -> models.Run:
     run = readable(user, run_id)
     retention.require_kept(run)
     return run
-
-
-def _only(key: str) -> UUID:
-    return uuids(key.replace(",", "_"))[0]
 
 
 def _etag(runs: list[Run]) -> str:

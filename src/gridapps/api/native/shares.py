@@ -11,7 +11,7 @@ from gridapps.api.native.apps import visible
 from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.declared import AppId, DigestKey, Pk
 from gridapps.api.native.paging import After, Limit, page
-from gridapps.api.native.parsing import not_found, pks
+from gridapps.api.native.parsing import not_found, primary_key
 from gridapps.api.native.releases import shown as shown_release
 from gridapps.api.native.shapes import (
     AppsAnswer,
@@ -68,7 +68,7 @@ def create(request: HttpRequest, app_id: AppId, body: NewShare) -> Status[Shares
 def show(request: HttpRequest, app_id: AppId, pk: Pk) -> SharesAnswer:
     """One share: how far its copy is, or why it failed."""
     user = user_of(request)
-    share = queries.shares_visible_to(user, visible(user, app_id)).filter(pk=_only(pk)).first()
+    share = queries.shares_visible_to(user, visible(user, app_id)).filter(pk=primary_key(pk)).first()
     if share is None:
         raise not_found()
     return SharesAnswer(shares=[_shown(share)])
@@ -83,7 +83,7 @@ def revoke(request: HttpRequest, app_id: AppId, pk: Pk) -> Status[None]:
     """Revoke a share: queued tasks of its holders no longer start. Only for administrators."""
     user = user_of(request)
     permissions.require_administrator(user)
-    sharing.revoke(by=user, app_id=app_id, pk=_only(pk))
+    sharing.revoke(by=user, app_id=app_id, pk=primary_key(pk))
     return Status(204, None)
 
 
@@ -134,10 +134,6 @@ def unblock_release(request: HttpRequest, app_id: AppId, digest: DigestKey) -> S
     """Unblock a release. Only for administrators."""
     sharing.unblock(by=user_of(request), app_id=app_id, release=digest)
     return Status(204, None)
-
-
-def _only(pk: str) -> int:
-    return pks(pk.replace(",", "_"))[0]
 
 
 def _shown(share: models.Share) -> Share:

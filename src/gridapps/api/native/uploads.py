@@ -16,7 +16,7 @@ from gridapps.api.native.answers import reads, writes
 from gridapps.api.native.authentication import user_of, with_scope
 from gridapps.api.native.declared import FileIndex, UploadId, tus
 from gridapps.api.native.paging import After, Limit, page
-from gridapps.api.native.parsing import not_found, uuids
+from gridapps.api.native.parsing import not_found, uuid
 from gridapps.api.native.upload_shapes import Upload, UploadedFile, UploadQuota, UploadRequest, UploadsAnswer
 from gridapps.exports import incoming, models, receiving, upload_quota
 from gridapps.exports.upload_states import MAX_PART, UploadState
@@ -151,7 +151,7 @@ def _note(response: HttpResponse, file: models.UploadFile, offset: int) -> None:
 
 
 def _own(user: User, upload_id: str) -> models.ExportUpload:
-    found = receiving.visible_to(user).filter(pk=uuids(upload_id)[0]).first()
+    found = receiving.visible_to(user).filter(pk=uuid(upload_id)).first()
     if found is None:
         raise not_found()
     return found
@@ -160,7 +160,7 @@ def _own(user: User, upload_id: str) -> models.ExportUpload:
 def _file(user: User, upload_id: str, index: str) -> models.UploadFile:
     if not re.fullmatch("[0-9]{1,4}", index):
         raise not_found()
-    return receiving.file_of(by=user, upload=uuids(upload_id)[0], index=int(index))
+    return receiving.file_of(by=user, upload=uuid(upload_id), index=int(index))
 
 
 def _expires(upload: models.ExportUpload) -> datetime | None:

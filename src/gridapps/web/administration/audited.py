@@ -20,6 +20,11 @@ class Audited(Limited, admin.ModelAdmin):  # type: ignore[type-arg]
 
     recorded: tuple[str, ...] = ()
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """The list, or an action on chosen rows."""
+        self.check_chosen(request)
+        return super().changelist_view(request, extra_context)
+
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> LogEntry:
         """Called in the transaction that adds the object."""
         entry = super().log_addition(request, obj, message)
