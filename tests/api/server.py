@@ -50,7 +50,11 @@ def serving() -> Iterator[Server]:
     (data / "secret-key").write_text(secrets.token_hex(32))
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("GRIDAPPS_", "DJANGO_"))
-    } | {"GRIDAPPS_DATA": str(data), "DJANGO_SETTINGS_MODULE": "gridapps.config.settings"}
+    } | {
+        "GRIDAPPS_DATA": str(data),
+        "DJANGO_SETTINGS_MODULE": "gridapps.config.settings",
+        "GRIDAPPS_PROCESSES": "1",
+    }
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -20,6 +20,7 @@ _PATTERNS: Mapping[str, str] = {
     "^[0-9]{1,9}/.+$": "An output is named by the index of its task, a slash, and its path.",
     "^[0-9a-f]{1,40}$": "A serial number has up to 40 hexadecimal digits.",
     "^[0-9a-f]{1,32}$": "The beginning of an id has up to 32 hexadecimal digits, without hyphens.",
+    "^[0-9]{1,9}-[0-9]{1,9}$": "Tasks are given as first and last index with a dash, such as 0-99.",
     "^[0-9]{1,4}$": "The index of a file has up to 4 digits.",
     f"^{PK_PATTERN}$": _KEY,
     f"^{UUID_PATTERN}$": _KEY,
