@@ -341,3 +341,52 @@ def test_without_a_scanner_nothing_is_laid_out(share: Share, data: Path) -> None
     assert not (data / "scans").exists()
     with references.repository_of(share.app, Registry.TRUSTED) as repository:
         assert repository.manifest(share.release.digest, media_type=OCI_MANIFEST, limit=9)
+
+
+PART = """
+import sys
+from pathlib import Path
+from gridapps.promotion.scanner import Scanner
+Scanner(Path(sys.argv[1]), command=sys.argv[2], timeout=20).run()
+"""
+# A daemon that closes all files, in a session of its own. It replaces the socket if asked to.
+DAEMON = """
+import os, sys, time
+if not os.fork():
+    os.setsid()
+    if not os.fork():
+        os.closerange(0, 256)
+        if sys.argv[1] == "replace":
+            os.unlink(sys.argv[2])
+            open(sys.argv[2], "w").close()
+        open(sys.argv[3], "w").close()
+        time.sleep(1000)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("what", ["stay", "replace"])
+def test_a_daemon_that_an_image_started_ends_with_the_scan(data: Path, what: str) -> None:
+    """It must answer no later scan. A part whose socket it took ends, and the supervisor starts it again."""
+    started = data / f"started-{secrets.token_hex(8)}"
+    words = [sys.executable, "-c", DAEMON, what, str(data / scanning.SOCKET), str(started)]
+    command = shlex.join(["sh", "-c", f"{shlex.join(words)}; until [ -e {started} ]; do sleep 0.1; done"])
+    part = subprocess.Popen([sys.executable, "-c", PART, data, command])
+    try:
+        while not (data / scanning.SOCKET).exists():
+            assert part.poll() is None
+            time.sleep(0.05)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+            while asking.connect_ex(str(data / scanning.SOCKET)):
+                time.sleep(0.05)
+            asking.sendall(b"share-1-abc\n")
+            assert b"output" in asking.recv(4096)
+        end = time.monotonic() + 60
+        while set(alive(started.name)) - {str(part.pid)}:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        if what == "replace":
+            part.wait(60)
+    finally:
+        part.terminate()
+        part.wait()

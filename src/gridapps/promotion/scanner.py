@@ -24,7 +24,7 @@ from typing import IO
 
 import msgspec
 
-from gridapps.processes import leftovers
+from gridapps.processes import descendants, leftovers
 from gridapps.promotion.scanning import IMAGES, LAYOUT, SOCKET, ScanResult
 
 PLACEHOLDER = "{}"  # in a word of the command; without it the directory is the last argument
@@ -59,11 +59,27 @@ class Scanner:
         self._listener.bind(str(address))
         address.chmod(0o666)  # only the promoter may enter the directory
         self._listener.listen()
+        self._inode = address.lstat().st_ino
 
     def run(self) -> None:
-        """Scan until the process ends."""
-        while True:
-            self.serve()
+        """Scan until the process ends, or something else took the place of the socket.
+
+        After each scan every process that the command has started is ended.
+        """
+        descendants.adopt()
+        try:
+            while self._is_reachable():
+                self.serve()
+                descendants.end_all()
+        finally:
+            descendants.end_all()
+
+    def _is_reachable(self) -> bool:
+        """Whether the promoter still finds this socket; the command's account may replace it."""
+        try:
+            return (self._data / SOCKET).lstat().st_ino == self._inode
+        except FileNotFoundError:
+            return False
 
     def serve(self) -> None:
         """Answer the next request."""
