@@ -1,5 +1,6 @@
 """Pages that ask an administrator before an action: for a reason, or only whether it is meant."""
 
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from django import forms
@@ -38,6 +39,7 @@ class Confirmation(forms.Form):
 
 
 F = TypeVar("F", bound=forms.Form)
+T = TypeVar("T")
 
 
 def asked(
@@ -59,3 +61,24 @@ def asked(
         "first": chosen[:NAMED], "more": max(chosen.count() - NAMED, 0), "keys": keys, "across": across,
     }  # fmt: skip
     return TemplateResponse(request, "administration/asked.html", context)
+
+
+def confirmed(
+    page: Operated,
+    request: HttpRequest,
+    chosen: QuerySet[Any],
+    operation: Callable[[T], Any],
+    *,
+    things: Iterable[T] | None = None,
+    done: str,
+    **words: str,
+) -> HttpResponse | None:
+    """Ask, and then call an operation for each of the chosen rows, or of the `things` that they stand for.
+
+    `words` as for `asked`, `done` as for `Operated.for_each`.
+    """
+    form = asked(page, request, chosen, Confirmation, **words)
+    if isinstance(form, HttpResponse):
+        return form
+    page.for_each(request, chosen if things is None else things, operation, done=done)
+    return None

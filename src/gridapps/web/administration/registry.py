@@ -11,7 +11,7 @@ from django.utils.html import format_html
 from gridapps.access.models import AccessTag
 from gridapps.registry import certificates, node_certificates, sharing
 from gridapps.registry.models import App, Attachment, Certificate, NodeCertificate, Release, Share, Tag
-from gridapps.web.administration.asking import Confirmation, asked
+from gridapps.web.administration.asking import confirmed
 from gridapps.web.administration.blocking import Blocking
 from gridapps.web.administration.operated import Operated, administrator
 
@@ -103,26 +103,18 @@ class ShareAdmin(Operated):
 
     @admin.action(description="Revoke…")
     def revoke(self, request: HttpRequest, chosen: QuerySet[Share]) -> HttpResponse | None:
-        form = asked(
+        by = administrator(request)
+        return confirmed(
             self,
             request,
-            chosen,
-            Confirmation,
+            chosen.select_related("app"),
+            lambda share: sharing.revoke(by=by, app_id=share.app.app_id, pk=share.pk),
             action="revoke",
             title="Revoke shares",
             verb="Revoke the shares",
             explanation="The holders of the access tags can no longer run the releases.",
-        )
-        if isinstance(form, HttpResponse):
-            return form
-        by = administrator(request)
-        self.for_each(
-            request,
-            chosen.select_related("app"),
-            lambda share: sharing.revoke(by=by, app_id=share.app.app_id, pk=share.pk),
             done="{} revoked.",
         )
-        return None
 
     def save_model(self, request: HttpRequest, obj: Share, form: Any, *_: Any) -> None:
         tag: AccessTag = form.cleaned_data["access_tag"]
@@ -158,26 +150,19 @@ class CertificateAdmin(Operated):
 
     @admin.action(description="Revoke…")
     def revoke(self, request: HttpRequest, chosen: QuerySet[Certificate]) -> HttpResponse | None:
-        form = asked(
+        by = administrator(request)
+        return confirmed(
             self,
             request,
             chosen,
-            Confirmation,
+            lambda certificate: certificates.revoke(by=by, certificate=certificate),
+            things=chosen.filter(revoked_at__isnull=True),
             action="revoke",
             title="Revoke client certificates",
             verb="Revoke the certificates",
             explanation="They no longer authorise anything. This cannot be undone.",
-        )
-        if isinstance(form, HttpResponse):
-            return form
-        by = administrator(request)
-        self.for_each(
-            request,
-            chosen.filter(revoked_at__isnull=True),
-            lambda certificate: certificates.revoke(by=by, certificate=certificate),
             done="{} certificates revoked. They no longer authorise anything.",
         )
-        return None
 
 
 @admin.register(NodeCertificate)
@@ -190,24 +175,16 @@ class NodeCertificateAdmin(Operated):
 
     @admin.action(description="Revoke every certificate of the node…")
     def revoke(self, request: HttpRequest, chosen: QuerySet[NodeCertificate]) -> HttpResponse | None:
-        form = asked(
+        by = administrator(request)
+        return confirmed(
             self,
             request,
             chosen,
-            Confirmation,
+            lambda name: node_certificates.revoke(by=by, node=name),
+            things=sorted(set(chosen.values_list("node", flat=True))),
             action="revoke",
             title="Revoke every certificate of nodes",
             verb="Revoke the certificates",
             explanation="The engines of these nodes can no longer pull images.",
-        )
-        if isinstance(form, HttpResponse):
-            return form
-        by = administrator(request)
-        names = sorted(set(chosen.values_list("node", flat=True)))
-        self.for_each(
-            request,
-            names,
-            lambda name: node_certificates.revoke(by=by, node=name),
             done="Certificates of {} nodes revoked. Their engines can no longer pull.",
         )
-        return None

@@ -16,7 +16,7 @@ from oauth2_provider.models import AccessToken, Application, Grant, IDToken, Ref
 from gridapps.access import applications, operations
 from gridapps.access.errors import NotAnAdministrator
 from gridapps.access.models import AccessTag, Developer, User
-from gridapps.web.administration.asking import Confirmation, asked
+from gridapps.web.administration.asking import confirmed
 from gridapps.web.administration.audited import Audited
 from gridapps.web.administration.operated import Operated, administrator
 
@@ -100,18 +100,6 @@ class RetiringUserAdmin(Operated, UserAdmin):  # type: ignore[type-arg]
 
     @admin.action(description="Retire…")
     def retire(self, request: HttpRequest, chosen: QuerySet[User]) -> HttpResponse | None:
-        form = asked(
-            self,
-            request,
-            chosen,
-            Confirmation,
-            action="retire",
-            title="Retire users",
-            verb="Retire the users",
-            explanation="They are deactivated for good, and their personal data is deleted.",
-        )
-        if isinstance(form, HttpResponse):
-            return form
         by = administrator(request)
 
         def retire(user: User) -> None:
@@ -119,8 +107,17 @@ class RetiringUserAdmin(Operated, UserAdmin):  # type: ignore[type-arg]
                 raise NotAnAdministrator("You cannot retire yourself; ask another administrator.")
             operations.retire_user(user=user, by=by)
 
-        self.for_each(request, chosen, retire, done="{} retired.")
-        return None
+        return confirmed(
+            self,
+            request,
+            chosen,
+            retire,
+            action="retire",
+            title="Retire users",
+            verb="Retire the users",
+            explanation="They are deactivated for good, and their personal data is deleted.",
+            done="{} retired.",
+        )
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         obj.is_staff = obj.is_superuser
@@ -180,23 +177,18 @@ class AccessTagAdmin(Operated):
 
     @admin.action(description="Delete…")
     def remove(self, request: HttpRequest, chosen: QuerySet[AccessTag]) -> HttpResponse | None:
-        form = asked(
+        by = administrator(request)
+        return confirmed(
             self,
             request,
             chosen,
-            Confirmation,
+            lambda tag: operations.delete_tag(by=by, name=tag.name),
             action="remove",
             title="Delete access tags",
             verb="Delete the access tags",
             explanation="Only tags without shares are deleted.",
+            done="{} deleted.",
         )
-        if isinstance(form, HttpResponse):
-            return form
-        by = administrator(request)
-        self.for_each(
-            request, chosen, lambda tag: operations.delete_tag(by=by, name=tag.name), done="{} deleted."
-        )
-        return None
 
     def save_model(self, request: HttpRequest, obj: AccessTag, form: Any, change: bool) -> None:
         if change:
