@@ -121,12 +121,17 @@ def test_what_a_killed_import_left_goes_when_it_is_old(tmp_path: Path) -> None:
         instance.run_server_command("init")
         instance.run_server_command("user", "create", "analyst")
         cloud = write_pointcloud(tmp_path / "a.laz", points=1_000_000)
+        exports = instance.data / "exports"
+        early = exports / "killed-before-its-owner-was-set"
+        early.mkdir(mode=0o700)
+        os.utime(early, (0, 0))
+        assert instance.run_server_command("tidy") == f"exports/{early.name}\n1 removed.\n"
+        assert not early.exists()
         importing = subprocess.Popen(
             [str(SERVER), "import", str(cloud), "--owner",
              "analyst", "--name", "x"],
             env=instance.environment, stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        exports = instance.data / "exports"
         deadline = time.monotonic() + PATIENCE
         while not (found := list(exports.iterdir())):
             assert time.monotonic() < deadline

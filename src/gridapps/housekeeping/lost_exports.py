@@ -1,8 +1,10 @@
 """Remove export files to which no export refers: those of killed imports and of deleted exports."""
 
+import logging
 import os
 import shutil
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from gridapps.storage.choice import current
 # import may also rely on an object that another export had when it began.
 GRACE = timedelta(days=1)
 GRACE_OF_OBJECTS = timedelta(days=7)
+log = logging.getLogger(__name__)
 _PREFIX = "exports/"  # of the keys
 
 
@@ -48,13 +51,25 @@ def tidy_deleted() -> list[str]:
 
 
 def _remove(keys: list[str]) -> list[str]:
+    """Remove them; the keys of those that are gone."""
     root = stored_files.root()
-    for key in keys:
-        if root is None:
+    if root is None:
+        for key in keys:
             current().remove(key)
-        else:
-            shutil.rmtree(root / key.removeprefix(_PREFIX), ignore_errors=True)
-    return keys
+        return keys
+    return [key for key in keys if _remove_directory(root / key.removeprefix(_PREFIX))]
+
+
+def _remove_directory(directory: Path) -> bool:
+    """Whether it is gone."""
+    # An import as root that was killed at once left an empty directory, which this account may not open.
+    with suppress(OSError):
+        directory.rmdir()
+    shutil.rmtree(directory, ignore_errors=True)
+    if directory.exists():
+        log.warning("exports/%s cannot be removed: check who owns it.", directory.name)
+        return False
+    return True
 
 
 def _find_directories(root: Path) -> list[str]:
